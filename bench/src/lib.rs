@@ -1,0 +1,2 @@
+//! Load generator and link emulator.
+#![forbid(unsafe_code)]

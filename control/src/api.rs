@@ -1,0 +1,518 @@
+//! The one typed set of requests behind both signaling envelopes.
+//!
+//! Signaling opens a [`SessionId`] per connection, feeds [`Request`]s with a token of its own, and
+//! drains [`Output`]s: answers (with that token) and notifications, in the order in which they must
+//! reach the client.
+
+use std::net::IpAddr;
+
+use opencall_dataplane::message::Layers;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
+
+/// One signaling connection of one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Signaling's own number for a request; comes back with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// How consumers come to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsumeMode {
+    /// The server makes a consumer for every producer the client can take, and offers it
+    /// ([`Notification::NewConsumer`]); it starts when the client accepts. (protoo)
+    Automatic,
+    /// The client is told of producers and asks for what it wants. (OpenCall)
+    OnRequest,
+}
+
+/// Who connects, and to which room.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Room (meeting) id; the room is made if it does not exist.
+    pub room: String,
+    /// Peer (participant) id; a session of the same peer in the room is replaced.
+    pub peer: String,
+    /// How consumers come to be.
+    pub consume_mode: ConsumeMode,
+    /// Where the client connects from.
+    pub remote_address: Option<IpAddr>,
+}
+
+/// What a client will do with a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// It sends media to us.
+    Send,
+    /// It receives media from us.
+    Recv,
+}
+
+/// `{role, fingerprints}` (RFC 8122, RFC 5763).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DtlsParameters {
+    /// Role of the side that wrote this.
+    #[serde(default)]
+    pub role: DtlsRole,
+    /// Certificate fingerprints; one of a known algorithm must match.
+    pub fingerprints: Vec<DtlsFingerprint>,
+}
+
+/// DTLS role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DtlsRole {
+    /// Either.
+    #[default]
+    Auto,
+    /// Sends the ClientHello.
+    Client,
+    /// Waits for it.
+    Server,
+}
+
+/// A certificate fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DtlsFingerprint {
+    /// `sha-256`, `sha-384`, `sha-512`; `sha-1` is not accepted.
+    pub algorithm: String,
+    /// `AA:BB:…`
+    pub value: String,
+}
+
+/// Our ICE parameters.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IceParameters {
+    /// User fragment.
+    pub username_fragment: String,
+    /// Password.
+    pub password: String,
+    /// Always true.
+    pub ice_lite: bool,
+}
+
+/// One of our ICE candidates (RFC 8445).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IceCandidate {
+    /// Foundation.
+    pub foundation: String,
+    /// Priority.
+    pub priority: u32,
+    /// Address, as text.
+    pub address: String,
+    /// The same, under the name older clients read.
+    pub ip: String,
+    /// `udp`.
+    pub protocol: String,
+    /// Port.
+    pub port: u16,
+    /// `host`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// All a client needs to make its side of a transport.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransportOptions {
+    /// Transport id.
+    pub id: String,
+    /// Our ICE parameters.
+    pub ice_parameters: IceParameters,
+    /// Our candidates.
+    pub ice_candidates: Vec<IceCandidate>,
+    /// Our DTLS parameters.
+    pub dtls_parameters: DtlsParameters,
+}
+
+/// A consumer as its client must make it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerOptions {
+    /// Consumer id.
+    pub id: String,
+    /// Transport it arrives on.
+    pub transport_id: String,
+    /// Producer it carries.
+    pub producer_id: String,
+    /// Who produces.
+    pub peer_id: String,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What will arrive.
+    pub rtp_parameters: RtpParameters,
+    /// `simple`, `simulcast` or `svc`.
+    #[serde(rename = "type")]
+    pub consumer_type: ConsumerType,
+    /// The producer's appData.
+    pub app_data: Map<String, Value>,
+    /// Whether the producer is paused now.
+    pub producer_paused: bool,
+}
+
+/// How a consumer's layers come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConsumerType {
+    /// One stream.
+    Simple,
+    /// Several streams, one at a time is forwarded.
+    Simulcast,
+    /// One stream with layers inside.
+    Svc,
+}
+
+/// Which object's statistics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatsOf {
+    /// A transport.
+    Transport(String),
+    /// A producer.
+    Producer(String),
+    /// A consumer.
+    Consumer(String),
+    /// All of the asking client's.
+    Peer,
+}
+
+/// What a client can ask. Ids are the strings handed out in answers.
+#[derive(Clone)]
+pub enum Request {
+    /// The room's RTP capabilities → [`Response::RouterRtpCapabilities`].
+    RouterRtpCapabilities,
+    /// Enter the room → [`Response::Joined`].
+    Join {
+        /// Name to show.
+        display_name: String,
+        /// `{flag, name, version}`, passed on as it is.
+        device: Map<String, Value>,
+        /// What the client can receive; without it, it receives nothing.
+        rtp_capabilities: Option<RtpCapabilities>,
+    },
+    /// OpenCall: set what the client can receive, and enter the room → [`Response::Done`], followed
+    /// by one [`Notification::NewProducer`] for each existing producer.
+    SetRtpCapabilities {
+        /// The capabilities.
+        rtp_capabilities: RtpCapabilities,
+    },
+    /// Make a transport (allowed before joining) → [`Response::Transport`].
+    CreateTransport {
+        /// What the client will do with it.
+        direction: Direction,
+        /// ICE over TCP only; not offered yet: an error.
+        force_tcp: bool,
+    },
+    /// The client's DTLS parameters, once per transport → [`Response::Done`].
+    ConnectTransport {
+        /// Which.
+        transport_id: String,
+        /// The client's.
+        dtls_parameters: DtlsParameters,
+    },
+    /// New ICE credentials → [`Response::Ice`].
+    RestartIce {
+        /// Which.
+        transport_id: String,
+    },
+    /// Send a track → [`Response::Produced`].
+    Produce {
+        /// On which transport.
+        transport_id: String,
+        /// Audio or video.
+        kind: Kind,
+        /// What will be sent.
+        rtp_parameters: RtpParameters,
+        /// Passed on to consumers.
+        app_data: Map<String, Value>,
+        /// Starts paused.
+        paused: bool,
+    },
+    /// Stop sending a track → [`Response::Done`].
+    CloseProducer {
+        /// Which.
+        producer_id: String,
+    },
+    /// → [`Response::Done`].
+    PauseProducer {
+        /// Which.
+        producer_id: String,
+    },
+    /// → [`Response::Done`].
+    ResumeProducer {
+        /// Which.
+        producer_id: String,
+    },
+    /// Receive a track → [`Response::Consumed`].
+    Consume {
+        /// Which.
+        producer_id: String,
+        /// What the client can receive; else what it said before.
+        rtp_capabilities: Option<RtpCapabilities>,
+        /// On which transport; else the client's first receiving one.
+        transport_id: Option<String>,
+        /// Starts paused.
+        paused: bool,
+    },
+    /// The client has made its side of an offered consumer (or refused to).
+    ConsumerReady {
+        /// Which.
+        consumer_id: String,
+        /// Refused: the consumer is closed.
+        accepted: bool,
+    },
+    /// → [`Response::Done`].
+    CloseConsumer {
+        /// Which.
+        consumer_id: String,
+    },
+    /// → [`Response::Done`].
+    PauseConsumer {
+        /// Which.
+        consumer_id: String,
+    },
+    /// → [`Response::Done`].
+    ResumeConsumer {
+        /// Which.
+        consumer_id: String,
+    },
+    /// → [`Response::Done`].
+    SetConsumerPreferredLayers {
+        /// Which.
+        consumer_id: String,
+        /// The layers.
+        layers: Layers,
+    },
+    /// → [`Response::Done`].
+    SetConsumerPriority {
+        /// Which.
+        consumer_id: String,
+        /// 1–255.
+        priority: u8,
+    },
+    /// → [`Response::Done`].
+    RequestConsumerKeyFrame {
+        /// Which.
+        consumer_id: String,
+    },
+    /// → [`Response::Done`].
+    ChangeDisplayName {
+        /// The new one.
+        display_name: String,
+    },
+    /// → [`Response::Stats`].
+    Stats(StatsOf),
+}
+
+/// A peer as others see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerInfo {
+    /// Peer (participant) id.
+    pub id: String,
+    /// Name to show.
+    pub display_name: String,
+    /// `{flag, name, version}`.
+    pub device: Map<String, Value>,
+    /// Where it connects from.
+    pub remote_address: Option<IpAddr>,
+}
+
+/// The answer to a [`Request`].
+pub enum Response {
+    /// Nothing to say.
+    Done,
+    /// The room's capabilities.
+    RouterRtpCapabilities(RtpCapabilities),
+    /// The peers that were there before.
+    Joined {
+        /// Without oneself.
+        peers: Vec<PeerInfo>,
+    },
+    /// A transport was made.
+    Transport(TransportOptions),
+    /// New ICE credentials.
+    Ice(IceParameters),
+    /// A producer was made.
+    Produced {
+        /// Its id.
+        producer_id: String,
+    },
+    /// A consumer was made.
+    Consumed(ConsumerOptions),
+    /// A list of W3C-like statistics objects (`{type, id, timestamp, …}`), as mediasoup writes them.
+    Stats(Vec<Map<String, Value>>),
+}
+
+/// Why a request failed. The text goes to the client and says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct RequestError {
+    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 429 limit, 500 ours.
+    pub code: u16,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// One consumer's quality.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerScore {
+    /// 0–10, of the stream to the client.
+    pub score: u8,
+    /// 0–10, of the encoding forwarded now.
+    pub producer_score: u8,
+    /// 0–10 of every encoding.
+    pub producer_scores: Vec<u8>,
+}
+
+/// The quality of one encoding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EncodingScore {
+    /// Index, low to high.
+    pub encoding_idx: usize,
+    /// SSRC.
+    pub ssrc: u32,
+    /// RID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rid: Option<String>,
+    /// 0–10.
+    pub score: u8,
+}
+
+/// What a client is told without asking.
+#[derive(Debug, Clone)]
+pub enum Notification {
+    /// Automatic mode: make this consumer and answer with [`Request::ConsumerReady`].
+    NewConsumer(ConsumerOptions),
+    /// On-request mode: this can be consumed.
+    NewProducer {
+        /// Who.
+        peer_id: String,
+        /// Which.
+        producer_id: String,
+        /// Audio or video.
+        kind: Kind,
+        /// The producer's.
+        app_data: Map<String, Value>,
+    },
+    /// Someone entered.
+    NewPeer(PeerInfo),
+    /// Someone left.
+    PeerClosed {
+        /// Who.
+        peer_id: String,
+    },
+    /// Someone has another name.
+    PeerDisplayNameChanged {
+        /// Who.
+        peer_id: String,
+        /// New.
+        display_name: String,
+        /// Old.
+        old_display_name: String,
+    },
+    /// A producer of another peer is gone.
+    ProducerClosed {
+        /// Which.
+        producer_id: String,
+    },
+    /// A consumer of this client is gone.
+    ConsumerClosed {
+        /// Which.
+        consumer_id: String,
+    },
+    /// Its producer was paused.
+    ConsumerPaused {
+        /// Which.
+        consumer_id: String,
+    },
+    /// Its producer was resumed.
+    ConsumerResumed {
+        /// Which.
+        consumer_id: String,
+    },
+    /// What is being forwarded changed.
+    ConsumerLayersChanged {
+        /// Which.
+        consumer_id: String,
+        /// Nothing when none.
+        layers: Option<Layers>,
+    },
+    /// Quality of a consumer of this client.
+    ConsumerScore {
+        /// Which.
+        consumer_id: String,
+        /// The scores.
+        score: ConsumerScore,
+    },
+    /// Quality of a producer of this client.
+    ProducerScore {
+        /// Which.
+        producer_id: String,
+        /// Per encoding.
+        score: Vec<EncodingScore>,
+    },
+    /// Who speaks, loudest first, with the volume in dBov (-127–0). Empty: silence.
+    Speakers(Vec<(String, i8)>),
+    /// Quality of this client's connection as a whole.
+    ConnectionQuality(ConnectionQuality),
+}
+
+/// Quality of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectionQuality {
+    /// No loss to speak of.
+    Excellent,
+    /// Some.
+    Good,
+    /// Much.
+    Poor,
+    /// Nothing arrives.
+    Disconnected,
+}
+
+/// Why signaling must close a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The same peer id connected again.
+    Replaced,
+    /// ICE consent was lost, or DTLS failed or was closed.
+    TransportLost,
+    /// The server stops.
+    Shutdown,
+}
+
+/// What control says to signaling.
+pub enum Output {
+    /// The answer to a request.
+    Response {
+        /// Whose.
+        session: SessionId,
+        /// Which request.
+        token: Token,
+        /// The answer.
+        result: Result<Response, RequestError>,
+    },
+    /// News.
+    Notification {
+        /// For whom.
+        session: SessionId,
+        /// What.
+        notification: Box<Notification>,
+    },
+    /// Close the connection; control has already forgotten the session.
+    Close {
+        /// Whose.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}

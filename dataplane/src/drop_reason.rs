@@ -1,0 +1,130 @@
+//! Every packet that is not forwarded has a name here and a counter per core.
+#![forbid(unsafe_code)]
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)+) => {
+        /// Why a packet went no further.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum DropReason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl DropReason {
+            /// All reasons, in counter order.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$name,)+];
+
+            /// The label of this reason in metrics and logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(DropReason::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Datagram shorter than any packet of its class.
+    TooShort => "too_short",
+    /// First byte belongs to no class of RFC 7983, or the datagram exceeds a receive buffer.
+    UnknownClass => "unknown_class",
+    /// STUN message that does not parse, or lacks FINGERPRINT or a needed attribute.
+    StunMalformed => "stun_malformed",
+    /// STUN binding request for a user fragment that no transport owns.
+    StunUnknownUfrag => "stun_unknown_ufrag",
+    /// STUN binding request whose MESSAGE-INTEGRITY does not verify.
+    StunBadIntegrity => "stun_bad_integrity",
+    /// STUN message that an ICE-lite agent has no use for.
+    StunUnexpected => "stun_unexpected",
+    /// DTLS, RTP or RTCP from an address that has passed no ICE check.
+    AddressNotValidated => "address_not_validated",
+    /// DTLS records beyond what a transport may have waiting for the control core.
+    DtlsFlood => "dtls_flood",
+    /// RTP or RTCP before the transport has SRTP keys.
+    NoSrtpKeys => "no_srtp_keys",
+    /// RTP header that does not parse.
+    RtpMalformed => "rtp_malformed",
+    /// RTCP that does not parse.
+    RtcpMalformed => "rtcp_malformed",
+    /// SRTP index seen before or older than the replay window.
+    SrtpReplay => "srtp_replay",
+    /// SRTP or SRTCP authentication failed.
+    SrtpAuthFailed => "srtp_auth_failed",
+    /// More authenticated SSRCs on a transport than it may have.
+    SrtpTooManySsrcs => "srtp_too_many_ssrcs",
+    /// RTP that belongs to no producer (yet).
+    NoProducer => "no_producer",
+    /// RTP with a payload type the producer did not announce.
+    UnknownPayloadType => "unknown_payload_type",
+    /// Packet that was received before (same SSRC and sequence number).
+    Duplicate => "duplicate",
+    /// Retransmission (RFC 4588) that repairs nothing.
+    UselessRtx => "useless_rtx",
+    /// Packet without payload: padding for probing.
+    PaddingOnly => "padding_only",
+    /// The producer is paused.
+    ProducerPaused => "producer_paused",
+    /// A ring to another core was full.
+    RingFull => "ring_full",
+    /// More work waited for one destination than a turn may carry.
+    PendingFull => "pending_full",
+    /// The send arena of the turn was full.
+    ArenaFull => "arena_full",
+    /// The kernel's send buffer was full or it refused the packet.
+    SendFailed => "send_failed",
+    /// A NACK asked for a packet that history no longer holds.
+    HistoryMiss => "history_miss",
+    /// The consumer's transport has no selected address or keys yet.
+    TransportNotReady => "transport_not_ready",
+    /// Packet larger than the path's limit after rewriting.
+    TooLarge => "too_large",
+}
+
+/// One counter per [`DropReason`].
+#[derive(Debug, Clone)]
+pub struct DropCounters([u64; DropReason::ALL.len()]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        DropCounters([0; DropReason::ALL.len()])
+    }
+}
+
+impl DropCounters {
+    /// Counts one drop.
+    pub fn count(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// Counts `n` drops.
+    pub fn count_n(&mut self, reason: DropReason, n: u64) {
+        self.0[reason as usize] += n;
+    }
+
+    /// How often `reason` happened.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason that happened at least once.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&r| (r, self.of(r))).filter(|&(_, n)| n > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_counters_independent() {
+        let mut labels: Vec<_> = DropReason::ALL.iter().map(|r| r.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+
+        let mut counters = DropCounters::default();
+        counters.count(DropReason::RingFull);
+        counters.count_n(DropReason::TooLarge, 2);
+        assert_eq!(counters.of(DropReason::RingFull), 1);
+        assert_eq!(counters.iter().count(), 2);
+    }
+}

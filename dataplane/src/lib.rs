@@ -1,0 +1,23 @@
+//! The packet's way on one core.
+//!
+//! ```text
+//! io ─▶ demux ─▶ ice │ dtls door │ srtp open ─▶ ingress ─▶ fan-out ─▶ egress ─▶ srtp seal ─▶ io
+//! ```
+//!
+//! * [`io`] — the only place that talks to the kernel: io_uring, `recvmmsg`/`sendmmsg`, in-memory.
+//! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
+//! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
+//! * `rtp`, `rtcp` — views and writers of what is on the wire.
+//! * `ingress` — per producer stream: statistics, NACK, transport-wide feedback, history.
+//! * `fanout` — who gets a packet, on this core and (through rings) on the others.
+//! * `egress` — per consumer: layer choice, rewriting, retransmission.
+//! * [`message`] — what the control core says to a data core and hears from it.
+//!
+//! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
+
+pub mod drop_reason;
+pub mod ice;
+pub mod io;
+pub mod message;
+pub mod srtp;
+pub mod time;

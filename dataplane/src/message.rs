@@ -1,0 +1,540 @@
+//! What the control core says to a data core, and what it hears back.
+//!
+//! Ids are unique for the life of the server and are handed out by control. A command for an id
+//! that no longer exists is ignored: the two sides are not in lockstep.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
+use crate::drop_reason::DropCounters;
+use crate::srtp::KeyingMaterial;
+use crate::time::Time;
+
+macro_rules! ids {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {$(
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+    )+};
+}
+
+ids! {
+    /// One WebRTC transport: an ICE, DTLS and SRTP association with one client.
+    TransportId,
+    /// One media source of a client: a track, with all its simulcast encodings.
+    ProducerId,
+    /// One media sink of a client: a producer as one other client receives it.
+    ConsumerId,
+}
+
+/// Index of a data core, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u8);
+
+/// Audio or video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// Audio.
+    Audio,
+    /// Video.
+    Video,
+}
+
+/// What the data plane knows of a codec: how to find key frames and keep streams continuous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Opus (RFC 7587).
+    Opus,
+    /// VP8 (RFC 7741).
+    Vp8,
+    /// VP9 (RFC 9628).
+    Vp9,
+    /// H.264 (RFC 6184).
+    H264,
+    /// AV1 (AOM RTP specification).
+    Av1,
+    /// Anything else: forwarded as it is; every packet may start a picture.
+    Opaque,
+}
+
+/// Header extensions the data plane reads, rewrites or copies. The discriminant is the index in
+/// [`ExtensionIds`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Extension {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid`
+    Mid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`
+    Rid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`
+    RepairedRid,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time`
+    AbsSendTime,
+    /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`
+    TransportCc,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`
+    AudioLevel,
+    /// AV1 dependency descriptor
+    DependencyDescriptor,
+    /// `urn:3gpp:video-orientation`
+    VideoOrientation,
+    /// `urn:ietf:params:rtp-hdrext:toffset`
+    TransmissionOffset,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`
+    AbsCaptureTime,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`
+    PlayoutDelay,
+}
+
+impl Extension {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+
+    /// All extensions, in discriminant order.
+    pub const ALL: [Extension; Self::COUNT] = [
+        Extension::Mid,
+        Extension::Rid,
+        Extension::RepairedRid,
+        Extension::AbsSendTime,
+        Extension::TransportCc,
+        Extension::AudioLevel,
+        Extension::DependencyDescriptor,
+        Extension::VideoOrientation,
+        Extension::TransmissionOffset,
+        Extension::AbsCaptureTime,
+        Extension::PlayoutDelay,
+    ];
+}
+
+/// The negotiated id of each extension; 0 where it is not in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExtensionIds([u8; Extension::COUNT]);
+
+impl ExtensionIds {
+    /// Sets the id (1–14 fit one-byte headers, 15–255 need two-byte headers; RFC 8285).
+    pub fn set(&mut self, extension: Extension, id: u8) {
+        self.0[extension as usize] = id;
+    }
+
+    /// The id, if the extension is in use.
+    pub fn id(&self, extension: Extension) -> Option<u8> {
+        match self.0[extension as usize] {
+            0 => None,
+            id => Some(id),
+        }
+    }
+
+    /// Which extension has this id.
+    pub fn extension(&self, id: u8) -> Option<Extension> {
+        let index = self.0.iter().position(|&x| x == id && x != 0)?;
+        Some(Extension::ALL[index])
+    }
+}
+
+/// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16 bytes.
+pub type ShortId = SmallVec<[u8; 16]>;
+
+/// ICE user fragment and password (RFC 8445 section 5.3). No `Debug`: the password is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// The user fragment.
+    pub ufrag: String,
+    /// The password, key of MESSAGE-INTEGRITY.
+    pub pwd: String,
+}
+
+/// A new transport.
+#[derive(Clone)]
+pub struct TransportConfig {
+    /// Its id.
+    pub id: TransportId,
+    /// Our ICE credentials; the ufrag is unique in the server.
+    pub ice: IceCredentials,
+    /// Budget for video layers sent to this client, in bits per second.
+    pub outgoing_bitrate_bps: u32,
+}
+
+/// How one media payload type of a producer is understood and renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadTypeMapping {
+    /// The producer's media payload type.
+    pub incoming: u8,
+    /// The producer's RTX payload type for it.
+    pub incoming_rtx: Option<u8>,
+    /// The router's payload type, as consumers see it.
+    pub router: u8,
+    /// The router's RTX payload type.
+    pub router_rtx: Option<u8>,
+    /// The codec.
+    pub codec: Codec,
+    /// RTP clock rate, Hz.
+    pub clock_rate_hz: u32,
+}
+
+/// One encoding of a producer: one simulcast layer, or the only stream. Low to high quality.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodingConfig {
+    /// RID, if the encoding is identified so (RFC 8852).
+    pub rid: Option<ShortId>,
+    /// SSRC, if announced.
+    pub ssrc: Option<u32>,
+    /// SSRC of the retransmission stream, if announced.
+    pub rtx_ssrc: Option<u32>,
+    /// Announced top bitrate of this encoding, bits per second.
+    pub max_bitrate_bps: Option<u32>,
+}
+
+/// RTCP feedback in use on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Feedback {
+    /// Generic NACK (RFC 4585).
+    pub nack: bool,
+    /// Picture loss indication (RFC 4585).
+    pub pli: bool,
+    /// Full intra request (RFC 5104).
+    pub fir: bool,
+    /// Receiver estimated maximum bitrate.
+    pub remb: bool,
+    /// Transport-wide congestion control feedback.
+    pub transport_cc: bool,
+}
+
+/// A new producer, on its own core or (as the far end of a pipe) on another.
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    /// Its id.
+    pub id: ProducerId,
+    /// The transport it arrives on. On a core that gets it through a pipe, this is not looked at.
+    pub transport: TransportId,
+    /// The core of that transport.
+    pub home: CoreId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// MID, if the client uses it.
+    pub mid: Option<ShortId>,
+    /// Payload types; the first is the main codec.
+    pub payload_types: SmallVec<[PayloadTypeMapping; 2]>,
+    /// Encodings, low to high quality. Never empty.
+    pub encodings: SmallVec<[EncodingConfig; 3]>,
+    /// Extension ids as the producer uses them.
+    pub extensions: ExtensionIds,
+    /// Feedback the producer understands.
+    pub feedback: Feedback,
+    /// Starts paused.
+    pub paused: bool,
+}
+
+/// A new consumer.
+#[derive(Debug, Clone)]
+pub struct ConsumerConfig {
+    /// Its id.
+    pub id: ConsumerId,
+    /// The transport it leaves on.
+    pub transport: TransportId,
+    /// The producer it gets; local to this core, at home or through a pipe.
+    pub producer: ProducerId,
+    /// MID written into the header extension.
+    pub mid: ShortId,
+    /// Media SSRC.
+    pub ssrc: u32,
+    /// RTX SSRC, where retransmission as RFC 4588 is negotiated.
+    pub rtx_ssrc: Option<u32>,
+    /// Router payload types this consumer accepts; packets of others are not sent.
+    pub payload_types: SmallVec<[u8; 2]>,
+    /// CNAME for SDES.
+    pub cname: String,
+    /// Extension ids (router's) this consumer negotiated.
+    pub extensions: ExtensionIds,
+    /// Feedback this consumer gives.
+    pub feedback: Feedback,
+    /// Starts paused.
+    pub paused: bool,
+    /// Layers it would like at most; `None` is the highest.
+    pub preferred_layers: Option<Layers>,
+}
+
+/// A spatial layer (for simulcast: the encoding's index) and a temporal layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layers {
+    /// From 0, the lowest resolution.
+    pub spatial: u8,
+    /// From 0, the lowest frame rate; `None` leaves it alone.
+    pub temporal: Option<u8>,
+}
+
+/// Whose statistics are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatsQuery {
+    /// Of a transport.
+    Transport(TransportId),
+    /// Of a producer, on its home core.
+    Producer(ProducerId),
+    /// Of a consumer (and of its producer, as this core sees it).
+    Consumer(ConsumerId),
+    /// Of the core.
+    Core,
+}
+
+/// From control to a data core.
+pub enum Command {
+    /// Make a transport.
+    CreateTransport(Box<TransportConfig>),
+    /// New ICE credentials; the old ones stay good until the first check with the new ones.
+    RestartIce {
+        /// Which transport.
+        transport: TransportId,
+        /// The new credentials.
+        ice: IceCredentials,
+    },
+    /// Forget a transport with its producers and consumers.
+    CloseTransport(TransportId),
+    /// Send one datagram of DTLS records to the transport's selected address.
+    SendDtls {
+        /// Which transport.
+        transport: TransportId,
+        /// One datagram.
+        datagram: Box<[u8]>,
+    },
+    /// The DTLS handshake is done.
+    InstallSrtp {
+        /// Which transport.
+        transport: TransportId,
+        /// Profile and keys, both directions.
+        keys: Box<KeyingMaterial>,
+    },
+    /// Change the outgoing video budget, bits per second.
+    SetOutgoingBitrate {
+        /// Which transport.
+        transport: TransportId,
+        /// Bits per second.
+        bitrate_bps: u32,
+    },
+    /// Make a producer. On a core other than `home` it is the far end of a pipe.
+    CreateProducer(Box<ProducerConfig>),
+    /// Forget a producer; its consumers on this core stop.
+    CloseProducer(ProducerId),
+    /// Stop forwarding a producer's packets.
+    PauseProducer(ProducerId),
+    /// Forward them again, from a key frame.
+    ResumeProducer(ProducerId),
+    /// On the home core: send the producer's packets to `to` as well.
+    OpenPipe {
+        /// Which producer.
+        producer: ProducerId,
+        /// The core that has consumers of it.
+        to: CoreId,
+    },
+    /// On the home core: stop that.
+    ClosePipe {
+        /// Which producer.
+        producer: ProducerId,
+        /// The core that no longer has any.
+        to: CoreId,
+    },
+    /// Make a consumer.
+    CreateConsumer(Box<ConsumerConfig>),
+    /// Forget a consumer.
+    CloseConsumer(ConsumerId),
+    /// Stop sending to a consumer.
+    PauseConsumer(ConsumerId),
+    /// Send again, from a key frame.
+    ResumeConsumer(ConsumerId),
+    /// Choose the layers a consumer gets at most.
+    SetPreferredLayers {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// The layers.
+        layers: Layers,
+    },
+    /// Weight of a consumer when its transport's budget is shared out, 1–255.
+    SetPriority {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// The weight.
+        priority: u8,
+    },
+    /// Ask the producer of this consumer for a key frame.
+    RequestKeyFrame(ConsumerId),
+    /// Answer with [`Event::Stats`].
+    QueryStats {
+        /// Returned with the answer.
+        token: u64,
+        /// Whose.
+        of: StatsQuery,
+    },
+    /// Leave the loop.
+    Shutdown,
+}
+
+/// Where a transport's ICE stands, as a lite agent can know it (RFC 8445).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IceState {
+    /// A check succeeded; packets may flow.
+    Connected,
+    /// The controlling side has nominated an address.
+    Completed,
+    /// No check for [`crate::ice::CONSENT_TIMEOUT`] (RFC 7675).
+    Disconnected,
+}
+
+/// From a data core to control.
+pub enum Event {
+    /// ICE moved, or the selected address changed.
+    Ice {
+        /// Which transport.
+        transport: TransportId,
+        /// The new state.
+        state: IceState,
+        /// The selected remote address.
+        remote: SocketAddr,
+    },
+    /// One DTLS datagram from an ICE-validated address.
+    Dtls {
+        /// Which transport.
+        transport: TransportId,
+        /// One datagram.
+        datagram: Box<[u8]>,
+    },
+    /// The quality of a producer's encodings as received here, 0–10 each, low to high; sent on change.
+    ProducerScore {
+        /// Which producer.
+        producer: ProducerId,
+        /// Per encoding: SSRC once known, score.
+        scores: SmallVec<[(u32, u8); 3]>,
+    },
+    /// The quality of a consumer as its client reports it, 0–10; sent on change.
+    ConsumerScore {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// 0–10.
+        score: u8,
+    },
+    /// A consumer now gets other layers (none: nothing fits or nothing arrives).
+    LayersChanged {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it gets.
+        layers: Option<Layers>,
+    },
+    /// The loudest level of a producer since the last such event, at most every 100 ms while heard.
+    AudioLevel {
+        /// Which producer.
+        producer: ProducerId,
+        /// dBov, 0 (loudest) to -127 (RFC 6464).
+        level_dbov: i8,
+    },
+    /// The answer to [`Command::QueryStats`]; `None` when the id is gone.
+    Stats {
+        /// From the query.
+        token: u64,
+        /// The numbers.
+        stats: Option<Box<Stats>>,
+    },
+}
+
+/// The answer to a [`StatsQuery`].
+#[derive(Debug, Clone)]
+pub enum Stats {
+    /// Of a transport.
+    Transport(TransportStats),
+    /// Of a producer: one per encoding that has been seen.
+    Producer(SmallVec<[RtpStreamStats; 3]>),
+    /// Of a consumer: its stream.
+    Consumer(RtpStreamStats),
+    /// Of the core.
+    Core(Box<CoreStats>),
+}
+
+/// Counters of a transport. Byte counts are of UDP payload.
+#[derive(Debug, Clone, Default)]
+pub struct TransportStats {
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Media bytes received, headers included.
+    pub rtp_bytes_received: u64,
+    /// Media bytes sent, headers included.
+    pub rtp_bytes_sent: u64,
+    /// RTP packets received.
+    pub rtp_packets_received: u64,
+    /// RTP packets sent.
+    pub rtp_packets_sent: u64,
+    /// Recent bits per second received.
+    pub recv_bitrate_bps: u32,
+    /// Recent bits per second sent.
+    pub send_bitrate_bps: u32,
+    /// The selected remote address.
+    pub remote: Option<SocketAddr>,
+    /// The SRTP profile's IANA name, once installed.
+    pub srtp_profile: Option<&'static str>,
+}
+
+/// Counters of one RTP stream.
+#[derive(Debug, Clone, Default)]
+pub struct RtpStreamStats {
+    /// SSRC.
+    pub ssrc: u32,
+    /// SSRC of its retransmissions.
+    pub rtx_ssrc: Option<u32>,
+    /// RID.
+    pub rid: Option<ShortId>,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, headers included.
+    pub bytes: u64,
+    /// Recent bits per second.
+    pub bitrate_bps: u32,
+    /// Lost packets in total (as received here, or as the client reports).
+    pub packets_lost: i64,
+    /// Fraction lost in the last report interval, units of 1/256.
+    pub fraction_lost: u8,
+    /// Interarrival jitter, RTP timestamp units.
+    pub jitter: u32,
+    /// Round trip time, milliseconds, where known.
+    pub round_trip_ms: Option<f32>,
+    /// NACK messages.
+    pub nack_count: u64,
+    /// Packets asked for by NACK.
+    pub nack_packet_count: u64,
+    /// Packets repaired by retransmission.
+    pub packets_retransmitted: u64,
+    /// PLI messages.
+    pub pli_count: u64,
+    /// FIR messages.
+    pub fir_count: u64,
+    /// Key frames.
+    pub key_frames: u64,
+    /// 0–10.
+    pub score: u8,
+}
+
+/// Counters of a core.
+#[derive(Debug, Clone, Default)]
+pub struct CoreStats {
+    /// When this was taken.
+    pub at: Time,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Send operations: GSO trains and single datagrams.
+    pub trains_sent: u64,
+    /// RTP packets sealed for consumers.
+    pub packets_forwarded: u64,
+    /// Packets passed to other cores.
+    pub packets_piped: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Transports now.
+    pub transports: u64,
+    /// Producers now.
+    pub producers: u64,
+    /// Consumers now.
+    pub consumers: u64,
+    /// Drops by reason.
+    pub drops: DropCounters,
+}

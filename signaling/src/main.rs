@@ -1,0 +1,3 @@
+//! The `opencall-sfu` server.
+#![forbid(unsafe_code)]
+fn main() {}

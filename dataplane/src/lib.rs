@@ -7,7 +7,7 @@
 //! * [`io`] — the only place that talks to the kernel: io_uring, `recvmmsg`/`sendmmsg`, in-memory.
 //! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
 //! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
-//! * `rtp`, `rtcp` — views and writers of what is on the wire.
+//! * [`rtp`], `rtcp` — views and writers of what is on the wire.
 //! * `ingress` — per producer stream: statistics, NACK, transport-wide feedback, history.
 //! * `fanout` — who gets a packet, on this core and (through rings) on the others.
 //! * `egress` — per consumer: layer choice, rewriting, retransmission.
@@ -19,5 +19,6 @@ pub mod drop_reason;
 pub mod ice;
 pub mod io;
 pub mod message;
+pub mod rtp;
 pub mod srtp;
 pub mod time;

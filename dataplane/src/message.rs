@@ -441,7 +441,7 @@ pub enum Stats {
     /// Of a transport.
     Transport(TransportStats),
     /// Of a producer: one per encoding that has been seen.
-    Producer(SmallVec<[RtpStreamStats; 3]>),
+    Producer(Vec<RtpStreamStats>),
     /// Of a consumer: its stream.
     Consumer(RtpStreamStats),
     /// Of the core.

@@ -1,0 +1,96 @@
+import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { MeetingView } from '../react/index';
+import { Meeting, sameOriginUrl } from '../sdk/index';
+import { type Choice, Lobby } from './Lobby';
+import { inviteLink, readSettings, remember, type Settings } from './settings';
+
+declare global {
+  interface Window {
+    /** The running meeting, for the console and for tests. */
+    __meeting?: Meeting | undefined;
+  }
+}
+
+/** The meeting page: a lobby, a meeting, and a farewell. */
+export function App() {
+  const settings = useMemo(() => readSettings(location.search, localStorage), []);
+  const [meeting, setMeeting] = useState<{ meeting: Meeting; room: string } | null>(null);
+  const [hasLeft, setHasLeft] = useState(false);
+  const hasAutojoined = useRef(false);
+
+  const join = useCallback(
+    (choice: Choice) => {
+      remember(choice, localStorage);
+      history.replaceState(null, '', inviteLink(location.origin, choice.room));
+      document.title = `${choice.room} · OpenCall`;
+      setHasLeft(false);
+      setMeeting({ meeting: start(choice, settings), room: choice.room });
+    },
+    [settings],
+  );
+
+  const leave = useCallback(() => {
+    meeting?.meeting.leave();
+    window.__meeting = undefined;
+    document.title = 'OpenCall';
+    setMeeting(null);
+    setHasLeft(true);
+  }, [meeting]);
+
+  useEffect(() => {
+    if (!settings.autojoin || hasAutojoined.current || !settings.room || !settings.name) return;
+    hasAutojoined.current = true;
+    join(settings);
+  }, [settings, join]);
+
+  useEffect(() => {
+    // Says goodbye at once when the tab closes, so that the others need not wait for a time-out.
+    const bye = () => meeting?.meeting.leave();
+    addEventListener('pagehide', bye);
+    return () => removeEventListener('pagehide', bye);
+  }, [meeting]);
+
+  if (meeting) {
+    return (
+      <MeetingView
+        meeting={meeting.meeting}
+        title={meeting.room}
+        inviteLink={inviteLink(location.origin, meeting.room)}
+        onLeave={leave}
+      />
+    );
+  }
+  if (hasLeft) return <Farewell onBack={() => setHasLeft(false)} />;
+  return <Lobby settings={readSettings(location.search, localStorage)} onJoin={join} />;
+}
+
+function Farewell({ onBack }: { onBack: () => void }) {
+  return (
+    <main className="page-lobby">
+      <section className="page-card page-card--centred">
+        <h1>You left the meeting</h1>
+        <p>Your camera and microphone are off.</p>
+        <button type="button" className="page-join" onClick={onBack}>
+          Back to the lobby
+        </button>
+      </section>
+    </main>
+  );
+}
+
+function start(choice: Choice, settings: Settings): Meeting {
+  const meeting = new Meeting({
+    url: sameOriginUrl(location),
+    meetingId: choice.room,
+    displayName: choice.name,
+    camera: settings.video,
+    ...(settings.codec ? { videoCodec: settings.codec } : {}),
+  });
+  window.__meeting = meeting;
+  // Failures are part of what the meeting shows.
+  const ignore = () => undefined;
+  meeting.join().catch(ignore);
+  if (choice.microphone) meeting.enable('microphone').catch(ignore);
+  if (choice.camera) meeting.enable('camera').catch(ignore);
+  return meeting;
+}

@@ -1,0 +1,138 @@
+import { type FormEvent, useEffect, useRef, useState } from 'react';
+import { CameraIcon, MicrophoneIcon } from '../react/icons';
+import { initialsOf } from '../react/layout';
+import type { Settings } from './settings';
+
+/** What the visitor chose. */
+export interface Choice {
+  room: string;
+  name: string;
+  camera: boolean;
+  microphone: boolean;
+}
+
+/** Before the meeting: who, where, and a look in the mirror. */
+export function Lobby({
+  settings,
+  onJoin,
+}: {
+  settings: Settings;
+  onJoin: (choice: Choice) => void;
+}) {
+  const [room, setRoom] = useState(settings.room);
+  const [name, setName] = useState(settings.name);
+  const [camera, setCamera] = useState(settings.camera);
+  const [microphone, setMicrophone] = useState(settings.microphone);
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    onJoin({ room: room.trim(), name: name.trim(), camera, microphone });
+  };
+  return (
+    <main className="page-lobby">
+      <form className="page-card" onSubmit={submit}>
+        <header className="page-brand">
+          <img src="/icon.svg" alt="" width="36" height="36" />
+          <div>
+            <h1>OpenCall</h1>
+            <p>Video meetings, served by your own machine.</p>
+          </div>
+        </header>
+        <Mirror isOn={camera} name={name}>
+          <button
+            type="button"
+            className="page-toggle"
+            aria-pressed={microphone}
+            aria-label="Microphone"
+            onClick={() => setMicrophone(!microphone)}
+          >
+            <MicrophoneIcon off={!microphone} />
+          </button>
+          <button
+            type="button"
+            className="page-toggle"
+            aria-pressed={camera}
+            aria-label="Camera"
+            onClick={() => setCamera(!camera)}
+          >
+            <CameraIcon off={!camera} />
+          </button>
+        </Mirror>
+        <label className="page-field">
+          <span>Your name</span>
+          <input
+            name="name"
+            value={name}
+            maxLength={64}
+            autoComplete="name"
+            placeholder="Ann"
+            required
+            onChange={(event) => setName(event.target.value)}
+          />
+        </label>
+        <label className="page-field">
+          <span>Room</span>
+          <input
+            name="room"
+            value={room}
+            maxLength={64}
+            autoComplete="off"
+            placeholder="team-standup"
+            required
+            onChange={(event) => setRoom(event.target.value)}
+          />
+        </label>
+        <button type="submit" className="page-join">
+          Join meeting
+        </button>
+      </form>
+    </main>
+  );
+}
+
+function Mirror({
+  isOn,
+  name,
+  children,
+}: {
+  isOn: boolean;
+  name: string;
+  children: React.ReactNode;
+}) {
+  const video = useRef<HTMLVideoElement>(null);
+  const [isShown, setShown] = useState(false);
+  const [problem, setProblem] = useState('');
+  useEffect(() => {
+    if (!isOn) return;
+    let stream: MediaStream | undefined;
+    let isGone = false;
+    const stop = () => {
+      for (const track of stream?.getTracks() ?? []) track.stop();
+    };
+    const devices = navigator.mediaDevices as MediaDevices | undefined;
+    const opening = devices
+      ? devices.getUserMedia({ video: true })
+      : Promise.reject(new Error('no devices on an insecure page'));
+    opening.then(
+      (opened) => {
+        stream = opened;
+        if (isGone || !video.current) return stop();
+        video.current.srcObject = opened;
+        setShown(true);
+      },
+      () => setProblem('No camera here. You can join without one.'),
+    );
+    return () => {
+      isGone = true;
+      stop();
+      setShown(false);
+      setProblem('');
+    };
+  }, [isOn]);
+  return (
+    <div className="page-mirror">
+      <video ref={video} autoPlay muted playsInline hidden={!isShown} />
+      {!isShown && <div className="page-mirror-off">{problem || initialsOf(name || '·')}</div>}
+      <div className="page-toggles">{children}</div>
+    </div>
+  );
+}

@@ -1,0 +1,333 @@
+import { type RefObject, useCallback, useEffect, useRef, useState } from 'react';
+import {
+  type DeviceStatus,
+  type LocalSource,
+  type Meeting,
+  type MeetingSnapshot,
+  type MeetingStatus,
+  type Participant,
+  spatialLayerFor,
+} from '../sdk/index';
+import {
+  CameraIcon,
+  CloseIcon,
+  LeaveIcon,
+  LinkIcon,
+  MicrophoneIcon,
+  PeopleIcon,
+  ScreenIcon,
+} from './icons';
+import { layoutTiles } from './layout';
+import './meeting.css';
+import { Tile, Voice } from './Tile';
+import { useMeetingSnapshot } from './useMeeting';
+
+export interface MeetingViewProps {
+  meeting: Meeting;
+  /** Shown in the bar at the top. */
+  title: string;
+  /** Copied by the invite button; without it there is none. */
+  inviteLink?: string;
+  onLeave: () => void;
+}
+
+const GAP_PX = 12;
+
+/** The whole meeting: people, screens, and the buttons. */
+export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingViewProps) {
+  const snapshot = useMeetingSnapshot(meeting);
+  const [isSoundBlocked, setSoundBlocked] = useState(false);
+  const soundBlocked = useCallback(() => setSoundBlocked(true), []);
+  return (
+    <main className="oc-meeting" data-status={snapshot.status}>
+      <TopBar snapshot={snapshot} title={title} inviteLink={inviteLink} />
+      <Notices meeting={meeting} snapshot={snapshot} />
+      <Stage meeting={meeting} participants={snapshot.participants} />
+      <Controls meeting={meeting} snapshot={snapshot} onLeave={onLeave} />
+      <Voices participants={snapshot.participants} onBlocked={soundBlocked} />
+      {isSoundBlocked && (
+        <button
+          type="button"
+          className="oc-unblock"
+          onClick={() => playAll(() => setSoundBlocked(false))}
+        >
+          Click to hear the others
+        </button>
+      )}
+    </main>
+  );
+}
+
+function TopBar({
+  snapshot,
+  title,
+  inviteLink,
+}: {
+  snapshot: MeetingSnapshot;
+  title: string;
+  inviteLink: string | undefined;
+}) {
+  const [isCopied, setCopied] = useState(false);
+  const count = snapshot.participants.length;
+  const copy = async () => {
+    await navigator.clipboard.writeText(inviteLink ?? '');
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2000);
+  };
+  return (
+    <header className="oc-top">
+      <h1 className="oc-title">{title}</h1>
+      <ConnectionState snapshot={snapshot} />
+      <div className="oc-top-end">
+        <span className="oc-chip" title={`${count} in this meeting`}>
+          <PeopleIcon />
+          {count}
+        </span>
+        {inviteLink && (
+          <button type="button" className="oc-chip oc-chip--button" onClick={() => void copy()}>
+            <LinkIcon />
+            {isCopied ? 'Copied' : 'Copy invite'}
+          </button>
+        )}
+      </div>
+    </header>
+  );
+}
+
+const STATUS_TEXT: Record<MeetingStatus, string> = {
+  idle: 'Not joined',
+  joining: 'Joining…',
+  joined: 'Connected',
+  reconnecting: 'Reconnecting…',
+  failed: 'Not connected',
+  left: 'You left',
+};
+
+function ConnectionState({ snapshot: { status, quality } }: { snapshot: MeetingSnapshot }) {
+  const isPoor = status === 'joined' && (quality === 'poor' || quality === 'disconnected');
+  return (
+    <span className="oc-status" role="status" data-status={status} data-quality={quality}>
+      <i className="oc-dot" />
+      {isPoor ? 'Weak connection' : STATUS_TEXT[status]}
+    </span>
+  );
+}
+
+function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnapshot }) {
+  const { error, status } = snapshot;
+  if (!error && status !== 'reconnecting') return null;
+  return (
+    <div className="oc-notices">
+      {status === 'reconnecting' && (
+        <div className="oc-notice" role="status">
+          <i className="oc-spinner" />
+          <p>The connection was lost. Reconnecting…</p>
+        </div>
+      )}
+      {error && (
+        <div className="oc-notice oc-notice--error" role="alert" data-error={error.code}>
+          <p>{error.message}</p>
+          {status === 'failed' && (
+            <button type="button" onClick={() => void meeting.join().catch(() => undefined)}>
+              Try again
+            </button>
+          )}
+          <button
+            type="button"
+            className="oc-bare"
+            aria-label="Dismiss"
+            onClick={() => meeting.dismissError()}
+          >
+            <CloseIcon />
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Stage({
+  meeting,
+  participants,
+}: {
+  meeting: Meeting;
+  participants: readonly Participant[];
+}) {
+  const stage = useRef<HTMLElement>(null);
+  const size = useSize(stage);
+  const screens = participants.filter((participant) => participant.media.screen);
+  const hasScreen = screens.length > 0;
+  const isWide = size.width > size.height;
+  // With a shared screen, people move into a strip beside it (below it on narrow displays).
+  const strip = isWide ? Math.min(260, size.width * 0.24) : Math.min(150, size.height * 0.22);
+  const grid = hasScreen
+    ? {
+        tileWidth: isWide ? strip : (strip * 16) / 9,
+        tileHeight: isWide ? (strip * 9) / 16 : strip,
+      }
+    : layoutTiles(participants.length, size.width, size.height, GAP_PX);
+  useLayers(meeting, participants, grid.tileHeight);
+  const tile = { width: grid.tileWidth, height: grid.tileHeight };
+  const people = participants.map((participant) => (
+    <Tile key={participant.id} participant={participant} source="camera" style={tile} />
+  ));
+  return (
+    <section
+      ref={stage}
+      className="oc-stage"
+      data-layout={hasScreen ? (isWide ? 'beside' : 'below') : 'grid'}
+    >
+      {hasScreen && (
+        <div className="oc-screens">
+          {screens.map((participant) => (
+            <Tile key={participant.id} participant={participant} source="screen" />
+          ))}
+        </div>
+      )}
+      <div className="oc-people" style={{ gap: GAP_PX }}>
+        {people}
+      </div>
+      {participants.length === 1 && !hasScreen && (
+        <p className="oc-alone">You are the first one here. Others appear as they join.</p>
+      )}
+    </section>
+  );
+}
+
+function Controls({
+  meeting,
+  snapshot: { devices },
+  onLeave,
+}: {
+  meeting: Meeting;
+  snapshot: MeetingSnapshot;
+  onLeave: () => void;
+}) {
+  const toggle = (source: LocalSource, action: 'enable' | 'disable' | 'mute') => () => {
+    const done = action === 'mute' ? meeting.mute() : meeting[action](source);
+    // What went wrong is in the snapshot.
+    done.catch(() => undefined);
+  };
+  const { camera, microphone, screen } = devices;
+  return (
+    <nav className="oc-controls" aria-label="Meeting controls">
+      <Control
+        name="microphone"
+        status={microphone}
+        label={microphone === 'on' ? 'Mute' : 'Unmute'}
+        onClick={toggle('microphone', microphone === 'on' ? 'mute' : 'enable')}
+      >
+        <MicrophoneIcon off={microphone !== 'on'} />
+      </Control>
+      <Control
+        name="camera"
+        status={camera}
+        label={camera === 'on' ? 'Stop video' : 'Start video'}
+        onClick={toggle('camera', camera === 'on' ? 'disable' : 'enable')}
+      >
+        <CameraIcon off={camera !== 'on'} />
+      </Control>
+      <Control
+        name="screen"
+        status={screen}
+        label={screen === 'on' ? 'Stop sharing' : 'Share screen'}
+        onClick={toggle('screen', screen === 'on' ? 'disable' : 'enable')}
+      >
+        <ScreenIcon />
+      </Control>
+      <button
+        type="button"
+        className="oc-control oc-control--leave"
+        data-control="leave"
+        onClick={onLeave}
+      >
+        <LeaveIcon />
+        <span>Leave</span>
+      </button>
+    </nav>
+  );
+}
+
+function Control({
+  name,
+  status,
+  label,
+  onClick,
+  children,
+}: {
+  name: LocalSource;
+  status: DeviceStatus;
+  label: string;
+  onClick: () => void;
+  children: React.ReactNode;
+}) {
+  return (
+    <button
+      type="button"
+      className="oc-control"
+      data-control={name}
+      data-device={status}
+      aria-pressed={status === 'on'}
+      disabled={status === 'starting'}
+      onClick={onClick}
+    >
+      {children}
+      <span>{label}</span>
+    </button>
+  );
+}
+
+function Voices({
+  participants,
+  onBlocked,
+}: {
+  participants: readonly Participant[];
+  onBlocked: () => void;
+}) {
+  const tracks = participants
+    .filter((participant) => !participant.isLocal)
+    .flatMap(({ media }) => [media.microphone, media.screenAudio]);
+  return tracks.map(
+    (media) =>
+      media?.track && <Voice key={media.producerId} track={media.track} onBlocked={onBlocked} />,
+  );
+}
+
+/** Asks for no more pixels than are shown. */
+function useLayers(
+  meeting: Meeting,
+  participants: readonly Participant[],
+  tileHeight: number,
+): void {
+  const spatialLayer = spatialLayerFor(tileHeight * (globalThis.devicePixelRatio || 1));
+  const videos = participants
+    .filter((participant) => !participant.isLocal && participant.media.camera)
+    .map((participant) => participant.id)
+    .join(' ');
+  useEffect(() => {
+    if (tileHeight === 0 || videos === '') return;
+    for (const id of videos.split(' ')) {
+      meeting
+        .setPreferredLayers(id, 'camera', { spatialLayer, temporalLayer: 2 })
+        .catch((error) => console.info('opencall: layers stay as they are', error));
+    }
+  }, [meeting, videos, spatialLayer, tileHeight]);
+}
+
+function useSize(element: RefObject<HTMLElement | null>): { width: number; height: number } {
+  const [size, setSize] = useState({ width: 0, height: 0 });
+  useEffect(() => {
+    if (!element.current) return;
+    const observer = new ResizeObserver(([entry]) => {
+      if (entry) setSize({ width: entry.contentRect.width, height: entry.contentRect.height });
+    });
+    observer.observe(element.current);
+    return () => observer.disconnect();
+  }, [element]);
+  return size;
+}
+
+function playAll(done: () => void): void {
+  const voices = [...document.querySelectorAll('audio')].map((audio) => audio.play());
+  Promise.all(voices).then(done, () => undefined);
+}

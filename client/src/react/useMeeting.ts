@@ -1,0 +1,32 @@
+import { useEffect, useMemo, useSyncExternalStore } from 'react';
+import { Meeting, type MeetingOptions, type MeetingSnapshot } from '../sdk/index';
+
+/** A meeting and what there is to show of it. */
+export interface MeetingHandle {
+  meeting: Meeting;
+  snapshot: MeetingSnapshot;
+}
+
+/**
+ * Joins a meeting while the component is mounted and leaves with it. A change of server, meeting or participant is
+ * another meeting; other options are read once.
+ */
+export function useMeeting(options: MeetingOptions): MeetingHandle {
+  const { url, meetingId, participantId, displayName } = options;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: other options are read once, on purpose
+  const meeting = useMemo(() => new Meeting(options), [url, meetingId, participantId, displayName]);
+  useEffect(() => {
+    // A failure is part of the snapshot.
+    meeting.join().catch(() => undefined);
+    return () => meeting.leave();
+  }, [meeting]);
+  return { meeting, snapshot: useMeetingSnapshot(meeting) };
+}
+
+/** Follows a meeting that someone else made. */
+export function useMeetingSnapshot(meeting: Meeting): MeetingSnapshot {
+  return useSyncExternalStore(
+    (changed) => meeting.on('change', changed),
+    () => meeting.snapshot,
+  );
+}

@@ -1,0 +1,20 @@
+/** @packageDocumentation OpenCall meetings without a framework. */
+export { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff';
+export { spatialLayerFor } from './encodings';
+export { MeetingError, type MeetingErrorCode } from './errors';
+export {
+  type DeviceStatus,
+  type LocalSource,
+  Meeting,
+  type MeetingEvents,
+  type MeetingOptions,
+  type MeetingSnapshot,
+  type MeetingStatus,
+} from './meeting';
+export type { Media, Participant, Source } from './participants';
+export type { ConnectionQuality, Layers } from './protocol';
+export {
+  type SignalingChannel,
+  sameOriginUrl,
+  WebSocketChannel,
+} from './signaling';

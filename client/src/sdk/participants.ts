@@ -1,0 +1,125 @@
+/** Where a track comes from. */
+export type Source = 'camera' | 'microphone' | 'screen' | 'screenAudio';
+
+/** One track of a participant, as this client sees it. */
+export interface Media {
+  readonly producerId: string;
+  /** `null` until the first packet can be played. */
+  readonly track: MediaStreamTrack | null;
+  /** Its owner paused it: a muted microphone. */
+  readonly paused: boolean;
+}
+
+/** Someone in the meeting. */
+export interface Participant {
+  readonly id: string;
+  readonly displayName: string;
+  readonly isLocal: boolean;
+  readonly isSpeaking: boolean;
+  readonly media: Readonly<Partial<Record<Source, Media>>>;
+}
+
+/** Reads the source out of the `appData` of OpenCall and of mediasoup's demo, old and new. */
+export function sourceOf(kind: 'audio' | 'video', appData: Record<string, unknown>): Source {
+  const source = appData.source;
+  const isScreen =
+    source === 'screen' ||
+    source === 'screensharing' ||
+    source === 'screenAudio' ||
+    appData.share === true;
+  if (kind === 'audio') return isScreen ? 'screenAudio' : 'microphone';
+  return isScreen ? 'screen' : 'camera';
+}
+
+/** The name a producer's `appData` carries, if any. */
+export function displayNameOf(appData: Record<string, unknown>): string | undefined {
+  const name = appData.displayName;
+  return typeof name === 'string' && name.trim() !== '' ? name.trim() : undefined;
+}
+
+/** The people of a meeting; every change makes new objects, so that views can compare by identity. */
+export class Roster {
+  #participants: readonly Participant[] = [];
+
+  /** In the order in which they came. */
+  get all(): readonly Participant[] {
+    return this.#participants;
+  }
+
+  find(id: string): Participant | undefined {
+    return this.#participants.find((participant) => participant.id === id);
+  }
+
+  /** Adds someone, or gives them a new name. Without a name, the id is shown until one is known. */
+  upsert(id: string, options: { displayName?: string | undefined; isLocal?: boolean } = {}): void {
+    const known = this.find(id);
+    if (!known) {
+      const participant: Participant = {
+        id,
+        displayName: options.displayName ?? id,
+        isLocal: options.isLocal ?? false,
+        isSpeaking: false,
+        media: {},
+      };
+      this.#participants = [...this.#participants, participant];
+      return;
+    }
+    if (options.displayName === undefined || options.displayName === known.displayName) return;
+    this.#replace({ ...known, displayName: options.displayName });
+  }
+
+  remove(id: string): void {
+    this.#participants = this.#participants.filter((participant) => participant.id !== id);
+  }
+
+  /** Forgets everyone but the local participant. */
+  clearRemote(): void {
+    this.#participants = this.#participants.filter((participant) => participant.isLocal);
+  }
+
+  setMedia(id: string, source: Source, media: Media): void {
+    const participant = this.find(id);
+    if (!participant) return;
+    this.#replace({ ...participant, media: { ...participant.media, [source]: media } });
+  }
+
+  /** Removes the media of a producer, whoever owns it. */
+  removeProducer(producerId: string): void {
+    const found = this.#byProducer(producerId);
+    if (!found) return;
+    const media = { ...found.participant.media };
+    delete media[found.source];
+    this.#replace({ ...found.participant, media });
+  }
+
+  setPaused(producerId: string, paused: boolean): void {
+    const found = this.#byProducer(producerId);
+    if (!found || found.media.paused === paused) return;
+    this.setMedia(found.participant.id, found.source, { ...found.media, paused });
+  }
+
+  /** Marks exactly these as speaking. */
+  setSpeaking(ids: readonly string[]): void {
+    for (const participant of this.#participants) {
+      const isSpeaking = ids.includes(participant.id);
+      if (isSpeaking !== participant.isSpeaking) this.#replace({ ...participant, isSpeaking });
+    }
+  }
+
+  #byProducer(producerId: string) {
+    for (const participant of this.#participants) {
+      for (const [source, media] of Object.entries(participant.media)) {
+        if (media?.producerId === producerId) {
+          return { participant, source: source as Source, media };
+        }
+      }
+    }
+    return undefined;
+  }
+
+  #replace(participant: Participant): void {
+    this.#participants = this.#participants.map((other) =>
+      other.id === participant.id ? participant : other,
+    );
+  }
+}

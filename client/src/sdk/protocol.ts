@@ -1,0 +1,112 @@
+import type { types } from 'mediasoup-client';
+
+/** Free-form data that travels with a producer. */
+export type AppData = Record<string, unknown>;
+
+/** Which layer of a simulcast or SVC stream to receive. */
+export interface Layers {
+  spatialLayer: number;
+  temporalLayer?: number;
+}
+
+/** How the server judges this client's connection. */
+export type ConnectionQuality = 'excellent' | 'good' | 'poor' | 'disconnected';
+
+/** What `consume` answers: all that is needed to receive a track. */
+export interface ConsumerData {
+  id: string;
+  producerId: string;
+  kind: types.MediaKind;
+  rtpParameters: types.RtpParameters;
+  appData?: AppData;
+  producerPaused?: boolean;
+}
+
+/** Requests of the OpenCall envelope: what is asked, and what is answered. */
+export interface Requests {
+  getRouterCapabilities: { data: object; answer: types.RtpCapabilities };
+  setRtpCapabilities: {
+    data: { rtpCapabilities: types.RtpCapabilities; displayName?: string };
+    answer: unknown;
+  };
+  createTransport: { data: { direction: 'send' | 'recv' }; answer: types.TransportOptions };
+  connectTransport: {
+    data: { transportId: string; dtlsParameters: types.DtlsParameters };
+    answer: unknown;
+  };
+  restartIce: { data: { transportId: string }; answer: types.IceParameters };
+  produce: {
+    data: {
+      transportId: string;
+      kind: types.MediaKind;
+      rtpParameters: types.RtpParameters;
+      appData: AppData;
+    };
+    answer: { producerId: string };
+  };
+  closeProducer: { data: { producerId: string }; answer: unknown };
+  pauseProducer: { data: { producerId: string }; answer: unknown };
+  resumeProducer: { data: { producerId: string }; answer: unknown };
+  consume: {
+    data: { producerId: string; rtpCapabilities: types.RtpCapabilities };
+    answer: ConsumerData;
+  };
+  pauseConsumer: { data: { consumerId: string }; answer: unknown };
+  resumeConsumer: { data: { consumerId: string }; answer: unknown };
+  setConsumerPreferredLayers: { data: { consumerId: string; layers: Layers }; answer: unknown };
+  setConsumerPriority: { data: { consumerId: string; priority: number }; answer: unknown };
+  getStats: { data: object; answer: unknown };
+}
+
+/** Events of the OpenCall envelope, and what each carries. */
+export interface ServerEvents {
+  newProducer: {
+    participantId: string;
+    producerId: string;
+    kind: types.MediaKind;
+    appData?: AppData;
+  };
+  newConsumer: { participantId: string; consumerData: ConsumerData };
+  newParticipant: { participantId: string; displayName?: string };
+  participantLeft: { participantId: string };
+  producerClosed: { producerId: string };
+  consumerClosed: { consumerId: string };
+  consumerPaused: { consumerId: string };
+  consumerResumed: { consumerId: string };
+  activeSpeakers: string[];
+  connectionQuality: ConnectionQuality;
+}
+
+const PREFIX = 'mediasoup:';
+
+/** A frame from the server, understood. */
+export type Incoming =
+  | { type: 'response'; id: string; data: unknown }
+  | { type: 'error'; id: string | undefined; error: string }
+  | { type: 'event'; name: string; data: unknown };
+
+/** Writes a request as one text frame. */
+export function encodeRequest(name: keyof Requests, id: string, data: object): string {
+  return JSON.stringify({ type: PREFIX + name, id, data });
+}
+
+/** Reads one text frame; `undefined` for what is not of this protocol. */
+export function decodeFrame(text: string): Incoming | undefined {
+  let frame: unknown;
+  try {
+    frame = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof frame !== 'object' || frame === null || Array.isArray(frame)) return undefined;
+  const { type, id, data, error } = frame as Record<string, unknown>;
+  if (type === 'response') {
+    return typeof id === 'string' ? { type, id, data } : undefined;
+  }
+  if (type === 'error') {
+    const message = typeof error === 'string' ? error : 'The server refused without a reason.';
+    return { type, id: typeof id === 'string' ? id : undefined, error: message };
+  }
+  if (typeof type !== 'string' || !type.startsWith(PREFIX)) return undefined;
+  return { type: 'event', name: type.slice(PREFIX.length), data };
+}

@@ -1,0 +1,350 @@
+import { Device, type types } from 'mediasoup-client';
+import { CAMERA_ENCODINGS, MICROPHONE_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
+import { MeetingError } from './errors';
+import { displayNameOf, type Source, sourceOf } from './participants';
+import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } from './protocol';
+import { type ChannelEvents, CLOSE_CODE_REPLACED, type SignalingChannel } from './signaling';
+
+/** A path that is only disturbed often heals by itself within this time. */
+const DISCONNECTED_GRACE_MS = 1_500;
+
+/** If the server does not answer a restart this fast, the path to it is gone too. */
+const RESTART_TIMEOUT_MS = 5_000;
+
+/** A restarted path that does not carry packets after this long is given up. */
+const RECOVERY_TIMEOUT_MS = 8_000;
+
+/** A track of another participant. */
+export interface RemoteTrack {
+  participantId: string;
+  displayName: string | undefined;
+  source: Source;
+  producerId: string;
+  consumerId: string;
+  track: MediaStreamTrack;
+  paused: boolean;
+}
+
+/** What a session tells its owner. */
+export interface SessionHandlers {
+  participantJoined(participantId: string, displayName: string | undefined): void;
+  participantLeft(participantId: string): void;
+  trackAdded(track: RemoteTrack): void;
+  producerClosed(producerId: string): void;
+  pausedChanged(producerId: string, paused: boolean): void;
+  speakersChanged(participantIds: string[]): void;
+  qualityChanged(quality: ConnectionQuality): void;
+  /** The session is over and cannot be used any more. */
+  lost(reason: MeetingError): void;
+}
+
+/** What to publish. */
+export interface Publication {
+  source: Source;
+  track: MediaStreamTrack;
+  paused: boolean;
+  appData: AppData;
+  /** For example `video/VP9`; otherwise the first that both sides know. */
+  mimeType?: string | undefined;
+}
+
+/**
+ * One life on the server: from connecting until the connection, on whatever level, is lost. It never comes back;
+ * the owner makes a new one.
+ */
+export class Session {
+  readonly #channel: SignalingChannel;
+  readonly #device: Device;
+  readonly #handlers: SessionHandlers;
+  readonly #consumers = new Map<string, types.Consumer>();
+  readonly #producers = new Map<string, types.Producer>();
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #send: types.Transport | undefined;
+  #recv: types.Transport | undefined;
+  #entered = false;
+  #closed = false;
+
+  private constructor(channel: SignalingChannel, device: Device, handlers: SessionHandlers) {
+    this.#channel = channel;
+    this.#device = device;
+    this.#handlers = handlers;
+  }
+
+  /** Enters the meeting. The channel is closed if that fails. */
+  static async enter(
+    channel: SignalingChannel,
+    displayName: string,
+    handlers: SessionHandlers,
+  ): Promise<Session> {
+    try {
+      const session = new Session(channel, await makeDevice(), handlers);
+      await session.#enter(displayName);
+      return session;
+    } catch (error) {
+      channel.close();
+      throw error;
+    }
+  }
+
+  async #enter(displayName: string): Promise<void> {
+    this.#channel.on('event', (event) => this.#handle(event));
+    this.#channel.on('close', ({ code }) => {
+      const reason =
+        code === CLOSE_CODE_REPLACED
+          ? new MeetingError('replaced', 'You joined this meeting from somewhere else.')
+          : new MeetingError('server-gone', 'The connection to the meeting server was lost.');
+      this.#lose(reason);
+    });
+    // Asked in one breath: a late joiner sees the others one round trip sooner for each.
+    const [capabilities, send, recv] = await Promise.all([
+      this.#channel.request('getRouterCapabilities', {}),
+      this.#channel.request('createTransport', { direction: 'send' }),
+      this.#channel.request('createTransport', { direction: 'recv' }),
+    ]);
+    await this.#device.load({ routerRtpCapabilities: capabilities });
+    this.#send = this.#watch(this.#device.createSendTransport(send));
+    this.#recv = this.#watch(this.#device.createRecvTransport(recv));
+    await this.#channel.request('setRtpCapabilities', {
+      rtpCapabilities: this.#device.recvRtpCapabilities,
+      displayName,
+    });
+    this.#entered = true;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Sends a track to the others. */
+  async publish(publication: Publication): Promise<types.Producer> {
+    if (!this.#send) throw new MeetingError('server-gone', 'Not connected to the meeting.');
+    const { source, track } = publication;
+    if (!this.#device.canProduce(track.kind as types.MediaKind)) {
+      throw new MeetingError(
+        'media-unsupported',
+        `The server and this browser share no ${track.kind} codec.`,
+      );
+    }
+    const producer = await this.#send.produce({
+      track,
+      stopTracks: false,
+      appData: { ...publication.appData, source },
+      ...this.#sendOptions(publication),
+    });
+    this.#producers.set(producer.id, producer);
+    if (publication.paused) await this.setProducerPaused(producer, true);
+    return producer;
+  }
+
+  /** Stops sending a track. */
+  async unpublish(producer: types.Producer): Promise<void> {
+    this.#producers.delete(producer.id);
+    producer.close();
+    if (this.#closed) return;
+    await this.#channel.request('closeProducer', { producerId: producer.id });
+  }
+
+  /** Mutes or unmutes what is sent. */
+  async setProducerPaused(producer: types.Producer, paused: boolean): Promise<void> {
+    if (paused) producer.pause();
+    else producer.resume();
+    const name = paused ? 'pauseProducer' : 'resumeProducer';
+    await this.#channel.request(name, { producerId: producer.id });
+  }
+
+  /** Asks for a layer of a received video; the server sends at most that. */
+  async setPreferredLayers(consumerId: string, layers: Layers): Promise<void> {
+    if (this.#closed || !this.#consumers.has(consumerId)) return;
+    await this.#channel.request('setConsumerPreferredLayers', { consumerId, layers });
+  }
+
+  /** New credentials and a new search for a path, for both directions. */
+  async restartIce(): Promise<void> {
+    await Promise.all(
+      [this.#send, this.#recv].map((transport) => transport && this.#restart(transport)),
+    );
+  }
+
+  /** The browser's own statistics of both connections. */
+  async stats(): Promise<{ send: object[]; recv: object[] }> {
+    const read = async (transport: types.Transport | undefined) =>
+      transport && !transport.closed ? [...(await transport.getStats()).values()] : [];
+    const [send, recv] = await Promise.all([read(this.#send), read(this.#recv)]);
+    return { send, recv };
+  }
+
+  /** Leaves. Tracks given to `publish` keep running: they are their owner's. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    this.#send?.close();
+    this.#recv?.close();
+    this.#channel.close();
+  }
+
+  #lose(reason: MeetingError): void {
+    if (this.#closed) return;
+    this.close();
+    // Before that, `enter` rejects, and one of the two is enough.
+    if (this.#entered) this.#handlers.lost(reason);
+  }
+
+  #sendOptions({ source, mimeType }: Publication): Partial<types.ProducerOptions> {
+    if (source === 'microphone' || source === 'screenAudio')
+      return { codecOptions: MICROPHONE_CODEC };
+    const codec = this.#device.sendRtpCapabilities.codecs?.find(
+      (candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase(),
+    );
+    return {
+      encodings: source === 'camera' ? CAMERA_ENCODINGS : SCREEN_ENCODINGS,
+      codecOptions: VIDEO_CODEC,
+      ...(codec ? { codec } : {}),
+    };
+  }
+
+  #watch(transport: types.Transport): types.Transport {
+    transport.on('connect', ({ dtlsParameters }, done, fail) => {
+      this.#channel
+        .request('connectTransport', { transportId: transport.id, dtlsParameters })
+        .then(done, fail);
+    });
+    transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
+      this.#channel
+        .request('produce', { transportId: transport.id, kind, rtpParameters, appData })
+        .then(({ producerId }) => done({ id: producerId }), fail);
+    });
+    transport.on('connectionstatechange', (state) => {
+      if (state === 'failed') this.#recover(transport);
+      if (state !== 'disconnected') return;
+      this.#after(DISCONNECTED_GRACE_MS, () => {
+        if (transport.connectionState === 'disconnected') this.#recover(transport);
+      });
+    });
+    return transport;
+  }
+
+  #recover(transport: types.Transport): void {
+    if (this.#closed || transport.closed) return;
+    const lose = () =>
+      this.#lose(new MeetingError('server-gone', 'Sound and pictures no longer reach the server.'));
+    this.#restart(transport).then(() => {
+      this.#after(RECOVERY_TIMEOUT_MS, () => {
+        if (transport.connectionState !== 'connected') lose();
+      });
+    }, lose);
+  }
+
+  async #restart(transport: types.Transport): Promise<void> {
+    const iceParameters = await this.#channel.request(
+      'restartIce',
+      { transportId: transport.id },
+      { timeoutMs: RESTART_TIMEOUT_MS },
+    );
+    await transport.restartIce({ iceParameters });
+  }
+
+  #handle(event: ChannelEvents['event']): void {
+    if (this.#closed) return;
+    switch (event.name) {
+      case 'newProducer':
+        this.#consume(event.data).catch((error) => {
+          if (!this.#closed) console.warn('opencall: a track cannot be received', error);
+        });
+        return;
+      case 'newParticipant':
+        return this.#handlers.participantJoined(event.data.participantId, event.data.displayName);
+      case 'participantLeft':
+        return this.#handlers.participantLeft(event.data.participantId);
+      case 'producerClosed':
+        return this.#producerClosed(event.data.producerId);
+      case 'consumerClosed':
+        return this.#consumerClosed(event.data.consumerId);
+      case 'consumerPaused':
+        return this.#consumerPaused(event.data.consumerId, true);
+      case 'consumerResumed':
+        return this.#consumerPaused(event.data.consumerId, false);
+      case 'activeSpeakers':
+        return this.#handlers.speakersChanged(event.data);
+      case 'connectionQuality':
+        return this.#handlers.qualityChanged(event.data);
+      case 'newConsumer':
+        // Said a second time: the answer to `consume` was the first.
+        return;
+    }
+  }
+
+  async #consume({ participantId, producerId, kind, appData }: ServerEvents['newProducer']) {
+    const displayName = displayNameOf(appData ?? {});
+    this.#handlers.participantJoined(participantId, displayName);
+    const answer: ConsumerData = await this.#channel.request('consume', {
+      producerId,
+      rtpCapabilities: this.#device.recvRtpCapabilities,
+    });
+    if (this.#closed || !this.#recv) return;
+    const consumer = await this.#recv.consume({
+      id: answer.id,
+      producerId,
+      kind: answer.kind,
+      rtpParameters: answer.rtpParameters,
+      // One stream per participant and kind of source: lips stay with voices, screens stay apart.
+      streamId: `${participantId}/${sourceOf(kind, appData ?? {}).startsWith('screen') ? 'screen' : 'person'}`,
+      appData: { participantId },
+    });
+    if (this.#closed) return;
+    this.#consumers.set(consumer.id, consumer);
+    this.#handlers.trackAdded({
+      participantId,
+      displayName,
+      source: sourceOf(kind, appData ?? answer.appData ?? {}),
+      producerId,
+      consumerId: consumer.id,
+      track: consumer.track,
+      paused: answer.producerPaused ?? false,
+    });
+    await this.#channel.request('resumeConsumer', { consumerId: consumer.id });
+  }
+
+  #producerClosed(producerId: string): void {
+    for (const consumer of this.#consumers.values()) {
+      if (consumer.producerId === producerId) this.#forget(consumer);
+    }
+    this.#handlers.producerClosed(producerId);
+  }
+
+  #consumerClosed(consumerId: string): void {
+    const consumer = this.#consumers.get(consumerId);
+    if (!consumer) return;
+    this.#forget(consumer);
+    this.#handlers.producerClosed(consumer.producerId);
+  }
+
+  #consumerPaused(consumerId: string, paused: boolean): void {
+    const consumer = this.#consumers.get(consumerId);
+    if (consumer) this.#handlers.pausedChanged(consumer.producerId, paused);
+  }
+
+  #forget(consumer: types.Consumer): void {
+    this.#consumers.delete(consumer.id);
+    consumer.close();
+  }
+
+  #after(delayMs: number, action: () => void): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      if (!this.#closed) action();
+    }, delayMs);
+    this.#timers.add(timer);
+  }
+}
+
+async function makeDevice(): Promise<Device> {
+  try {
+    return await Device.factory();
+  } catch (error) {
+    throw new MeetingError('media-unsupported', 'This browser cannot take part in video calls.', {
+      cause: error,
+    });
+  }
+}

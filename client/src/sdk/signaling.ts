@@ -1,0 +1,151 @@
+import { Emitter } from './emitter';
+import { MeetingError } from './errors';
+import { decodeFrame, encodeRequest, type Requests, type ServerEvents } from './protocol';
+
+/** As long as OpenCall's own client waits for an answer. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+/** A connection that does not open within this long is tried anew. */
+const OPEN_TIMEOUT_MS = 8_000;
+
+/** The server's close code for "do not come back": the same participant joined elsewhere. */
+export const CLOSE_CODE_REPLACED = 4000;
+
+/** What a channel says by itself. */
+export interface ChannelEvents {
+  event: {
+    [Name in keyof ServerEvents]: { name: Name; data: ServerEvents[Name] };
+  }[keyof ServerEvents];
+  close: { code: number; reason: string };
+}
+
+/** The way to the server; anything that carries requests and events will do. */
+export interface SignalingChannel {
+  request<Name extends keyof Requests>(
+    name: Name,
+    data: Requests[Name]['data'],
+    options?: { timeoutMs?: number },
+  ): Promise<Requests[Name]['answer']>;
+  on<Name extends keyof ChannelEvents>(
+    name: Name,
+    listener: (value: ChannelEvents[Name]) => void,
+  ): () => void;
+  close(): void;
+}
+
+/** Who speaks; every request carries it. */
+export interface Identity {
+  meetingId: string;
+  participantId: string;
+}
+
+interface Pending {
+  resolve: (value: unknown) => void;
+  reject: (error: MeetingError) => void;
+  timer: ReturnType<typeof setTimeout>;
+}
+
+/** The OpenCall envelope over a WebSocket. */
+export class WebSocketChannel implements SignalingChannel {
+  readonly #socket: WebSocket;
+  readonly #identity: Identity;
+  readonly #emitter = new Emitter<ChannelEvents>();
+  readonly #pending = new Map<string, Pending>();
+  #lastId = 0;
+
+  private constructor(socket: WebSocket, identity: Identity) {
+    this.#socket = socket;
+    this.#identity = identity;
+    socket.onmessage = (message) => this.#receive(message.data);
+    socket.onclose = ({ code, reason }) => this.#closed(code, reason);
+  }
+
+  /** Opens a connection; rejects if the server cannot be reached. */
+  static open(url: string, identity: Identity): Promise<WebSocketChannel> {
+    return new Promise((resolve, reject) => {
+      const socket = new WebSocket(url);
+      const fail = () => {
+        clearTimeout(timer);
+        socket.onopen = null;
+        socket.onclose = null;
+        socket.close();
+        reject(new MeetingError('server-unreachable', 'The meeting server cannot be reached.'));
+      };
+      const timer = setTimeout(fail, OPEN_TIMEOUT_MS);
+      socket.onclose = fail;
+      socket.onopen = () => {
+        clearTimeout(timer);
+        resolve(new WebSocketChannel(socket, identity));
+      };
+    });
+  }
+
+  request<Name extends keyof Requests>(
+    name: Name,
+    data: Requests[Name]['data'],
+    { timeoutMs = REQUEST_TIMEOUT_MS }: { timeoutMs?: number } = {},
+  ): Promise<Requests[Name]['answer']> {
+    if (this.#socket.readyState !== WebSocket.OPEN) return Promise.reject(connectionLost());
+    this.#lastId += 1;
+    const id = String(this.#lastId);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id);
+        reject(new MeetingError('request-timed-out', 'The meeting server does not answer.'));
+      }, timeoutMs);
+      this.#pending.set(id, { resolve, reject, timer });
+      this.#socket.send(encodeRequest(name, id, { ...this.#identity, ...data }));
+    });
+  }
+
+  on<Name extends keyof ChannelEvents>(
+    name: Name,
+    listener: (value: ChannelEvents[Name]) => void,
+  ): () => void {
+    return this.#emitter.on(name, listener);
+  }
+
+  close(): void {
+    this.#socket.close(1000);
+  }
+
+  #receive(text: unknown): void {
+    if (typeof text !== 'string') return;
+    const frame = decodeFrame(text);
+    if (!frame) return;
+    if (frame.type === 'event') {
+      this.#emitter.emit('event', frame as unknown as ChannelEvents['event']);
+      return;
+    }
+    if (frame.id === undefined) {
+      console.warn('opencall: the server says', frame.type === 'error' ? frame.error : frame);
+      return;
+    }
+    const pending = this.#pending.get(frame.id);
+    if (!pending) return;
+    this.#pending.delete(frame.id);
+    clearTimeout(pending.timer);
+    if (frame.type === 'response') pending.resolve(frame.data);
+    else pending.reject(new MeetingError('request-refused', frame.error));
+  }
+
+  #closed(code: number, reason: string): void {
+    for (const pending of this.#pending.values()) {
+      clearTimeout(pending.timer);
+      pending.reject(connectionLost());
+    }
+    this.#pending.clear();
+    this.#emitter.emit('close', { code, reason });
+    this.#emitter.clear();
+  }
+}
+
+/** The address of the server this page came from. */
+export function sameOriginUrl(location: { protocol: string; host: string }): string {
+  const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
+  return `${scheme}//${location.host}/ws`;
+}
+
+function connectionLost(): MeetingError {
+  return new MeetingError('server-gone', 'The connection to the meeting server was lost.');
+}

@@ -5,6 +5,7 @@
 //! ```
 //!
 //! * [`io`] — the only place that talks to the kernel: io_uring, `recvmmsg`/`sendmmsg`, in-memory.
+//! * [`demux`] — which protocol a datagram is of.
 //! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
 //! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
 //! * [`rtp`], `rtcp` — views and writers of what is on the wire.
@@ -15,6 +16,7 @@
 //!
 //! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
 
+pub mod demux;
 pub mod drop_reason;
 pub mod ice;
 pub mod io;

@@ -1,7 +1,32 @@
-//! ICE-lite (RFC 8445, RFC 8489).
+//! ICE-lite (RFC 8445, RFC 8489, RFC 7675): clients check, we answer.
+//!
+//! A lite agent has host candidates only, sends no checks and is always the controlled side. All it
+//! does is done in three steps, cheapest first:
+//!
+//! 1. [`stun::parse_binding_request`] reads the datagram and checks FINGERPRINT: what fails here
+//!    costs no key. The user fragment it finds names the transport.
+//! 2. [`IceAgent::handle_binding_request`] checks MESSAGE-INTEGRITY and writes the answer.
+//! 3. The agent's tuples say which addresses may speak to the transport, the selected one where to
+//!    send, and the time of the last check whether the client still consents to be sent to.
+//!
+//! STUN is read and written here, in about 400 lines, not by the `stun-types` crate: that logs a
+//! warning for each malformed datagram (a flood of them would be a flood of log lines), its key
+//! type prints the password with `Debug` and guards it with a mutex, and an HMAC through it costs
+//! more than through `aws-lc-rs`. In the tests it is the other side of every talk.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
+
+pub mod agent;
+pub mod candidate;
+pub mod credentials;
+mod integrity;
+pub mod stun;
+#[cfg(test)]
+mod test_client;
+
+pub use agent::IceAgent;
+pub use candidate::host_candidate_priority;
 
 /// How long a transport may go without a valid check before it counts as disconnected: the 30 s
 /// after which consent to send expires (RFC 7675 section 5.1).

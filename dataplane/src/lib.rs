@@ -18,9 +18,14 @@
 
 pub mod demux;
 pub mod drop_reason;
+pub mod egress;
 pub mod ice;
+pub mod ingress;
 pub mod io;
 pub mod message;
+pub mod rate;
 pub mod rtp;
+pub mod sender_clock;
+pub mod seq;
 pub mod srtp;
 pub mod time;

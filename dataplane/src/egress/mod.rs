@@ -1,0 +1,8 @@
+//! Per consumer: continuous numbers over drops and source changes, and what was sent under them.
+#![forbid(unsafe_code)]
+
+mod numbering;
+
+pub mod sent;
+pub mod sequence;
+pub mod timestamp;

@@ -1,0 +1,326 @@
+//! What went out under each of a consumer's sequence numbers, so that a retransmission is the same
+//! packet again.
+//!
+//! Not packet by packet: between two drops or switches every packet is its source shifted by the
+//! same amounts, so one [`Rewrite`] and one difference stand for a whole run of them. Recording a
+//! packet then touches one place, the end of the last run.
+//!
+//! Worked trace; source 12 is dropped, 11 comes late:
+//!
+//! ```text
+//! source  10   13            14            11
+//! out     10   12            13            11
+//! runs    10…10 +0 │ 12…12 +1 │ 12…13 +1   │ first run becomes 10…11 +0
+//! ```
+//!
+//! Before 11 came, a request for 11 found nothing: it lies between the runs.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::seq::ExtendedSeq;
+use crate::time::Time;
+
+/// Runs remembered for video: with every other frame dropped at 30 frames per second, four seconds.
+/// Each costs 32 bytes.
+const VIDEO_RUNS: usize = 64;
+
+/// Runs remembered for audio, where only a source change begins one.
+const AUDIO_RUNS: usize = 8;
+
+/// Retransmissions remembered, so as not to repeat them within a round trip. Two numbers this far
+/// apart share a place, and the older is forgotten: it may be repeated, which costs a packet.
+const VIDEO_RESENDS: usize = 128;
+const AUDIO_RESENDS: usize = 32;
+
+/// A packet is not sent again sooner, however short the round trip: requests for it may arrive
+/// twice in one batch.
+const MIN_RESEND_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A measured round trip longer than this is not believed for this purpose: the packet would be of
+/// no use any more.
+const MAX_RESEND_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How a packet was changed on its way out, apart from its sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rewrite {
+    /// Added to the source's timestamp.
+    pub timestamp_offset: u32,
+    /// Added to the source's VP8 picture id, modulo 2^15.
+    pub picture_id_offset: u16,
+    /// Added to the source's TL0PICIDX.
+    pub tl0_offset: u8,
+    /// Index of the encoding it came from.
+    pub encoding: u8,
+}
+
+/// What went out under a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The number that went out.
+    pub out: ExtendedSeq,
+    /// The source's number, in the encoding named in `rewrite`.
+    pub source: ExtendedSeq,
+    /// How it was changed.
+    pub rewrite: Rewrite,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    first: u64,
+    last: u64,
+    /// Source minus out, wrapping.
+    difference: u64,
+    rewrite: Rewrite,
+}
+
+impl Run {
+    fn is_like(&self, other: &Run) -> bool {
+        self.difference == other.difference && self.rewrite == other.rewrite
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Resend {
+    sequence: u16,
+    used: bool,
+    at_ms: u32,
+}
+
+/// The log of one consumer.
+#[derive(Debug)]
+pub struct SentLog {
+    /// Rising, not overlapping.
+    runs: VecDeque<Run>,
+    max_runs: usize,
+    resends: Box<[Resend]>,
+}
+
+impl SentLog {
+    /// A log for a video consumer.
+    pub fn for_video() -> Self {
+        SentLog::new(VIDEO_RUNS, VIDEO_RESENDS)
+    }
+
+    /// A log for an audio consumer.
+    pub fn for_audio() -> Self {
+        SentLog::new(AUDIO_RUNS, AUDIO_RESENDS)
+    }
+
+    fn new(max_runs: usize, resends: usize) -> Self {
+        SentLog {
+            runs: VecDeque::with_capacity(max_runs),
+            max_runs,
+            resends: vec![Resend::default(); resends].into_boxed_slice(),
+        }
+    }
+
+    /// Notes that `source` went out as `out`.
+    pub fn record(&mut self, out: ExtendedSeq, source: ExtendedSeq, rewrite: Rewrite) {
+        let difference = source.0.wrapping_sub(out.0);
+        let run = Run { first: out.0, last: out.0, difference, rewrite };
+        match self.runs.back_mut() {
+            Some(back) if out.0 > back.last => {
+                if back.is_like(&run) {
+                    back.last = out.0;
+                } else {
+                    self.make_room();
+                    self.runs.push_back(run);
+                }
+            }
+            Some(_) => self.record_late(run),
+            None => self.runs.push_back(run),
+        }
+    }
+
+    /// What went out last under the number `wire`.
+    pub fn lookup(&self, wire: u16) -> Option<Sent> {
+        let highest = self.runs.back()?.last;
+        let behind = (highest as u16).wrapping_sub(wire);
+        let out = highest.checked_sub(u64::from(behind))?;
+        let run = self.runs.iter().rev().find(|run| run.first <= out)?;
+        if out > run.last {
+            return None;
+        }
+        let source = ExtendedSeq(out.wrapping_add(run.difference));
+        Some(Sent { out: ExtendedSeq(out), source, rewrite: run.rewrite })
+    }
+
+    /// Whether the packet that went out as `wire` may go out again now, and notes that it does: not
+    /// twice within a round trip, for then the first repetition is still under way.
+    pub fn may_resend(&mut self, wire: u16, now: Time, rtt: Duration) -> bool {
+        let interval = rtt.clamp(MIN_RESEND_INTERVAL, MAX_RESEND_INTERVAL);
+        let now_ms = now.as_millis() as u32;
+        let index = usize::from(wire) % self.resends.len();
+        let place = &mut self.resends[index];
+        let age_ms = now_ms.wrapping_sub(place.at_ms);
+        if place.used && place.sequence == wire && u128::from(age_ms) < interval.as_millis() {
+            return false;
+        }
+        *place = Resend { sequence: wire, used: true, at_ms: now_ms };
+        true
+    }
+
+    /// Notes a packet that went out under a number below the highest.
+    fn record_late(&mut self, run: Run) {
+        let out = run.first;
+        let after = self.runs.partition_point(|held| held.first <= out);
+        if let Some(before) = after.checked_sub(1).and_then(|index| self.runs.get_mut(index)) {
+            if out <= before.last {
+                return;
+            }
+            if before.is_like(&run) {
+                before.last = out;
+                return;
+            }
+        }
+        if let Some(next) = self.runs.get_mut(after)
+            && next.is_like(&run)
+        {
+            next.first = out;
+            return;
+        }
+        if self.runs.len() < self.max_runs {
+            self.runs.insert(after, run);
+        } else if after > 0 {
+            self.runs.pop_front();
+            self.runs.insert(after - 1, run);
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.runs.len() == self.max_runs {
+            self.runs.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::sequence::SequenceTranslator;
+
+    fn record(log: &mut SentLog, out: u64, source: u64) {
+        log.record(ExtendedSeq(out), ExtendedSeq(source), Rewrite::default());
+    }
+
+    fn source(log: &SentLog, wire: u16) -> Option<u64> {
+        log.lookup(wire).map(|sent| sent.source.0)
+    }
+
+    #[test]
+    fn follows_the_worked_trace() {
+        let mut log = SentLog::for_video();
+        assert_eq!(source(&log, 10), None);
+        for (out, from) in [(10, 10), (12, 13), (13, 14)] {
+            record(&mut log, out, from);
+        }
+        assert_eq!(
+            [10, 11, 12, 13, 14].map(|n| source(&log, n)),
+            [Some(10), None, Some(13), Some(14), None]
+        );
+        record(&mut log, 11, 11);
+        assert_eq!(source(&log, 11), Some(11));
+        assert_eq!(log.runs.len(), 2);
+    }
+
+    #[test]
+    fn a_late_packet_may_belong_to_the_run_after_it_or_to_none() {
+        // 11 dropped, 12 lost, 13 dropped, 14 sent as 12; then 12 comes and goes out as 11.
+        let mut log = SentLog::for_video();
+        record(&mut log, 10, 10);
+        record(&mut log, 12, 14);
+        record(&mut log, 11, 12);
+        assert_eq!([10, 11, 12].map(|n| source(&log, n)), [Some(10), Some(12), Some(14)]);
+        assert_eq!(log.runs.len(), 3);
+
+        // 11 dropped, 12 lost, 13 sent as 12; 12 comes and extends that run downwards.
+        let mut log = SentLog::for_video();
+        record(&mut log, 10, 10);
+        record(&mut log, 12, 13);
+        record(&mut log, 11, 12);
+        assert_eq!([10, 11, 12].map(|n| source(&log, n)), [Some(10), Some(12), Some(13)]);
+        assert_eq!(log.runs.len(), 2);
+    }
+
+    #[test]
+    fn remembers_how_packets_were_changed_on_each_side_of_a_switch() {
+        let low = Rewrite { timestamp_offset: 7, picture_id_offset: 8, tl0_offset: 9, encoding: 0 };
+        let high = Rewrite { timestamp_offset: 1, encoding: 2, ..Rewrite::default() };
+        let mut log = SentLog::for_video();
+        log.record(ExtendedSeq(0x1_ffff), ExtendedSeq(50), low);
+        log.record(ExtendedSeq(0x2_0000), ExtendedSeq(51), high);
+        assert_eq!(log.lookup(0xffff).unwrap().rewrite, low);
+        let sent = log.lookup(0).unwrap();
+        assert_eq!((sent.out.0, sent.source.0, sent.rewrite), (0x2_0000, 51, high));
+    }
+
+    #[test]
+    fn a_steady_stream_is_one_run_and_many_drops_push_out_the_oldest() {
+        let mut log = SentLog::for_audio();
+        for n in 0..100_000 {
+            record(&mut log, n, n + 5);
+        }
+        assert_eq!(log.runs.len(), 1);
+
+        let capacity = log.runs.capacity();
+        for n in 0..100 {
+            record(&mut log, 100_000 + n, 200_000 + 2 * n);
+        }
+        assert_eq!((log.runs.len(), log.runs.capacity()), (AUDIO_RUNS, capacity));
+        let newest = 100_099_u64;
+        assert_eq!(source(&log, newest as u16), Some(200_198));
+        assert_eq!(source(&log, (newest - 7) as u16), Some(200_184));
+        assert_eq!(source(&log, (newest - 8) as u16), None);
+        // A late one, older than all that is remembered, is not worth a place.
+        record(&mut log, newest - 50, 5);
+        assert_eq!(source(&log, (newest - 7) as u16), Some(200_184));
+        assert_eq!(log.runs.capacity(), capacity);
+    }
+
+    #[test]
+    fn agrees_with_a_plain_list_under_drops_and_reordering() {
+        let mut state = 7_u32;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        for _ in 0..100 {
+            let mut translator = SequenceTranslator::new(ExtendedSeq(0x1_fff0));
+            let mut log = SentLog::new(1000, 1);
+            let mut plain = std::collections::HashMap::new();
+            let mut base = 1_000_u64;
+            for step in 0..300 {
+                if step % 100 == 99 {
+                    base += 10_000;
+                    translator.switch(ExtendedSeq(base));
+                }
+                let from = ExtendedSeq(base + step % 100 + u64::from(random(6)));
+                if random(4) == 0 {
+                    translator.skip(from);
+                } else if let Some(out) = translator.forward(from) {
+                    record(&mut log, out.0, from.0);
+                    plain.insert(out.wire(), from.0);
+                }
+            }
+            for (wire, from) in plain {
+                assert_eq!(source(&log, wire), Some(from));
+            }
+        }
+    }
+
+    #[test]
+    fn is_not_resent_within_a_round_trip() {
+        let rtt = Duration::from_millis(50);
+        let at = Time::from_millis;
+        let mut log = SentLog::for_video();
+        assert!(log.may_resend(7, at(0), rtt));
+        assert!(!log.may_resend(7, at(49), rtt));
+        assert!(log.may_resend(8, at(49), rtt));
+        assert!(log.may_resend(7, at(50), rtt));
+        assert!(!log.may_resend(7, at(59), Duration::ZERO), "the floor");
+        assert!(log.may_resend(7, at(60), Duration::ZERO));
+        assert!(log.may_resend(7, at(560), Duration::from_secs(9)), "the ceiling");
+    }
+}

@@ -1,0 +1,102 @@
+//! Outgoing sequence numbers: continuous over drops and source changes.
+//!
+//! Worked trace: a consumer starts at 7000. Of the low layer it gets 100, 101, 103 (102 is late and
+//! comes after), then it moves to the high layer, whose key frame begins at 9000:
+//!
+//! ```text
+//! source   100   101   103   102   | switch(9000)   9000   9001   8999     9003
+//! out      7000  7001  7003  7002  |                7004   7005   refused  7007
+//! ```
+//!
+//! 9002 keeps 7006: it is lost so far and may come, or be asked for. A packet dropped on purpose
+//! ([`SequenceTranslator::skip`]) leaves no gap, or the client would ask for it.
+#![forbid(unsafe_code)]
+
+use super::numbering::Numbering;
+use crate::seq::ExtendedSeq;
+
+/// Words of 64 source numbers over which drops are remembered: 512 packets, about a second of video
+/// and as many as a retransmission can be late. It costs 64 bytes per consumer.
+const WINDOW_WORDS: usize = 8;
+
+/// Maps source sequence numbers to a consumer's own.
+#[derive(Debug, Clone)]
+pub struct SequenceTranslator {
+    numbering: Numbering<WINDOW_WORDS>,
+}
+
+impl SequenceTranslator {
+    /// A translator whose first packet goes out as `first_out`, which should be random in its low
+    /// 16 bits (RFC 3550 section 5.1).
+    pub const fn new(first_out: ExtendedSeq) -> Self {
+        SequenceTranslator { numbering: Numbering::new(first_out.0) }
+    }
+
+    /// The number under which this packet goes out. `None`: it was dropped before, is older than
+    /// 512 packets, or belongs to before a switch; it must not be sent.
+    pub fn forward(&mut self, source: ExtendedSeq) -> Option<ExtendedSeq> {
+        self.numbering.forward(source.0).map(ExtendedSeq)
+    }
+
+    /// Leaves this packet out. Without effect when a newer one has gone out already: then its
+    /// number stays a gap.
+    pub fn skip(&mut self, source: ExtendedSeq) {
+        self.numbering.skip(source.0);
+    }
+
+    /// Goes on with another source (or the same one after a pause): its packet `first` follows the
+    /// last that went out, older ones are refused.
+    pub fn switch(&mut self, first: ExtendedSeq) {
+        self.numbering.switch(first.0);
+    }
+
+    /// The number that the next packet in order will get.
+    pub const fn next_out(&self) -> ExtendedSeq {
+        ExtendedSeq(self.numbering.next_out())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_worked_trace() {
+        let mut translator = SequenceTranslator::new(ExtendedSeq(7000));
+        let mut forward = |source| translator.forward(ExtendedSeq(source)).map(|out| out.0);
+        assert_eq!(
+            [100, 101, 103, 102].map(&mut forward),
+            [Some(7000), Some(7001), Some(7003), Some(7002)]
+        );
+        translator.switch(ExtendedSeq(9000));
+        let mut forward = |source| translator.forward(ExtendedSeq(source)).map(|out| out.0);
+        assert_eq!(
+            [9000, 9001, 8999, 9003].map(&mut forward),
+            [Some(7004), Some(7005), None, Some(7007)]
+        );
+    }
+
+    #[test]
+    fn numbers_on_the_wire_have_no_gap_over_wraps_and_drops() {
+        let mut translator = SequenceTranslator::new(ExtendedSeq(0x1_fff0));
+        let mut expected = 0xfff0_u16;
+        for source in 0x1_ff00..0x2_ff00_u64 {
+            if source % 3 == 1 {
+                translator.skip(ExtendedSeq(source));
+                continue;
+            }
+            assert_eq!(translator.forward(ExtendedSeq(source)).unwrap().wire(), expected);
+            expected = expected.wrapping_add(1);
+        }
+        assert_eq!(translator.next_out().wire(), expected);
+    }
+
+    #[test]
+    fn a_pause_is_a_switch_to_the_same_source() {
+        let mut translator = SequenceTranslator::new(ExtendedSeq(1));
+        translator.forward(ExtendedSeq(500));
+        translator.switch(ExtendedSeq(900));
+        assert_eq!(translator.forward(ExtendedSeq(501)), None);
+        assert_eq!(translator.forward(ExtendedSeq(900)), Some(ExtendedSeq(2)));
+    }
+}

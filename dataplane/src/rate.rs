@@ -1,0 +1,143 @@
+//! Bitrate over a sliding window.
+//!
+//! Worked trace, window 1 s, so buckets of 50 ms: 1250 bytes every 10 ms is 1 Mbit/s. After one
+//! second 20 buckets hold 6250 bytes each, 125 000 bytes in all, and `bps` says 1 000 000. Half a
+//! second of silence empties ten of them: 500 000. After a full second of silence: 0.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Buckets a window is cut into. More would follow the rate more smoothly and cost memory in every
+/// stream; with 20 the window is at most 5 % too short.
+const BUCKETS: usize = 20;
+
+/// A young meter divides by the time it has run, but by no less than this part of the window, so
+/// that the first packet does not look like a flood.
+const YOUNGEST_PART: u64 = 4;
+
+/// Counts bytes and says bits per second over the last window.
+#[derive(Debug, Clone)]
+pub struct RateMeter {
+    bucket_nanos: u64,
+    /// Number of the newest bucket, counted from the origin of time.
+    newest: u64,
+    /// Number of the bucket with which the present activity began.
+    began: u64,
+    total_bytes: u64,
+    bytes: [u32; BUCKETS],
+}
+
+impl RateMeter {
+    /// A meter that looks back over `window`.
+    pub fn new(window: Duration) -> Self {
+        let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+        RateMeter {
+            bucket_nanos: (nanos / BUCKETS as u64).max(1),
+            newest: 0,
+            began: 0,
+            total_bytes: 0,
+            bytes: [0; BUCKETS],
+        }
+    }
+
+    /// Counts `bytes` at `now`.
+    pub fn add(&mut self, now: Time, bytes: usize) {
+        self.advance(now);
+        if self.total_bytes == 0 {
+            self.began = self.newest;
+        }
+        let slot = &mut self.bytes[(self.newest % BUCKETS as u64) as usize];
+        let room = u32::MAX - *slot;
+        let added = u32::try_from(bytes).unwrap_or(u32::MAX).min(room);
+        *slot += added;
+        self.total_bytes += u64::from(added);
+    }
+
+    /// Bits per second over the window that ends at `now`.
+    pub fn bps(&mut self, now: Time) -> u32 {
+        self.advance(now);
+        let buckets = BUCKETS as u64;
+        let covered = (self.newest - self.began + 1).clamp(buckets / YOUNGEST_PART, buckets);
+        let nanos = u128::from(covered) * u128::from(self.bucket_nanos);
+        let bits_per_second = u128::from(self.total_bytes) * 8 * 1_000_000_000 / nanos;
+        u32::try_from(bits_per_second).unwrap_or(u32::MAX)
+    }
+
+    /// Empties the buckets between the newest and that of `now`. A clock that stands or goes back
+    /// counts into the newest.
+    fn advance(&mut self, now: Time) {
+        let current = now.as_nanos() / self.bucket_nanos;
+        if current <= self.newest {
+            return;
+        }
+        let steps = current - self.newest;
+        if steps >= BUCKETS as u64 {
+            self.bytes = [0; BUCKETS];
+            self.total_bytes = 0;
+        } else {
+            for number in self.newest + 1..=current {
+                let slot = &mut self.bytes[(number % BUCKETS as u64) as usize];
+                self.total_bytes -= u64::from(*slot);
+                *slot = 0;
+            }
+        }
+        self.newest = current;
+        if self.total_bytes == 0 {
+            self.began = current;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    /// Feeds 1250 bytes every 10 ms over `[from, to)` milliseconds.
+    fn feed(meter: &mut RateMeter, from_ms: u64, to_ms: u64) {
+        for ms in (from_ms..to_ms).step_by(10) {
+            meter.add(Time::from_millis(ms), 1250);
+        }
+    }
+
+    #[test]
+    fn follows_the_worked_trace() {
+        let mut meter = RateMeter::new(WINDOW);
+        feed(&mut meter, 10_000, 11_000);
+        assert_eq!(meter.bps(Time::from_millis(10_999)), 1_000_000);
+        assert_eq!(meter.bps(Time::from_millis(11_499)), 500_000);
+        assert_eq!(meter.bps(Time::from_millis(11_999)), 0);
+    }
+
+    #[test]
+    fn a_young_meter_neither_shouts_nor_whispers() {
+        let mut meter = RateMeter::new(WINDOW);
+        meter.add(Time::from_millis(5_000), 1250);
+        assert_eq!(meter.bps(Time::from_millis(5_000)), 40_000, "one packet over a quarter window");
+        feed(&mut meter, 5_010, 5_500);
+        assert_eq!(meter.bps(Time::from_millis(5_499)), 1_000_000, "half a window is enough");
+    }
+
+    #[test]
+    fn starts_afresh_after_silence() {
+        let mut meter = RateMeter::new(WINDOW);
+        feed(&mut meter, 0, 1_000);
+        feed(&mut meter, 60_000, 60_500);
+        assert_eq!(meter.bps(Time::from_millis(60_499)), 1_000_000);
+    }
+
+    #[test]
+    fn survives_extremes() {
+        let mut meter = RateMeter::new(Duration::ZERO);
+        meter.add(Time::NEVER, usize::MAX);
+        meter.add(Time::ZERO, usize::MAX);
+        assert_eq!(meter.bps(Time::NEVER), u32::MAX);
+
+        let mut meter = RateMeter::new(Duration::MAX);
+        meter.add(Time::from_millis(1), 10);
+        assert_eq!(meter.bps(Time::NEVER), 0);
+    }
+}

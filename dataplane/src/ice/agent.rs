@@ -7,7 +7,7 @@
 //!
 //! * The first validated tuple is selected **provisionally**, so that DTLS need not wait.
 //! * A tuple whose check **nominates** (USE-CANDIDATE or NOMINATION) is selected, unless it stands
-//!   against a newer or a better nomination: see [`IceAgent::outranks`].
+//!   against a newer or a better nomination: see `IceAgent::outranks`.
 //! * A tuple that does not nominate takes over only when nothing has been heard from the selected
 //!   one for [`SELECTED_SILENCE`].
 //!

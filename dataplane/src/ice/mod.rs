@@ -9,10 +9,11 @@
 //! 3. The agent's tuples say which addresses may speak to the transport, the selected one where to
 //!    send, and the time of the last check whether the client still consents to be sent to.
 //!
-//! STUN is read and written here, in about 400 lines, not by the `stun-types` crate: that logs a
-//! warning for each malformed datagram (a flood of them would be a flood of log lines), its key
-//! type prints the password with `Debug` and guards it with a mutex, and an HMAC through it costs
-//! more than through `aws-lc-rs`. In the tests it is the other side of every talk.
+//! STUN is read and written here, in about 400 lines, not by the `stun-types` crate. Both cost
+//! the same (1.6 µs for a check and its answer, 0.4 of that for reading), but that crate logs a
+//! warning for each malformed datagram, so that a flood of them is a flood of log lines; its key
+//! type shows the password in `Debug`; and it brings a second set of hash functions into the
+//! server. In the tests it is the other side of every talk.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -10,8 +10,8 @@ use super::integrity::{
 };
 use crate::drop_reason::DropReason;
 
-/// Bytes of the longest answer: a 420 that names [`MAX_UNKNOWN_ATTRIBUTES`] attributes under a
-/// SHA-256 tag. The usual answers have 64 bytes (IPv4) and 76 (IPv6), less than the request had.
+/// Bytes of the longest answer: a 420 that names eight attributes under a SHA-256 tag. The usual
+/// answers have 64 bytes (IPv4) and 76 (IPv6), less than the request had.
 pub const MAX_RESPONSE_LEN: usize =
     HEADER_LEN + 8 + (4 + 2 * MAX_UNKNOWN_ATTRIBUTES) + 36 + FINGERPRINT_LEN;
 

@@ -1,0 +1,92 @@
+//! A transport in a call gets a check every few seconds, a core with thousands of them gets
+//! thousands a second: reading, authenticating and answering one takes nothing from the heap.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+use opencall_dataplane::ice::IceAgent;
+use opencall_dataplane::ice::agent::Outcome;
+use opencall_dataplane::ice::stun::{MAX_RESPONSE_LEN, parse_binding_request};
+use opencall_dataplane::io::SocketId;
+use opencall_dataplane::message::{CoreId, IceCredentials};
+use opencall_dataplane::time::Time;
+use stun_types::attribute::{RawAttribute, Username};
+use stun_types::message::{
+    BINDING, IntegrityAlgorithm, Message, MessageWrite, MessageWriteExt, MessageWriteVec,
+    ShortTermCredentials,
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: `memory` comes from `alloc` above, and so from the system's allocator.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations_of(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+fn check(server: &IceCredentials) -> Vec<u8> {
+    let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+    let username = Username::new(&format!("{}:client", server.ufrag)).unwrap();
+    message.add_attribute(&username).unwrap();
+    for (kind, value) in [(0x0024, &[0x6e, 0x7f, 0x1e, 0xff][..]), (0x802a, &[7; 8]), (0x25, &[])] {
+        message.add_attribute(&RawAttribute::new(kind.into(), value)).unwrap();
+    }
+    let credentials = ShortTermCredentials::new(server.pwd.clone()).into();
+    message.add_message_integrity(&credentials, IntegrityAlgorithm::Sha1).unwrap();
+    message.add_fingerprint().unwrap();
+    message.finish()
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations_of(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn not_for_the_first_check_of_an_address_nor_for_any_other() {
+    let credentials = IceCredentials::generate(Some(CoreId(3)));
+    let bytes = check(&credentials);
+    let mut agent = IceAgent::new(credentials);
+    let mut out = [0; MAX_RESPONSE_LEN];
+    // More addresses than an agent keeps, so that evictions are part of it.
+    let sources: Vec<SocketAddr> =
+        (1..=20).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
+    let mut selected = 0;
+    let allocations = allocations_of(|| {
+        for round in 0..100 {
+            for (&source, millis) in sources.iter().zip(0..) {
+                let now = Time::from_millis(round * 20 + millis);
+                let request = parse_binding_request(&bytes).unwrap();
+                let handled = agent
+                    .handle_binding_request(now, &request, source, SocketId(0), &mut out)
+                    .unwrap();
+                assert!(handled.response_len > 0);
+                selected += usize::from(handled.outcome == Outcome::Selected { changed: true });
+            }
+        }
+    });
+    assert!(selected > 0);
+    assert_eq!(allocations, 0);
+}

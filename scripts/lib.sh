@@ -1,0 +1,122 @@
+# Shared by the scripts beside it: source it, do not run it.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache="$root/.cache"
+target="${CARGO_TARGET_DIR:-$root/target}"
+
+# What Vite 8 runs on: 20.19 and later of 20, or 22.12 and later.
+node_wanted='20.19 or later of 20, or 22.12 or later'
+# Fetched from the npm registry where the distribution's Node.js is too old (Debian 12 has 18).
+node_fetched_version=22.23.3
+npm_fetched_version=11.19.1
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+die() {
+  printf '\033[1;31merror:\033[0m %s\n' "$*" >&2
+  exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif has sudo; then
+    sudo "$@"
+  else
+    die "need root to run: $* — run it yourself, or install sudo"
+  fi
+}
+
+apt_updated=
+# apt_install PACKAGE…: installs Debian packages.
+apt_install() {
+  has apt-get || die "this system has no apt-get; install these by hand: $*"
+  if [ -z "$apt_updated" ]; then
+    say "Refreshing the package lists"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
+      printf 'warning: some package lists could not be refreshed; going on with what there is\n' >&2
+    apt_updated=1
+  fi
+  say "Installing $*"
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+    die "apt-get could not install: $*"
+}
+
+# need COMMAND PACKAGE…: installs the packages unless the command is there.
+need() {
+  local command=$1
+  shift
+  has "$command" || apt_install "$@"
+  has "$command" || die "$command is still missing after installing: $*"
+}
+
+node_is_good() {
+  has node && has npm && node -e '
+    const [major, minor] = process.versions.node.split(".").map(Number);
+    process.exit((major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22 ? 0 : 1);
+  '
+}
+
+# Puts a Node.js that Vite runs on into PATH.
+ensure_node() {
+  local fetched="$cache/node/node_modules" machine
+  case $(uname -m) in
+    x86_64) machine=x64 ;;
+    aarch64) machine=arm64 ;;
+    *) machine= ;;
+  esac
+  if [ -n "$machine" ] && [ -x "$fetched/node-linux-$machine/bin/node" ]; then
+    PATH="$fetched/node-linux-$machine/bin:$fetched/.bin:$PATH"
+  fi
+  node_is_good && return
+  if ! has node || ! has npm; then
+    apt_install nodejs
+    has npm || apt_install npm
+    hash -r
+  fi
+  node_is_good && return
+  [ -n "$machine" ] ||
+    die "Node.js $(node -v) is too old for the client's build; install $node_wanted"
+  say "Node.js $(node -v) is too old for the client's build ($node_wanted);" \
+    "fetching $node_fetched_version into .cache"
+  mkdir -p "$cache/node"
+  npm install --prefix "$cache/node" --no-save --no-package-lock --no-audit --no-fund --silent \
+    "node-linux-$machine@$node_fetched_version" "npm@$npm_fetched_version" ||
+    die "npm could not fetch Node.js $node_fetched_version; install $node_wanted"
+  PATH="$fetched/node-linux-$machine/bin:$fetched/.bin:$PATH"
+  hash -r
+  node_is_good || die "the fetched Node.js does not run here; install $node_wanted"
+}
+
+ensure_rust() {
+  has cargo || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
+  has cargo || die "no Rust toolchain found; see https://rustup.rs (1.95 or later)"
+  # The cryptography library is compiled from C.
+  need cc build-essential
+}
+
+# Installs the client's packages as locked, unless that was done.
+client_packages() {
+  local stamp="$root/client/node_modules/.opencall-lock" lock
+  lock=$(sha256sum "$root/client/package-lock.json" | cut -d' ' -f1)
+  [ "$(cat "$stamp" 2>/dev/null)" = "$lock" ] && return
+  say "Installing the client's packages"
+  (cd "$root/client" && npm ci --no-audit --no-fund --loglevel=error --include=dev) || return 1
+  printf '%s\n' "$lock" >"$stamp"
+}
+
+# Builds client/dist, unless it is newer than everything it is made of.
+client_build() {
+  local dist="$root/client/dist/index.html" newer
+  if [ -f "$dist" ]; then
+    newer=$(cd "$root/client" &&
+      find src public index.html package.json package-lock.json vite.config.ts -newer "$dist" -print -quit)
+    [ -z "$newer" ] && return
+  fi
+  say "Building the meeting page"
+  (cd "$root/client" && npm run --silent build -- --logLevel warn)
+}

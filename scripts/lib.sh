@@ -3,6 +3,7 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache="$root/.cache"
+# shellcheck disable=SC2034 # read by those who source this
 target="${CARGO_TARGET_DIR:-$root/target}"
 
 # What Vite 8 runs on: 20.19 and later of 20, or 22.12 and later.

@@ -8,7 +8,7 @@
 //! * [`demux`] — which protocol a datagram is of.
 //! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
 //! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
-//! * [`rtp`], `rtcp` — views and writers of what is on the wire.
+//! * [`rtp`], [`rtcp`] — views and writers of what is on the wire.
 //! * `ingress` — per producer stream: statistics, NACK, transport-wide feedback, history.
 //! * `fanout` — who gets a packet, on this core and (through rings) on the others.
 //! * `egress` — per consumer: layer choice, rewriting, retransmission.
@@ -24,6 +24,7 @@ pub mod ingress;
 pub mod io;
 pub mod message;
 pub mod rate;
+pub mod rtcp;
 pub mod rtp;
 pub mod sender_clock;
 pub mod seq;

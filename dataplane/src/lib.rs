@@ -19,6 +19,7 @@
 pub mod demux;
 pub mod drop_reason;
 pub mod egress;
+pub mod fanout;
 pub mod ice;
 pub mod ingress;
 pub mod io;

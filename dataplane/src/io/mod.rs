@@ -2,58 +2,136 @@
 //!
 //! A backend does one thing, a turn: send the trains of the last turn, wait, hand back what
 //! arrived. The sans-IO machine never sees a socket.
+//!
+//! * [`batch`] — what a turn takes and gives: fixed receive slots, the send arena.
+//! * [`park`] — sleeping and being woken.
+//! * [`socket`] — binding, with errors that say what to do.
+//! * `mmsg` — `sendmmsg`/`recvmmsg`, for where io_uring is refused.
+//! * [`memory`] — a network in memory, for tests and the simulator.
 
+// The io_uring backend, landing next, uses what is not used yet.
+#![allow(dead_code)]
+
+mod addr;
+pub mod batch;
+#[cfg(test)]
+mod conformance;
+mod error;
+pub mod memory;
+mod mmsg;
+pub mod park;
+mod send;
+pub mod socket;
+mod types;
+
+use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-/// Size of one receive slot in bytes, and so the largest datagram taken: above any MTU that matters
-/// to WebRTC (1200–1500), below two pages with room for the kernel's `recvmsg` header.
-pub const SLOT_SIZE: usize = 2048;
+pub use batch::{RxBatch, TxBatch};
+pub use error::{IoError, ProbeError};
+pub use park::{Parker, Unparker};
+pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind};
+pub use types::{
+    MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,
+    TX_ARENA_SIZE, Train,
+};
 
-/// Datagrams taken in one turn at most. More would lengthen the time before the first of them is
-/// forwarded and before timers run; fewer would shorten GSO trains under load.
-pub const MAX_RX_BATCH: usize = 256;
+use mmsg::MmsgIo;
 
-/// Bytes of the send arena of one turn. A full receive batch fanned out to 50 destinations each
-/// fits; beyond it packets are dropped as `arena_full`.
-pub const TX_ARENA_SIZE: usize = 16 << 20;
-
-/// Segments of one GSO train at most: `UDP_MAX_SEGMENTS` of Linux before 6.9.
-pub const MAX_TRAIN_SEGMENTS: usize = 64;
-
-/// Bytes of one GSO train at most: what fits one IPv6 UDP datagram's 16-bit length.
-pub const MAX_TRAIN_BYTES: usize = 65_000;
-
-/// Which of a core's sockets (one per local listen address).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SocketId(pub u8);
-
-/// One received datagram.
-#[derive(Debug, Clone, Copy)]
-pub struct RxDatagram {
-    /// Where it lies in the batch's memory.
-    pub offset: u32,
-    /// Its length in bytes.
-    pub len: u16,
-    /// The socket it came in on.
-    pub socket: SocketId,
-    /// Who sent it. IPv4 senders are always `SocketAddr::V4`.
-    pub source: SocketAddr,
+/// How long a turn may sleep when nothing has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Poll,
+    /// This long.
+    Until(Duration),
+    /// Until something arrives or someone wakes the core.
+    Forever,
 }
 
-/// One GSO train, or a single datagram: contiguous segments of equal size to one destination; only
-/// the last may be shorter.
-#[derive(Debug, Clone, Copy)]
-pub struct Train {
-    /// Where it goes.
-    pub destination: SocketAddr,
-    /// The socket it leaves by.
-    pub socket: SocketId,
-    /// Where it lies in the arena.
-    pub offset: u32,
-    /// Its length in bytes, all segments.
-    pub len: u32,
-    /// The size of a segment; `len` itself for a single datagram.
-    pub segment_size: u16,
-    /// How many segments.
-    pub segments: u16,
+/// What a turn did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TurnReport {
+    /// Datagrams now in the receive batch.
+    pub received: u32,
+    /// Datagrams the kernel took.
+    pub sent_datagrams: u32,
+    /// Messages they went in: trains and single datagrams.
+    pub sent_trains: u32,
+    /// Datagrams the kernel refused.
+    pub send_failed: u32,
+    /// Datagrams dropped because they were longer than [`batch::MAX_DATAGRAM`].
+    pub truncated: u32,
+    /// Errors of receiving, none of which stops it.
+    pub receive_errors: u32,
+    /// Someone woke the core.
+    pub woken: bool,
+}
+
+impl TurnReport {
+    /// Counts one message of `datagrams` segments.
+    fn count_sent(&mut self, datagrams: u32) {
+        self.sent_trains += 1;
+        self.sent_datagrams += datagrams;
+    }
+}
+
+/// A backend. It belongs to the thread that makes its first turn.
+pub trait Io: Send {
+    /// One turn: takes the slots of `rx` back, sends all of `tx` and clears it, waits if nothing
+    /// has arrived, fills `rx`.
+    ///
+    /// Datagrams the kernel refuses are counted, never an error; an error means that this backend
+    /// is of no more use.
+    fn turn(&mut self, tx: &mut TxBatch, rx: &mut RxBatch, wait: Wait) -> io::Result<TurnReport>;
+
+    /// Wakes another core, at the latest with the next turn. To be called after the push it shall
+    /// see.
+    fn wake_peer(&mut self, peer: &Unparker);
+
+    /// The backend's name, for logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Where it listens, in the order of [`SocketId`].
+    fn local_addrs(&self) -> &[SocketAddr];
+}
+
+/// A backend that talks to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring.
+    Uring,
+    /// `sendmmsg` and `recvmmsg`.
+    Mmsg,
+}
+
+/// Which backend is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackendChoice {
+    /// io_uring or an error.
+    Uring,
+    /// `sendmmsg` and `recvmmsg`.
+    Mmsg,
+    /// io_uring where it works.
+    #[default]
+    Auto,
+}
+
+/// Opens a backend over bound sockets. Returns it with its kind and why it is that one, in words
+/// for the log.
+///
+/// May be called on any thread; the backend belongs to the one that makes its first turn.
+pub fn open(
+    choice: BackendChoice,
+    sockets: SocketSet,
+    parker: &Parker,
+) -> Result<(Box<dyn Io>, Backend, String), IoError> {
+    let gso = send::probe_gso();
+    let why = match choice {
+        BackendChoice::Mmsg => "it was asked for",
+        BackendChoice::Uring | BackendChoice::Auto => "",
+    };
+    let io = MmsgIo::new(sockets, parker.for_backend(), gso);
+    Ok((Box::new(io), Backend::Mmsg, why.into()))
 }

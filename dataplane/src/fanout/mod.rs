@@ -1,0 +1,3 @@
+//! Who gets a packet, on this core and (through rings) on the others.
+
+pub mod ring;

@@ -1,0 +1,440 @@
+//! What every backend that talks to the kernel must do, over loopback.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::batch::MAX_DATAGRAM;
+use super::*;
+
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// Longer than any scheduling hiccup of a busy machine, shorter than patience.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A backend with its batches, as the loop of a core has them.
+struct Bench {
+    io: Box<dyn Io>,
+    parker: Parker,
+    tx: TxBatch,
+    rx: RxBatch,
+}
+
+impl Bench {
+    fn new(backend: Backend, addrs: &[IpAddr]) -> Self {
+        Bench::with_options(backend, addrs, SocketOptions::default())
+    }
+
+    fn with_options(backend: Backend, addrs: &[IpAddr], options: SocketOptions) -> Self {
+        let sockets = bind(addrs, 0, options).unwrap();
+        let parker = Parker::new().unwrap();
+        let choice = match backend {
+            Backend::Uring => BackendChoice::Uring,
+            Backend::Mmsg => BackendChoice::Mmsg,
+        };
+        let (io, opened, why) = open(choice, sockets, &parker).unwrap();
+        assert_eq!(opened, backend);
+        assert!(!why.is_empty());
+        Bench { io, parker, tx: TxBatch::new(), rx: RxBatch::new() }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.io.local_addrs()[0]
+    }
+
+    fn send(&mut self, bytes: &[u8], to: SocketAddr, socket: u8) {
+        self.tx.reserve(bytes.len()).expect("room")[..bytes.len()].copy_from_slice(bytes);
+        self.tx.commit(bytes.len(), to, SocketId(socket));
+    }
+
+    fn turn(&mut self, wait: Wait) -> TurnReport {
+        let report = self.io.turn(&mut self.tx, &mut self.rx, wait).unwrap();
+        assert!(self.tx.is_empty());
+        assert_eq!(report.received as usize, self.rx.len());
+        report
+    }
+
+    /// Turns until `count` datagrams have come; all of them.
+    fn receive(&mut self, count: usize) -> Vec<(Vec<u8>, SocketAddr, SocketId)> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut received = Vec::new();
+        while received.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} of {count} datagrams came", received.len());
+            self.turn(Wait::Until(left));
+            for i in 0..self.rx.len() {
+                let datagram = *self.rx.datagram(i);
+                received.push((self.rx.bytes(i).to_vec(), datagram.source, datagram.socket));
+            }
+        }
+        received
+    }
+}
+
+fn client(addr: IpAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((addr, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn take(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = [0; 65536];
+    let (len, source) = socket.recv_from(&mut buffer).expect("a datagram");
+    (buffer[..len].to_vec(), source)
+}
+
+fn both_families_send_and_receive(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4, V6]);
+    let clients = [client(V4), client(V6)];
+    let addrs: Vec<_> = bench.io.local_addrs().to_vec();
+    for (socket, (client, &addr)) in clients.iter().zip(&addrs).enumerate() {
+        let from = client.local_addr().unwrap();
+        client.send_to(b"ping", addr).unwrap();
+        let received = bench.receive(1);
+        assert_eq!(received, [(b"ping".to_vec(), from, SocketId(socket as u8))]);
+        bench.send(b"pong", from, socket as u8);
+        let report = bench.turn(Wait::Poll);
+        assert_eq!((report.sent_datagrams, report.sent_trains, report.send_failed), (1, 1, 0));
+        assert_eq!(take(client), (b"pong".to_vec(), addr));
+    }
+}
+
+fn trains_arrive_as_datagrams(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4, V6]);
+    for (socket, ip) in [(0, V4), (1, V6)] {
+        let client = client(ip);
+        let to = client.local_addr().unwrap();
+        let sizes = [1200, 1200, 1200, 700, 900, 900, 1];
+        for (i, &size) in sizes.iter().enumerate() {
+            bench.send(&vec![i as u8; size], to, socket);
+        }
+        let report = bench.turn(Wait::Poll);
+        assert_eq!((report.sent_datagrams, report.sent_trains, report.send_failed), (7, 2, 0));
+        for (i, &size) in sizes.iter().enumerate() {
+            assert_eq!(take(&client).0, vec![i as u8; size]);
+        }
+    }
+}
+
+fn more_trains_than_one_vector_are_all_sent(backend: Backend) {
+    const DATAGRAMS: usize = 1500;
+    let mut bench = Bench::new(backend, &[V4]);
+    let mut receiver = Bench::new(Backend::Mmsg, &[V4]);
+    let to = receiver.addr();
+    for i in 0..DATAGRAMS {
+        // Growing sizes, so that each is a train of its own.
+        let mut bytes = vec![0; 2 + i % 200];
+        bytes[..2].copy_from_slice(&(i as u16).to_be_bytes());
+        bench.send(&bytes, to, 0);
+    }
+    let trains = bench.tx.trains().len() as u32;
+    assert!(trains as usize > 2 * super::send::SEND_VECTOR);
+    let report = bench.turn(Wait::Poll);
+    assert_eq!((report.sent_datagrams, report.send_failed), (DATAGRAMS as u32, 0));
+    assert_eq!(report.sent_trains, trains);
+    for (i, (bytes, ..)) in receiver.receive(DATAGRAMS).into_iter().enumerate() {
+        assert_eq!(bytes[..2], (i as u16).to_be_bytes());
+    }
+}
+
+fn ten_thousand_paced_datagrams_come_back_without_loss(backend: Backend) {
+    const ROUNDS: usize = 100;
+    const PER_ROUND: usize = 100;
+    let mut echo = Bench::new(backend, &[V4]);
+    let mut source = Bench::new(backend, &[V4]);
+    let (to, back) = (echo.addr(), source.addr());
+    for round in 0..ROUNDS {
+        for i in 0..PER_ROUND {
+            let mut bytes = [0; 1200];
+            bytes[..2].copy_from_slice(&((round * PER_ROUND + i) as u16).to_be_bytes());
+            source.send(&bytes, to, 0);
+        }
+        source.turn(Wait::Poll);
+        for (bytes, ..) in echo.receive(PER_ROUND) {
+            echo.send(&bytes, back, 0);
+        }
+        echo.turn(Wait::Poll);
+        for (i, (bytes, from, _)) in source.receive(PER_ROUND).into_iter().enumerate() {
+            assert_eq!(bytes[..2], ((round * PER_ROUND + i) as u16).to_be_bytes());
+            assert_eq!((bytes.len(), from), (1200, to));
+        }
+    }
+}
+
+fn received_bytes_can_be_changed_in_place(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    let client = client(V4);
+    for round in 0..3_u8 {
+        for i in 0..3_u8 {
+            client.send_to(&[round, i, 0xff], bench.addr()).unwrap();
+        }
+        let mut seen = 0;
+        while seen < 3 {
+            bench.turn(Wait::Until(PATIENCE));
+            for i in 0..bench.rx.len() {
+                bench.rx.bytes_mut(i)[2] = 0;
+            }
+            for i in 0..bench.rx.len() {
+                assert_eq!(bench.rx.bytes(i), [round, seen, 0]);
+                seen += 1;
+            }
+        }
+    }
+}
+
+fn timeouts_are_honoured(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    bench.turn(Wait::Poll);
+    let start = Instant::now();
+    assert_eq!(bench.turn(Wait::Poll), TurnReport::default());
+    assert_eq!(bench.turn(Wait::Until(Duration::ZERO)), TurnReport::default());
+    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+    for timeout in [Duration::from_micros(500), Duration::from_millis(30)] {
+        let start = Instant::now();
+        assert_eq!(bench.turn(Wait::Until(timeout)), TurnReport::default());
+        let elapsed = start.elapsed();
+        assert!(elapsed >= timeout, "{elapsed:?} instead of {timeout:?}");
+        assert!(elapsed < timeout + Duration::from_millis(500), "{elapsed:?}");
+    }
+    // Sending must not cut the sleep short.
+    let client = client(V4);
+    bench.send(b"x", client.local_addr().unwrap(), 0);
+    let start = Instant::now();
+    assert_eq!(bench.turn(Wait::Until(Duration::from_millis(30))).sent_datagrams, 1);
+    assert!(start.elapsed() >= Duration::from_millis(30));
+}
+
+fn another_thread_wakes_a_sleeper(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    let unparker = bench.parker.unparker();
+    let mut latencies = Vec::new();
+    for _ in 0..20 {
+        let unparker = unparker.clone();
+        bench.parker.prepare();
+        let waker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            let woken_at = Instant::now();
+            unparker.wake();
+            woken_at
+        });
+        let report = bench.turn(Wait::Forever);
+        let now = Instant::now();
+        bench.parker.done();
+        assert!(report.woken);
+        latencies.push(now.saturating_duration_since(waker.join().unwrap()));
+    }
+    latencies.sort();
+    assert!(latencies[10] < Duration::from_millis(5), "{latencies:?}");
+    assert!(!bench.turn(Wait::Poll).woken, "a wake-up counts once");
+}
+
+fn cores_wake_each_other(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    let mut peer = Bench::new(backend, &[V4]);
+    let (to_peer, to_bench) = (peer.parker.unparker(), bench.parker.unparker());
+    let (up, is_up) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // The first turn makes this thread the backend's owner.
+        peer.turn(Wait::Poll);
+        for _ in 0..50 {
+            peer.parker.prepare();
+            up.send(()).unwrap();
+            while !peer.turn(Wait::Forever).woken {}
+            peer.parker.done();
+            peer.io.wake_peer(&to_bench);
+            peer.turn(Wait::Poll);
+        }
+        peer
+    });
+    for _ in 0..50 {
+        is_up.recv().unwrap();
+        bench.parker.prepare();
+        bench.io.wake_peer(&to_peer);
+        let start = Instant::now();
+        while !bench.turn(Wait::Until(PATIENCE)).woken {
+            assert!(start.elapsed() < PATIENCE, "the peer did not answer");
+        }
+        bench.parker.done();
+    }
+    thread.join().unwrap();
+}
+
+fn a_peer_that_is_gone_or_awake_does_no_harm(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    let peer = Bench::new(backend, &[V4]);
+    let unparker = peer.parker.unparker();
+    bench.io.wake_peer(&unparker);
+    bench.turn(Wait::Poll);
+    peer.parker.prepare();
+    drop(peer);
+    for _ in 0..3 {
+        bench.io.wake_peer(&unparker);
+        bench.turn(Wait::Poll);
+    }
+    let client = client(V4);
+    client.send_to(b"x", bench.addr()).unwrap();
+    assert_eq!(bench.receive(1).len(), 1);
+}
+
+fn a_flood_recovers(backend: Backend) {
+    // More datagrams than there are slots, sent before the backend looks.
+    const FLOOD: usize = 2000;
+    let mut bench = Bench::new(backend, &[V4]);
+    let client = client(V4);
+    client.send_to(b"first", bench.addr()).unwrap();
+    assert_eq!(bench.receive(1).len(), 1);
+    for i in 0..FLOOD {
+        client.send_to(&(i as u16).to_be_bytes(), bench.addr()).unwrap();
+    }
+    for (i, (bytes, ..)) in bench.receive(FLOOD).into_iter().enumerate() {
+        assert_eq!(bytes, (i as u16).to_be_bytes(), "order is kept");
+    }
+    client.send_to(b"last", bench.addr()).unwrap();
+    assert_eq!(bench.receive(1)[0].0, b"last");
+}
+
+fn a_flood_beyond_the_socket_buffer_recovers(backend: Backend) {
+    let options = SocketOptions { receive_buffer_size: 16 << 10, ..Default::default() };
+    let mut bench = Bench::with_options(backend, &[V4], options);
+    let client = client(V4);
+    for _ in 0..3 {
+        for _ in 0..500 {
+            client.send_to(&[0; 1200], bench.addr()).unwrap();
+        }
+        let mut received = 0;
+        while bench.turn(Wait::Until(Duration::from_millis(20))).received > 0 {
+            received += bench.rx.len();
+        }
+        assert!(received > 0 && received < 500, "{received}");
+    }
+    client.send_to(b"after", bench.addr()).unwrap();
+    assert_eq!(bench.receive(1)[0].0, b"after");
+}
+
+fn oversized_datagrams_are_dropped_and_counted(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    let client = client(V4);
+    client.send_to(&[1; MAX_DATAGRAM], bench.addr()).unwrap();
+    client.send_to(&[2; MAX_DATAGRAM + 1], bench.addr()).unwrap();
+    client.send_to(&[], bench.addr()).unwrap();
+    client.send_to(b"end", bench.addr()).unwrap();
+    let (mut truncated, mut lengths) = (0, Vec::new());
+    while lengths.last() != Some(&3) {
+        let report = bench.turn(Wait::Until(PATIENCE));
+        assert_ne!(report, TurnReport::default(), "time is up");
+        truncated += report.truncated;
+        lengths.extend((0..bench.rx.len()).map(|i| bench.rx.bytes(i).len()));
+    }
+    assert_eq!((truncated, lengths), (1, vec![MAX_DATAGRAM, 0, 3]));
+}
+
+fn refused_sends_are_counted_and_nothing_else(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    let good = client(V4);
+    let closed = {
+        let socket = client(V4);
+        socket.local_addr().unwrap()
+    };
+    let bad: [SocketAddr; 3] = [
+        "[::1]:9".parse().unwrap(),           // another family than the socket's
+        "127.0.0.1:0".parse().unwrap(),       // no such port
+        "255.255.255.255:9".parse().unwrap(), // broadcast without permission
+    ];
+    for _ in 0..3 {
+        for addr in bad {
+            bench.send(b"bad", addr, 0);
+            bench.send(b"bad", addr, 0);
+        }
+        bench.send(b"no such socket", good.local_addr().unwrap(), 7);
+        bench.send(b"nobody listens", closed, 0);
+        bench.send(b"good", good.local_addr().unwrap(), 0);
+        let report = bench.turn(Wait::Poll);
+        assert_eq!((report.send_failed, report.sent_datagrams), (7, 2));
+        assert_eq!(take(&good).0, b"good");
+        good.send_to(b"still there", bench.addr()).unwrap();
+        assert_eq!(bench.receive(1)[0].0, b"still there");
+    }
+}
+
+fn segments_beyond_the_mtu_are_sent_singly(backend: Backend) {
+    // Loopback's MTU is 65536, so no train within the limits exceeds it; a train whose segment
+    // count does is what the kernel refuses with the same error.
+    let mut bench = Bench::new(backend, &[V4]);
+    let mut receiver = Bench::new(Backend::Mmsg, &[V4]);
+    let to = receiver.addr();
+    for i in 0..3 {
+        bench.send(&[i; 1500], to, 0);
+    }
+    let sockets = bind(&[V4], 0, SocketOptions::default()).unwrap();
+    let mut segmentation = super::send::Segmentation { is_on: true };
+    let mut report = TurnReport::default();
+    let train = bench.tx.trains()[0];
+    segmentation.recover(libc::EINVAL, &train, &bench.tx, &sockets, &mut report);
+    assert_eq!((report.sent_datagrams, report.sent_trains, report.send_failed), (3, 3, 0));
+    assert!(segmentation.is_on, "one path's MTU says nothing about the others");
+    segmentation.recover(libc::EIO, &train, &bench.tx, &sockets, &mut report);
+    assert_eq!(report.sent_datagrams, 6);
+    assert!(!segmentation.is_on);
+    segmentation.recover(libc::ENETUNREACH, &train, &bench.tx, &sockets, &mut report);
+    assert_eq!((report.sent_datagrams, report.send_failed), (6, 3));
+    for (i, (bytes, ..)) in receiver.receive(6).into_iter().enumerate() {
+        assert_eq!(bytes, [(i % 3) as u8; 1500]);
+    }
+}
+
+fn a_replaced_backend_keeps_the_port(backend: Backend) {
+    let sockets = bind(&[V4], 0, SocketOptions::default()).unwrap();
+    let addr = sockets.local_addrs()[0];
+    let client = client(V4);
+    let choice = match backend {
+        Backend::Uring => BackendChoice::Uring,
+        Backend::Mmsg => BackendChoice::Mmsg,
+    };
+    for round in 0..5_u8 {
+        let parker = Parker::new().unwrap();
+        let (io, ..) = open(choice, sockets.clone(), &parker).unwrap();
+        let mut bench = Bench { io, parker, tx: TxBatch::new(), rx: RxBatch::new() };
+        assert_eq!(bench.addr(), addr);
+        if round > 0 {
+            assert_eq!(bench.receive(1)[0].0, [round - 1], "it waited for the new backend");
+        }
+        client.send_to(b"now", addr).unwrap();
+        assert_eq!(bench.receive(1)[0].0, b"now");
+        drop(bench);
+        client.send_to(&[round], addr).unwrap();
+    }
+}
+
+macro_rules! conformance {
+    ($($backend:ident => $module:ident),+) => {$(
+        mod $module {
+            use super::super::Backend;
+
+            conformance!(@tests $backend
+                both_families_send_and_receive,
+                trains_arrive_as_datagrams,
+                more_trains_than_one_vector_are_all_sent,
+                ten_thousand_paced_datagrams_come_back_without_loss,
+                received_bytes_can_be_changed_in_place,
+                timeouts_are_honoured,
+                another_thread_wakes_a_sleeper,
+                cores_wake_each_other,
+                a_peer_that_is_gone_or_awake_does_no_harm,
+                a_flood_recovers,
+                a_flood_beyond_the_socket_buffer_recovers,
+                oversized_datagrams_are_dropped_and_counted,
+                refused_sends_are_counted_and_nothing_else,
+                segments_beyond_the_mtu_are_sent_singly,
+                a_replaced_backend_keeps_the_port,
+            );
+        }
+    )+};
+    (@tests $backend:ident $($test:ident,)+) => {$(
+        #[test]
+        fn $test() {
+            super::$test(Backend::$backend);
+        }
+    )+};
+}
+
+conformance!(Mmsg => mmsg);

@@ -1,0 +1,300 @@
+//! The backend for where io_uring is refused: `sendmmsg` and `recvmmsg`, three system calls a turn
+//! at most when all goes well, two under load.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use super::addr::{RAW_ADDR_SIZE, decode};
+use super::batch::{MAX_DATAGRAM, RxBatch, SLOT_HEADER, SlotMemory, TxBatch};
+use super::park::{Parker, Unparker};
+use super::send::{SEND_VECTOR, Segmentation, SendVector, UnitCursor};
+use super::socket::{MAX_SOCKETS, SocketSet};
+use super::types::{MAX_RX_BATCH, SocketId};
+use super::{Io, TurnReport, Wait};
+
+/// `recvmmsg`, `sendmmsg` with GSO, and `ppoll` over the sockets and the wake-up event.
+pub(super) struct MmsgIo {
+    sockets: SocketSet,
+    parker: Parker,
+    segmentation: Segmentation,
+    send: SendVector,
+    receive: ReceiveVector,
+    /// The socket that is read first, in turns: a busy one must not starve the others.
+    first_socket: usize,
+}
+
+impl MmsgIo {
+    pub(super) fn new(sockets: SocketSet, parker: Parker, gso: bool) -> Self {
+        MmsgIo {
+            sockets,
+            parker,
+            segmentation: Segmentation { is_on: gso },
+            send: SendVector::new(),
+            receive: ReceiveVector::new(),
+            first_socket: 0,
+        }
+    }
+
+    fn send_all(&mut self, tx: &TxBatch, report: &mut TurnReport) {
+        let mut cursor = UnitCursor::default();
+        let mut peeked = cursor.next(tx.trains(), self.segmentation.is_on);
+        // Sockets whose send buffer is full: what is left for them would only be refused.
+        let mut is_blocked = [false; MAX_SOCKETS];
+        while let Some((_, first)) = peeked {
+            let mut trains = [0_u32; SEND_VECTOR];
+            let mut count = 0;
+            while let Some((train, unit)) = peeked {
+                if unit.socket != first.socket || count == SEND_VECTOR {
+                    break;
+                }
+                self.send.set(count, &unit, tx);
+                trains[count] = train as u32;
+                count += 1;
+                peeked = cursor.next(tx.trains(), self.segmentation.is_on);
+            }
+            self.send_vector(&trains[..count], first.socket, tx, &mut is_blocked, report);
+        }
+    }
+
+    /// Sends the first messages of the vector, which belong to `trains`.
+    fn send_vector(
+        &mut self,
+        trains: &[u32],
+        socket: SocketId,
+        tx: &TxBatch,
+        is_blocked: &mut [bool; MAX_SOCKETS],
+        report: &mut TurnReport,
+    ) {
+        let socket = usize::from(socket.0);
+        let mut sent = 0;
+        while sent < trains.len() {
+            let (Some(fd), Some(false)) = (self.sockets.fd(socket), is_blocked.get(socket)) else {
+                let rest = sent..trains.len();
+                report.send_failed += rest.map(|i| self.send.datagrams(i)).sum::<u32>();
+                return;
+            };
+            let rest = &mut self.send.headers()[sent..trains.len()];
+            // SAFETY: every header describes live memory: the vector's own and the arena, which
+            // `tx` keeps. Nothing of it is in use once the call has returned.
+            let result = unsafe {
+                libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT as _)
+            };
+            if let Ok(accepted @ 1..) = usize::try_from(result) {
+                for i in sent..sent + accepted {
+                    report.count_sent(self.send.datagrams(i));
+                }
+                sent += accepted;
+                continue;
+            }
+            match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+                libc::EINTR => {}
+                libc::EAGAIN => is_blocked[socket] = true,
+                errno => {
+                    self.refused(sent, trains[sent], errno, tx, report);
+                    sent += 1;
+                }
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        entry: usize,
+        train: u32,
+        errno: i32,
+        tx: &TxBatch,
+        report: &mut TurnReport,
+    ) {
+        if self.send.datagrams(entry) == 1 {
+            report.send_failed += 1;
+            return;
+        }
+        let train = &tx.trains()[train as usize];
+        self.segmentation.recover(errno, train, tx, &self.sockets, report);
+    }
+
+    /// Waits until a socket or the wake-up event is readable. False when the time is up.
+    fn wait(&mut self, timeout: Option<Duration>, report: &mut TurnReport) -> io::Result<bool> {
+        let mut polls =
+            [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MAX_SOCKETS + 1];
+        polls[0].fd = self.parker.event_fd();
+        for (poll, fd) in polls[1..].iter_mut().zip(self.sockets.fds()) {
+            poll.fd = fd;
+        }
+        let timeout = timeout.map(timespec);
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
+        let count = 1 + self.sockets.len();
+        // SAFETY: `count` entries are initialised, the timeout is null or lives on the stack.
+        let ready = unsafe {
+            libc::ppoll(polls.as_mut_ptr(), count as libc::nfds_t, timeout, std::ptr::null())
+        };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+        }
+        if polls[0].revents & libc::POLLIN != 0 {
+            self.parker.consume();
+            report.woken = true;
+        }
+        Ok(polls[1..].iter().any(|poll| poll.revents != 0))
+    }
+
+    fn receive_all(&mut self, rx: &mut RxBatch, report: &mut TurnReport) -> io::Result<()> {
+        let count = self.sockets.len();
+        let first = self.first_socket;
+        self.first_socket = (first + 1) % count;
+        let mut next_slot = 0;
+        for socket in (0..count).map(|i| (first + i) % count) {
+            let Some(fd) = self.sockets.fd(socket) else { continue };
+            let memory = rx.fillable().ok_or(io::ErrorKind::InvalidInput)?;
+            let filled = match self.receive.receive(fd, next_slot, memory) {
+                Ok(filled) => filled,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EINTR) => continue,
+                    Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT) => return Err(error),
+                    // An ICMP error of something sent earlier, or memory is short: not this
+                    // datagram's fault.
+                    _ => {
+                        report.receive_errors += 1;
+                        continue;
+                    }
+                },
+            };
+            for slot in next_slot..next_slot + filled {
+                match self.receive.take(slot) {
+                    // SAFETY: `receive` had the kernel fill this slot for this batch, and each slot
+                    // is filled once per turn.
+                    Some((len, source)) => unsafe {
+                        rx.push(slot, len, SocketId(socket as u8), source);
+                    },
+                    None => report.truncated += 1,
+                }
+            }
+            next_slot += filled;
+            if next_slot == MAX_RX_BATCH {
+                break;
+            }
+        }
+        report.received = rx.len() as u32;
+        Ok(())
+    }
+}
+
+impl Io for MmsgIo {
+    fn turn(&mut self, tx: &mut TxBatch, rx: &mut RxBatch, wait: Wait) -> io::Result<TurnReport> {
+        let mut report = TurnReport::default();
+        rx.clear();
+        self.send_all(tx, &mut report);
+        tx.clear();
+        self.receive_all(rx, &mut report)?;
+        if report.received > 0 {
+            return Ok(report);
+        }
+        let timeout = match wait {
+            Wait::Poll => return Ok(report),
+            Wait::Until(timeout) => Some(timeout),
+            Wait::Forever => None,
+        };
+        if self.wait(timeout, &mut report)? {
+            self.receive_all(rx, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn wake_peer(&mut self, peer: &Unparker) {
+        peer.wake();
+    }
+
+    fn name(&self) -> &'static str {
+        "mmsg"
+    }
+
+    fn local_addrs(&self) -> &[SocketAddr] {
+        self.sockets.local_addrs()
+    }
+}
+
+/// A duration as the kernel takes it; beyond 68 years is as good as never.
+pub(super) fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: i64::from(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+/// Descriptions of the slots that `recvmmsg` fills; entry `i` is slot `i`.
+struct ReceiveVector {
+    headers: Box<[libc::mmsghdr]>,
+    iovecs: Box<[libc::iovec]>,
+    names: Box<[[u8; RAW_ADDR_SIZE]]>,
+}
+
+// SAFETY: the pointers lead into the vector's own boxes and into a batch's slots; they are followed
+// only by the kernel within a call made with exclusive access to both.
+unsafe impl Send for ReceiveVector {}
+
+impl ReceiveVector {
+    fn new() -> Self {
+        // SAFETY: all-zero is a valid `mmsghdr`: null pointers and zero lengths.
+        let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: MAX_DATAGRAM };
+        let mut vector = ReceiveVector {
+            headers: vec![header; MAX_RX_BATCH].into(),
+            iovecs: vec![iovec; MAX_RX_BATCH].into(),
+            names: vec![[0; RAW_ADDR_SIZE]; MAX_RX_BATCH].into(),
+        };
+        let parts = vector.iovecs.iter_mut().zip(&mut vector.names);
+        for (header, (iovec, name)) in vector.headers.iter_mut().zip(parts) {
+            header.msg_hdr.msg_iov = iovec;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw mut *name).cast();
+            header.msg_hdr.msg_namelen = RAW_ADDR_SIZE as u32;
+        }
+        vector
+    }
+
+    /// Fills slots of `memory` from `first` on; how many.
+    fn receive(&mut self, fd: RawFd, first: usize, memory: &SlotMemory) -> io::Result<usize> {
+        self.point_to(memory);
+        let headers = &mut self.headers[first..];
+        // SAFETY: every header describes its own name and its own slot of `memory`, which is not
+        // lent to another kernel side, and all of them outlive the call.
+        let result = unsafe {
+            libc::recvmmsg(
+                fd,
+                headers.as_mut_ptr(),
+                headers.len() as u32,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn point_to(&mut self, memory: &SlotMemory) {
+        if std::ptr::eq(self.iovecs[0].iov_base.cast(), payload(memory, 0)) {
+            return;
+        }
+        for (slot, iovec) in self.iovecs.iter_mut().enumerate() {
+            iovec.iov_base = payload(memory, slot).cast();
+        }
+    }
+
+    /// Length and sender of what was received into a slot, once; `None` if it did not fit.
+    fn take(&mut self, slot: usize) -> Option<(usize, SocketAddr)> {
+        let header = &mut self.headers[slot];
+        let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        header.msg_hdr.msg_flags = 0;
+        header.msg_hdr.msg_namelen = RAW_ADDR_SIZE as u32;
+        let source = decode(&self.names[slot])?;
+        (!is_cut).then_some((header.msg_len as usize, source))
+    }
+}
+
+/// Where the payload of a slot begins.
+fn payload(memory: &SlotMemory, slot: usize) -> *mut u8 {
+    // SAFETY: the header is smaller than a slot.
+    unsafe { memory.slot(slot).add(SLOT_HEADER) }
+}

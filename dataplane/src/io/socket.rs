@@ -1,0 +1,222 @@
+//! The UDP sockets of a core: one per local listen address.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::sync::Arc;
+
+use super::addr::RawAddr;
+use super::error::IoError;
+
+/// Sockets of a core at most; listen addresses are few, and each turn may have to look at all.
+pub const MAX_SOCKETS: usize = 8;
+
+/// Default of [`SocketOptions`]: the kernel counts about 2.3 KiB per packet and doubles what is
+/// asked for, so this holds 7 000 packets, some 20 ms of a core's full load. Less loses packets
+/// while the core is off its CPU; more delays them until they are useless.
+pub const SOCKET_BUFFER_SIZE: usize = 8 << 20;
+
+/// Sizes of the kernel's buffers, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Of received datagrams that wait for the core.
+    pub receive_buffer_size: usize,
+    /// Of datagrams that wait for the network device.
+    pub send_buffer_size: usize,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        SocketOptions {
+            receive_buffer_size: SOCKET_BUFFER_SIZE,
+            send_buffer_size: SOCKET_BUFFER_SIZE,
+        }
+    }
+}
+
+/// Bound sockets. Clones share them, so that a core's port stays held while its thread is replaced.
+#[derive(Clone, Debug)]
+pub struct SocketSet {
+    sockets: Arc<[UdpSocket]>,
+    addrs: Arc<[SocketAddr]>,
+    warnings: Arc<[String]>,
+}
+
+impl SocketSet {
+    /// Where the sockets listen, in the order of [`SocketId`](super::SocketId).
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// What is less than was asked for, in words for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(super) fn fd(&self, socket: usize) -> Option<RawFd> {
+        self.sockets.get(socket).map(AsRawFd::as_raw_fd)
+    }
+
+    pub(super) fn fds(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.sockets.iter().map(AsRawFd::as_raw_fd)
+    }
+}
+
+/// Binds one socket per address, all on `port` (0: the kernel chooses one for each).
+///
+/// Ports are not shared: a port that is taken is an error, not half of someone's packets.
+pub fn bind(addrs: &[IpAddr], port: u16, options: SocketOptions) -> Result<SocketSet, IoError> {
+    if addrs.is_empty() || addrs.len() > MAX_SOCKETS {
+        return Err(IoError::AddressCount(addrs.len()));
+    }
+    let mut warnings = Vec::new();
+    let mut sockets = Vec::with_capacity(addrs.len());
+    let mut bound = Vec::with_capacity(addrs.len());
+    for &ip in addrs {
+        let addr = SocketAddr::new(ip, port);
+        let socket = bind_one(addr).map_err(|source| IoError::of_bind(addr, source))?;
+        set_buffers(&socket, options, &mut warnings)
+            .map_err(|source| IoError::Socket { addr, source })?;
+        bound.push(socket.local_addr().map_err(|source| IoError::Socket { addr, source })?);
+        sockets.push(socket);
+    }
+    warnings.dedup();
+    Ok(SocketSet { sockets: sockets.into(), addrs: bound.into(), warnings: warnings.into() })
+}
+
+/// The sockets block: io_uring fails operations on non-blocking files instead of waiting, and the
+/// plain backend says `MSG_DONTWAIT` where it means it.
+fn bind_one(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { UdpSocket::from_raw_fd(fd) };
+    if addr.is_ipv6() {
+        // Otherwise IPv4 senders would appear as mapped IPv6 addresses.
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
+    let raw = RawAddr::new(addr);
+    // SAFETY: the pointer and the length describe `raw`.
+    let result = unsafe { libc::bind(fd, raw.bytes.as_ptr().cast(), raw.len) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
+}
+
+fn set_buffers(
+    socket: &UdpSocket,
+    options: SocketOptions,
+    warnings: &mut Vec<String>,
+) -> io::Result<()> {
+    let buffers = [
+        (options.receive_buffer_size, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, "receive", "rmem"),
+        (options.send_buffer_size, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, "send", "wmem"),
+    ];
+    for (wanted, plain, force, name, limit) in buffers {
+        // The kernel doubles the number, which must still fit.
+        let wanted = i32::try_from(wanted).unwrap_or(i32::MAX).min(i32::MAX / 2);
+        // With CAP_NET_ADMIN the limit does not count.
+        if set_option(socket, libc::SOL_SOCKET, force, wanted).is_err() {
+            set_option(socket, libc::SOL_SOCKET, plain, wanted)?;
+        }
+        let granted = option(socket, libc::SOL_SOCKET, plain)? / 2;
+        if granted < wanted {
+            warnings.push(format!(
+                "UDP {name} buffers have {} KiB instead of {} KiB, bursts may be lost: set sysctl \
+                 net.core.{limit}_max={wanted}",
+                granted / 1024,
+                wanted / 1024,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn set_option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    let size = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the pointer and the size describe `value`.
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn option(socket: &UdpSocket, level: i32, name: i32) -> io::Result<i32> {
+    let fd = socket.as_raw_fd();
+    let mut value = 0_i32;
+    let mut size = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the pointers are of `value` and of its size.
+    let result =
+        unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    #[test]
+    fn a_taken_port_is_named_with_the_cure() {
+        let first = bind(&[V4], 0, SocketOptions::default()).unwrap();
+        let taken = first.local_addrs()[0];
+        let error = bind(&[V4], taken.port(), SocketOptions::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "UDP {taken} is taken: choose another RTC_MIN_PORT or stop the process that holds \
+                 it (ss -ulpn shows it)"
+            )
+        );
+        let kept = first.clone();
+        drop(first);
+        assert!(bind(&[V4], taken.port(), SocketOptions::default()).is_err());
+        drop(kept);
+        assert!(bind(&[V4], taken.port(), SocketOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn both_families_share_a_port() {
+        let v4 = bind(&[V4], 0, SocketOptions::default()).unwrap();
+        let port = v4.local_addrs()[0].port();
+        drop(v4);
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let both = bind(&any, port, SocketOptions::default()).expect("IPv6 keeps to itself");
+        assert_eq!(both.local_addrs().len(), 2);
+        assert_eq!(both.len(), 2);
+    }
+
+    #[test]
+    fn a_foreign_address_and_a_wrong_number_of_addresses_are_refused() {
+        let foreign = "192.0.2.1".parse().unwrap();
+        assert!(matches!(
+            bind(&[V6, foreign], 0, SocketOptions::default()),
+            Err(IoError::NotLocal(ip)) if ip == foreign
+        ));
+        let options = SocketOptions::default();
+        assert!(matches!(bind(&[], 0, options), Err(IoError::AddressCount(0))));
+        assert!(matches!(bind(&[V4; 9], 0, options), Err(IoError::AddressCount(9))));
+    }
+
+    #[test]
+    fn buffers_below_what_was_asked_for_are_a_warning() {
+        let huge = SocketOptions { receive_buffer_size: usize::MAX, send_buffer_size: 4096 };
+        let set = bind(&[V4], 0, huge).expect("a warning is no error");
+        let granted = option(&set.sockets[0], libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap() / 2;
+        let is_short = granted < i32::MAX / 2;
+        assert_eq!(set.warnings().len(), usize::from(is_short), "{:?}", set.warnings());
+        assert!(set.warnings().iter().all(|w| w.contains("net.core.rmem_max")));
+    }
+}

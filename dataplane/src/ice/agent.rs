@@ -46,6 +46,9 @@ pub const MAX_TUPLES: usize = 8;
 /// would keep sending to where a NAT's mapping is gone.
 pub const SELECTED_SILENCE: Duration = Duration::from_secs(12);
 
+// Whatever check brings a transport back, its source is selected: the old one has been silent.
+const _: () = assert!(SELECTED_SILENCE.as_secs() < CONSENT_TIMEOUT.as_secs());
+
 /// A client's address, and our socket that it reached.
 pub type Tuple = (SocketAddr, SocketId);
 
@@ -317,7 +320,7 @@ impl IceAgent {
     /// Whether the tuple a check came from is to be selected in the place of another.
     fn takes_over(&self, now: Time, challenge: &Challenge) -> bool {
         let Some(selected) = self.selected_tuple() else { return true };
-        if now.since(selected.last_check) >= SELECTED_SILENCE || !self.has_consent() {
+        if now.since(selected.last_check) >= SELECTED_SILENCE {
             return true;
         }
         challenge.nominates && self.outranks(challenge, selected)

@@ -184,7 +184,7 @@ pub fn parse_binding_request(datagram: &[u8]) -> Result<BindingRequest<'_>, Drop
     let (header, body) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(MALFORMED)?;
     let &[t0, t1, l0, l1, c0, c1, c2, c3, transaction_id @ ..] = header;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
-    if [c0, c1, c2, c3] != MAGIC_COOKIE || length != body.len() || length % 4 != 0 {
+    if [c0, c1, c2, c3] != MAGIC_COOKIE || length != body.len() {
         return Err(MALFORMED);
     }
     if u16::from_be_bytes([t0, t1]) != BINDING_REQUEST {

@@ -238,6 +238,9 @@ fn of_two_renominations_the_higher_holds_in_whatever_order_they_come() {
     let straggler = talk.check().use_candidate().priority(u32::MAX);
     assert_eq!(talk.says(ms(120), wifi(), straggler), Outcome::Unchanged);
     assert_eq!(talk.selected(), Some(cell()));
+    // A straggler of the selected tuple's own does not lower what it has.
+    talk.says(ms(122), cell(), nomination(&talk, 1));
+    assert_eq!(talk.says(ms(124), third(), nomination(&talk, 2)), Outcome::Unchanged);
     // Once it is acknowledged the client leaves the counter out; nothing changes by that.
     assert_eq!(talk.nominates(ms(130), cell()), Outcome::Unchanged);
     // NOMINATION alone nominates, too.
@@ -302,6 +305,17 @@ fn a_restart_begins_a_new_count_of_nominations() {
 }
 
 #[test]
+fn after_a_restart_the_first_nomination_holds_whatever_was_nominated_before() {
+    let mut talk = Talk::new();
+    talk.says(ms(0), cell(), talk.check().priority(CELL_PRIORITY).use_candidate());
+    talk.says(ms(10), wifi(), talk.check().priority(WIFI_PRIORITY).use_candidate());
+    assert_eq!(talk.selected(), Some(wifi()));
+    talk.restart();
+    let check = talk.check().priority(CELL_PRIORITY).use_candidate();
+    assert_eq!(talk.says(ms(20), cell(), check), Outcome::Selected { changed: true });
+}
+
+#[test]
 fn a_restart_during_a_restart_keeps_the_credentials_in_use() {
     let mut talk = Talk::new();
     let used = talk.credentials.clone();
@@ -327,6 +341,8 @@ fn a_restart_to_a_name_in_use_retires_nobody() {
 
     talk.restart();
     let second = talk.credentials.clone();
+    assert_eq!(talk.agent.restart(second.clone()), None);
+    assert_eq!(talk.agent.ufrags().count(), 2);
     assert_eq!(talk.agent.restart(first.clone()), Some(second.ufrag));
     assert!(talk.agent.ufrags().eq([first.ufrag.as_str()]));
     assert_eq!(talk.handled(ms(10), wifi(), Check::new(&first)).retired_ufrag, None);

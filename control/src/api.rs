@@ -183,7 +183,7 @@ pub enum StatsOf {
 }
 
 /// What a client can ask. Ids are the strings handed out in answers.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// The room's RTP capabilities → [`Response::RouterRtpCapabilities`].
     RouterRtpCapabilities,

@@ -1,0 +1,246 @@
+//! The two ways in which clients write the same requests, as pure translators: JSON text and typed
+//! outputs in, [`Effect`]s out. No socket, no clock, no hub.
+//!
+//! * [`protoo`] — sub-protocol `protoo`: applications built on mediasoup-client and protoo-client,
+//!   in both generations of the dialect.
+//! * [`opencall`] — no sub-protocol: OpenCall's own `mediasoup:*` messages.
+#![forbid(unsafe_code)]
+
+pub mod fields;
+pub mod opencall;
+pub mod protoo;
+
+use std::time::Duration;
+
+use opencall_control::api::{
+    CloseReason, Notification, Request, RequestError, Response, SessionConfig, Token,
+};
+use opencall_dataplane::time::Time;
+
+/// Name and version as clients are told.
+pub const VERSION: &str = concat!("opencall-sfu ", env!("CARGO_PKG_VERSION"));
+
+/// What a translator wants done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send this text frame to the client.
+    Send(String),
+    /// Open the session; every later [`Effect::Ask`] belongs to it.
+    Open(SessionConfig),
+    /// Ask control.
+    Ask {
+        /// Comes back with the answer.
+        token: Token,
+        /// The request.
+        request: Request,
+    },
+    /// Ask what a router can do, before there is a session.
+    RouterCapabilities {
+        /// Comes back with the answer.
+        token: Token,
+    },
+    /// Close the connection.
+    Close(Closing),
+}
+
+/// Whether a frame came within its connection's request rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// It did.
+    Granted,
+    /// It did not: it is answered with an error and goes no further.
+    Refused,
+}
+
+/// One envelope's translator, one per connection.
+pub trait Envelope {
+    /// The connection stands.
+    fn handle_open(&mut self, effects: &mut Vec<Effect>);
+
+    /// A text frame of the client.
+    fn handle_text(&mut self, now: Time, text: &str, permit: Permit, effects: &mut Vec<Effect>);
+
+    /// Control's answer to an [`Effect::Ask`].
+    fn handle_response(
+        &mut self,
+        token: Token,
+        result: Result<Response, RequestError>,
+        effects: &mut Vec<Effect>,
+    );
+
+    /// Control's news.
+    fn handle_notification(
+        &mut self,
+        now: Time,
+        notification: Notification,
+        effects: &mut Vec<Effect>,
+    );
+
+    /// [`Envelope::next_timeout`] has passed.
+    fn handle_timeout(&mut self, now: Time, effects: &mut Vec<Effect>);
+
+    /// When to call [`Envelope::handle_timeout`].
+    fn next_timeout(&self) -> Time;
+
+    /// Whether the client has entered a room; until then it is on a short time-out.
+    fn has_joined(&self) -> bool;
+
+    /// How often the server pings.
+    fn ping_interval(&self) -> Duration;
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Control says so.
+    ByControl(CloseReason),
+    /// The client reads slower than news comes, or not at all.
+    SlowReader,
+    /// A message above the limit.
+    TooLarge,
+    /// Requests far above the rate, or nothing but malformed frames.
+    Flood,
+    /// It entered no room in time.
+    Idle,
+    /// It answered no ping.
+    Unresponsive,
+}
+
+impl Closing {
+    /// All of them, in counter order.
+    pub const ALL: [Closing; 8] = [
+        Closing::ByControl(CloseReason::Replaced),
+        Closing::ByControl(CloseReason::TransportLost),
+        Closing::ByControl(CloseReason::Shutdown),
+        Closing::SlowReader,
+        Closing::TooLarge,
+        Closing::Flood,
+        Closing::Idle,
+        Closing::Unresponsive,
+    ];
+
+    /// WebSocket close code. 4000 tells a protoo client not to come back: for the loser of two
+    /// clients with one peer id (else they would throw each other out forever) and for abuse. Every
+    /// other code lets it reconnect and join anew, which is what helps after a lost transport, a
+    /// restart of the server or a stalled network.
+    pub const fn code(self) -> u16 {
+        match self {
+            Closing::ByControl(CloseReason::Replaced) | Closing::Flood | Closing::Idle => 4000,
+            Closing::ByControl(CloseReason::TransportLost) => 4001,
+            Closing::ByControl(CloseReason::Shutdown) => 1001,
+            Closing::TooLarge => 1009,
+            Closing::SlowReader | Closing::Unresponsive => 1013,
+        }
+    }
+
+    /// Close reason, as the client reads it.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Closing::ByControl(CloseReason::Replaced) => "this peer connected again",
+            Closing::ByControl(CloseReason::TransportLost) => "media transport lost; join again",
+            Closing::ByControl(CloseReason::Shutdown) => "server is stopping",
+            Closing::SlowReader => "client reads too slowly",
+            Closing::TooLarge => "message too large",
+            Closing::Flood => "too many or malformed requests",
+            Closing::Idle => "no room entered in time",
+            Closing::Unresponsive => "ping not answered",
+        }
+    }
+
+    /// The label of this reason in `/healthz` and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Closing::ByControl(CloseReason::Replaced) => "replaced",
+            Closing::ByControl(CloseReason::TransportLost) => "transport_lost",
+            Closing::ByControl(CloseReason::Shutdown) => "shutdown",
+            Closing::SlowReader => "slow_reader",
+            Closing::TooLarge => "too_large",
+            Closing::Flood => "flood",
+            Closing::Idle => "idle",
+            Closing::Unresponsive => "unresponsive",
+        }
+    }
+}
+
+/// The error for frames above the request rate.
+pub(crate) fn over_rate() -> RequestError {
+    RequestError { code: 429, reason: "too many requests; wait before the next one".into() }
+}
+
+/// The error for data channel requests.
+pub(crate) fn no_data_channels() -> RequestError {
+    RequestError { code: 403, reason: "data channels are not offered by this server yet".into() }
+}
+
+/// Malformed frames a connection may send before it is closed. One would do for honest clients,
+/// who send none; some patience helps whoever is writing a client.
+pub(crate) const MAX_MALFORMED_FRAMES: u32 = 50;
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Outputs of control for the tables of both envelopes.
+
+    use opencall_control::api::*;
+    use opencall_control::rtp_parameters::*;
+    use serde_json::{Map, Value, json};
+
+    pub fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(members) => members,
+            other => panic!("not an object: {other}"),
+        }
+    }
+
+    pub fn capabilities() -> RtpCapabilities {
+        serde_json::from_value(json!({
+            "codecs": [{"kind": "audio", "mimeType": "audio/opus", "clockRate": 48000, "channels": 2,
+                        "preferredPayloadType": 100}],
+            "headerExtensions": []
+        }))
+        .unwrap()
+    }
+
+    pub fn ice() -> IceParameters {
+        IceParameters { username_fragment: "uf".into(), password: "pw".into(), ice_lite: true }
+    }
+
+    pub fn transport() -> TransportOptions {
+        TransportOptions {
+            id: "t1".into(),
+            ice_parameters: ice(),
+            ice_candidates: vec![IceCandidate {
+                foundation: "udp".into(),
+                priority: 1,
+                address: "127.0.0.1".into(),
+                ip: "127.0.0.1".into(),
+                protocol: "udp".into(),
+                port: 40000,
+                kind: "host".into(),
+            }],
+            dtls_parameters: DtlsParameters { role: DtlsRole::Auto, fingerprints: Vec::new() },
+        }
+    }
+
+    pub fn consumer(app_data: Value) -> ConsumerOptions {
+        ConsumerOptions {
+            id: "c1".into(),
+            transport_id: "t2".into(),
+            producer_id: "p1".into(),
+            peer_id: "alice".into(),
+            kind: Kind::Video,
+            rtp_parameters: RtpParameters { mid: Some("0".into()), ..Default::default() },
+            consumer_type: ConsumerType::Simulcast,
+            app_data: object(app_data),
+            producer_paused: false,
+        }
+    }
+
+    pub fn peer() -> PeerInfo {
+        PeerInfo {
+            id: "alice".into(),
+            display_name: "Alice".into(),
+            device: object(json!({"flag": "chrome", "name": "Chrome"})),
+            remote_address: Some([192, 0, 2, 7].into()),
+        }
+    }
+}

@@ -196,11 +196,13 @@ pub enum Request {
         /// What the client can receive; without it, it receives nothing.
         rtp_capabilities: Option<RtpCapabilities>,
     },
-    /// OpenCall: set what the client can receive, and enter the room → [`Response::Done`], followed
+    /// OpenCall: set what the client can receive, and enter the room → [`Response::Joined`], followed
     /// by one [`Notification::NewProducer`] for each existing producer.
     SetRtpCapabilities {
         /// The capabilities.
         rtp_capabilities: RtpCapabilities,
+        /// Name to show; else none.
+        display_name: Option<String>,
     },
     /// Make a transport (allowed before joining) → [`Response::Transport`].
     CreateTransport {

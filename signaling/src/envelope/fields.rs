@@ -176,12 +176,21 @@ mod tests {
     fn errors_name_the_member() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);
         let table: [(RequestError, &str); 10] = [
-            (Fields::new(Some(json!([1]))).err().unwrap(), "data: expected an object, found an array"),
+            (
+                Fields::new(Some(json!([1]))).err().unwrap(),
+                "data: expected an object, found an array",
+            ),
             (fields(json!({})).string("a").unwrap_err(), "a: missing; expected a string"),
-            (fields(json!({"a": 1})).string("a").unwrap_err(), "a: expected a string, found another number"),
+            (
+                fields(json!({"a": 1})).string("a").unwrap_err(),
+                "a: expected a string, found another number",
+            ),
             (fields(json!({"a": long})).string("a").unwrap_err(), "a: longer than 256 bytes"),
             (fields(json!({"a": ""})).optional_id("a").unwrap_err(), "a: empty"),
-            (fields(json!({"a": "1"})).boolean_or("a", false).unwrap_err(), "a: expected a boolean, found a string"),
+            (
+                fields(json!({"a": "1"})).boolean_or("a", false).unwrap_err(),
+                "a: expected a boolean, found a string",
+            ),
             (
                 fields(json!({"a": 0})).small_number("a", 1).unwrap_err(),
                 "a: expected a whole number from 1 to 255, found another number",
@@ -191,10 +200,15 @@ mod tests {
                 "a: expected a whole number from 0 to 255, found another number",
             ),
             (
-                fields(json!({"a": {"b": "x".repeat(MAX_PASSED_ON_BYTES)}})).passed_on("a").unwrap_err(),
+                fields(json!({"a": {"b": "x".repeat(MAX_PASSED_ON_BYTES)}}))
+                    .passed_on("a")
+                    .unwrap_err(),
                 "a: more than 4096 bytes of JSON",
             ),
-            (fields(json!({"a": []})).passed_on("a").unwrap_err(), "a: expected an object, found an array"),
+            (
+                fields(json!({"a": []})).passed_on("a").unwrap_err(),
+                "a: expected an object, found an array",
+            ),
         ];
         for (error, text) in table {
             assert_eq!((error.code, error.reason.as_str()), (400, text));

@@ -119,15 +119,16 @@ impl Closing {
         Closing::Unresponsive,
     ];
 
-    /// WebSocket close code. 4000 tells a protoo client not to come back: for the loser of two
-    /// clients with one peer id (else they would throw each other out forever) and for abuse. Every
-    /// other code lets it reconnect and join anew, which is what helps after a lost transport, a
-    /// restart of the server or a stalled network.
+    /// WebSocket close code. 4000 tells clients not to come back: for the loser of two clients with
+    /// one peer id, else they would throw each other out forever. Every other code lets them
+    /// reconnect and join anew, which is what helps after a lost transport, a restart of the server
+    /// or a stalled network.
     pub const fn code(self) -> u16 {
         match self {
-            Closing::ByControl(CloseReason::Replaced) | Closing::Flood | Closing::Idle => 4000,
+            Closing::ByControl(CloseReason::Replaced) => 4000,
             Closing::ByControl(CloseReason::TransportLost) => 4001,
             Closing::ByControl(CloseReason::Shutdown) => 1001,
+            Closing::Flood | Closing::Idle => 1008,
             Closing::TooLarge => 1009,
             Closing::SlowReader | Closing::Unresponsive => 1013,
         }
@@ -171,6 +172,10 @@ pub(crate) fn over_rate() -> RequestError {
 pub(crate) fn no_data_channels() -> RequestError {
     RequestError { code: 403, reason: "data channels are not offered by this server yet".into() }
 }
+
+/// Requests of one connection that may wait for control. Control answers all but statistics at
+/// once, so that honest clients stay below ten.
+pub(crate) const MAX_PENDING_REQUESTS: usize = 1024;
 
 /// Malformed frames a connection may send before it is closed. One would do for honest clients,
 /// who send none; some patience helps whoever is writing a client.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumeMode, ConsumerOptions, Notification, Request, RequestError, Response,
+    ConsumeMode, ConsumerOptions, Notification, PeerInfo, Request, RequestError, Response,
     SessionConfig, StatsOf, Token,
 };
 use opencall_control::rtp_parameters::RtpCapabilities;
@@ -19,7 +19,8 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, MAX_NAME_BYTES, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, Permit, no_data_channels, over_rate,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, MAX_PENDING_REQUESTS, Permit,
+    no_data_channels, over_rate,
 };
 
 /// What every message type begins with.
@@ -91,7 +92,7 @@ impl OpenCall {
             Some(Value::String(id)) if id.len() <= MAX_NAME_BYTES => id,
             _ => return self.malformed("id: expected a short string", effects),
         };
-        if permit == Permit::Refused {
+        if permit == Permit::Refused || self.pending.len() >= MAX_PENDING_REQUESTS {
             return fail(Some(&id), &over_rate(), effects);
         }
         let (kind, data) = (frame.remove("type"), frame.remove("data"));
@@ -211,13 +212,16 @@ impl Envelope for OpenCall {
             Err(error) => return fail(Some(&id), &error, effects),
         };
         self.joined |= kind == PendingKind::SetRtpCapabilities;
-        let event_too = match &response {
-            Response::Consumed(options) => Some(new_consumer(options)),
-            _ => None,
+        let after = match &response {
+            Response::Consumed(options) => vec![("newConsumer", new_consumer(options))],
+            Response::Joined { peers } => {
+                peers.iter().map(|peer| ("newParticipant", new_participant(peer))).collect()
+            }
+            _ => Vec::new(),
         };
-        send(effects, &json!({"type": "response", "id": id, "data": response_data(response)}));
-        if let Some(data) = event_too {
-            event(effects, "newConsumer", data);
+        send(effects, &json!({"type": "response", "id": id, "data": response_data(&response)}));
+        for (name, data) in after {
+            event(effects, name, data);
         }
     }
 
@@ -252,12 +256,18 @@ impl Envelope for OpenCall {
             Notification::PeerClosed { peer_id } => {
                 ("participantLeft", json!({"participantId": peer_id}))
             }
+            Notification::NewPeer(peer) => ("newParticipant", new_participant(&peer)),
+            Notification::PeerDisplayNameChanged { peer_id, display_name, .. } => {
+                ("newParticipant", json!({"participantId": peer_id, "displayName": display_name}))
+            }
+            Notification::ConsumerPaused { consumer_id } => {
+                ("consumerPaused", json!({"consumerId": consumer_id}))
+            }
+            Notification::ConsumerResumed { consumer_id } => {
+                ("consumerResumed", json!({"consumerId": consumer_id}))
+            }
             // Clients of this envelope have no use for these.
-            Notification::NewPeer(_)
-            | Notification::PeerDisplayNameChanged { .. }
-            | Notification::ConsumerPaused { .. }
-            | Notification::ConsumerResumed { .. }
-            | Notification::ConsumerLayersChanged { .. }
+            Notification::ConsumerLayersChanged { .. }
             | Notification::ConsumerScore { .. }
             | Notification::ProducerScore { .. } => return,
         };
@@ -290,7 +300,11 @@ fn request(kind: &str, fields: &mut Fields) -> Result<Request, RequestError> {
     let request = match kind.strip_prefix(PREFIX).unwrap_or_default() {
         "getRouterCapabilities" => Request::RouterRtpCapabilities,
         "setRtpCapabilities" => {
-            Request::SetRtpCapabilities { rtp_capabilities: fields.typed("rtpCapabilities")? }
+            let display_name = fields.optional_string("displayName")?;
+            Request::SetRtpCapabilities {
+                rtp_capabilities: fields.typed("rtpCapabilities")?,
+                display_name,
+            }
         }
         "createTransport" => {
             Request::CreateTransport { direction: fields.typed("direction")?, force_tcp: false }
@@ -355,19 +369,20 @@ fn stream_request(name: &str, kind: &str, fields: &mut Fields) -> Result<Request
 }
 
 /// The data of a positive answer.
-fn response_data(response: Response) -> Value {
+fn response_data(response: &Response) -> Value {
     match response {
-        Response::Done => json!({}),
+        Response::Done | Response::Joined { .. } => json!({}),
         Response::RouterRtpCapabilities(capabilities) => json!(capabilities),
-        Response::Joined { peers } => {
-            json!({"participantIds": peers.into_iter().map(|peer| peer.id).collect::<Vec<_>>()})
-        }
         Response::Transport(options) => json!(options),
         Response::Ice(parameters) => json!(parameters),
         Response::Produced { producer_id } => json!({"producerId": producer_id}),
-        Response::Consumed(options) => consumer_data(&options),
+        Response::Consumed(options) => consumer_data(options),
         Response::Stats(stats) => json!({"stats": stats}),
     }
+}
+
+fn new_participant(peer: &PeerInfo) -> Value {
+    json!({"participantId": peer.id, "displayName": peer.display_name})
 }
 
 fn new_consumer(options: &ConsumerOptions) -> Value {
@@ -411,4 +426,338 @@ fn event(effects: &mut Vec<Effect>, name: &str, data: Value) {
 
 fn send(effects: &mut Vec<Effect>, frame: &Value) {
     effects.push(Effect::Send(frame.to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use opencall_control::api::{ConnectionQuality, Direction, DtlsParameters};
+    use opencall_control::rtp_parameters::{Kind, RtpParameters};
+
+    use super::super::samples;
+    use super::*;
+
+    fn text(envelope: &mut OpenCall, frame: &Value) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        envelope.handle_text(Time::ZERO, &frame.to_string(), Permit::Granted, &mut effects);
+        effects
+    }
+
+    /// A request of alice in meeting m.
+    fn request(name: &str, mut data: Value) -> Value {
+        data["meetingId"] = "m".into();
+        data["participantId"] = "alice".into();
+        json!({"type": format!("mediasoup:{name}"), "id": "r1", "data": data})
+    }
+
+    fn sent(effects: &[Effect]) -> Vec<Value> {
+        let frame = |effect: &Effect| match effect {
+            Effect::Send(text) => serde_json::from_str(text).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        effects.iter().map(frame).collect()
+    }
+
+    /// A translator whose session is open.
+    fn open() -> OpenCall {
+        let mut envelope = OpenCall::new(None);
+        let effects = text(&mut envelope, &request("getStats", json!({})));
+        assert!(matches!(effects[..], [Effect::Open(_), Effect::Ask { .. }]));
+        envelope
+    }
+
+    fn asked(effects: Vec<Effect>) -> (Token, Request) {
+        match <[Effect; 1]>::try_from(effects) {
+            Ok([Effect::Ask { token, request }]) => (token, request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All frames that follow `response` to `name`.
+    fn answer(name: &str, data: Value, response: Response) -> Vec<Value> {
+        let mut envelope = open();
+        let (token, _) = asked(text(&mut envelope, &request(name, data)));
+        let mut effects = Vec::new();
+        envelope.handle_response(token, Ok(response), &mut effects);
+        sent(&effects)
+    }
+
+    #[test]
+    fn the_first_request_with_both_ids_opens_the_session() {
+        let mut envelope = OpenCall::new(Some([192, 0, 2, 9].into()));
+        let frame = json!({"type": "mediasoup:getRouterCapabilities", "id": "1",
+                           "data": {"meetingId": "m"}});
+        let effects = text(&mut envelope, &frame);
+        assert!(matches!(effects[..], [Effect::RouterCapabilities { .. }]));
+
+        let frame = json!({"type": "mediasoup:createTransport", "id": "2",
+                           "data": {"direction": "send"}});
+        let error = "meetingId, participantId: missing in the first request";
+        let expected = json!({"type": "error", "id": "2", "error": error});
+        assert_eq!(sent(&text(&mut envelope, &frame)), [expected]);
+
+        let frame = request("createTransport", json!({"direction": "send"}));
+        match &text(&mut envelope, &frame)[..] {
+            [Effect::Open(session), Effect::Ask { .. }] => {
+                assert_eq!((session.room.as_str(), session.peer.as_str()), ("m", "alice"));
+                assert_eq!(session.consume_mode, ConsumeMode::OnRequest);
+                assert_eq!(session.remote_address, Some([192, 0, 2, 9].into()));
+            }
+            other => panic!("{other:?}"),
+        }
+        // Later requests may leave the ids out, but not change them.
+        let frame = json!({"type": "mediasoup:getStats", "id": "3"});
+        assert_eq!(asked(text(&mut envelope, &frame)).1, Request::Stats(StatsOf::Peer));
+        for (name, value) in [("meetingId", "n"), ("participantId", "bob")] {
+            let frame = json!({"type": "mediasoup:getStats", "id": "4", "data": {name: value}});
+            let error = format!("{name}: cannot change; open another connection");
+            let expected = json!({"type": "error", "id": "4", "error": error});
+            assert_eq!(sent(&text(&mut envelope, &frame)), [expected]);
+        }
+    }
+
+    #[test]
+    fn requests_become_typed_ones() {
+        let dtls = json!({"fingerprints": []});
+        let dtls_parameters: DtlsParameters = serde_json::from_value(dtls.clone()).unwrap();
+        let capabilities = json!(samples::capabilities());
+        let table = [
+            ("getRouterCapabilities", json!({}), Request::RouterRtpCapabilities),
+            (
+                "setRtpCapabilities",
+                json!({"rtpCapabilities": capabilities, "displayName": "Alice"}),
+                Request::SetRtpCapabilities {
+                    rtp_capabilities: samples::capabilities(),
+                    display_name: Some("Alice".into()),
+                },
+            ),
+            (
+                "createTransport",
+                json!({"direction": "recv"}),
+                Request::CreateTransport { direction: Direction::Recv, force_tcp: false },
+            ),
+            (
+                "connectTransport",
+                json!({"transportId": "t", "dtlsParameters": dtls}),
+                Request::ConnectTransport { transport_id: "t".into(), dtls_parameters },
+            ),
+            (
+                "produce",
+                json!({"transportId": "t", "kind": "audio", "rtpParameters": {"codecs": []}}),
+                Request::Produce {
+                    transport_id: "t".into(),
+                    kind: Kind::Audio,
+                    rtp_parameters: RtpParameters::default(),
+                    app_data: Map::new(),
+                    paused: false,
+                },
+            ),
+            (
+                "consume",
+                json!({"producerId": "p", "rtpCapabilities": capabilities}),
+                Request::Consume {
+                    producer_id: "p".into(),
+                    rtp_capabilities: Some(samples::capabilities()),
+                    transport_id: None,
+                    paused: false,
+                },
+            ),
+            (
+                "pauseProducer",
+                json!({"producerId": "p"}),
+                Request::PauseProducer { producer_id: "p".into() },
+            ),
+            (
+                "resumeProducer",
+                json!({"producerId": "p"}),
+                Request::ResumeProducer { producer_id: "p".into() },
+            ),
+            (
+                "closeProducer",
+                json!({"producerId": "p"}),
+                Request::CloseProducer { producer_id: "p".into() },
+            ),
+            (
+                "pauseConsumer",
+                json!({"consumerId": "c"}),
+                Request::PauseConsumer { consumer_id: "c".into() },
+            ),
+            (
+                "resumeConsumer",
+                json!({"consumerId": "c"}),
+                Request::ResumeConsumer { consumer_id: "c".into() },
+            ),
+            (
+                "setConsumerPreferredLayers",
+                json!({"consumerId": "c", "layers": {"spatialLayer": 2, "temporalLayer": 0}}),
+                Request::SetConsumerPreferredLayers {
+                    consumer_id: "c".into(),
+                    layers: Layers { spatial: 2, temporal: Some(0) },
+                },
+            ),
+            (
+                "setConsumerPriority",
+                json!({"consumerId": "c", "priority": 1}),
+                Request::SetConsumerPriority { consumer_id: "c".into(), priority: 1 },
+            ),
+            (
+                "restartIce",
+                json!({"transportId": "t"}),
+                Request::RestartIce { transport_id: "t".into() },
+            ),
+            ("getStats", json!({}), Request::Stats(StatsOf::Peer)),
+        ];
+        for (name, data, expected) in table {
+            let mut envelope = open();
+            let (token, asked_for) = asked(text(&mut envelope, &request(name, data)));
+            assert_eq!(asked_for, expected, "{name}");
+            let mut effects = Vec::new();
+            envelope.handle_response(token, Ok(Response::Done), &mut effects);
+            assert_eq!(sent(&effects), [json!({"type": "response", "id": "r1", "data": {}})]);
+        }
+    }
+
+    #[test]
+    fn answers_are_as_the_client_expects() {
+        let capabilities = Response::RouterRtpCapabilities(samples::capabilities());
+        let frames = answer("getRouterCapabilities", json!({}), capabilities);
+        assert_eq!(frames[0]["data"], json!(samples::capabilities()));
+
+        let transport = Response::Transport(samples::transport());
+        let frames = answer("createTransport", json!({"direction": "send"}), transport);
+        assert_eq!(frames[0]["data"]["id"], "t1");
+
+        let frames =
+            answer("restartIce", json!({"transportId": "t"}), Response::Ice(samples::ice()));
+        let ice = json!({"usernameFragment": "uf", "password": "pw", "iceLite": true});
+        assert_eq!(frames[0]["data"], ice);
+
+        let data = json!({"transportId": "t", "kind": "audio", "rtpParameters": {"codecs": []}});
+        let frames = answer("produce", data, Response::Produced { producer_id: "p1".into() });
+        assert_eq!(frames[0]["data"], json!({"producerId": "p1"}));
+
+        let consumer = Response::Consumed(samples::consumer(json!({"share": true})));
+        let frames = answer("consume", json!({"producerId": "p1"}), consumer);
+        assert_eq!(frames[0]["data"]["id"], "c1");
+        assert_eq!(frames[0]["data"]["appData"]["source"], "screen");
+        let event = json!({"type": "mediasoup:newConsumer", "data": {
+            "participantId": "alice", "consumerData": frames[0]["data"]}});
+        assert_eq!(frames[1], event);
+
+        let joined = Response::Joined { peers: vec![samples::peer()] };
+        let frames = answer("setRtpCapabilities", json!({"rtpCapabilities": {}}), joined);
+        let event = json!({"type": "mediasoup:newParticipant", "data": {
+            "participantId": "alice", "displayName": "Alice"}});
+        assert_eq!(frames[1], event);
+    }
+
+    #[test]
+    fn events_are_as_the_client_expects() {
+        let table = [
+            (
+                Notification::NewProducer {
+                    peer_id: "bob".into(),
+                    producer_id: "p".into(),
+                    kind: Kind::Video,
+                    app_data: samples::object(json!({"source": "screensharing"})),
+                },
+                json!(["newProducer", {"participantId": "bob", "producerId": "p", "kind": "video",
+                                       "appData": {"source": "screen"}}]),
+            ),
+            (
+                Notification::ConnectionQuality(ConnectionQuality::Poor),
+                json!(["connectionQuality", "poor"]),
+            ),
+            (
+                Notification::ConsumerClosed { consumer_id: "c".into() },
+                json!(["consumerClosed", {"consumerId": "c"}]),
+            ),
+            (
+                Notification::ProducerClosed { producer_id: "p".into() },
+                json!(["producerClosed", {"producerId": "p"}]),
+            ),
+            (
+                Notification::PeerClosed { peer_id: "bob".into() },
+                json!(["participantLeft", {"participantId": "bob"}]),
+            ),
+            (
+                Notification::NewPeer(samples::peer()),
+                json!(["newParticipant", {"participantId": "alice", "displayName": "Alice"}]),
+            ),
+        ];
+        for (notification, expected) in table {
+            let mut effects = Vec::new();
+            open().handle_notification(Time::ZERO, notification, &mut effects);
+            let frame = json!({"type": format!("mediasoup:{}", expected[0].as_str().unwrap()),
+                               "data": expected[1]});
+            assert_eq!(sent(&effects), [frame]);
+        }
+    }
+
+    #[test]
+    fn speakers_go_out_at_most_every_200_ms_and_the_newest_wins() {
+        let mut envelope = open();
+        let mut effects = Vec::new();
+        for (millis, speaker) in [(1000, "a"), (1050, "b"), (1100, "c")] {
+            let speakers = Notification::Speakers(vec![(speaker.into(), -20)]);
+            envelope.handle_notification(Time::from_millis(millis), speakers, &mut effects);
+        }
+        let frame = |speaker| json!({"type": "mediasoup:activeSpeakers", "data": [speaker]});
+        assert_eq!(sent(&effects), [frame("a")]);
+        assert_eq!(envelope.next_timeout(), Time::from_millis(1200));
+        envelope.handle_timeout(Time::from_millis(1199), &mut effects);
+        envelope.handle_timeout(Time::from_millis(1200), &mut effects);
+        assert_eq!(sent(&effects), [frame("a"), frame("c")]);
+        assert_eq!(envelope.next_timeout(), Time::NEVER);
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let table = [
+            ("fly", json!({}), "unknown message type \"mediasoup:fly\""),
+            (
+                "restartIce",
+                json!({"transportId": 1}),
+                "transportId: expected a string, found another number",
+            ),
+            (
+                "createTransport",
+                json!({"direction": "up"}),
+                "direction: unknown variant `up`, expected `send` or `recv`",
+            ),
+            ("consumeData", json!({}), "data channels are not offered by this server yet"),
+            (
+                "setConsumerPreferredLayers",
+                json!({"consumerId": "c", "layers": {"spatialLayer": -1}}),
+                "spatialLayer: expected a whole number from 0 to 255, found another number",
+            ),
+        ];
+        for (name, data, reason) in table {
+            let frames = sent(&text(&mut open(), &request(name, data)));
+            assert_eq!(frames, [json!({"type": "error", "id": "r1", "error": reason})], "{name}");
+        }
+    }
+
+    #[test]
+    fn malformed_frames_get_an_error_without_id_and_too_many_end_the_connection() {
+        for frame in
+            ["", "x", "[]", "null", "{}", "{\"id\":1}", "{\"type\":\"mediasoup:getStats\"}"]
+        {
+            let mut effects = Vec::new();
+            open().handle_text(Time::ZERO, frame, Permit::Granted, &mut effects);
+            let frames = sent(&effects);
+            assert_eq!((&frames[0]["type"], frames[0].get("id")), (&json!("error"), None));
+        }
+        let mut envelope = open();
+        let mut effects = Vec::new();
+        for _ in 0..=MAX_MALFORMED_FRAMES {
+            effects.clear();
+            envelope.handle_text(Time::ZERO, "[]", Permit::Granted, &mut effects);
+        }
+        assert!(matches!(effects[..], [Effect::Close(Closing::Flood)]));
+
+        effects.clear();
+        let frame = request("getStats", json!({})).to_string();
+        envelope.handle_text(Time::ZERO, &frame, Permit::Refused, &mut effects);
+        assert_eq!(sent(&effects)[0]["error"], "too many requests; wait before the next one");
+    }
 }

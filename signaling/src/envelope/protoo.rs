@@ -20,7 +20,8 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, Permit, VERSION, no_data_channels, over_rate,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, MAX_PENDING_REQUESTS, Permit, VERSION,
+    no_data_channels, over_rate,
 };
 
 /// The sub-protocol's name.
@@ -118,7 +119,7 @@ impl Protoo {
                 return self.malformed(text, effects);
             }
         };
-        if permit == Permit::Refused {
+        if permit == Permit::Refused || self.pending.len() >= MAX_PENDING_REQUESTS {
             return self.fail(id, &over_rate(), effects);
         }
         let Some(Value::String(method)) = frame.remove("method") else {
@@ -207,7 +208,9 @@ impl Protoo {
             Some("producer") => Direction::Send,
             Some("consumer") => Direction::Recv,
             Some(_) => {
-                return Err(bad_request("appData.direction: expected \"producer\" or \"consumer\""));
+                return Err(bad_request(
+                    "appData.direction: expected \"producer\" or \"consumer\"",
+                ));
             }
             None => {
                 let producing = fields.boolean_or("producing", false)?;
@@ -535,4 +538,483 @@ fn notify(effects: &mut Vec<Effect>, method: &str, data: Value) {
 
 fn send(effects: &mut Vec<Effect>, frame: &Value) {
     effects.push(Effect::Send(frame.to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use opencall_control::api::{ConsumerScore, DtlsParameters};
+    use opencall_control::rtp_parameters::{Kind, RtpParameters};
+
+    use super::super::samples;
+    use super::*;
+
+    fn text(envelope: &mut Protoo, frame: &Value) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        envelope.handle_text(Time::ZERO, &frame.to_string(), Permit::Granted, &mut effects);
+        effects
+    }
+
+    fn request(method: &str, data: Value) -> Value {
+        json!({"request": true, "id": 7, "method": method, "data": data})
+    }
+
+    /// The only frame sent.
+    fn sent(effects: &[Effect]) -> Value {
+        match effects {
+            [Effect::Send(text)] => serde_json::from_str(text).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The only request made of control.
+    fn asked(effects: Vec<Effect>) -> (Token, Request) {
+        match <[Effect; 1]>::try_from(effects) {
+            Ok([Effect::Ask { token, request }]) => (token, request),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The data of the answer that `response` becomes for a client that asked `method`.
+    fn answer(envelope: &mut Protoo, method: &str, data: Value, response: Response) -> Value {
+        let (token, _) = asked(text(envelope, &request(method, data)));
+        let mut effects = Vec::new();
+        envelope.handle_response(token, Ok(response), &mut effects);
+        let frame = sent(&effects);
+        assert_eq!(frame["response"], true);
+        assert_eq!((&frame["id"], &frame["ok"]), (&json!(7), &json!(true)));
+        frame["data"].clone()
+    }
+
+    fn notified(notification: Notification) -> Value {
+        let mut effects = Vec::new();
+        Protoo::new().handle_notification(Time::ZERO, notification, &mut effects);
+        let frame = sent(&effects);
+        assert_eq!(frame["notification"], true);
+        json!([frame["method"], frame["data"]])
+    }
+
+    #[test]
+    fn the_version_comes_first_under_both_names() {
+        let mut effects = Vec::new();
+        Protoo::new().handle_open(&mut effects);
+        let methods: Vec<Value> = effects
+            .iter()
+            .map(|effect| sent(std::slice::from_ref(effect))["method"].clone())
+            .collect();
+        assert_eq!(methods, ["mediasoup-version", "mediasoupVersion"]);
+    }
+
+    #[test]
+    fn both_generations_ask_the_same_things() {
+        let dtls = json!({"role": "client", "fingerprints": []});
+        let dtls_parameters: DtlsParameters = serde_json::from_value(dtls.clone()).unwrap();
+        let consumer_id = || "c".to_owned();
+        let producer_id = || "p".to_owned();
+        let send = Request::CreateTransport { direction: Direction::Send, force_tcp: false };
+        let recv = Request::CreateTransport { direction: Direction::Recv, force_tcp: true };
+        let layers = |spatial, temporal| Request::SetConsumerPreferredLayers {
+            consumer_id: consumer_id(),
+            layers: Layers { spatial, temporal },
+        };
+        let table = [
+            ("getRouterRtpCapabilities", json!(null), Request::RouterRtpCapabilities),
+            ("createWebRtcTransport", json!({"producing": true, "consuming": false}), send.clone()),
+            ("createWebRtcTransport", json!({"appData": {"direction": "producer"}}), send),
+            ("createWebRtcTransport", json!({"forceTcp": true, "consuming": true}), recv.clone()),
+            (
+                "createWebRtcTransport",
+                json!({"forceTcp": true, "appData": {"direction": "consumer"}}),
+                recv,
+            ),
+            (
+                "connectWebRtcTransport",
+                json!({"transportId": "t", "dtlsParameters": dtls}),
+                Request::ConnectTransport { transport_id: "t".into(), dtls_parameters },
+            ),
+            (
+                "restartIce",
+                json!({"transportId": "t"}),
+                Request::RestartIce { transport_id: "t".into() },
+            ),
+            (
+                "join",
+                json!({"displayName": "Bob", "device": {"flag": "x"}, "rtpCapabilities": null}),
+                Request::Join {
+                    display_name: "Bob".into(),
+                    device: samples::object(json!({"flag": "x"})),
+                    rtp_capabilities: None,
+                },
+            ),
+            (
+                "produce",
+                json!({
+                    "transportId": "t", "kind": "video", "rtpParameters": {"codecs": []},
+                    "appData": {"share": true},
+                }),
+                Request::Produce {
+                    transport_id: "t".into(),
+                    kind: Kind::Video,
+                    rtp_parameters: RtpParameters::default(),
+                    app_data: samples::object(json!({"share": true})),
+                    paused: false,
+                },
+            ),
+            (
+                "closeProducer",
+                json!({"producerId": "p"}),
+                Request::CloseProducer { producer_id: producer_id() },
+            ),
+            (
+                "pauseProducer",
+                json!({"producerId": "p"}),
+                Request::PauseProducer { producer_id: producer_id() },
+            ),
+            (
+                "resumeProducer",
+                json!({"producerId": "p"}),
+                Request::ResumeProducer { producer_id: producer_id() },
+            ),
+            (
+                "pauseConsumer",
+                json!({"consumerId": "c"}),
+                Request::PauseConsumer { consumer_id: consumer_id() },
+            ),
+            (
+                "resumeConsumer",
+                json!({"consumerId": "c"}),
+                Request::ResumeConsumer { consumer_id: consumer_id() },
+            ),
+            (
+                "closeConsumer",
+                json!({"consumerId": "c"}),
+                Request::CloseConsumer { consumer_id: consumer_id() },
+            ),
+            (
+                "requestConsumerKeyFrame",
+                json!({"consumerId": "c"}),
+                Request::RequestConsumerKeyFrame { consumer_id: consumer_id() },
+            ),
+            (
+                "setConsumerPreferredLayers",
+                json!({"consumerId": "c", "spatialLayer": 2, "temporalLayer": 1}),
+                layers(2, Some(1)),
+            ),
+            (
+                "setConsumerPreferredLayers",
+                json!({"consumerId": "c", "spatialLayer": 0}),
+                layers(0, None),
+            ),
+            (
+                "setConsumerPriority",
+                json!({"consumerId": "c", "priority": 255}),
+                Request::SetConsumerPriority { consumer_id: consumer_id(), priority: 255 },
+            ),
+            (
+                "changeDisplayName",
+                json!({"displayName": "B"}),
+                Request::ChangeDisplayName { display_name: "B".into() },
+            ),
+            (
+                "getTransportStats",
+                json!({"transportId": "t"}),
+                Request::Stats(StatsOf::Transport("t".into())),
+            ),
+            (
+                "getProducerStats",
+                json!({"producerId": "p"}),
+                Request::Stats(StatsOf::Producer("p".into())),
+            ),
+            (
+                "getConsumerStats",
+                json!({"consumerId": "c"}),
+                Request::Stats(StatsOf::Consumer("c".into())),
+            ),
+        ];
+        for (method, data, expected) in table {
+            let mut envelope = Protoo::new();
+            let (token, asked_for) = asked(text(&mut envelope, &request(method, data.clone())));
+            assert_eq!(asked_for, expected, "{method}");
+            let mut effects = Vec::new();
+            envelope.handle_response(token, Ok(Response::Done), &mut effects);
+            let done = json!({"response": true, "id": 7, "ok": true, "data": {}});
+            assert_eq!(sent(&effects), done, "{method}");
+
+            // As a notification it means the same and gets no answer.
+            let frame = json!({"notification": true, "method": method, "data": data});
+            let (token, asked_for) = asked(text(&mut envelope, &frame));
+            assert_eq!(asked_for, expected, "{method}");
+            let mut effects = Vec::new();
+            envelope.handle_response(token, Ok(Response::Done), &mut effects);
+            assert!(effects.is_empty(), "{method}");
+        }
+    }
+
+    #[test]
+    fn answers_are_supersets_of_both_generations() {
+        let mut envelope = Protoo::new();
+        let mut ask = |method: &str, response| {
+            let data = json!({"transportId": "t", "producing": true, "kind": "audio",
+                              "rtpParameters": {"codecs": []}});
+            answer(&mut envelope, method, data, response)
+        };
+        let capabilities = json!(samples::capabilities());
+        let data = ask(
+            "getRouterRtpCapabilities",
+            Response::RouterRtpCapabilities(samples::capabilities()),
+        );
+        assert_eq!(data["codecs"], capabilities["codecs"]);
+        assert_eq!(data["routerRtpCapabilities"], capabilities);
+
+        let data = ask("createWebRtcTransport", Response::Transport(samples::transport()));
+        assert_eq!((&data["id"], &data["transportId"]), (&json!("t1"), &json!("t1")));
+        assert_eq!(data["iceParameters"]["iceLite"], true);
+        assert_eq!(data["iceCandidates"][0]["type"], "host");
+
+        let data = ask("restartIce", Response::Ice(samples::ice()));
+        assert_eq!(data["usernameFragment"], "uf");
+        assert_eq!(data["iceParameters"]["usernameFragment"], "uf");
+
+        let data = ask("produce", Response::Produced { producer_id: "p1".into() });
+        assert_eq!(data, json!({"id": "p1", "producerId": "p1"}));
+
+        let data = ask("join", Response::Joined { peers: vec![samples::peer()] });
+        let alice = json!({"id": "alice", "peerId": "alice", "displayName": "Alice",
+                           "device": {"flag": "chrome", "name": "Chrome"},
+                           "remoteAddress": "192.0.2.7"});
+        assert_eq!(data, json!({"peers": [alice]}));
+        assert!(envelope.has_joined());
+    }
+
+    #[test]
+    fn where_kinds_differ_the_generation_decides() {
+        let stats = || vec![samples::object(json!({"type": "transport"}))];
+        let mut envelope = Protoo::new();
+        let mut ask = |direction| {
+            let transport = Response::Transport(samples::transport());
+            answer(&mut envelope, "createWebRtcTransport", direction, transport);
+            let data = json!({"transportId": "t"});
+            answer(&mut envelope, "getTransportStats", data, Response::Stats(stats()))
+        };
+        assert_eq!(ask(json!({"producing": true})), json!([{"type": "transport"}]));
+        let new = json!({"appData": {"direction": "producer"}});
+        assert_eq!(ask(new), json!({"stats": [{"type": "transport"}]}));
+
+        let effects = text(&mut envelope, &request("getRtcStatsUrl", json!({})));
+        assert_eq!(sent(&effects)["data"], json!({}));
+    }
+
+    #[test]
+    fn a_consumer_is_offered_and_the_answer_starts_or_ends_it() {
+        let mut envelope = Protoo::new();
+        for (ok, accepted) in [(json!(true), true), (json!(false), false), (json!(null), false)] {
+            let mut effects = Vec::new();
+            let offer = Notification::NewConsumer(samples::consumer(json!({})));
+            envelope.handle_notification(Time::ZERO, offer, &mut effects);
+            let frame = sent(&effects);
+            assert_eq!(
+                (&frame["request"], &frame["method"]),
+                (&json!(true), &json!("newConsumer"))
+            );
+            let data = &frame["data"];
+            assert_eq!((&data["id"], &data["consumerId"]), (&json!("c1"), &json!("c1")));
+            assert_eq!(data["type"], "simulcast");
+            assert_eq!(data["consumerScore"]["score"], 10);
+
+            let reply = json!({"response": true, "id": frame["id"], "ok": ok});
+            let (_, request) = asked(text(&mut envelope, &reply));
+            assert_eq!(request, Request::ConsumerReady { consumer_id: "c1".into(), accepted });
+            // The same answer again means nothing.
+            assert!(text(&mut envelope, &reply).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_offer_without_an_answer_is_taken_back() {
+        let mut envelope = Protoo::new();
+        let mut effects = Vec::new();
+        for _ in 0..2 {
+            let offer = Notification::NewConsumer(samples::consumer(json!({})));
+            envelope.handle_notification(Time::ZERO, offer, &mut effects);
+        }
+        // 2000·15 ms for the first, 2000·(15 + 0.1) for the second.
+        assert_eq!(envelope.next_timeout(), Time::from_millis(30_000));
+        effects.clear();
+        envelope.handle_timeout(Time::from_millis(30_000), &mut effects);
+        let (_, request) = asked(effects);
+        let refused = Request::ConsumerReady { consumer_id: "c1".into(), accepted: false };
+        assert_eq!(request, refused);
+        assert_eq!(envelope.next_timeout(), Time::from_millis(30_200));
+    }
+
+    #[test]
+    fn app_data_speaks_both_generations() {
+        let table = [
+            (json!({}), "video", false),
+            (json!({"share": true}), "screensharing", true),
+            (json!({"source": "screensharing"}), "screensharing", true),
+            (json!({"source": "screen"}), "screensharing", true),
+            (json!({"source": "webcam", "x": 1}), "webcam", false),
+            (json!({"source": 5}), "video", false),
+        ];
+        for (app_data, source, share) in table {
+            let data = new_consumer(&samples::consumer(app_data.clone()));
+            let seen = &data["appData"];
+            assert_eq!(seen["source"], source, "{app_data}");
+            assert_eq!(seen["share"], share, "{app_data}");
+            assert_eq!(seen["peerId"], "alice");
+            assert_eq!(seen["x"], app_data["x"]);
+        }
+    }
+
+    #[test]
+    fn notifications_carry_the_fields_of_both_generations() {
+        let id = || "c1".to_owned();
+        let layers = Layers { spatial: 1, temporal: None };
+        let score = ConsumerScore { score: 9, producer_score: 8, producer_scores: vec![8, 0] };
+        let scores = json!({"score": 9, "producerScore": 8, "producerScores": [8, 0]});
+        let table = [
+            (
+                Notification::PeerClosed { peer_id: "alice".into() },
+                json!(["peerClosed", {"peerId": "alice"}]),
+            ),
+            (
+                Notification::PeerDisplayNameChanged {
+                    peer_id: "a".into(),
+                    display_name: "B".into(),
+                    old_display_name: "A".into(),
+                },
+                json!(["peerDisplayNameChanged",
+                       {"peerId": "a", "displayName": "B", "oldDisplayName": "A"}]),
+            ),
+            (
+                Notification::ConsumerClosed { consumer_id: id() },
+                json!(["consumerClosed", {"consumerId": "c1"}]),
+            ),
+            (
+                Notification::ConsumerPaused { consumer_id: id() },
+                json!(["consumerPaused", {"consumerId": "c1"}]),
+            ),
+            (
+                Notification::ConsumerResumed { consumer_id: id() },
+                json!(["consumerResumed", {"consumerId": "c1"}]),
+            ),
+            (
+                Notification::ConsumerLayersChanged { consumer_id: id(), layers: Some(layers) },
+                json!(["consumerLayersChanged",
+                       {"consumerId": "c1", "spatialLayer": 1, "temporalLayer": null,
+                        "layers": {"spatialLayer": 1, "temporalLayer": null}}]),
+            ),
+            (
+                Notification::ConsumerLayersChanged { consumer_id: id(), layers: None },
+                json!(["consumerLayersChanged",
+                       {"consumerId": "c1", "spatialLayer": null, "temporalLayer": null}]),
+            ),
+            (
+                Notification::ConsumerScore { consumer_id: id(), score },
+                json!(["consumerScore", {"consumerId": "c1", "score": scores}]),
+            ),
+            (
+                Notification::Speakers(vec![("a".into(), -20), ("b".into(), -30)]),
+                json!(["activeSpeaker", {"peerId": "a", "volume": -20}]),
+            ),
+            (Notification::Speakers(Vec::new()), json!(["activeSpeaker", {"peerId": null}])),
+        ];
+        for (notification, expected) in table {
+            assert_eq!(notified(notification), expected);
+        }
+        let new_peer = notified(Notification::NewPeer(samples::peer()));
+        assert_eq!(new_peer[1]["id"], "alice");
+        assert_eq!(new_peer[1]["peer"]["peerId"], "alice");
+    }
+
+    #[test]
+    fn errors_carry_code_and_reason() {
+        let table = [
+            ("fly", json!({}), 404, "unknown method \"fly\""),
+            ("join", json!([]), 400, "data: expected an object, found an array"),
+            ("restartIce", json!({}), 400, "transportId: missing; expected a string"),
+            (
+                "createWebRtcTransport",
+                json!({"producing": true, "consuming": true}),
+                400,
+                "producing, consuming: exactly one must be true, or appData.direction be given",
+            ),
+            (
+                "createWebRtcTransport",
+                json!({"appData": {"direction": "up"}}),
+                400,
+                "appData.direction: expected \"producer\" or \"consumer\"",
+            ),
+            (
+                "setConsumerPriority",
+                json!({"consumerId": "c", "priority": 0}),
+                400,
+                "priority: expected a whole number from 1 to 255, found another number",
+            ),
+            ("produceData", json!({}), 403, "data channels are not offered by this server yet"),
+        ];
+        for (method, data, code, reason) in table {
+            let frame = sent(&text(&mut Protoo::new(), &request(method, data)));
+            let expected = json!({"response": true, "id": 7, "ok": false,
+                                  "errorCode": code, "errorReason": reason});
+            assert_eq!(frame, expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn control_s_refusal_reaches_the_client() {
+        let mut envelope = Protoo::new();
+        let (token, _) = asked(text(&mut envelope, &request("join", json!({}))));
+        let mut effects = Vec::new();
+        let error = RequestError { code: 403, reason: "joined already".into() };
+        envelope.handle_response(token, Err(error), &mut effects);
+        assert_eq!(sent(&effects)["errorCode"], 403);
+        assert!(!envelope.has_joined());
+    }
+
+    #[test]
+    fn malformed_frames_are_told_and_too_many_end_the_connection() {
+        let frames = [
+            "",
+            "nonsense",
+            "[]",
+            "7",
+            "null",
+            "{}",
+            "{\"request\":1}",
+            "{\"request\":true}",
+            "{\"request\":true,\"id\":-1}",
+            "{\"request\":true,\"id\":1.5}",
+            "{\"request\":true",
+        ];
+        for frame in frames {
+            let mut effects = Vec::new();
+            Protoo::new().handle_text(Time::ZERO, frame, Permit::Granted, &mut effects);
+            assert_eq!(sent(&effects)["method"], "error", "{frame}");
+        }
+        let mut envelope = Protoo::new();
+        let mut effects = Vec::new();
+        for _ in 0..=MAX_MALFORMED_FRAMES {
+            effects.clear();
+            envelope.handle_text(Time::ZERO, "[]", Permit::Granted, &mut effects);
+        }
+        assert!(matches!(effects[..], [Effect::Close(Closing::Flood)]));
+    }
+
+    #[test]
+    fn above_the_rate_requests_are_answered_with_429_and_answers_still_count() {
+        let mut envelope = Protoo::new();
+        let mut effects = Vec::new();
+        let frame = request("join", json!({})).to_string();
+        envelope.handle_text(Time::ZERO, &frame, Permit::Refused, &mut effects);
+        assert_eq!(sent(&effects)["errorCode"], 429);
+
+        effects.clear();
+        let offer = Notification::NewConsumer(samples::consumer(json!({})));
+        envelope.handle_notification(Time::ZERO, offer, &mut effects);
+        let reply = json!({"response": true, "id": sent(&effects)["id"], "ok": true}).to_string();
+        effects.clear();
+        envelope.handle_text(Time::ZERO, &reply, Permit::Refused, &mut effects);
+        assert!(matches!(asked(effects).1, Request::ConsumerReady { accepted: true, .. }));
+    }
 }

@@ -1,0 +1,189 @@
+//! The command line, as clap reads it: every flag with its variable, default and meaning.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+/// A WebRTC SFU for OpenCall meetings. Without any flag it serves meetings on this machine at
+/// http://127.0.0.1:8080/. For a server on the network give at least --listen-ip, --announced-ip
+/// and --http-listen. Each flag can be given as the environment variable named with it; the flag
+/// wins, and an empty variable counts as absent.
+#[derive(Debug, Parser)]
+#[command(name = "opencall-sfu", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Media and its transports.
+    #[command(flatten)]
+    pub media: MediaArguments,
+    /// The web side.
+    #[command(flatten)]
+    pub web: WebArguments,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: LimitArguments,
+}
+
+/// Media and its transports.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Media")]
+pub struct MediaArguments {
+    /// Addresses to take media on, separated by commas: 0.0.0.0 is every IPv4 address, :: every
+    /// IPv6 address.
+    #[arg(long, env = "MEDIASOUP_LISTEN_IP", value_name = "IP,…", default_value = "127.0.0.1")]
+    pub listen_ip: String,
+    /// Addresses to tell clients, one for each of --listen-ip in the same order. Needed where the
+    /// server is reached at another address than it listens on (0.0.0.0, ::, NAT); the default is
+    /// --listen-ip.
+    #[arg(long, env = "MEDIASOUP_ANNOUNCED_IP", value_name = "IP,…")]
+    pub announced_ip: Option<String>,
+    /// Data cores: threads that forward media. The default is all CPUs but one, and at least 1.
+    #[arg(long, env = "MEDIASOUP_NUM_WORKERS", value_name = "COUNT")]
+    pub workers: Option<usize>,
+    /// UDP port of the first data core; each further core takes the next one.
+    #[arg(long, env = "RTC_MIN_PORT", value_name = "PORT", default_value_t = 40_000)]
+    pub rtc_min_port: u16,
+    /// Highest UDP port that data cores may take.
+    #[arg(long, env = "RTC_MAX_PORT", value_name = "PORT", default_value_t = 49_999)]
+    pub rtc_max_port: u16,
+    /// Certificate for DTLS, PEM; needs --dtls-key-file. Without both, a new one is made at each
+    /// start, which clients never notice.
+    #[arg(long, env = "DTLS_CERT_FILE", value_name = "FILE")]
+    pub dtls_cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "DTLS_KEY_FILE", value_name = "FILE")]
+    pub dtls_key_file: Option<PathBuf>,
+    /// Highest DTLS version to negotiate.
+    #[arg(long, env = "OPENCALL_DTLS_MAX_VERSION", value_enum, default_value = "1.3")]
+    pub dtls_max_version: DtlsVersion,
+    /// SRTP profiles to negotiate, best first: aes128-gcm, aes256-gcm, aes128-cm-sha1.
+    #[arg(
+        long,
+        env = "OPENCALL_SRTP_PROFILES",
+        value_name = "NAME,…",
+        default_value = "aes128-gcm,aes256-gcm,aes128-cm-sha1"
+    )]
+    pub srtp_profiles: String,
+    /// Codecs offered to clients, preferred first: opus, vp8, vp9, h264, av1.
+    #[arg(
+        long,
+        env = "OPENCALL_CODECS",
+        value_name = "NAME,…",
+        default_value = "opus,vp8,h264,vp9,av1"
+    )]
+    pub codecs: String,
+    /// Budget for the video sent to one client, bits per second: the best simulcast layers that
+    /// fit it are forwarded. k and M are understood.
+    #[arg(long, env = "OPENCALL_OUTGOING_BITRATE", value_name = "RATE", default_value = "3M")]
+    pub outgoing_bitrate: String,
+    /// How the kernel is spoken to; auto takes io_uring where it works, and says why.
+    #[arg(long, env = "OPENCALL_IO", value_enum, default_value = "auto")]
+    pub io: IoChoice,
+    /// Where participants go: pack keeps a room on one core, spread deals participants out over
+    /// all of them.
+    #[arg(long, env = "OPENCALL_PLACEMENT", value_enum, default_value = "pack")]
+    pub placement: PlacementChoice,
+    /// Whether each data core is bound to one CPU.
+    #[arg(
+        long,
+        env = "OPENCALL_PIN",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub pin: bool,
+}
+
+/// The web side.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Web")]
+pub struct WebArguments {
+    /// Address and port of the WebSocket, the meeting page and /healthz.
+    #[arg(
+        long,
+        env = "OPENCALL_HTTP_LISTEN",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub http_listen: String,
+    /// Folder of the built meeting page. The default is client/dist, in the working directory or
+    /// beside the executable.
+    #[arg(long, env = "OPENCALL_PAGE_DIR", value_name = "DIR")]
+    pub page_dir: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, or a list such as
+    /// info,opencall_dataplane=debug.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Limits.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArguments {
+    /// Largest WebSocket message taken, bytes. The largest honest one, capabilities of a browser
+    /// with every codec, has under 20000.
+    #[arg(long, env = "OPENCALL_MAX_MESSAGE_SIZE", value_name = "BYTES", default_value_t = 65_536)]
+    pub max_message_size: usize,
+    /// Requests per second that one connection may make in the long run.
+    #[arg(long, env = "OPENCALL_REQUEST_RATE", value_name = "COUNT", default_value_t = 50)]
+    pub request_rate: u32,
+    /// Requests it may make at once: a client that enters a large meeting asks for every track.
+    #[arg(long, env = "OPENCALL_REQUEST_BURST", value_name = "COUNT", default_value_t = 2_000)]
+    pub request_burst: u32,
+    /// Connections from one address at the same time. Loopback is not limited: there, reverse
+    /// proxies and load generators live.
+    #[arg(
+        long,
+        env = "OPENCALL_SESSIONS_PER_ADDRESS",
+        value_name = "COUNT",
+        default_value_t = 1_000
+    )]
+    pub sessions_per_address: u32,
+}
+
+/// Backend choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IoChoice {
+    /// io_uring or nothing.
+    Uring,
+    /// recvmmsg and sendmmsg.
+    Mmsg,
+    /// io_uring where it works.
+    Auto,
+}
+
+/// Placement choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlacementChoice {
+    /// A room stays on one core.
+    Pack,
+    /// Participants are dealt out.
+    Spread,
+}
+
+/// DTLS version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtlsVersion {
+    /// RFC 6347.
+    #[value(name = "1.2")]
+    V1_2,
+    /// RFC 9147.
+    #[value(name = "1.3")]
+    V1_3,
+}
+
+impl Arguments {
+    /// Reads a command line; variables that are set but empty count as absent, as compose files
+    /// and unit files often leave them.
+    pub fn read(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let command = Arguments::command().mut_args(|argument| {
+            let empty =
+                argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+            let argument = argument.hide_env_values(true);
+            if empty { argument.env(None::<&'static str>) } else { argument }
+        });
+        Arguments::from_arg_matches(&command.try_get_matches_from(line)?)
+    }
+}

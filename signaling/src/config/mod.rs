@@ -1,0 +1,494 @@
+//! Configuration: parsed once into values that cannot be wrong, or refused with one line that says
+//! what to do.
+#![forbid(unsafe_code)]
+
+mod args;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use args::{Arguments, MediaArguments};
+pub use args::{DtlsVersion, IoChoice, PlacementChoice};
+use opencall_dataplane::message::Codec;
+use opencall_dataplane::srtp::Profile;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
+const MAX_WORKERS: usize = 128;
+
+/// The smallest budget that holds one lowest simulcast layer.
+const MIN_OUTGOING_BITRATE_BPS: u32 = 50_000;
+
+/// The smallest message limit that still takes every browser's capabilities.
+const MIN_MESSAGE_SIZE: usize = 16_384;
+
+/// The largest message limit: a message is held and parsed in memory as a whole.
+const MAX_MESSAGE_SIZE: usize = 4 << 20;
+
+/// Where the page is looked for.
+const PAGE_DIR: &str = "client/dist";
+
+/// Everything the server needs to know to start. No `Debug`: it holds a private key.
+pub struct Config {
+    /// Where media is taken.
+    pub listen: Vec<ListenAddress>,
+    /// Number of data cores.
+    pub workers: usize,
+    /// UDP port of the first data core; there are as many after it as there are cores.
+    pub first_port: u16,
+    /// Certificate and key for DTLS; else they are made.
+    pub dtls_files: Option<DtlsFiles>,
+    /// Highest DTLS version.
+    pub dtls_max_version: DtlsVersion,
+    /// SRTP profiles, best first; not empty.
+    pub srtp_profiles: Vec<Profile>,
+    /// Codecs, preferred first; not empty.
+    pub codecs: Vec<Codec>,
+    /// Video budget of one client.
+    pub outgoing_bitrate_bps: u32,
+    /// How the kernel is spoken to.
+    pub io: IoChoice,
+    /// Where participants go.
+    pub placement: PlacementChoice,
+    /// Whether each data core is bound to one CPU.
+    pub pin: bool,
+    /// Where HTTP listens.
+    pub http_listen: SocketAddr,
+    /// The meeting page's folder; it may not exist.
+    pub page_dir: PathBuf,
+    /// The log filter.
+    pub log: tracing_subscriber::EnvFilter,
+    /// Limits of connections.
+    pub limits: Limits,
+}
+
+/// An address to listen on, and how clients reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// What to bind.
+    pub ip: IpAddr,
+    /// What to put into candidates.
+    pub announced: IpAddr,
+}
+
+/// Certificate and key, DER. No `Debug`: a secret.
+pub struct DtlsFiles {
+    /// The first certificate of the file.
+    pub certificate: CertificateDer<'static>,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// Limits of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest WebSocket message, bytes.
+    pub max_message_size: usize,
+    /// Requests per second.
+    pub request_rate: NonZeroU32,
+    /// Requests at once.
+    pub request_burst: NonZeroU32,
+    /// Connections from one address.
+    pub sessions_per_address: u32,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `--help` or `--version`: not an error, print it.
+    #[error("{0}")]
+    Display(String),
+    /// One line that says what is wrong and what to do.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+fn wrong<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::Wrong(text.into()))
+}
+
+impl Config {
+    /// From the command line and the environment.
+    pub fn read(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, ConfigError> {
+        let arguments = Arguments::read(line).map_err(|error| {
+            if error.use_stderr() {
+                ConfigError::Wrong(format!("{}; --help lists all flags", first_paragraph(&error)))
+            } else {
+                ConfigError::Display(error.render().to_string())
+            }
+        })?;
+        Self::from_arguments(arguments)
+    }
+
+    fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
+        let Arguments { media, web, limits } = arguments;
+        let workers = workers(media.workers)?;
+        Ok(Config {
+            listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
+            workers,
+            first_port: first_port(&media, workers)?,
+            dtls_files: dtls_files(&media)?,
+            dtls_max_version: media.dtls_max_version,
+            srtp_profiles: named("--srtp-profiles", &media.srtp_profiles, &SRTP_PROFILES)?,
+            codecs: named("--codecs", &media.codecs, &CODECS)?,
+            outgoing_bitrate_bps: outgoing_bitrate(&media.outgoing_bitrate)?,
+            io: media.io,
+            placement: media.placement,
+            pin: media.pin,
+            http_listen: http_listen(&web.http_listen)?,
+            page_dir: web.page_dir.unwrap_or_else(find_page_dir),
+            log: log_filter(&web.log)?,
+            limits: limits_of(&limits)?,
+        })
+    }
+}
+
+/// clap's error without its usage and hints.
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+fn listen(listen: &str, announced: Option<&str>) -> Result<Vec<ListenAddress>, ConfigError> {
+    let ips = addresses("--listen-ip (MEDIASOUP_LISTEN_IP)", listen)?;
+    let announced = match announced {
+        Some(list) => addresses("--announced-ip (MEDIASOUP_ANNOUNCED_IP)", list)?,
+        None => ips.clone(),
+    };
+    if ips.len() != announced.len() {
+        return wrong(format!(
+            "--listen-ip has {} addresses and --announced-ip {}: give one announced address for \
+             each in the same order",
+            ips.len(),
+            announced.len()
+        ));
+    }
+    for (index, ip) in ips.iter().enumerate() {
+        if ips.iter().take(index).any(|earlier| earlier == ip) {
+            return wrong(format!("--listen-ip has {ip} twice: remove one"));
+        }
+    }
+    ips.into_iter()
+        .zip(announced)
+        .map(|(ip, announced)| {
+            if announced.is_unspecified() {
+                return wrong(format!(
+                    "clients cannot reach {announced}: set --announced-ip \
+                     (MEDIASOUP_ANNOUNCED_IP) to the address at which they reach this server"
+                ));
+            }
+            if ip.is_ipv4() && announced.is_ipv6() {
+                return wrong(format!(
+                    "{announced} cannot be announced for {ip}: announce an IPv4 address for an \
+                     IPv4 address"
+                ));
+            }
+            Ok(ListenAddress { ip, announced })
+        })
+        .collect()
+}
+
+fn addresses(flag: &str, list: &str) -> Result<Vec<IpAddr>, ConfigError> {
+    list.split(',')
+        .map(str::trim)
+        .map(|text| {
+            text.parse().or_else(|_| {
+                wrong(format!(
+                    "{flag}: \"{text}\" is not an IP address; write one like 192.0.2.1 or \
+                     2001:db8::1, or several separated by commas"
+                ))
+            })
+        })
+        .collect()
+}
+
+fn workers(given: Option<usize>) -> Result<usize, ConfigError> {
+    match given {
+        None => {
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            Ok(cpus.saturating_sub(1).clamp(1, MAX_WORKERS))
+        }
+        Some(count) if (1..=MAX_WORKERS).contains(&count) => Ok(count),
+        Some(count) => wrong(format!(
+            "--workers (MEDIASOUP_NUM_WORKERS) is {count}: give a number from 1 to {MAX_WORKERS}, \
+             or leave it out for one per CPU but one"
+        )),
+    }
+}
+
+fn first_port(media: &MediaArguments, workers: usize) -> Result<u16, ConfigError> {
+    let (min, max) = (media.rtc_min_port, media.rtc_max_port);
+    if min == 0 {
+        return wrong("--rtc-min-port (RTC_MIN_PORT) is 0: give a port from 1 to 65535");
+    }
+    if min > max {
+        return wrong(format!(
+            "--rtc-min-port (RTC_MIN_PORT) {min} is above --rtc-max-port (RTC_MAX_PORT) {max}: \
+             raise the one or lower the other"
+        ));
+    }
+    let ports = usize::from(max - min) + 1;
+    if ports < workers {
+        return wrong(format!(
+            "ports {min} to {max} are {ports}, but {workers} workers need one each: raise \
+             --rtc-max-port (RTC_MAX_PORT) or lower --workers (MEDIASOUP_NUM_WORKERS)"
+        ));
+    }
+    Ok(min)
+}
+
+fn dtls_files(media: &MediaArguments) -> Result<Option<DtlsFiles>, ConfigError> {
+    let (certificate_file, key_file) = match (&media.dtls_cert_file, &media.dtls_key_file) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(_), None) => {
+            return wrong("--dtls-cert-file needs its key: add --dtls-key-file (DTLS_KEY_FILE)");
+        }
+        (None, Some(_)) => {
+            return wrong(
+                "--dtls-key-file needs its certificate: add --dtls-cert-file (DTLS_CERT_FILE)",
+            );
+        }
+    };
+    let certificate = read_pem("--dtls-cert-file", certificate_file)?;
+    let Ok(certificate) = CertificateDer::from_pem_slice(&certificate) else {
+        return wrong(format!(
+            "--dtls-cert-file {}: no PEM certificate in it; expected a block BEGIN CERTIFICATE",
+            certificate_file.display()
+        ));
+    };
+    let key = read_pem("--dtls-key-file", key_file)?;
+    let Ok(key) = PrivateKeyDer::from_pem_slice(&key) else {
+        return wrong(format!(
+            "--dtls-key-file {}: no PEM private key in it; expected a block BEGIN PRIVATE KEY, \
+             unencrypted",
+            key_file.display()
+        ));
+    };
+    Ok(Some(DtlsFiles { certificate, key }))
+}
+
+fn read_pem(flag: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(file).or_else(|error| {
+        wrong(format!(
+            "{flag} {}: {error}; check the path and that this user may read it",
+            file.display()
+        ))
+    })
+}
+
+const SRTP_PROFILES: [(&str, Profile); 3] = [
+    ("aes128-gcm", Profile::AeadAes128Gcm),
+    ("aes256-gcm", Profile::AeadAes256Gcm),
+    ("aes128-cm-sha1", Profile::AesCm128HmacSha1_80),
+];
+
+const CODECS: [(&str, Codec); 5] = [
+    ("opus", Codec::Opus),
+    ("vp8", Codec::Vp8),
+    ("vp9", Codec::Vp9),
+    ("h264", Codec::H264),
+    ("av1", Codec::Av1),
+];
+
+/// A list of names, each at most once.
+fn named<T: Copy + PartialEq>(
+    flag: &str,
+    list: &str,
+    known: &[(&str, T)],
+) -> Result<Vec<T>, ConfigError> {
+    let mut values = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        let Some(&(_, value)) = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
+        else {
+            let names: Vec<&str> = known.iter().map(|&(name, _)| name).collect();
+            let names = names.join(", ");
+            return wrong(format!("{flag}: \"{name}\" is unknown; choose from {names}"));
+        };
+        if values.contains(&value) {
+            return wrong(format!("{flag} has {name} twice: remove one"));
+        }
+        values.push(value);
+    }
+    Ok(values)
+}
+
+fn outgoing_bitrate(text: &str) -> Result<u32, ConfigError> {
+    let (digits, unit) = match text.trim().split_at_checked(text.trim().len().saturating_sub(1)) {
+        Some((digits, "k" | "K")) => (digits, 1e3),
+        Some((digits, "m" | "M")) => (digits, 1e6),
+        _ => (text.trim(), 1.0),
+    };
+    let rate = digits.parse::<f64>().ok().map(|number| number * unit);
+    match rate {
+        Some(rate)
+            if (f64::from(MIN_OUTGOING_BITRATE_BPS)..=f64::from(u32::MAX)).contains(&rate) =>
+        {
+            Ok(rate as u32)
+        }
+        _ => wrong(format!(
+            "--outgoing-bitrate \"{text}\": give bits per second, such as 1500k or 3M, at least \
+             {MIN_OUTGOING_BITRATE_BPS}"
+        )),
+    }
+}
+
+fn http_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    text.trim().parse().or_else(|_| {
+        wrong(format!(
+            "--http-listen \"{text}\": give an IP address and a port, such as 0.0.0.0:8080 or \
+             [::]:8080"
+        ))
+    })
+}
+
+fn log_filter(text: &str) -> Result<tracing_subscriber::EnvFilter, ConfigError> {
+    tracing_subscriber::EnvFilter::try_new(text).or_else(|error| {
+        wrong(format!(
+            "--log (RUST_LOG) \"{text}\": {error}; give a level such as info, or a list such as \
+             info,opencall_dataplane=debug"
+        ))
+    })
+}
+
+fn limits_of(limits: &args::LimitArguments) -> Result<Limits, ConfigError> {
+    if !(MIN_MESSAGE_SIZE..=MAX_MESSAGE_SIZE).contains(&limits.max_message_size) {
+        return wrong(format!(
+            "--max-message-size is {}: give a number from {MIN_MESSAGE_SIZE} to {MAX_MESSAGE_SIZE}",
+            limits.max_message_size
+        ));
+    }
+    let positive = |flag, value| {
+        NonZeroU32::new(value)
+            .ok_or_else(|| ConfigError::Wrong(format!("{flag} is 0: give at least 1")))
+    };
+    Ok(Limits {
+        max_message_size: limits.max_message_size,
+        request_rate: positive("--request-rate", limits.request_rate)?,
+        request_burst: positive("--request-burst", limits.request_burst)?,
+        sessions_per_address: positive("--sessions-per-address", limits.sessions_per_address)?
+            .get(),
+    })
+}
+
+/// The page in the working directory, beside the executable, or above it as in a build tree.
+fn find_page_dir() -> PathBuf {
+    let here = PathBuf::from(PAGE_DIR);
+    if here.is_dir() {
+        return here;
+    }
+    let executable = std::env::current_exe().unwrap_or_default();
+    executable
+        .ancestors()
+        .skip(1)
+        .take(3)
+        .map(|folder| folder.join(PAGE_DIR))
+        .find(|folder| folder.is_dir())
+        .unwrap_or(here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(flags: &str) -> Result<Config, ConfigError> {
+        Config::read(std::iter::once("opencall-sfu").chain(flags.split_whitespace()))
+    }
+
+    #[test]
+    fn without_flags_it_serves_this_machine() {
+        let config = read("").unwrap_or_else(|error| panic!("{error}"));
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        assert_eq!(config.listen, [ListenAddress { ip: loopback, announced: loopback }]);
+        assert_eq!((config.first_port, config.http_listen.port()), (40_000, 8080));
+        assert!(config.workers >= 1);
+        assert_eq!(config.outgoing_bitrate_bps, 3_000_000);
+        assert_eq!(config.srtp_profiles[0], Profile::AeadAes128Gcm);
+        assert_eq!(config.codecs[..2], [Codec::Opus, Codec::Vp8]);
+        assert!(config.dtls_files.is_none());
+    }
+
+    #[test]
+    fn lists_are_parallel() {
+        let config = read("--listen-ip 0.0.0.0,::1 --announced-ip 192.0.2.1,2001:db8::1")
+            .unwrap_or_else(|error| panic!("{error}"));
+        let announced: Vec<String> =
+            config.listen.iter().map(|listen| listen.announced.to_string()).collect();
+        assert_eq!(announced, ["192.0.2.1", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn rates_have_units() {
+        for (text, bps) in [("1500k", 1_500_000), ("2.5M", 2_500_000), ("800000", 800_000)] {
+            assert_eq!(outgoing_bitrate(text).unwrap(), bps);
+        }
+        for text in ["", "M", "-1M", "10", "1e12", "NaN", "fast", "3µ"] {
+            assert!(outgoing_bitrate(text).is_err(), "{text}");
+        }
+    }
+
+    /// What is wrong, and a word of the cure that the line must have.
+    #[test]
+    fn every_wrong_configuration_has_one_line_with_a_cure() {
+        let table = [
+            ("--listen-ip 0.0.0.0", "set --announced-ip"),
+            ("--listen-ip ::", "set --announced-ip"),
+            ("--listen-ip 0.0.0.0 --announced-ip ::", "set --announced-ip"),
+            ("--listen-ip localhost", "is not an IP address; write one like"),
+            ("--listen-ip 10.0.0.1,", "is not an IP address"),
+            ("--listen-ip 10.0.0.1,10.0.0.1", "twice"),
+            ("--listen-ip 10.0.0.1,10.0.0.2 --announced-ip 10.0.0.3", "in the same order"),
+            ("--listen-ip 10.0.0.1 --announced-ip 2001:db8::1", "announce an IPv4 address"),
+            ("--workers 0", "from 1 to 128"),
+            ("--workers many", "--help lists all flags"),
+            ("--rtc-min-port 0", "from 1 to 65535"),
+            ("--rtc-min-port 70000", "--help lists all flags"),
+            ("--rtc-min-port 50000", "raise the one or lower the other"),
+            ("--workers 3 --rtc-max-port 40001", "raise --rtc-max-port"),
+            ("--dtls-cert-file /nowhere/cert.pem", "add --dtls-key-file"),
+            ("--dtls-key-file /nowhere/key.pem", "add --dtls-cert-file"),
+            ("--dtls-cert-file /nowhere/c --dtls-key-file /nowhere/k", "check the path"),
+            ("--dtls-cert-file /dev/null --dtls-key-file /dev/null", "BEGIN CERTIFICATE"),
+            ("--dtls-max-version 1.1", "[possible values: 1.2, 1.3]"),
+            ("--srtp-profiles null", "choose from aes128-gcm"),
+            ("--srtp-profiles aes128-gcm,aes128-gcm", "twice"),
+            ("--codecs opus,h265", "choose from opus"),
+            ("--outgoing-bitrate 1", "such as 1500k or 3M"),
+            ("--io epoll", "[possible values: uring, mmsg, auto]"),
+            ("--placement random", "[possible values: pack, spread]"),
+            ("--http-listen 8080", "such as 0.0.0.0:8080"),
+            ("--log info,=,", "give a level such as info"),
+            ("--max-message-size 10", "from 16384"),
+            ("--request-rate 0", "give at least 1"),
+            ("--sessions-per-address 0", "give at least 1"),
+            ("--listn-ip 10.0.0.1", "--help lists all flags"),
+        ];
+        for (flags, cure) in table {
+            match read(flags) {
+                Err(ConfigError::Wrong(line)) => {
+                    assert!(line.contains(cure), "{flags}: {line}");
+                    assert!(!line.contains('\n'), "{flags}: {line}");
+                }
+                Err(ConfigError::Display(_)) => panic!("{flags}: help"),
+                Ok(_) => panic!("{flags}: accepted"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_names_every_flag_with_its_variable() {
+        let Err(ConfigError::Display(help)) = read("--help") else { panic!("no help") };
+        for name in ["MEDIASOUP_LISTEN_IP", "RTC_MAX_PORT", "DTLS_KEY_FILE", "OPENCALL_IO"] {
+            assert!(help.contains(name), "{name}");
+        }
+        assert_eq!(help.matches("[env: ").count(), help.matches("\n      --").count());
+    }
+}

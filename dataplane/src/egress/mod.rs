@@ -3,6 +3,8 @@
 
 mod numbering;
 
+pub mod picture_id;
+pub mod send_stats;
 pub mod sent;
 pub mod sequence;
 pub mod timestamp;

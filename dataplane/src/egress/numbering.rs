@@ -72,6 +72,16 @@ impl<const WORDS: usize> Numbering<WORDS> {
         self.next_out
     }
 
+    /// How far `source` is above the highest number so far; 0 for the next in order.
+    pub(super) const fn steps_ahead(&self, source: u64) -> u64 {
+        if self.started { source.saturating_sub(self.end) } else { 0 }
+    }
+
+    /// The number at the distance of `source` from the newest, whether or not it is its own.
+    pub(super) const fn plain(&self, source: u64) -> u64 {
+        self.next_out.wrapping_sub(self.end.wrapping_sub(source))
+    }
+
     /// Takes everything up to `source` as due to go out.
     fn advance(&mut self, source: u64) {
         let steps = source - self.end + 1;

@@ -19,6 +19,11 @@ use crate::seq::ExtendedSeq;
 /// and as many as a retransmission can be late. It costs 64 bytes per consumer.
 const WINDOW_WORDS: usize = 8;
 
+/// A step forward that is a new beginning of the source and not loss, as ingress sees it too. Sent
+/// on as it is, it would come near the half range of a 16-bit number, where the client's SRTP loses
+/// count of the cycles for good.
+const MAX_STEP_PACKETS: u64 = 3000;
+
 /// Maps source sequence numbers to a consumer's own.
 #[derive(Debug, Clone)]
 pub struct SequenceTranslator {
@@ -33,8 +38,12 @@ impl SequenceTranslator {
     }
 
     /// The number under which this packet goes out. `None`: it was dropped before, is older than
-    /// 512 packets, or belongs to before a switch; it must not be sent.
+    /// 512 packets, or belongs to before a switch; it must not be sent. A step of 3000 packets or
+    /// more counts as a switch.
     pub fn forward(&mut self, source: ExtendedSeq) -> Option<ExtendedSeq> {
+        if self.numbering.steps_ahead(source.0) >= MAX_STEP_PACKETS {
+            self.numbering.switch(source.0);
+        }
         self.numbering.forward(source.0).map(ExtendedSeq)
     }
 
@@ -89,6 +98,16 @@ mod tests {
             expected = expected.wrapping_add(1);
         }
         assert_eq!(translator.next_out().wire(), expected);
+    }
+
+    #[test]
+    fn a_source_that_jumps_leaves_no_gap() {
+        let mut translator = SequenceTranslator::new(ExtendedSeq(10));
+        let mut forward = |source| translator.forward(ExtendedSeq(source)).map(|out| out.0);
+        assert_eq!(
+            [1_000, 3_999, 7_000, 6_999, 7_001, 1_000_000].map(&mut forward),
+            [Some(10), Some(3_009), Some(3_010), None, Some(3_011), Some(3_012)]
+        );
     }
 
     #[test]

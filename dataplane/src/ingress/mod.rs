@@ -3,5 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod history;
+pub mod key_frame;
 pub mod nack;
 pub mod receive_stats;
+pub mod remb;
+pub mod transport_cc;

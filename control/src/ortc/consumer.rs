@@ -1,0 +1,289 @@
+//! What a client receives: the part of a producer's stream that it can take.
+#![forbid(unsafe_code)]
+
+use opencall_dataplane::message::Extension;
+
+use super::matching::{apt, codecs_match, is_rtx, subtype};
+use super::router::extension_uri;
+use super::{OrtcError, ScalabilityMode};
+use crate::api::ConsumerType;
+use crate::rtp_parameters::{
+    Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
+    RtpHeaderExtensionParameters, RtpParameters, RtxParameters,
+};
+
+/// What names a consumer on its transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerIds {
+    /// MID, unique on the transport.
+    pub mid: String,
+    /// Media SSRC.
+    pub ssrc: u32,
+    /// SSRC of retransmissions, if the client negotiated RTX.
+    pub rtx_ssrc: u32,
+    /// CNAME of the producing client.
+    pub cname: String,
+}
+
+/// Whether a client can take at least one codec of a stream.
+pub fn can_consume(consumable: &RtpParameters, remote: &RtpCapabilities) -> bool {
+    consumable
+        .codecs
+        .iter()
+        .any(|codec| !is_rtx(&codec.mime_type) && remote_codec(codec, remote).is_some())
+}
+
+fn remote_codec<'a>(
+    codec: &RtpCodecParameters,
+    remote: &'a RtpCapabilities,
+) -> Option<&'a crate::rtp_parameters::RtpCodecCapability> {
+    remote.codecs.iter().find(|theirs| codecs_match(*theirs, codec))
+}
+
+/// The stream as one client gets it.
+pub fn consumer_rtp_parameters(
+    kind: Kind,
+    consumable: &RtpParameters,
+    remote: &RtpCapabilities,
+    ids: ConsumerIds,
+) -> Result<RtpParameters, OrtcError> {
+    let header_extensions = common_extensions(kind, consumable, remote);
+    let mut codecs = common_codecs(consumable, remote);
+    if codecs.is_empty() {
+        return Err(OrtcError::NothingInCommon(kind));
+    }
+    choose_bandwidth_feedback(&mut codecs, &header_extensions);
+    let has_rtx = codecs.iter().any(|codec| is_rtx(&codec.mime_type));
+    let max_bitrate = consumable.encodings.iter().filter_map(|e| e.max_bitrate).max();
+    let encoding = RtpEncodingParameters {
+        ssrc: Some(ids.ssrc),
+        rtx: has_rtx.then_some(RtxParameters { ssrc: ids.rtx_ssrc }),
+        scalability_mode: consumer_scalability_mode(consumable),
+        max_bitrate,
+        ..RtpEncodingParameters::default()
+    };
+    Ok(RtpParameters {
+        mid: Some(ids.mid),
+        codecs,
+        header_extensions,
+        encodings: vec![encoding],
+        rtcp: RtcpParameters { cname: Some(ids.cname), reduced_size: Some(true) },
+    })
+}
+
+/// The codecs both sides have, media ones first kept with their RTX where the client has RTX for
+/// that codec.
+fn common_codecs(consumable: &RtpParameters, remote: &RtpCapabilities) -> Vec<RtpCodecParameters> {
+    let mut kept: Vec<RtpCodecParameters> = Vec::with_capacity(consumable.codecs.len());
+    for codec in &consumable.codecs {
+        if is_rtx(&codec.mime_type) {
+            let media = apt(codec).filter(|&apt| kept.iter().any(|k| k.payload_type == apt));
+            let repaired = |apt: u8| {
+                remote.codecs.iter().any(|rtx| {
+                    is_rtx(&rtx.mime_type)
+                        && rtx.clock_rate == codec.clock_rate
+                        && super::matching::apt(rtx) == Some(apt)
+                })
+            };
+            if media.is_some_and(repaired) {
+                kept.push(codec.clone());
+            }
+            continue;
+        }
+        let Some(theirs) = remote_codec(codec, remote) else { continue };
+        let mut codec = codec.clone();
+        codec.rtcp_feedback.retain(|entry| theirs.rtcp_feedback.contains(entry));
+        kept.push(codec);
+    }
+    kept
+}
+
+/// Extensions both sides have under one id.
+fn common_extensions(
+    kind: Kind,
+    consumable: &RtpParameters,
+    remote: &RtpCapabilities,
+) -> Vec<RtpHeaderExtensionParameters> {
+    let common = consumable.header_extensions.iter().filter(|ours| {
+        remote.header_extensions.iter().any(|theirs| {
+            theirs.kind == kind && theirs.uri == ours.uri && theirs.preferred_id == ours.id
+        })
+    });
+    common.cloned().collect()
+}
+
+/// One bandwidth estimate is enough: transport-wide feedback where its extension is in, else REMB
+/// where absolute send times are, else none.
+fn choose_bandwidth_feedback(
+    codecs: &mut [RtpCodecParameters],
+    extensions: &[RtpHeaderExtensionParameters],
+) {
+    let has = |extension| extensions.iter().any(|e| e.uri == extension_uri(extension));
+    let unwanted: &[&str] = if has(Extension::TransportCc) {
+        &["goog-remb"]
+    } else if has(Extension::AbsSendTime) {
+        &["transport-cc"]
+    } else {
+        &["goog-remb", "transport-cc"]
+    };
+    for codec in codecs {
+        codec.rtcp_feedback.retain(|entry: &RtcpFeedback| !unwanted.contains(&entry.kind.as_str()));
+    }
+}
+
+/// `L{encodings}T{temporal}` for simulcast, the encoding's own mode else.
+fn consumer_scalability_mode(consumable: &RtpParameters) -> Option<String> {
+    let first = consumable.encodings.first()?;
+    if consumable.encodings.len() == 1 {
+        return first.scalability_mode.clone();
+    }
+    let modes = consumable.encodings.iter().filter_map(|e| e.scalability_mode.as_deref());
+    let temporal = modes.map(|mode| ScalabilityMode::parse(mode).temporal).max().unwrap_or(1);
+    Some(format!("L{}T{temporal}", consumable.encodings.len()))
+}
+
+/// How the layers of a stream come.
+pub fn consumer_type(consumable: &RtpParameters) -> ConsumerType {
+    if consumable.encodings.len() > 1 {
+        return ConsumerType::Simulcast;
+    }
+    let mode = consumable.encodings.first().and_then(|e| e.scalability_mode.as_deref());
+    if !ScalabilityMode::parse(mode.unwrap_or_default()).is_layered() {
+        return ConsumerType::Simple;
+    }
+    let name = consumable.codecs.first().map_or("", |codec| subtype(&codec.mime_type));
+    let has_layers_inside = ["vp9", "av1"].iter().any(|svc| name.eq_ignore_ascii_case(svc));
+    if has_layers_inside { ConsumerType::Svc } else { ConsumerType::Simulcast }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{consumable_rtp_parameters, default_codecs, router_rtp_capabilities};
+    use super::*;
+    use crate::rtp_parameters::RtpCodecCapability;
+    use serde_json::json;
+
+    fn router() -> RtpCapabilities {
+        router_rtp_capabilities(&default_codecs()).expect("default codecs")
+    }
+
+    fn consumable(mime_type: &str, encodings: serde_json::Value) -> RtpParameters {
+        let parameters = serde_json::from_value(json!({"mid": "0", "codecs": [
+            {"mimeType": mime_type, "payloadType": 96, "clockRate": 90000},
+            {"mimeType": "video/rtx", "payloadType": 97, "clockRate": 90000,
+             "parameters": {"apt": 96}}], "encodings": encodings}))
+        .expect("parameters");
+        consumable_rtp_parameters(Kind::Video, &parameters, &router()).expect("supported")
+    }
+
+    fn ids() -> ConsumerIds {
+        ConsumerIds { mid: "7".into(), ssrc: 100, rtx_ssrc: 101, cname: "c".into() }
+    }
+
+    /// What mediasoup-client reports: the router's numbers, less what the browser lacks.
+    fn browser_without(lacks: &[&str]) -> RtpCapabilities {
+        let mut capabilities = router();
+        let lacked = |text: &str| lacks.iter().any(|lacks| text.contains(lacks));
+        capabilities.codecs.retain(|codec: &RtpCodecCapability| !lacked(&codec.mime_type));
+        capabilities.header_extensions.retain(|extension| !lacked(&extension.uri));
+        capabilities
+    }
+
+    fn feedback_of(parameters: &RtpParameters) -> Vec<String> {
+        let entries = parameters.codecs[0].rtcp_feedback.iter();
+        entries.map(|entry| format!("{} {}", entry.kind, entry.parameter)).collect()
+    }
+
+    #[test]
+    fn simulcast_becomes_one_stream_with_its_layers_named() {
+        let encodings = json!([{"rid": "r0", "scalabilityMode": "L1T3", "maxBitrate": 100_000},
+            {"rid": "r1", "scalabilityMode": "L1T3", "maxBitrate": 900_000}]);
+        let consumable = consumable("video/VP8", encodings);
+        assert_eq!(consumer_type(&consumable), ConsumerType::Simulcast);
+        let parameters =
+            consumer_rtp_parameters(Kind::Video, &consumable, &router(), ids()).expect("ok");
+        assert_eq!(parameters.mid.as_deref(), Some("7"));
+        let expected = RtpEncodingParameters {
+            ssrc: Some(100),
+            rtx: Some(RtxParameters { ssrc: 101 }),
+            scalability_mode: Some("L2T3".into()),
+            max_bitrate: Some(900_000),
+            ..Default::default()
+        };
+        assert_eq!(parameters.encodings, [expected]);
+        assert_eq!(parameters.rtcp.cname.as_deref(), Some("c"));
+        let types: Vec<u8> = parameters.codecs.iter().map(|c| c.payload_type).collect();
+        assert_eq!(types, [101, 102]);
+    }
+
+    #[test]
+    fn one_bandwidth_feedback_is_left() {
+        let consumable = consumable("video/VP8", json!([]));
+        let table: [(&[&str], &[&str]); 3] = [
+            (&[], &["nack ", "nack pli", "ccm fir", "transport-cc "]),
+            (&["transport-wide-cc"], &["nack ", "nack pli", "ccm fir", "goog-remb "]),
+            (&["transport-wide-cc", "abs-send-time"], &["nack ", "nack pli", "ccm fir"]),
+        ];
+        for (lacks, expected) in table {
+            let remote = browser_without(lacks);
+            let parameters =
+                consumer_rtp_parameters(Kind::Video, &consumable, &remote, ids()).expect("ok");
+            assert_eq!(feedback_of(&parameters), expected, "without {lacks:?}");
+        }
+    }
+
+    #[test]
+    fn rtx_stays_only_where_the_client_has_it() {
+        let consumable = consumable("video/VP9", json!([]));
+        let remote = browser_without(&["rtx"]);
+        let parameters =
+            consumer_rtp_parameters(Kind::Video, &consumable, &remote, ids()).expect("ok");
+        assert_eq!(parameters.codecs.len(), 1);
+        assert_eq!(parameters.encodings[0].rtx, None);
+    }
+
+    #[test]
+    fn extensions_must_agree_in_kind_uri_and_id() {
+        let consumable = consumable("video/VP8", json!([]));
+        let mut remote = router();
+        for extension in &mut remote.header_extensions {
+            match extension.preferred_id {
+                4 => extension.preferred_id = 14,
+                8 => extension.kind = Kind::Audio,
+                _ => {}
+            }
+        }
+        let parameters =
+            consumer_rtp_parameters(Kind::Video, &consumable, &remote, ids()).expect("ok");
+        let mut found: Vec<u8> = parameters.header_extensions.iter().map(|e| e.id).collect();
+        found.sort_unstable();
+        assert_eq!(found, [1, 5, 7, 9, 10, 11]);
+    }
+
+    #[test]
+    fn a_client_without_the_codec_cannot_consume() {
+        let consumable = consumable("video/AV1", json!([]));
+        assert!(can_consume(&consumable, &router()));
+        let firefox = browser_without(&["AV1"]);
+        assert!(!can_consume(&consumable, &firefox));
+        let result = consumer_rtp_parameters(Kind::Video, &consumable, &firefox, ids());
+        assert_eq!(result, Err(OrtcError::NothingInCommon(Kind::Video)));
+        assert!(!can_consume(&consumable, &RtpCapabilities::default()));
+    }
+
+    #[test]
+    fn the_type_says_how_layers_come() {
+        let table = [
+            ("video/VP8", json!([]), ConsumerType::Simple),
+            ("video/VP8", json!([{"ssrc": 1, "scalabilityMode": "L1T1"}]), ConsumerType::Simple),
+            ("video/VP8", json!([{"ssrc": 1, "scalabilityMode": "L1T3"}]), ConsumerType::Simulcast),
+            ("video/VP9", json!([{"ssrc": 1, "scalabilityMode": "L3T3_KEY"}]), ConsumerType::Svc),
+            ("video/AV1", json!([{"ssrc": 1, "scalabilityMode": "L1T3"}]), ConsumerType::Svc),
+            ("video/VP9", json!([{"rid": "a"}, {"rid": "b"}]), ConsumerType::Simulcast),
+        ];
+        for (mime_type, encodings, expected) in table {
+            let consumable = consumable(mime_type, encodings.clone());
+            assert_eq!(consumer_type(&consumable), expected, "{mime_type} {encodings}");
+        }
+    }
+}

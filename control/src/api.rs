@@ -346,7 +346,7 @@ pub enum Response {
         producer_id: String,
     },
     /// A consumer was made.
-    Consumed(ConsumerOptions),
+    Consumed(Box<ConsumerOptions>),
     /// A list of W3C-like statistics objects (`{type, id, timestamp, …}`), as mediasoup writes them.
     Stats(Vec<Map<String, Value>>),
 }

@@ -99,7 +99,7 @@ fn codecs(kind: Kind, parameters: &RtpParameters) -> Checked {
         }
         codec_body(&codec.mime_type, codec.clock_rate, &codec.parameters, &codec.rtcp_feedback)?;
     }
-    if !parameters.codecs.first().is_some_and(|codec| !is_rtx(&codec.mime_type)) {
+    if parameters.codecs.first().is_none_or(|codec| is_rtx(&codec.mime_type)) {
         return Err(invalid("codecs must begin with a media codec: put RTX after it"));
     }
     for rtx in parameters.codecs.iter().filter(|codec| is_rtx(&codec.mime_type)) {

@@ -2,17 +2,25 @@
 //!
 //! * [`header`] — the fixed header (RFC 3550).
 //! * [`extension`] — header extensions (RFC 8285): finding, reading and writing them.
-//! * [`vp8`] — the VP8 payload descriptor (RFC 7741).
+//! * [`vp8`], [`vp9`], [`h264`], [`av1`] — what each payload format tells of a packet.
+//! * [`dependency_descriptor`] — the same, told outside the payload.
+//! * [`payload`] — what a packet is to its stream, whatever the codec.
 //!
 //! Nothing here allocates, and no input makes anything here panic.
 #![forbid(unsafe_code)]
 
+pub mod av1;
+pub mod dependency_descriptor;
 pub mod extension;
+pub mod h264;
 pub mod header;
+pub mod payload;
 pub mod vp8;
+pub mod vp9;
 
 #[cfg(test)]
 pub(crate) mod test_support;
 
 pub use extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
 pub use header::{OutgoingHeader, RtpHeader};
+pub use payload::{PayloadInfo, inspect};

@@ -1,0 +1,231 @@
+//! What a packet is to its stream, whatever the codec.
+#![forbid(unsafe_code)]
+
+use super::av1::Av1Payload;
+use super::dependency_descriptor::{DependencyDescriptor, DependencyTracker};
+use super::h264::H264Payload;
+use super::vp8::Vp8Descriptor;
+use super::vp9::Vp9Descriptor;
+use crate::message::Codec;
+
+/// What a packet is to its stream.
+///
+/// A *picture* is a frame of one spatial layer. Streams without key frames (Opus, opaque ones) can
+/// be joined at any packet, and never say `key_frame`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PayloadInfo {
+    /// The packet begins a key frame, or carries its parameter sets.
+    pub key_frame: bool,
+    /// First packet of a picture. H.264 may say so of several packets of one picture.
+    pub starts_picture: bool,
+    /// Last packet of a picture.
+    pub ends_picture: bool,
+    /// Spatial layer within the stream (SVC).
+    pub spatial: u8,
+    /// Temporal layer.
+    pub temporal: u8,
+    /// Who gets lower temporal layers may get this one too from this picture on.
+    pub switching_point: bool,
+    /// The VP8 descriptor, which is rewritten on the way out.
+    pub vp8: Option<Vp8Descriptor>,
+}
+
+/// Looks at one packet by itself. The layers that a dependency descriptor names are then known
+/// for key frames only; [`inspect_tracked`] knows the others too.
+#[inline]
+pub fn inspect(
+    codec: Codec,
+    payload: &[u8],
+    marker: bool,
+    dependency_descriptor: Option<&[u8]>,
+) -> PayloadInfo {
+    inspect_tracked(
+        codec,
+        payload,
+        marker,
+        dependency_descriptor,
+        &mut DependencyTracker::default(),
+    )
+}
+
+/// Looks at one packet of a stream. The dependency descriptor, if there is one that can be read,
+/// is believed and not the payload, which may be end-to-end encrypted.
+#[inline]
+pub fn inspect_tracked(
+    codec: Codec,
+    payload: &[u8],
+    marker: bool,
+    dependency_descriptor: Option<&[u8]>,
+    tracker: &mut DependencyTracker,
+) -> PayloadInfo {
+    // The VP8 descriptor is never encrypted, and is rewritten whatever else tells of layers.
+    let vp8 = if codec == Codec::Vp8 { Vp8Descriptor::parse(payload) } else { None };
+    if let Some(descriptor) = dependency_descriptor.and_then(|bytes| tracker.read(bytes)) {
+        return PayloadInfo { vp8, ..of_dependency_descriptor(&descriptor) };
+    }
+    let unknown = PayloadInfo { ends_picture: marker, ..PayloadInfo::default() };
+    match codec {
+        Codec::Opus | Codec::Opaque => PayloadInfo {
+            starts_picture: true,
+            ends_picture: marker || codec == Codec::Opus,
+            switching_point: true,
+            ..unknown
+        },
+        Codec::Vp8 => vp8.map_or(unknown, |descriptor| of_vp8(descriptor, marker)),
+        Codec::Vp9 => {
+            Vp9Descriptor::parse(payload).map_or(unknown, |descriptor| of_vp9(&descriptor, marker))
+        }
+        Codec::H264 => {
+            let H264Payload { key_frame, starts_picture } = H264Payload::parse(payload);
+            PayloadInfo { key_frame, starts_picture, switching_point: starts_picture, ..unknown }
+        }
+        Codec::Av1 => Av1Payload::parse(payload).map_or(unknown, |found| PayloadInfo {
+            key_frame: found.key_frame,
+            starts_picture: found.starts_frame,
+            spatial: found.spatial,
+            temporal: found.temporal,
+            switching_point: found.key_frame,
+            ..unknown
+        }),
+    }
+}
+
+fn of_dependency_descriptor(descriptor: &DependencyDescriptor) -> PayloadInfo {
+    let frame = descriptor.frame.unwrap_or_default();
+    let starts_picture = descriptor.starts_frame;
+    PayloadInfo {
+        key_frame: starts_picture && descriptor.has_structure,
+        starts_picture,
+        ends_picture: descriptor.ends_frame,
+        spatial: frame.spatial,
+        temporal: frame.temporal,
+        switching_point: starts_picture && frame.indications.any_switch(),
+        vp8: None,
+    }
+}
+
+fn of_vp8(descriptor: Vp8Descriptor, marker: bool) -> PayloadInfo {
+    let starts_picture = descriptor.starts_picture();
+    let can_switch = descriptor.key_frame || descriptor.temporal == 0 || descriptor.layer_sync;
+    PayloadInfo {
+        key_frame: descriptor.key_frame,
+        starts_picture,
+        ends_picture: marker,
+        spatial: 0,
+        temporal: descriptor.temporal,
+        switching_point: starts_picture && can_switch,
+        vp8: Some(descriptor),
+    }
+}
+
+fn of_vp9(descriptor: &Vp9Descriptor, marker: bool) -> PayloadInfo {
+    let starts_picture = descriptor.starts_frame;
+    let can_switch = !descriptor.inter_predicted || descriptor.switching_up;
+    PayloadInfo {
+        key_frame: descriptor.key_frame(),
+        starts_picture,
+        ends_picture: descriptor.ends_frame || marker,
+        spatial: descriptor.spatial,
+        temporal: descriptor.temporal,
+        switching_point: starts_picture && (can_switch || descriptor.temporal == 0),
+        vp8: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::test_support::{Random, hex};
+
+    /// Flags as letters: key frame, starts, ends, switching point.
+    fn letters(info: &PayloadInfo) -> String {
+        [
+            (info.key_frame, 'k'),
+            (info.starts_picture, 's'),
+            (info.ends_picture, 'e'),
+            (info.switching_point, 'p'),
+        ]
+        .iter()
+        .filter_map(|&(flag, letter)| flag.then_some(letter))
+        .collect()
+    }
+
+    #[test]
+    fn payloads_of_every_codec() {
+        for (codec, dump, marker, flags, layers) in [
+            (Codec::Opus, "f8ff", false, "sep", (0, 0)),
+            (Codec::Opaque, "", false, "sp", (0, 0)),
+            (Codec::Opaque, "", true, "sep", (0, 0)),
+            (Codec::Vp8, "90 e0 8001 05 00 00", false, "ksp", (0, 0)),
+            (Codec::Vp8, "90 e0 8001 05 80 01", true, "se", (0, 2)),
+            (Codec::Vp8, "90 e0 8001 05 a0 01", true, "sep", (0, 2)),
+            (Codec::Vp8, "00 aa", true, "e", (0, 0)),
+            (Codec::Vp8, "80", true, "e", (0, 0)),
+            (Codec::Vp9, "08", false, "ksp", (0, 0)),
+            (Codec::Vp9, "2c 13 07", false, "sep", (1, 0)),
+            (Codec::Vp9, "68 20 07", false, "s", (0, 1)),
+            (Codec::Vp9, "68 30 07", false, "sp", (0, 1)),
+            (Codec::Vp9, "68 00 07", false, "sp", (0, 0)),
+            (Codec::Vp9, "80", true, "e", (0, 0)),
+            (Codec::H264, "67 42c01f", false, "ksp", (0, 0)),
+            (Codec::H264, "41 9a", true, "sep", (0, 0)),
+            (Codec::H264, "7c 45 b8", true, "e", (0, 0)),
+            (Codec::Av1, "18 0a", false, "ksp", (0, 0)),
+            (Codec::Av1, "10 34 28", true, "se", (1, 1)),
+            (Codec::Av1, "", true, "e", (0, 0)),
+        ] {
+            let info = inspect(codec, &hex(dump), marker, None);
+            assert_eq!(letters(&info), flags, "{codec:?} {dump}");
+            assert_eq!((info.spatial, info.temporal), layers, "{codec:?} {dump}");
+        }
+    }
+
+    #[test]
+    fn the_dependency_descriptor_is_believed_and_not_the_payload() {
+        // Starts a frame, brings no structure: no key frame, though the payload claims one.
+        let descriptor = hex("80 0001");
+        let info = inspect(Codec::Vp8, &hex("10 00"), true, Some(&descriptor));
+        assert_eq!(letters(&info), "s");
+        assert!(info.vp8.is_some(), "the descriptor is there to be rewritten");
+
+        // One template, one target with a switch indication, no chain, no resolution.
+        let key = hex("c0 0001 80 00 e0 00");
+        for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opaque] {
+            let info = inspect(codec, &[0xff; 4], false, Some(&key));
+            assert_eq!(letters(&info), "ksep", "{codec:?}");
+        }
+
+        let truncated = inspect(Codec::Vp8, &hex("10 00"), true, Some(&[0x80]));
+        assert_eq!(letters(&truncated), "ksep", "what cannot be read is not believed");
+    }
+
+    #[test]
+    fn layers_are_known_where_the_stream_is_followed() {
+        // Two templates, of temporal layers 0 and 1; two targets.
+        let mut tracker = DependencyTracker::default();
+        // Flags 10000, offset 000000, targets 00001, layers 01 11, indications 10 10 00 01, no
+        // differences 0 0, no chain 0, no resolutions 0.
+        let key = hex("c0 0001 80 01 7a 10");
+        let key = inspect_tracked(Codec::Av1, &[], true, Some(&key), &mut tracker);
+        assert_eq!(letters(&key), "ksep");
+        let next = inspect_tracked(Codec::Av1, &[], true, Some(&hex("c1 0002")), &mut tracker);
+        assert_eq!((letters(&next).as_str(), next.temporal), ("se", 1));
+        let alone = inspect(Codec::Av1, &[], true, Some(&hex("c1 0002")));
+        assert_eq!(alone.temporal, 0);
+    }
+
+    #[test]
+    fn garbage_never_panics() {
+        let mut random = Random(15);
+        let codecs = [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opaque];
+        for round in 0..200_000 {
+            let (payload_len, descriptor_len) = (random.below(16), random.below(12));
+            let payload = random.bytes(payload_len);
+            let descriptor = random.bytes(descriptor_len);
+            let descriptor = random.one_in(2).then_some(descriptor.as_slice());
+            let codec = codecs[round % codecs.len()];
+            let info = inspect(codec, &payload, random.one_in(2), descriptor);
+            assert!(info.starts_picture || !(info.key_frame || info.switching_point));
+        }
+    }
+}

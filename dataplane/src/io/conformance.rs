@@ -437,4 +437,4 @@ macro_rules! conformance {
     )+};
 }
 
-conformance!(Mmsg => mmsg);
+conformance!(Mmsg => mmsg, Uring => uring);

@@ -6,11 +6,9 @@
 //! * [`batch`] — what a turn takes and gives: fixed receive slots, the send arena.
 //! * [`park`] — sleeping and being woken.
 //! * [`socket`] — binding, with errors that say what to do.
+//! * `uring` — io_uring: one system call a turn.
 //! * `mmsg` — `sendmmsg`/`recvmmsg`, for where io_uring is refused.
 //! * [`memory`] — a network in memory, for tests and the simulator.
-
-// The io_uring backend, landing next, uses what is not used yet.
-#![allow(dead_code)]
 
 mod addr;
 pub mod batch;
@@ -23,6 +21,7 @@ pub mod park;
 mod send;
 pub mod socket;
 mod types;
+mod uring;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +36,10 @@ pub use types::{
     TX_ARENA_SIZE, Train,
 };
 
+pub use uring::probe_uring;
+
 use mmsg::MmsgIo;
+use uring::UringIo;
 
 /// How long a turn may sleep when nothing has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,9 @@ pub struct TurnReport {
     pub truncated: u32,
     /// Errors of receiving, none of which stops it.
     pub receive_errors: u32,
+    /// How often receiving stopped because every slot was taken (io_uring); datagrams then wait in
+    /// the socket until the next turn.
+    pub out_of_slots: u32,
     /// Someone woke the core.
     pub woken: bool,
 }
@@ -128,10 +133,24 @@ pub fn open(
     parker: &Parker,
 ) -> Result<(Box<dyn Io>, Backend, String), IoError> {
     let gso = send::probe_gso();
-    let why = match choice {
-        BackendChoice::Mmsg => "it was asked for",
-        BackendChoice::Uring | BackendChoice::Auto => "",
+    let mut why = match choice {
+        BackendChoice::Mmsg => "recvmmsg and sendmmsg were asked for".to_owned(),
+        BackendChoice::Uring => "io_uring was asked for, and works".to_owned(),
+        BackendChoice::Auto => "io_uring works here".to_owned(),
     };
-    let io = MmsgIo::new(sockets, parker.for_backend(), gso);
-    Ok((Box::new(io), Backend::Mmsg, why.into()))
+    if !gso {
+        why.push_str(
+            "; this kernel has no UDP GSO (Linux 4.18): every datagram is sent on its own",
+        );
+    }
+    if choice != BackendChoice::Mmsg {
+        let ring =
+            probe_uring().and_then(|()| UringIo::new(sockets.clone(), parker.for_backend(), gso));
+        match ring {
+            Ok(io) => return Ok((Box::new(io), Backend::Uring, why)),
+            Err(error) if choice == BackendChoice::Uring => return Err(error.into()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Ok((Box::new(MmsgIo::new(sockets, parker.for_backend(), gso)), Backend::Mmsg, why))
 }

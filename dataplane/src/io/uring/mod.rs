@@ -1,0 +1,533 @@
+//! The io_uring backend: one system call a turn, which submits the trains, collects what arrived
+//! and sleeps when there was nothing.
+//!
+//! * Receiving is armed once per socket (`recvmsg`, multishot) and draws slots from a ring of
+//!   buffers. When slots run out the kernel ends it; datagrams then wait in the socket, and the next
+//!   turn, which gives slots back, arms it again.
+//! * Sending says `MSG_DONTWAIT`, so that it is done, or has failed, when the system call returns.
+//!   Successes make no completion.
+//! * A sleeping core is woken by a message from another core's ring, or through its event, on which
+//!   a read is always pending.
+//!
+//! Completions are made only within our own system calls (`DEFER_TASKRUN`): nothing interrupts the
+//! core while it works.
+
+mod buffers;
+mod probe;
+mod sys;
+
+use std::cell::UnsafeCell;
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::addr::{RAW_ADDR_SIZE, decode};
+use super::batch::{RX_SLOTS, RxBatch, SLOT_HEADER, TxBatch};
+use super::error::ProbeError;
+use super::park::{Parker, Unparker};
+use super::send::{SEND_VECTOR, Segmentation, SendVector, UnitCursor};
+use super::socket::{MAX_SOCKETS, SocketSet};
+use super::types::{SLOT_SIZE, SocketId};
+use super::{Io, TurnReport, Wait};
+
+use buffers::BufferRing;
+use sys::RingHandle;
+
+pub use probe::probe_uring;
+
+/// Entries of the submission queue: a full vector of sends, and room for what else a turn submits.
+const SUBMISSIONS: u32 = 512;
+
+/// Entries of the completion queue: every slot, a vector of refused sends, wake-ups of as many
+/// peers as there may be. More would be kept by the kernel, at a cost.
+const COMPLETIONS: u32 = 2048;
+
+/// Wake-ups of peers in one turn at most; beyond it they go through events.
+const MAX_WAKES: usize = 128;
+
+const _: () = assert!(SUBMISSIONS as usize > SEND_VECTOR + MAX_WAKES + MAX_SOCKETS);
+
+/// How often an entry is tried while the kernel takes nothing (its memory is short).
+const MAX_ENTER_ATTEMPTS: u32 = 100;
+
+/// Size of `struct io_uring_recvmsg_out` at the head of each slot.
+const RECVMSG_OUT_SIZE: usize = 16;
+const _: () = assert!(RECVMSG_OUT_SIZE + RAW_ADDR_SIZE == SLOT_HEADER);
+
+/// What a completion is of, in the top byte of its user data.
+mod tag {
+    /// Receiving; below: the socket.
+    pub const RECEIVE: u64 = 1 << 56;
+    /// A send that failed; below: its datagrams, its train.
+    pub const SEND: u64 = 2 << 56;
+    /// The read of our event.
+    pub const EVENT: u64 = 3 << 56;
+    /// Another ring's message to this one.
+    pub const WOKEN: u64 = 4 << 56;
+    /// Our message to another ring that failed; below: which of the turn.
+    pub const WAKE: u64 = 5 << 56;
+    /// All of them.
+    pub const MASK: u64 = 0xff << 56;
+}
+
+/// A datagram in a slot that the batch has not taken yet.
+struct Arrival {
+    slot: u16,
+    len: usize,
+    socket: SocketId,
+}
+
+/// Memory that pending operations refer to, at a fixed place.
+struct Pinned {
+    /// The template of all receives: how much room the sender's address gets.
+    template: libc::msghdr,
+    /// What the read of the event writes to.
+    event: UnsafeCell<u64>,
+}
+
+/// The io_uring backend.
+pub(super) struct UringIo {
+    ring: IoUring,
+    sockets: SocketSet,
+    parker: Parker,
+    segmentation: Segmentation,
+    send: SendVector,
+    pinned: Box<Pinned>,
+    /// With the first turn.
+    running: Option<Running>,
+    /// Receiving is armed, per socket.
+    is_receiving: [bool; MAX_SOCKETS],
+    is_reading_event: bool,
+    /// Peers woken through their rings in this turn.
+    wakes: Vec<(Unparker, RawFd)>,
+    can_message_rings: bool,
+    /// In order of arrival. Each holds a slot, so it never outgrows its capacity.
+    arrivals: VecDeque<Arrival>,
+    /// Entries may be left in the submission queue that refer to memory which is gone.
+    is_broken: bool,
+}
+
+/// What exists once the ring is bound to its thread.
+struct Running {
+    handle: RingHandle,
+    buffers: BufferRing,
+}
+
+// SAFETY: the pointers (in `pinned`) lead to null or to nothing but data; the ring binds itself to
+// a thread only with the first turn, and then refuses others by itself.
+unsafe impl Send for UringIo {}
+
+impl UringIo {
+    /// Makes a ring over the sockets, not yet bound to a thread.
+    pub(super) fn new(sockets: SocketSet, parker: Parker, gso: bool) -> Result<Self, ProbeError> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_r_disabled()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)
+            .map_err(|source| ProbeError::of_step("setting up a ring", source))?;
+        // The event comes after the sockets, whose places are their ids.
+        let files: Vec<RawFd> = sockets.fds().chain([parker.event_fd()]).collect();
+        ring.submitter()
+            .register_files(&files)
+            .map_err(|source| ProbeError::of_step("registering files", source))?;
+        // SAFETY: all-zero is a valid `msghdr`: null pointers and zero lengths.
+        let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
+        template.msg_namelen = RAW_ADDR_SIZE as u32;
+        Ok(UringIo {
+            ring,
+            sockets,
+            parker,
+            segmentation: Segmentation { is_on: gso },
+            send: SendVector::new(),
+            pinned: Box::new(Pinned { template, event: UnsafeCell::new(0) }),
+            running: None,
+            is_receiving: [false; MAX_SOCKETS],
+            is_reading_event: false,
+            wakes: Vec::with_capacity(MAX_WAKES),
+            can_message_rings: true,
+            arrivals: VecDeque::with_capacity(RX_SLOTS),
+            is_broken: false,
+        })
+    }
+
+    /// Binds the ring to this thread and lends it the slots of `rx`.
+    fn start(&mut self, rx: &mut RxBatch) -> Result<(), ProbeError> {
+        let slots = rx.lend().ok_or_else(|| {
+            let source = io::ErrorKind::InvalidInput.into();
+            ProbeError::Failed { step: "a batch lent to another ring", source }
+        })?;
+        let submitter = self.ring.submitter();
+        submitter
+            .register_enable_rings()
+            .map_err(|source| ProbeError::of_step("enabling the ring", source))?;
+        let buffers = BufferRing::register(&submitter, slots)
+            .map_err(|source| ProbeError::of_step("registering buffers", source))?;
+        let handle = RingHandle::register(self.ring.as_raw_fd());
+        self.running = Some(Running { handle, buffers });
+        self.parker.publish_ring(self.ring.as_raw_fd());
+        Ok(())
+    }
+
+    /// Gives the slots of the last batch back to the kernel.
+    fn recycle(&mut self, rx: &mut RxBatch) -> io::Result<()> {
+        let Some(running) = &mut self.running else {
+            return self.start(rx).map_err(io::Error::other);
+        };
+        if !rx.is_lent_from(running.buffers.slots()) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if rx.is_empty() {
+            return Ok(());
+        }
+        for i in 0..rx.len() {
+            running.buffers.add(rx.datagram(i).offset as usize / SLOT_SIZE);
+        }
+        rx.clear();
+        running.buffers.publish();
+        Ok(())
+    }
+
+    /// Submits what is always pending and has ended.
+    fn arm(&mut self) -> io::Result<()> {
+        for socket in 0..self.sockets.len() {
+            if self.is_receiving[socket] {
+                continue;
+            }
+            let receive = opcode::RecvMsgMulti::new(
+                Fixed(socket as u32),
+                &raw const self.pinned.template,
+                buffers::GROUP,
+            );
+            let entry = receive.build().user_data(tag::RECEIVE | socket as u64);
+            // SAFETY: the template is pinned and never changed; the slots belong to the kernel
+            // until their completions, and their memory lives until receiving has been cancelled.
+            unsafe { self.push(&entry)? };
+            self.is_receiving[socket] = true;
+        }
+        if !self.is_reading_event {
+            let place = Fixed(self.sockets.len() as u32);
+            let size = size_of::<u64>() as u32;
+            let read = opcode::Read::new(place, self.pinned.event.get().cast(), size);
+            let entry = read.build().user_data(tag::EVENT);
+            // SAFETY: the memory is pinned, nobody reads it, and it lives until the read has been
+            // cancelled.
+            unsafe { self.push(&entry)? };
+            self.is_reading_event = true;
+        }
+        Ok(())
+    }
+
+    fn push_wakes(&mut self) -> io::Result<()> {
+        for i in 0..self.wakes.len() {
+            let message = opcode::MsgRingData::new(Fd(self.wakes[i].1), 0, tag::WOKEN, None);
+            let entry =
+                message.build().flags(squeue::Flags::SKIP_SUCCESS).user_data(tag::WAKE | i as u64);
+            // SAFETY: the entry refers to no memory. If the descriptor has become another file's,
+            // the operation fails on all but rings, and those take the message for a wake-up.
+            unsafe { self.push(&entry)? };
+        }
+        Ok(())
+    }
+
+    /// Submits all trains but the last vector's, which the caller's `enter` submits.
+    fn push_sends(&mut self, tx: &TxBatch, report: &mut TurnReport) -> io::Result<()> {
+        let mut cursor = UnitCursor::default();
+        let mut count = 0;
+        while let Some((train, unit)) = cursor.next(tx.trains(), self.segmentation.is_on) {
+            if count == SEND_VECTOR {
+                self.enter(0, None, tx, report)?;
+                count = 0;
+            }
+            let header = self.send.set(count, &unit, tx);
+            count += 1;
+            let entry = opcode::SendMsg::new(Fixed(u32::from(unit.socket.0)), header)
+                .flags(libc::MSG_DONTWAIT as u32)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(tag::SEND | u64::from(unit.datagrams) << 32 | train as u64);
+            // SAFETY: the header and what it points to (`send`, the arena) stay as they are until
+            // the `enter` that submits the entry has returned, after at most `SEND_VECTOR` pushes.
+            // By then the kernel is done with them: a send with MSG_DONTWAIT is never put off, it
+            // copies its data and completes, or fails, within the submission. Were `enter` to fail,
+            // the backend would be broken and never submit anything again.
+            unsafe { self.push(&entry)? };
+            report.count_sent(u32::from(unit.datagrams));
+        }
+        Ok(())
+    }
+
+    /// Puts an entry in the submission queue.
+    ///
+    /// # Safety
+    ///
+    /// What the entry points to is valid until the operation has completed.
+    unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: promised by the caller.
+        let pushed = unsafe { self.ring.submission().push(entry) };
+        // A turn pushes less than the queue holds, and each turn empties it.
+        pushed.map_err(|_| io::Error::other("the submission queue is full"))
+    }
+
+    /// Submits everything in the queue, waits for `min_complete` completions, and sorts those that
+    /// there are.
+    fn enter(
+        &mut self,
+        min_complete: u32,
+        timeout: Option<Duration>,
+        tx: &TxBatch,
+        report: &mut TurnReport,
+    ) -> io::Result<()> {
+        let Some(Running { handle, .. }) = self.running else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let mut attempts = 0;
+        loop {
+            let to_submit = self.ring.submission().len() as u32;
+            let result = handle.enter(to_submit, min_complete, timeout);
+            self.sort_completions(tx, report)?;
+            match result {
+                Ok(taken) if taken == to_submit => return Ok(()),
+                Ok(taken) if taken > 0 => continue,
+                Ok(_) => {}
+                // The time was up, or a signal came, with nothing to submit.
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ETIME | libc::EINTR) if to_submit == 0 => return Ok(()),
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {}
+                    _ => return Err(error),
+                },
+            }
+            attempts += 1;
+            if attempts == MAX_ENTER_ATTEMPTS {
+                return Err(io::Error::other("the kernel takes no more submissions"));
+            }
+        }
+    }
+
+    /// Empties the completion queue: arrivals wait in order, everything else is dealt with.
+    fn sort_completions(&mut self, tx: &TxBatch, report: &mut TurnReport) -> io::Result<()> {
+        const CHUNK: usize = 64;
+        loop {
+            let mut space = [const { MaybeUninit::uninit() }; CHUNK];
+            let completions = self.ring.completion().fill(&mut space);
+            let is_last = completions.len() < CHUNK;
+            for completion in &*completions {
+                self.sort(completion, tx, report)?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sort(
+        &mut self,
+        completion: &cqueue::Entry,
+        tx: &TxBatch,
+        report: &mut TurnReport,
+    ) -> io::Result<()> {
+        let data = completion.user_data() & !tag::MASK;
+        match completion.user_data() & tag::MASK {
+            tag::RECEIVE => self.sort_receive(completion, data as usize, report)?,
+            tag::SEND => {
+                let (datagrams, train) = ((data >> 32) as u32, data as u32 as usize);
+                report.sent_trains -= 1;
+                report.sent_datagrams -= datagrams;
+                match tx.trains().get(train) {
+                    Some(train) if datagrams > 1 => {
+                        let errno = -completion.result();
+                        self.segmentation.recover(errno, train, tx, &self.sockets, report);
+                    }
+                    _ => report.send_failed += datagrams,
+                }
+            }
+            tag::EVENT => {
+                self.is_reading_event = false;
+                report.woken |= completion.result() > 0;
+            }
+            tag::WOKEN => report.woken = true,
+            tag::WAKE => {
+                if let Some((peer, _)) = self.wakes.get(data as usize) {
+                    peer.signal();
+                }
+                if matches!(-completion.result(), libc::EINVAL | libc::EOPNOTSUPP) {
+                    self.can_message_rings = false;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn sort_receive(
+        &mut self,
+        completion: &cqueue::Entry,
+        socket: usize,
+        report: &mut TurnReport,
+    ) -> io::Result<()> {
+        if !cqueue::more(completion.flags()) {
+            self.is_receiving[socket] = false;
+        }
+        let Ok(len) = usize::try_from(completion.result()) else {
+            return match -completion.result() {
+                // All slots are taken; the next turn arms again.
+                libc::ENOBUFS => {
+                    report.out_of_slots += 1;
+                    Ok(())
+                }
+                // Arming again would fail the same way, for ever.
+                errno @ (libc::EBADF | libc::EFAULT | libc::EINVAL | libc::EOPNOTSUPP) => {
+                    Err(io::Error::from_raw_os_error(errno))
+                }
+                _ => {
+                    report.receive_errors += 1;
+                    Ok(())
+                }
+            };
+        };
+        if let Some(slot) = cqueue::buffer_select(completion.flags()) {
+            self.arrivals.push_back(Arrival { slot, len, socket: SocketId(socket as u8) });
+        }
+        Ok(())
+    }
+
+    /// Moves arrivals into the batch while there is room.
+    fn deliver(&mut self, rx: &mut RxBatch, report: &mut TurnReport) {
+        let Some(running) = &mut self.running else { return };
+        let mut is_any_dropped = false;
+        while !rx.is_full() {
+            let Some(Arrival { slot, len, socket }) = self.arrivals.pop_front() else { break };
+            let slot = usize::from(slot);
+            let head = running.buffers.slots().slot(slot).cast::<[u8; SLOT_HEADER]>();
+            // SAFETY: the kernel has filled this slot and handed it to us with its completion.
+            let head = unsafe { head.read() };
+            match (parse_head(&head), len.checked_sub(SLOT_HEADER)) {
+                (Some(source), Some(len)) => {
+                    // SAFETY: the slot is ours until the batch is recycled, and the kernel hands
+                    // out no slot twice.
+                    unsafe { rx.push(slot, len, socket, source) };
+                }
+                _ => {
+                    report.truncated += 1;
+                    running.buffers.add(slot);
+                    is_any_dropped = true;
+                }
+            }
+        }
+        if is_any_dropped {
+            running.buffers.publish();
+        }
+        report.received = rx.len() as u32;
+    }
+
+    fn run_turn(
+        &mut self,
+        tx: &TxBatch,
+        rx: &mut RxBatch,
+        wait: Wait,
+        report: &mut TurnReport,
+    ) -> io::Result<()> {
+        self.recycle(rx)?;
+        self.arm()?;
+        self.push_wakes()?;
+        self.push_sends(tx, report)?;
+        self.deliver(rx, report);
+        let (min_complete, timeout) = match wait {
+            _ if !rx.is_empty() || report.woken => (0, None),
+            Wait::Poll => (0, None),
+            Wait::Until(timeout) => (1, Some(timeout)),
+            Wait::Forever => (1, None),
+        };
+        if min_complete > 0 || self.has_work_for_the_kernel() {
+            self.enter(min_complete, timeout, tx, report)?;
+            self.deliver(rx, report);
+        }
+        Ok(())
+    }
+
+    /// Whether a system call that does not wait would do anything.
+    fn has_work_for_the_kernel(&mut self) -> bool {
+        let queue = self.ring.submission();
+        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+}
+
+/// The sender from what the kernel wrote before the payload: `struct io_uring_recvmsg_out`, then
+/// the address. `None` if the datagram did not fit the slot.
+fn parse_head(head: &[u8; SLOT_HEADER]) -> Option<SocketAddr> {
+    let (out, name) = head.split_at(RECVMSG_OUT_SIZE);
+    // Fields: name length, control length, payload length, flags.
+    let flags = u32::from_ne_bytes(*out.last_chunk()?);
+    if flags & libc::MSG_TRUNC as u32 != 0 {
+        return None;
+    }
+    decode(name)
+}
+
+impl Io for UringIo {
+    fn turn(&mut self, tx: &mut TxBatch, rx: &mut RxBatch, wait: Wait) -> io::Result<TurnReport> {
+        if self.is_broken {
+            return Err(io::Error::other("the ring has failed before"));
+        }
+        let mut report = TurnReport::default();
+        let result = self.run_turn(tx, rx, wait, &mut report);
+        self.is_broken = result.is_err();
+        self.wakes.clear();
+        tx.clear();
+        result.map(|()| report)
+    }
+
+    fn wake_peer(&mut self, peer: &Unparker) {
+        let ring = if self.can_message_rings { peer.ring_if_parked() } else { None };
+        match ring {
+            Some(ring) if self.wakes.len() < MAX_WAKES => {
+                if !self.wakes.iter().any(|(other, _)| other.is_same(peer)) {
+                    self.wakes.push((peer.clone(), ring));
+                }
+            }
+            _ => peer.wake(),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    fn local_addrs(&self) -> &[SocketAddr] {
+        self.sockets.local_addrs()
+    }
+}
+
+impl Drop for UringIo {
+    fn drop(&mut self) {
+        self.parker.withdraw_ring();
+        let Some(Running { handle, buffers }) = self.running.take() else { return };
+        // A receive that is still armed could write to slots after they are freed.
+        let submitter = self.ring.submitter();
+        let patience = Timespec::new().sec(1);
+        let cancelled = submitter.register_sync_cancel(Some(patience), CancelBuilder::any());
+        let is_idle = match cancelled {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        handle.unregister();
+        if is_idle && submitter.unregister_buf_ring(buffers::GROUP).is_ok() {
+            return;
+        }
+        // On another thread than the ring's, for instance while that one's values are torn down.
+        tracing::warn!("an io_uring could not be wound up: its buffers stay allocated");
+        std::mem::forget(buffers);
+        let nothing = Pinned { template: self.pinned.template, event: UnsafeCell::new(0) };
+        std::mem::forget(std::mem::replace(&mut self.pinned, Box::new(nothing)));
+    }
+}

@@ -42,7 +42,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
     <main className="oc-meeting" data-status={snapshot.status}>
       <TopBar snapshot={snapshot} title={title} inviteLink={inviteLink} />
       <Notices meeting={meeting} snapshot={snapshot} />
-      <Stage meeting={meeting} participants={snapshot.participants} />
+      <Stage meeting={meeting} snapshot={snapshot} />
       <Controls meeting={meeting} snapshot={snapshot} onLeave={onLeave} />
       <Voices participants={snapshot.participants} onBlocked={soundBlocked} />
       {isSoundBlocked && (
@@ -146,13 +146,8 @@ function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSna
   );
 }
 
-function Stage({
-  meeting,
-  participants,
-}: {
-  meeting: Meeting;
-  participants: readonly Participant[];
-}) {
+function Stage({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnapshot }) {
+  const { participants, status } = snapshot;
   const stage = useRef<HTMLElement>(null);
   const size = useSize(stage);
   const screens = participants.filter((participant) => participant.media.screen);
@@ -187,7 +182,7 @@ function Stage({
       <div className="oc-people" style={{ gap: GAP_PX }}>
         {people}
       </div>
-      {participants.length === 1 && !hasScreen && (
+      {status === 'joined' && participants.length === 1 && !hasScreen && (
         <p className="oc-alone">You are the first one here. Others appear as they join.</p>
       )}
     </section>

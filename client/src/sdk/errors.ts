@@ -10,7 +10,7 @@ export type MeetingErrorCode =
   | 'server-gone'
   | 'request-refused'
   | 'request-timed-out'
-  | 'replaced'
+  | 'sent-away'
   | 'media-unsupported'
   | 'unexpected';
 

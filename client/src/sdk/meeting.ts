@@ -252,7 +252,7 @@ export class Meeting {
 
   async #reconnect(life: number, reason: MeetingError): Promise<void> {
     for (const local of this.#local.values()) local.producer = undefined;
-    if (reason.code === 'replaced') {
+    if (reason.code === 'sent-away') {
       this.#setStatus('failed');
       this.#report(reason);
       return;

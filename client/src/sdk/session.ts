@@ -3,7 +3,7 @@ import { CAMERA_ENCODINGS, MICROPHONE_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } fro
 import { MeetingError } from './errors';
 import { displayNameOf, type Source, sourceOf } from './participants';
 import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } from './protocol';
-import { type ChannelEvents, CLOSE_CODE_REPLACED, type SignalingChannel } from './signaling';
+import { type ChannelEvents, CLOSE_CODE_FINAL, type SignalingChannel } from './signaling';
 
 /** A path that is only disturbed often heals by itself within this time. */
 const DISCONNECTED_GRACE_MS = 1_500;
@@ -88,13 +88,7 @@ export class Session {
 
   async #enter(displayName: string): Promise<void> {
     this.#channel.on('event', (event) => this.#handle(event));
-    this.#channel.on('close', ({ code }) => {
-      const reason =
-        code === CLOSE_CODE_REPLACED
-          ? new MeetingError('replaced', 'You joined this meeting from somewhere else.')
-          : new MeetingError('server-gone', 'The connection to the meeting server was lost.');
-      this.#lose(reason);
-    });
+    this.#channel.on('close', (close) => this.#lose(explainClose(close)));
     // Asked in one breath: a late joiner sees the others one round trip sooner for each.
     const [capabilities, send, recv] = await Promise.all([
       this.#channel.request('getRouterCapabilities', {}),
@@ -337,6 +331,17 @@ export class Session {
     }, delayMs);
     this.#timers.add(timer);
   }
+}
+
+function explainClose({ code, reason }: ChannelEvents['close']): MeetingError {
+  if (code !== CLOSE_CODE_FINAL) {
+    return new MeetingError('server-gone', 'The connection to the meeting server was lost.');
+  }
+  // The server gives this code to the older of two connections of one participant, and for abuse.
+  return new MeetingError(
+    'sent-away',
+    `The server ended this connection: ${reason || 'no reason given'}.`,
+  );
 }
 
 async function makeDevice(): Promise<Device> {

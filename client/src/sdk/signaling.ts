@@ -8,8 +8,8 @@ const REQUEST_TIMEOUT_MS = 30_000;
 /** A connection that does not open within this long is tried anew. */
 const OPEN_TIMEOUT_MS = 8_000;
 
-/** The server's close code for "do not come back": the same participant joined elsewhere. */
-export const CLOSE_CODE_REPLACED = 4000;
+/** The server's close code for "do not come back". */
+export const CLOSE_CODE_FINAL = 4000;
 
 /** What a channel says by itself. */
 export interface ChannelEvents {

@@ -19,7 +19,7 @@ test('a screen that was not chosen is no fault of the address bar', () => {
 });
 
 test('what is explained already stays as it is', () => {
-  const error = new MeetingError('replaced', 'words');
+  const error = new MeetingError('sent-away', 'words');
   expect(asMeetingError(error)).toBe(error);
   expect(explainDeviceError(error, 'camera')).toBe(error);
 });

@@ -1,0 +1,350 @@
+/** Runs in the browser: peers made of unmodified mediasoup-client, moved by the tests from outside. */
+import { Device, type types } from 'mediasoup-client';
+import { connect, type Dialect, type DialectName, type Offer, type Said } from './dialects';
+
+/** What to send as video. */
+export interface VideoOptions {
+  /** For example `VP9`; otherwise the server's first. */
+  codec?: string;
+  simulcast?: boolean;
+  width?: number;
+  height?: number;
+  fps?: number;
+}
+
+/** A received track, as its statistics tell. */
+export interface Received {
+  consumerId: string;
+  producerId: string;
+  peerId: string;
+  kind: string;
+  type: string | undefined;
+  mimeType: string;
+  packetsReceived: number;
+  packetsLost: number;
+  framesDecoded: number;
+  keyFramesDecoded: number;
+  framesDropped: number;
+  freezeCount: number;
+  totalFreezesDuration: number;
+  frameWidth: number;
+  frameHeight: number;
+  nackCount: number;
+  pliCount: number;
+  totalAudioEnergy: number;
+  concealedSamples: number;
+  decoder: string;
+  /** From `open` of this peer to the first picture or sound that could be played. */
+  firstFrameMs: number | null;
+}
+
+/** One of the layers sent. */
+export interface Sent {
+  rid: string | undefined;
+  mimeType: string;
+  framesEncoded: number;
+  frameWidth: number;
+  packetsSent: number;
+  retransmittedPacketsSent: number;
+  nackCount: number;
+  pliCount: number;
+  active: boolean;
+}
+
+/** The path of one transport. */
+export interface Path {
+  connectionState: string;
+  tlsVersion: string;
+  dtlsCipher: string;
+  srtpCipher: string;
+  localUfrag: string;
+  localAddress: string;
+  remoteAddress: string;
+  remotePort: string;
+  protocol: string;
+  bytesSent: number;
+  bytesReceived: number;
+}
+
+type Report = Record<string, unknown> & { type: string; id: string };
+
+const SIMULCAST: types.RtpEncodingParameters[] = [
+  { rid: 'r0', maxBitrate: 100_000, scaleResolutionDownBy: 4, scalabilityMode: 'L1T3' },
+  { rid: 'r1', maxBitrate: 300_000, scaleResolutionDownBy: 2, scalabilityMode: 'L1T3' },
+  { rid: 'r2', maxBitrate: 900_000, scaleResolutionDownBy: 1, scalabilityMode: 'L1T3' },
+];
+
+class TestPeer {
+  readonly said: Said[] = [];
+  readonly #openedAt = performance.now();
+  readonly #device: Device;
+  readonly #consumers = new Map<
+    string,
+    { consumer: types.Consumer; offer: Offer; element: HTMLMediaElement }
+  >();
+  readonly #producers = new Map<string, types.Producer>();
+  readonly #firstFrameMs = new Map<string, number>();
+  #dialect!: Dialect;
+  #send!: types.Transport;
+  #recv!: types.Transport;
+
+  private constructor(device: Device) {
+    this.#device = device;
+  }
+
+  static async open(dialect: DialectName, serverUrl: string, room: string, peerId: string) {
+    const peer = new TestPeer(await Device.factory());
+    peer.#dialect = await connect(dialect, serverUrl, room, peerId, {
+      offered: (offer) => peer.#offered(offer),
+      said: (said) => peer.said.push(said),
+    });
+    await peer.#device.load({ routerRtpCapabilities: await peer.#dialect.routerRtpCapabilities() });
+    peer.#send = peer.#watch(
+      peer.#device.createSendTransport(await peer.#dialect.createTransport('send')),
+    );
+    peer.#recv = peer.#watch(
+      peer.#device.createRecvTransport(await peer.#dialect.createTransport('recv')),
+    );
+    await peer.#dialect.join(peer.#device.recvRtpCapabilities);
+    return peer;
+  }
+
+  async sendVideo(options: VideoOptions): Promise<string> {
+    const { width = 640, height = 360, fps = 15 } = options;
+    const stream = await navigator.mediaDevices.getUserMedia({
+      video: { width, height, frameRate: fps },
+    });
+    const [track] = stream.getVideoTracks();
+    if (!track) throw new Error('no video track');
+    const codec = options.codec && this.#codec(options.codec);
+    const producer = await this.#send.produce({
+      track,
+      ...(options.simulcast ? { encodings: SIMULCAST } : {}),
+      ...(codec ? { codec } : {}),
+      codecOptions: { videoGoogleStartBitrate: 1000 },
+      appData: { source: 'camera' },
+    });
+    this.#producers.set(producer.id, producer);
+    return producer.id;
+  }
+
+  async sendAudio(): Promise<string> {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const [track] = stream.getAudioTracks();
+    if (!track) throw new Error('no audio track');
+    const producer = await this.#send.produce({
+      track,
+      codecOptions: { opusStereo: true, opusFec: true, opusDtx: true },
+      appData: { source: 'microphone' },
+    });
+    this.#producers.set(producer.id, producer);
+    return producer.id;
+  }
+
+  async received(): Promise<Received[]> {
+    const list: Received[] = [];
+    for (const { consumer, offer } of this.#consumers.values()) {
+      const reports = reportsOf(await consumer.getStats());
+      const inbound = reports.find(({ type }) => type === 'inbound-rtp');
+      const codec = reports.find(({ id }) => id === inbound?.codecId);
+      const number = (key: string) => Number(inbound?.[key] ?? 0);
+      list.push({
+        consumerId: consumer.id,
+        producerId: consumer.producerId,
+        peerId: offer.peerId,
+        kind: consumer.kind,
+        type: offer.type,
+        mimeType: String(codec?.mimeType ?? ''),
+        packetsReceived: number('packetsReceived'),
+        packetsLost: number('packetsLost'),
+        framesDecoded: number('framesDecoded'),
+        keyFramesDecoded: number('keyFramesDecoded'),
+        framesDropped: number('framesDropped'),
+        freezeCount: number('freezeCount'),
+        totalFreezesDuration: number('totalFreezesDuration'),
+        frameWidth: number('frameWidth'),
+        frameHeight: number('frameHeight'),
+        nackCount: number('nackCount'),
+        pliCount: number('pliCount'),
+        totalAudioEnergy: number('totalAudioEnergy'),
+        concealedSamples: number('concealedSamples'),
+        decoder: String(inbound?.decoderImplementation ?? ''),
+        firstFrameMs: this.#firstFrameMs.get(consumer.id) ?? null,
+      });
+    }
+    return list;
+  }
+
+  async sent(producerId: string): Promise<Sent[]> {
+    const producer = this.#producers.get(producerId);
+    if (!producer) throw new Error('no such producer');
+    const reports = reportsOf(await producer.getStats());
+    return reports
+      .filter(({ type }) => type === 'outbound-rtp')
+      .map((outbound) => ({
+        rid: outbound.rid as string | undefined,
+        mimeType: String(reports.find(({ id }) => id === outbound.codecId)?.mimeType ?? ''),
+        framesEncoded: Number(outbound.framesEncoded ?? 0),
+        frameWidth: Number(outbound.frameWidth ?? 0),
+        packetsSent: Number(outbound.packetsSent ?? 0),
+        retransmittedPacketsSent: Number(outbound.retransmittedPacketsSent ?? 0),
+        nackCount: Number(outbound.nackCount ?? 0),
+        pliCount: Number(outbound.pliCount ?? 0),
+        active: outbound.active !== false,
+      }));
+  }
+
+  async path(direction: 'send' | 'recv'): Promise<Path> {
+    const transport = direction === 'send' ? this.#send : this.#recv;
+    const reports = reportsOf(await transport.getStats());
+    const found = reports.find(({ type }) => type === 'transport');
+    const pair =
+      reports.find(({ id }) => id === found?.selectedCandidatePairId) ??
+      reports.find(({ type, selected }) => type === 'candidate-pair' && selected === true);
+    const local = reports.find(({ id }) => id === pair?.localCandidateId);
+    const remote = reports.find(({ id }) => id === pair?.remoteCandidateId);
+    const text = (report: Report | undefined, key: string) => String(report?.[key] ?? '');
+    return {
+      connectionState: transport.connectionState,
+      tlsVersion: text(found, 'tlsVersion'),
+      dtlsCipher: text(found, 'dtlsCipher'),
+      srtpCipher: text(found, 'srtpCipher'),
+      localUfrag: text(found, 'iceLocalUsernameFragment'),
+      localAddress: text(local, 'address'),
+      remoteAddress: text(remote, 'address'),
+      remotePort: text(remote, 'port'),
+      protocol: text(remote, 'protocol'),
+      bytesSent: Number(pair?.bytesSent ?? 0),
+      bytesReceived: Number(pair?.bytesReceived ?? 0),
+    };
+  }
+
+  setLayers(consumerId: string, spatialLayer: number, temporalLayer: number): Promise<void> {
+    return this.#dialect.setPreferredLayers(consumerId, spatialLayer, temporalLayer);
+  }
+
+  async setPaused(producerId: string, paused: boolean): Promise<void> {
+    const producer = this.#producers.get(producerId);
+    if (paused) producer?.pause();
+    else producer?.resume();
+    await this.#dialect.setProducerPaused(producerId, paused);
+  }
+
+  async stop(producerId: string): Promise<void> {
+    this.#producers.get(producerId)?.close();
+    this.#producers.delete(producerId);
+    await this.#dialect.closeProducer(producerId);
+  }
+
+  async restartIce(direction: 'send' | 'recv'): Promise<void> {
+    const transport = direction === 'send' ? this.#send : this.#recv;
+    await transport.restartIce({ iceParameters: await this.#dialect.restartIce(transport.id) });
+  }
+
+  close(): void {
+    for (const { element } of this.#consumers.values()) element.remove();
+    for (const producer of this.#producers.values()) producer.track?.stop();
+    this.#send.close();
+    this.#recv.close();
+    this.#dialect.close();
+  }
+
+  #codec(name: string): types.RtpCodecCapability {
+    const codec = this.#device.sendRtpCapabilities.codecs?.find(
+      ({ mimeType }) => mimeType.toLowerCase() === `video/${name.toLowerCase()}`,
+    );
+    if (!codec) throw new Error(`server and browser do not share ${name}`);
+    return codec;
+  }
+
+  #watch(transport: types.Transport): types.Transport {
+    transport.on('connect', ({ dtlsParameters }, done, fail) => {
+      this.#dialect.connectTransport(transport.id, dtlsParameters).then(done, fail);
+    });
+    transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
+      this.#dialect
+        .produce(transport.id, kind, rtpParameters, appData)
+        .then((id) => done({ id }), fail);
+    });
+    return transport;
+  }
+
+  async #offered(offer: Offer): Promise<void> {
+    const consumer = await this.#recv.consume({
+      id: offer.consumerId,
+      producerId: offer.producerId,
+      kind: offer.kind,
+      rtpParameters: offer.rtpParameters,
+      streamId: `${offer.peerId}-${offer.kind}-${offer.producerId}`,
+    });
+    const element = document.createElement(offer.kind);
+    element.autoplay = true;
+    element.muted = offer.kind === 'video';
+    element.addEventListener('loadeddata', () => {
+      this.#firstFrameMs.set(consumer.id, performance.now() - this.#openedAt);
+    });
+    element.srcObject = new MediaStream([consumer.track]);
+    document.body.append(element);
+    this.#consumers.set(consumer.id, { consumer, offer, element });
+  }
+}
+
+function reportsOf(stats: RTCStatsReport): Report[] {
+  const reports: Report[] = [];
+  stats.forEach((report) => {
+    reports.push(report as Report);
+  });
+  return reports;
+}
+
+const peers = new Map<string, TestPeer>();
+
+function find(peerId: string): TestPeer {
+  const peer = peers.get(peerId);
+  if (!peer) throw new Error(`no peer ${peerId} on this page`);
+  return peer;
+}
+
+const harness = {
+  async open(peerId: string, dialect: DialectName, serverUrl: string, room: string) {
+    peers.set(peerId, await TestPeer.open(dialect, serverUrl, room, peerId));
+  },
+  sendVideo: (peerId: string, options: VideoOptions) => find(peerId).sendVideo(options),
+  sendAudio: (peerId: string) => find(peerId).sendAudio(),
+  received: (peerId: string) => find(peerId).received(),
+  sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),
+  path: (peerId: string, direction: 'send' | 'recv') => find(peerId).path(direction),
+  setLayers: (peerId: string, consumerId: string, spatialLayer: number, temporalLayer: number) =>
+    find(peerId).setLayers(consumerId, spatialLayer, temporalLayer),
+  setPaused: (peerId: string, producerId: string, paused: boolean) =>
+    find(peerId).setPaused(producerId, paused),
+  stop: (peerId: string, producerId: string) => find(peerId).stop(producerId),
+  restartIce: (peerId: string, direction: 'send' | 'recv') => find(peerId).restartIce(direction),
+  said: async (peerId: string) => find(peerId).said,
+  close: async (peerId: string) => {
+    find(peerId).close();
+    peers.delete(peerId);
+  },
+  closeAll: async () => {
+    for (const peer of peers.values()) peer.close();
+    peers.clear();
+  },
+  /** Names of the video codecs that this browser can encode. */
+  encoders: async () =>
+    [
+      ...new Set(
+        RTCRtpSender.getCapabilities('video')?.codecs.map(({ mimeType }) => mimeType.slice(6)),
+      ),
+    ] as string[],
+};
+
+/** What tests can call from outside. */
+export type Harness = typeof harness;
+
+declare global {
+  interface Window {
+    harness: Harness;
+  }
+}
+
+window.harness = harness;

@@ -1,0 +1,48 @@
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, inject } from 'vitest';
+import type { Harness } from '../harness/harness';
+
+let browser: Promise<Browser> | undefined;
+
+afterAll(async () => {
+  await (await browser)?.close();
+  browser = undefined;
+});
+
+/** A new page in a world of its own, as another person's browser would be. */
+export async function openPage(options: { width?: number; height?: number } = {}): Promise<Page> {
+  browser ??= chromium.connect(inject('chromium'));
+  const context = await (await browser).newContext({
+    viewport: { width: options.width ?? 1280, height: options.height ?? 720 },
+  });
+  const page = await context.newPage();
+  page.on('pageerror', (error) => console.error(`in the page: ${error.message}`));
+  return page;
+}
+
+/** Calls a function of the harness in the page. */
+export type CallHarness = <Name extends keyof Harness>(
+  name: Name,
+  ...args: Parameters<Harness[Name]>
+) => Promise<Awaited<ReturnType<Harness[Name]>>>;
+
+/** A page with the harness in it, ready for any number of peers. */
+export async function openHarness(): Promise<CallHarness> {
+  const page = await openPage();
+  page.on('console', (message) => {
+    if (message.type() === 'error') console.error(`in the page: ${message.text()}`);
+  });
+  await page.goto(inject('harnessUrl'));
+  const call = (name: string, ...args: unknown[]) =>
+    page.evaluate(
+      ([name, args]) => {
+        const functions = window.harness as unknown as Record<
+          string,
+          (...args: unknown[]) => Promise<unknown>
+        >;
+        return functions[name]?.(...args);
+      },
+      [name, args] as const,
+    );
+  return call as CallHarness;
+}

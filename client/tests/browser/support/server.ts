@@ -1,0 +1,161 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+
+/** How to start a server. */
+export interface ServerOptions {
+  /** Goes into the name of its log. */
+  name: string;
+  /** Beside those for addresses and ports. */
+  flags?: string[];
+  /** Where media and pages are served. */
+  ip?: '127.0.0.1' | '::1';
+  workers?: number;
+  /** Given when a server is to come back where it was. */
+  ports?: Ports;
+}
+
+interface Ports {
+  http: number;
+  rtc: number;
+}
+
+const repository = join(import.meta.dirname, '../../../..');
+const out = join(import.meta.dirname, '../out');
+
+/** A debug build starts well within this, even on a busy machine. */
+const START_TIMEOUT_MS = 15_000;
+
+/** A server that was asked to stop and does not is killed after this long. */
+const STOP_TIMEOUT_MS = 5_000;
+
+/** A running `opencall-sfu`. */
+export class TestServer {
+  readonly #process: ChildProcess;
+  readonly #host: string;
+  readonly #exited: Promise<number | null>;
+  readonly ports: Ports;
+
+  private constructor(process: ChildProcess, host: string, ports: Ports) {
+    this.#process = process;
+    this.#host = host;
+    this.ports = ports;
+    this.#exited = new Promise((resolve) => process.once('exit', resolve));
+  }
+
+  /** Starts a server on free ports and waits until it answers. */
+  static async start(options: ServerOptions): Promise<TestServer> {
+    const ip = options.ip ?? '127.0.0.1';
+    const workers = options.workers ?? 1;
+    const ports = options.ports ?? {
+      http: await freeTcpPort(ip),
+      rtc: await freeUdpPorts(ip, workers),
+    };
+    const host = `${ip.includes(':') ? `[${ip}]` : ip}:${ports.http}`;
+    const flags = [
+      `--listen-ip=${ip}`,
+      `--http-listen=${host}`,
+      `--rtc-min-port=${ports.rtc}`,
+      `--workers=${workers}`,
+      // Two threads bound to the same few CPUs as the browser would only disturb each other.
+      '--pin=false',
+      `--page-dir=${join(repository, 'client/dist')}`,
+      ...(options.flags ?? []),
+    ];
+    mkdirSync(out, { recursive: true });
+    const child = spawn(serverPath(), flags, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const log = createWriteStream(join(out, `${options.name}.server.log`), { flags: 'a' });
+    log.write(`\n--- ${new Date().toISOString()} ${flags.join(' ')}\n`);
+    child.stdout.pipe(log, { end: false });
+    child.stderr.pipe(log, { end: false });
+    const server = new TestServer(child, host, ports);
+    await server.#ready(join(out, `${options.name}.server.log`));
+    return server;
+  }
+
+  /** `http://…`, without a slash at the end. */
+  get httpUrl(): string {
+    return `http://${this.#host}`;
+  }
+
+  /** `ws://…`, without a slash at the end. */
+  get wsUrl(): string {
+    return `ws://${this.#host}`;
+  }
+
+  /** Asks it to stop, as an operator would; resolves to its exit status. */
+  async stop(): Promise<number | null> {
+    this.#process.kill('SIGTERM');
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const status = await this.#exited;
+    clearTimeout(timer);
+    return status;
+  }
+
+  /** Ends it without a chance to say anything. */
+  async kill(): Promise<void> {
+    this.#process.kill('SIGKILL');
+    await this.#exited;
+  }
+
+  async #ready(log: string): Promise<void> {
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    while (Date.now() < deadline) {
+      if (this.#process.exitCode !== null) break;
+      try {
+        if ((await fetch(`${this.httpUrl}/healthz`)).ok) return;
+      } catch {
+        // Not listening yet.
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    this.#process.kill('SIGKILL');
+    throw new Error(`the server did not come up; its log is ${log}`);
+  }
+}
+
+function serverPath(): string {
+  const target = process.env.CARGO_TARGET_DIR ?? join(repository, 'target');
+  const candidates = [
+    process.env.OPENCALL_SFU,
+    join(target, 'debug/opencall-sfu'),
+    join(target, 'release/opencall-sfu'),
+  ];
+  const found = candidates.find((path) => path && existsSync(path));
+  if (!found) throw new Error('no opencall-sfu: cargo build, or set OPENCALL_SFU');
+  return found;
+}
+
+function freeTcpPort(ip: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', reject);
+    probe.listen(0, ip, () => {
+      const address = probe.address();
+      const port = typeof address === 'object' && address ? address.port : 0;
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+/** The first of `count` ports in a row that are free now. */
+async function freeUdpPorts(ip: string, count: number): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    // Below the range from which the kernel gives ports away.
+    const first = 20_000 + Math.floor(Math.random() * 10_000);
+    const ports = Array.from({ length: count }, (_, index) => first + index);
+    const free = await Promise.all(ports.map((port) => isUdpPortFree(ip, port)));
+    if (free.every(Boolean)) return first;
+  }
+  throw new Error('no free UDP ports');
+}
+
+function isUdpPortFree(ip: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createSocket(ip.includes(':') ? 'udp6' : 'udp4');
+    probe.once('error', () => resolve(false));
+    probe.bind(port, ip, () => probe.close(() => resolve(true)));
+  });
+}

@@ -1,0 +1,86 @@
+import type { DialectName } from '../harness/dialects';
+import type { Received, VideoOptions } from '../harness/harness';
+import type { CallHarness } from './chromium';
+import type { TestServer } from './server';
+import { until } from './wait';
+
+let rooms = 0;
+
+/** A room that no other test uses. */
+export function newRoom(): string {
+  rooms += 1;
+  return `room-${rooms}`;
+}
+
+/** Who sends what to whom. */
+export interface Talk {
+  room: string;
+  sender: string;
+  receiver: string;
+  videoId: string;
+  audioId: string;
+}
+
+/** Two peers in a new room; one sends sound and pictures, the other receives. */
+export async function startTalk(
+  call: CallHarness,
+  server: TestServer,
+  options: { dialect?: DialectName; video?: VideoOptions } = {},
+): Promise<Talk> {
+  const dialect = options.dialect ?? 'opencall';
+  const room = newRoom();
+  const [sender, receiver] = [`${room}-ann`, `${room}-ben`];
+  await call('open', sender, dialect, server.wsUrl, room);
+  const videoId = await call('sendVideo', sender, options.video ?? {});
+  const audioId = await call('sendAudio', sender);
+  await call('open', receiver, dialect, server.wsUrl, room);
+  return { room, sender, receiver, videoId, audioId };
+}
+
+/** Ends it, so that the next test has the machine for itself. */
+export async function endTalk(call: CallHarness, talk: Talk): Promise<void> {
+  await call('close', talk.sender);
+  await call('close', talk.receiver);
+}
+
+/** Waits until this producer's frames are decoded, at least `frames` more than now. */
+export async function pictures(
+  call: CallHarness,
+  receiver: string,
+  producerId: string,
+  frames = 15,
+): Promise<Received> {
+  const before = (await find(call, receiver, producerId))?.framesDecoded ?? 0;
+  const seen = await until(
+    'pictures',
+    () => find(call, receiver, producerId),
+    (track) => (track?.framesDecoded ?? 0) >= before + frames,
+  );
+  if (!seen) throw new Error('unreachable: the condition needs a track');
+  return seen;
+}
+
+/** Waits until this producer is heard. */
+export async function sound(
+  call: CallHarness,
+  receiver: string,
+  producerId: string,
+): Promise<Received> {
+  const before = (await find(call, receiver, producerId))?.totalAudioEnergy ?? 0;
+  const heard = await until(
+    'sound',
+    () => find(call, receiver, producerId),
+    (track) => (track?.totalAudioEnergy ?? 0) > before,
+  );
+  if (!heard) throw new Error('unreachable: the condition needs a track');
+  return heard;
+}
+
+/** What the receiver has of this producer. */
+export async function find(
+  call: CallHarness,
+  receiver: string,
+  producerId: string,
+): Promise<Received | undefined> {
+  return (await call('received', receiver)).find((track) => track.producerId === producerId);
+}

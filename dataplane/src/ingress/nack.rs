@@ -57,6 +57,10 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// of a sequence number is where order would become ambiguous.
 const MAX_BEHIND_PACKETS: u16 = 0x4000;
 
+/// Packets before the one that shows a key frame which are asked for all the same: H.264 shows it
+/// by each of several packets, and the parameter sets before it may be what is missing.
+const KEY_FRAME_LEAD_PACKETS: u64 = 16;
+
 /// What to do when asking no longer helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUp {
@@ -180,10 +184,10 @@ impl NackGenerator {
         give_up.then_some(GiveUp::RequestKeyFrame)
     }
 
-    /// Forgets what is older than the first packet of a key frame: nothing needs it any more.
+    /// Forgets what lies well before a packet that begins a key frame: nothing needs it any more.
     pub fn on_key_frame(&mut self, first: ExtendedSeq) {
         let Some(highest) = self.highest else { return };
-        let behind = highest.ahead_of(first);
+        let behind = highest.ahead_of(first) + KEY_FRAME_LEAD_PACKETS;
         let kept_from = self
             .missing
             .partition_point(|entry| u64::from(behind_of(highest, entry.sequence)) > behind);
@@ -420,16 +424,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_frame_makes_older_gaps_irrelevant() {
+    fn a_key_frame_makes_older_gaps_irrelevant_but_not_its_parameter_sets() {
         let mut generator = NackGenerator::new(MAX_MISSING_VIDEO);
-        for n in [1, 3, 5, 8, 10] {
+        for n in [1, 3, 20, 22] {
             generator.on_packet(at(0), seq(n));
         }
-        // Missing: 2, 4, 6, 7, 9. The key frame began with 7, itself missing.
-        generator.on_key_frame(seq(7));
-        assert_eq!(ask(&mut generator, 10).0, [7, 9]);
-        generator.on_key_frame(seq(10));
+        // Missing: 2, 4–19, 21.
+        generator.on_key_frame(seq(22));
+        assert_eq!(ask(&mut generator, 10).0, (6..=19).chain([21]).collect::<Vec<u16>>());
+        for n in 23..=50 {
+            generator.on_packet(at(11), seq(n));
+        }
+        generator.on_key_frame(seq(50));
         assert_eq!(generator.next_timeout(), Time::NEVER);
+        assert_eq!(generator.counters().abandoned, 18);
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! Per consumer: continuous numbers over drops and source changes, and what was sent under them.
+//! The way out: which encoding a consumer gets, and how it becomes one continuous stream.
 #![forbid(unsafe_code)]
 
+pub mod allocation;
+pub mod consumer;
 mod numbering;
-
 pub mod picture_id;
+pub mod report;
+pub mod retransmit;
+pub mod scatter;
 pub mod send_stats;
 pub mod sent;
 pub mod sequence;

@@ -1,3 +1,8 @@
-//! Who gets a packet, on this core and (through rings) on the others.
+//! Who gets a packet: on this core through pending lists per transport, on other cores through
+//! single-producer single-consumer rings.
 
+pub mod links;
+mod pending;
 pub mod ring;
+
+pub use pending::{Gathered, MAX_PENDING, PacketRef, Pending, Subscription};

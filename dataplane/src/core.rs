@@ -1,0 +1,392 @@
+//! The sans-IO machine of one data core: what it knows, and what control may change of it.
+//!
+//! A turn of the loop that drives it: [`Core::command`]s, then [`Core::gather`] takes the whole
+//! receive batch up, [`Core::gather_piped`] what other cores sent, [`Core::scatter`] seals it all
+//! into the send arena, [`Core::handle_timeouts`] does what time asks for, [`Core::poll_event`] is
+//! drained.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use foldhash::fast::RandomState;
+use slab::Slab;
+
+use crate::egress::consumer::Consumer;
+use crate::fanout::links::Links;
+use crate::fanout::{Gathered, Subscription};
+use crate::ingress::producer::Producer;
+use crate::drop_reason::DropReason;
+use crate::io::{SocketId, TurnReport};
+use crate::message::{
+    Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
+    ProducerId, TransportConfig, TransportId,
+};
+use crate::srtp::KeyingMaterial;
+use crate::time::{Time, WallClock};
+use crate::timers::Timers;
+use crate::transport::{REPORT_INTERVAL, Srtp, Transport};
+
+/// What a core needs to begin.
+pub struct CoreConfig {
+    /// Its index.
+    pub id: CoreId,
+    /// Ties the monotonic clock to the wall clock.
+    pub clock: WallClock,
+    /// Seed for SSRCs and first sequence numbers; none of them is a secret.
+    pub seed: u64,
+    /// Rings to the other cores.
+    pub links: Links,
+}
+
+/// Finds things by what commands and packets call them.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub transports: HashMap<TransportId, usize, RandomState>,
+    pub producers: HashMap<ProducerId, usize, RandomState>,
+    pub consumers: HashMap<ConsumerId, usize, RandomState>,
+    pub ufrags: HashMap<String, usize, RandomState>,
+    pub addresses: HashMap<(SocketAddr, SocketId), usize, RandomState>,
+}
+
+/// What one turn has taken up.
+#[derive(Default)]
+pub(crate) struct Turn {
+    pub gathered: Vec<Gathered>,
+    pub touched: Vec<u32>,
+    pub key_frames: Vec<(usize, u8)>,
+}
+
+/// One data core.
+pub struct Core {
+    pub(crate) id: CoreId,
+    pub(crate) clock: WallClock,
+    pub(crate) transports: Slab<Transport>,
+    pub(crate) producers: Slab<Producer>,
+    pub(crate) consumers: Slab<Consumer>,
+    pub(crate) index: Index,
+    pub(crate) turn: Turn,
+    pub(crate) links: Links,
+    pub(crate) timers: Timers,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) stats: CoreStats,
+    random: u64,
+}
+
+impl Core {
+    /// A core with nothing on it.
+    pub fn new(config: CoreConfig) -> Self {
+        Core {
+            id: config.id,
+            clock: config.clock,
+            transports: Slab::new(),
+            producers: Slab::new(),
+            consumers: Slab::new(),
+            index: Index::default(),
+            turn: Turn::default(),
+            links: config.links,
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            stats: CoreStats::default(),
+            random: config.seed | 1,
+        }
+    }
+
+    /// The core's index.
+    pub fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// The next event for control.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether [`Core::poll_event`] has something.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Adds what the I/O seam saw in a turn to the counters.
+    pub fn count_turn(&mut self, report: &TurnReport) {
+        self.stats.datagrams_sent += u64::from(report.sent_datagrams);
+        self.stats.trains_sent += u64::from(report.sent_trains);
+        self.stats.drops.count_n(DropReason::SendFailed, u64::from(report.send_failed));
+    }
+
+    /// When [`Core::handle_timeouts`] wants to be called next.
+    pub fn next_timeout(&self) -> Time {
+        self.timers.next()
+    }
+
+    /// The rings to other cores.
+    pub fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    /// The core's counters.
+    pub fn stats(&self) -> &CoreStats {
+        &self.stats
+    }
+
+    /// Does what control says. Commands for ids that are gone are ignored.
+    pub fn command(&mut self, now: Time, command: Command) {
+        match command {
+            Command::CreateTransport(config) => self.create_transport(now, &config),
+            Command::RestartIce { transport, ice } => self.restart_ice(transport, ice),
+            Command::CloseTransport(id) => self.close_transport(id),
+            // Datagrams are written by the loop's next turn: see `Core::send_dtls`.
+            Command::SendDtls { .. } | Command::Shutdown => {}
+            Command::InstallSrtp { transport, keys } => self.install_srtp(now, transport, &keys),
+            Command::SetOutgoingBitrate { transport, bitrate_bps } => {
+                if let Some(&key) = self.index.transports.get(&transport) {
+                    self.transports[key].outgoing_bitrate_bps = bitrate_bps;
+                    self.allocate_layers(now, key);
+                }
+            }
+            Command::CreateProducer(config) => self.create_producer(now, &config),
+            Command::CloseProducer(id) => self.close_producer(id),
+            Command::PauseProducer(id) => self.set_producer_paused(now, id, true),
+            Command::ResumeProducer(id) => self.set_producer_paused(now, id, false),
+            Command::OpenPipe { producer, to } => self.open_pipe(now, producer, to),
+            Command::ClosePipe { producer, to } => {
+                if let Some(&key) = self.index.producers.get(&producer) {
+                    self.producers[key].pipes.retain(|core| *core != to);
+                }
+            }
+            Command::CreateConsumer(config) => self.create_consumer(now, &config),
+            Command::CloseConsumer(id) => self.close_consumer(id),
+            Command::PauseConsumer(id) => self.set_consumer_paused(now, id, true),
+            Command::ResumeConsumer(id) => self.set_consumer_paused(now, id, false),
+            Command::SetPreferredLayers { consumer, layers } => {
+                self.update_consumer(now, consumer, |consumer| {
+                    consumer.preferred = Some(layers.spatial);
+                });
+            }
+            Command::SetPriority { consumer, priority } => {
+                self.update_consumer(now, consumer, |consumer| consumer.priority = priority.max(1));
+            }
+            Command::RequestKeyFrame(id) => {
+                if let Some(&key) = self.index.consumers.get(&id) {
+                    self.request_key_frame_for(now, key);
+                }
+            }
+            Command::QueryStats { token, of } => {
+                let stats = self.query(now, of).map(Box::new);
+                self.events.push_back(Event::Stats { token, stats });
+            }
+        }
+    }
+
+    fn create_transport(&mut self, now: Time, config: &TransportConfig) {
+        let local_ssrc = self.random_u32();
+        let transport = Transport::new(config, local_ssrc, u64::from(self.random_u32()));
+        let key = self.transports.insert(transport);
+        self.index.transports.insert(config.id, key);
+        self.index.ufrags.insert(config.ice.ufrag.clone(), key);
+        self.reschedule(now, key);
+    }
+
+    fn restart_ice(&mut self, transport: TransportId, ice: IceCredentials) {
+        let Some(&key) = self.index.transports.get(&transport) else { return };
+        // A restart during a restart: only the newest two sets of credentials live.
+        let agent = &mut self.transports[key].ice;
+        let before: Vec<String> = agent.ufrags().map(str::to_owned).collect();
+        agent.restart(ice);
+        for ufrag in before {
+            if !agent.ufrags().any(|kept| kept == ufrag) {
+                self.index.ufrags.remove(&ufrag);
+            }
+        }
+        for ufrag in agent.ufrags() {
+            self.index.ufrags.insert(ufrag.to_owned(), key);
+        }
+    }
+
+    fn close_transport(&mut self, id: TransportId) {
+        let Some(key) = self.index.transports.remove(&id) else { return };
+        while let Some(&consumer) = self.transports[key].consumers.last() {
+            self.remove_consumer(consumer);
+        }
+        while let Some(&producer) = self.transports[key].producers.last() {
+            self.remove_producer(producer);
+        }
+        self.index.addresses.retain(|_, owner| *owner != key);
+        self.index.ufrags.retain(|_, owner| *owner != key);
+        self.transports.remove(key);
+    }
+
+    fn install_srtp(&mut self, now: Time, id: TransportId, keys: &KeyingMaterial) {
+        let Some(&key) = self.index.transports.get(&id) else { return };
+        let (Ok(open), Ok(seal)) = (keys.open_context(), keys.seal_context()) else {
+            tracing::error!(?id, "SRTP keys of a wrong length: the transport stays without keys");
+            return;
+        };
+        self.transports[key].srtp = Some(Srtp { open, seal });
+        self.transports[key].report_due = now + REPORT_INTERVAL;
+        self.reschedule(now, key);
+        for consumer in self.transports[key].consumers.clone() {
+            self.request_key_frame_for(now, consumer);
+        }
+    }
+
+    fn create_producer(&mut self, now: Time, config: &ProducerConfig) {
+        let home = if config.home == self.id {
+            match self.index.transports.get(&config.transport) {
+                Some(&transport) => Some(transport),
+                None => return,
+            }
+        } else {
+            None
+        };
+        let key = self.producers.insert(Producer::new(config, home));
+        self.index.producers.insert(config.id, key);
+        let Some(transport_key) = home else { return };
+        let transport = &mut self.transports[transport_key];
+        transport.streams.add(key, config);
+        transport.producers.push(key);
+        transport.incoming_extensions.merge(&config.extensions);
+        transport.sends_transport_cc |= config.feedback.transport_cc;
+        if let Some(ssrc) = config.encodings.iter().find_map(|encoding| encoding.ssrc) {
+            transport.media_ssrc = ssrc;
+        }
+        self.reschedule(now, transport_key);
+    }
+
+    fn close_producer(&mut self, id: ProducerId) {
+        if let Some(&key) = self.index.producers.get(&id) {
+            self.remove_producer(key);
+        }
+    }
+
+    fn remove_producer(&mut self, key: usize) {
+        let producer = self.producers.remove(key);
+        self.index.producers.remove(&producer.id);
+        for subscription in &producer.subscriptions {
+            self.forget_consumer(subscription.consumer as usize);
+        }
+        if let Some(transport) = producer.transport {
+            let transport = &mut self.transports[transport];
+            transport.streams.remove(key);
+            transport.producers.retain(|producer| *producer != key);
+        }
+    }
+
+    fn set_producer_paused(&mut self, now: Time, id: ProducerId, paused: bool) {
+        let Some(&key) = self.index.producers.get(&id) else { return };
+        self.producers[key].paused = paused;
+        if paused {
+            return;
+        }
+        for index in 0..self.producers[key].subscriptions.len() {
+            let consumer = self.producers[key].subscriptions[index].consumer as usize;
+            self.consumers[consumer].restart();
+            self.refresh_subscription(consumer);
+            self.request_key_frame_for(now, consumer);
+        }
+    }
+
+    fn open_pipe(&mut self, now: Time, id: ProducerId, to: CoreId) {
+        let Some(&key) = self.index.producers.get(&id) else { return };
+        let producer = &mut self.producers[key];
+        if to == self.id || producer.pipes.contains(&to) {
+            return;
+        }
+        producer.pipes.push(to);
+        // The far end has no sender report yet; it needs them for lip-sync and layer switches.
+        for index in 0..self.producers[key].encodings.len() {
+            self.pipe_sender_report(key, index);
+        }
+        self.reschedule_producer(now, key);
+    }
+
+    fn create_consumer(&mut self, now: Time, config: &ConsumerConfig) {
+        let (Some(&transport), Some(&producer)) = (
+            self.index.transports.get(&config.transport),
+            self.index.producers.get(&config.producer),
+        ) else {
+            return;
+        };
+        let first_sequence = (self.random_u32() & 0x7fff) as u16;
+        let source = &mut self.producers[producer];
+        if config.feedback.nack {
+            source.keep_history();
+        }
+        let key = self.consumers.insert(Consumer::new(
+            config,
+            source,
+            producer,
+            transport,
+            first_sequence,
+        ));
+        self.index.consumers.insert(config.id, key);
+        source.subscriptions.push(Subscription {
+            consumer: key as u32,
+            transport: transport as u32,
+            encodings: 0,
+        });
+        self.transports[transport].consumers.push(key);
+        self.transports[transport].outgoing_ssrcs.insert(config.ssrc, key);
+        self.allocate_layers(now, transport);
+        self.refresh_subscription(key);
+        self.request_key_frame_for(now, key);
+        self.reschedule(now, transport);
+    }
+
+    fn close_consumer(&mut self, id: ConsumerId) {
+        if let Some(&key) = self.index.consumers.get(&id) {
+            self.remove_consumer(key);
+        }
+    }
+
+    fn remove_consumer(&mut self, key: usize) {
+        let producer = self.consumers[key].producer;
+        self.producers[producer]
+            .subscriptions
+            .retain(|subscription| subscription.consumer as usize != key);
+        self.forget_consumer(key);
+    }
+
+    /// Removes a consumer whose producer no longer lists it.
+    fn forget_consumer(&mut self, key: usize) {
+        let consumer = self.consumers.remove(key);
+        self.index.consumers.remove(&consumer.id);
+        let transport = &mut self.transports[consumer.transport];
+        transport.consumers.retain(|other| *other != key);
+        transport.outgoing_ssrcs.remove(&consumer.ssrc);
+    }
+
+    fn set_consumer_paused(&mut self, now: Time, id: ConsumerId, paused: bool) {
+        self.update_consumer(now, id, |consumer| {
+            consumer.paused = paused;
+            consumer.restart();
+        });
+    }
+
+    /// Changes a consumer, then shares its transport's budget out anew.
+    fn update_consumer(&mut self, now: Time, id: ConsumerId, change: impl FnOnce(&mut Consumer)) {
+        let Some(&key) = self.index.consumers.get(&id) else { return };
+        change(&mut self.consumers[key]);
+        self.allocate_layers(now, self.consumers[key].transport);
+        self.refresh_subscription(key);
+        self.request_key_frame_for(now, key);
+    }
+
+    /// Copies what a consumer may forward now into its producer's list.
+    pub(crate) fn refresh_subscription(&mut self, consumer: usize) {
+        let state = &self.consumers[consumer];
+        let encodings = state.wanted_encodings();
+        let subscriptions = &mut self.producers[state.producer].subscriptions;
+        if let Some(entry) = subscriptions.iter_mut().find(|s| s.consumer as usize == consumer) {
+            entry.encodings = encodings;
+        }
+    }
+
+    /// Not secret, just different each time (xorshift64*).
+    pub(crate) fn random_u32(&mut self) -> u32 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+}

@@ -1,0 +1,200 @@
+//! Shares a transport's video budget out among its consumers: the best layers that fit.
+#![forbid(unsafe_code)]
+
+use smallvec::SmallVec;
+
+use crate::core::Core;
+use crate::message::MediaKind;
+use crate::time::Time;
+
+/// Encodings of one producer at most (r0–r3); control admits no more.
+pub const MAX_ENCODINGS: usize = 4;
+
+/// How much more than its measured rate a layer above the current one must find free, in percent:
+/// without it, a rate that hovers at the budget makes layers flap, each time at the price of a key
+/// frame.
+const UPGRADE_HEADROOM_PERCENT: u64 = 120;
+
+/// What one consumer could get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Weight: higher is served first.
+    pub priority: u8,
+    /// Bits per second of each encoding, low to high; 0 where nothing arrives.
+    pub rates_bps: [u32; MAX_ENCODINGS],
+    /// Highest encoding its client wants.
+    pub cap: u8,
+    /// What it gets now.
+    pub current: Option<u8>,
+    /// The answer.
+    pub chosen: Option<u8>,
+}
+
+impl Demand {
+    fn cost(&self, encoding: usize) -> u64 {
+        let rate = u64::from(self.rates_bps[encoding]);
+        if self.current.is_some_and(|current| encoding > usize::from(current)) {
+            rate * UPGRADE_HEADROOM_PERCENT / 100
+        } else {
+            rate
+        }
+    }
+
+    /// The active encodings it may get, low to high.
+    fn choices(&self) -> impl Iterator<Item = usize> + '_ {
+        let last = usize::from(self.cap).min(MAX_ENCODINGS - 1);
+        (0..=last).filter(|&encoding| self.rates_bps[encoding] > 0)
+    }
+
+    fn next_above(&self, encoding: u8) -> Option<usize> {
+        self.choices().find(|&choice| choice > usize::from(encoding))
+    }
+}
+
+/// Gives every demand its lowest active encoding, budget or not (a small picture beats none), then
+/// raises one step at a time, in the order given, while it fits.
+fn allocate(budget_bps: u32, demands: &mut [Demand]) {
+    let mut left = i128::from(budget_bps);
+    for demand in demands.iter_mut() {
+        // Where the client's cap lies below all that arrives, the lowest is still a picture.
+        let lowest = demand.choices().next();
+        let lowest = lowest.or_else(|| demand.rates_bps.iter().position(|&rate| rate > 0));
+        demand.chosen = lowest.map(|encoding| encoding as u8);
+        left -= lowest.map_or(0, |encoding| i128::from(demand.cost(encoding)));
+    }
+    let mut raised = true;
+    while raised {
+        raised = false;
+        for demand in demands.iter_mut() {
+            let Some(chosen) = demand.chosen else { continue };
+            let Some(next) = demand.next_above(chosen) else { continue };
+            let step = i128::from(demand.cost(next)) - i128::from(demand.cost(chosen.into()));
+            if step > left {
+                continue;
+            }
+            left -= step;
+            demand.chosen = Some(next as u8);
+            raised = true;
+        }
+    }
+}
+
+impl Core {
+    /// Shares the transport's budget out anew, and asks for the key frames that switches need.
+    pub(crate) fn allocate_layers(&mut self, now: Time, key: usize) {
+        self.transports[key].allocated_at = now;
+        let mut order: SmallVec<[usize; 32]> = SmallVec::new();
+        let mut demands: SmallVec<[Demand; 32]> = SmallVec::new();
+        for &consumer_key in &self.transports[key].consumers {
+            let consumer = &self.consumers[consumer_key];
+            if consumer.kind == MediaKind::Audio || consumer.paused {
+                continue;
+            }
+            let producer = &mut self.producers[consumer.producer];
+            let mut rates_bps = [0; MAX_ENCODINGS];
+            for (rate, encoding) in rates_bps.iter_mut().zip(&mut producer.encodings) {
+                *rate = encoding.expected_bps(now);
+            }
+            demands.push(Demand {
+                priority: consumer.priority,
+                rates_bps,
+                cap: consumer.preferred.unwrap_or(u8::MAX),
+                current: consumer.current,
+                chosen: None,
+            });
+            order.push(consumer_key);
+        }
+        let budget = self.transports[key].outgoing_bitrate_bps;
+        let chosen = choose(budget, &demands);
+        for (&consumer_key, chosen) in order.iter().zip(chosen) {
+            let consumer = &mut self.consumers[consumer_key];
+            let target = chosen.or(consumer.target).or(Some(0));
+            let changed = consumer.target != target;
+            consumer.target = target;
+            if changed {
+                self.refresh_subscription(consumer_key);
+            }
+            if self.consumers[consumer_key].waits_for_key_frame() {
+                self.request_key_frame_for(now, consumer_key);
+            }
+        }
+    }
+
+    /// An encoding has begun to arrive: its consumers may want it.
+    pub(crate) fn on_encoding_began(&mut self, now: Time, producer: usize) {
+        if self.producers[producer].encodings.len() < 2 {
+            return;
+        }
+        for index in 0..self.producers[producer].subscriptions.len() {
+            let transport = self.producers[producer].subscriptions[index].transport as usize;
+            self.allocate_layers(now, transport);
+        }
+    }
+}
+
+/// [`allocate`], higher priority first; the answers come in the order of the demands.
+fn choose(budget_bps: u32, demands: &[Demand]) -> SmallVec<[Option<u8>; 32]> {
+    let mut indexed: SmallVec<[(usize, Demand); 32]> = demands.iter().copied().enumerate().collect();
+    indexed.sort_by_key(|(_, demand)| std::cmp::Reverse(demand.priority));
+    let mut sorted: SmallVec<[Demand; 32]> = indexed.iter().map(|(_, demand)| *demand).collect();
+    allocate(budget_bps, &mut sorted);
+    let mut chosen: SmallVec<[Option<u8>; 32]> = demands.iter().map(|_| None).collect();
+    for ((index, _), demand) in indexed.iter().zip(&sorted) {
+        chosen[*index] = demand.chosen;
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATES: [u32; MAX_ENCODINGS] = [100_000, 300_000, 900_000, 0];
+
+    fn demand(priority: u8, cap: u8, current: Option<u8>) -> Demand {
+        Demand { priority, rates_bps: RATES, cap, current, chosen: None }
+    }
+
+    fn chosen(budget: u32, demands: &[Demand]) -> Vec<Option<u8>> {
+        choose(budget, demands).to_vec()
+    }
+
+    #[test]
+    fn the_best_layers_that_fit() {
+        let one = |budget| chosen(budget, &[demand(1, 9, None)]);
+        assert_eq!(one(1_000_000), [Some(2)]);
+        assert_eq!(one(899_999), [Some(1)]);
+        assert_eq!(one(250_000), [Some(0)]);
+        assert_eq!(one(1), [Some(0)], "a small picture beats none");
+    }
+
+    #[test]
+    fn steps_are_shared_before_anyone_gets_the_top() {
+        let two = [demand(1, 9, None), demand(1, 9, None)];
+        assert_eq!(chosen(600_000, &two), [Some(1), Some(1)]);
+        assert_eq!(chosen(1_200_000, &two), [Some(2), Some(1)]);
+    }
+
+    #[test]
+    fn priority_goes_first_and_answers_keep_their_order() {
+        let two = [demand(1, 9, None), demand(9, 9, None)];
+        assert_eq!(chosen(1_200_000, &two), [Some(1), Some(2)]);
+        assert_eq!(chosen(400_000, &two), [Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn the_clients_cap_and_what_arrives_bound_the_choice() {
+        assert_eq!(chosen(9_000_000, &[demand(1, 1, None)]), [Some(1)]);
+        let silent_low = Demand { rates_bps: [0, 300_000, 0, 0], ..demand(1, 0, None) };
+        assert_eq!(chosen(9_000_000, &[silent_low]), [Some(1)]);
+        let nothing = Demand { rates_bps: [0; MAX_ENCODINGS], ..demand(1, 9, None) };
+        assert_eq!(chosen(9_000_000, &[nothing]), [None]);
+    }
+
+    #[test]
+    fn going_up_needs_headroom_and_staying_does_not() {
+        assert_eq!(chosen(1_000_000, &[demand(1, 9, Some(2))]), [Some(2)]);
+        assert_eq!(chosen(1_000_000, &[demand(1, 9, Some(1))]), [Some(1)]);
+        assert_eq!(chosen(1_080_000, &[demand(1, 9, Some(1))]), [Some(2)]);
+    }
+}

@@ -1,0 +1,218 @@
+//! A consumer: which encoding it gets, and how that becomes one continuous stream.
+#![forbid(unsafe_code)]
+
+use smallvec::SmallVec;
+
+use crate::egress::picture_id::Vp8Continuity;
+use crate::egress::send_stats::SendStats;
+use crate::egress::sent::{SentLog, SentPacket};
+use crate::egress::sequence::SequenceTranslator;
+use crate::egress::timestamp::TimestampTranslator;
+use crate::ingress::packet::MediaPacket;
+use crate::ingress::producer::Producer;
+use crate::ingress::stream_table::needs_key_frame;
+use crate::message::{ConsumerConfig, ConsumerId, ExtensionIds, Feedback, MediaKind, ShortId};
+use crate::seq::ExtendedSeq;
+use crate::time::Time;
+
+/// Retransmission stream of a consumer (RFC 4588).
+#[derive(Debug, Clone, Copy)]
+pub struct Rtx {
+    /// SSRC.
+    pub ssrc: u32,
+    /// Its own next sequence number, extended: the SRTP index.
+    pub next: ExtendedSeq,
+}
+
+/// One consumer on this core.
+pub struct Consumer {
+    /// Its id.
+    pub id: ConsumerId,
+    /// Slab key of its producer.
+    pub producer: usize,
+    /// Slab key of its transport.
+    pub transport: usize,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// MID it is sent with.
+    pub mid: ShortId,
+    /// SSRC it is sent with.
+    pub ssrc: u32,
+    /// Retransmission stream, if negotiated.
+    pub rtx: Option<Rtx>,
+    /// Router payload types it accepts.
+    pub payload_types: SmallVec<[u8; 2]>,
+    /// CNAME.
+    pub cname: String,
+    /// Extension ids it negotiated.
+    pub extensions: ExtensionIds,
+    /// Feedback it gives.
+    pub feedback: Feedback,
+    /// Paused by its client.
+    pub paused: bool,
+    /// Weight in its transport's budget.
+    pub priority: u8,
+    /// Highest encoding its client wants.
+    pub preferred: Option<u8>,
+    /// The encoding that is forwarded.
+    pub current: Option<u8>,
+    /// The encoding that should be: a key frame of it makes the switch.
+    pub target: Option<u8>,
+    /// The current encoding told to control last.
+    pub reported: Option<u8>,
+    /// Whether its producer's pictures depend on each other.
+    key_frame_needed: bool,
+    /// Continuity of sequence numbers.
+    pub sequence: SequenceTranslator,
+    /// Continuity of timestamps.
+    pub timestamp: TimestampTranslator,
+    /// Continuity of VP8 picture ids.
+    pub picture_id: Vp8Continuity,
+    /// What was sent under which sequence number.
+    pub sent: SentLog,
+    /// Counters and the client's reports.
+    pub stats: SendStats,
+}
+
+/// How a packet leaves: everything of it that differs between consumers.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing {
+    /// Sequence number, extended: the SRTP index.
+    pub sequence: ExtendedSeq,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// VP8 picture id and TL0PICIDX.
+    pub vp8: Option<(u16, u8)>,
+    /// Whether this packet begins a new current encoding.
+    pub switched: bool,
+}
+
+impl Consumer {
+    /// A consumer that has sent nothing.
+    pub fn new(
+        config: &ConsumerConfig,
+        source: &Producer,
+        producer: usize,
+        transport: usize,
+        first_sequence: u16,
+    ) -> Self {
+        let first = ExtendedSeq(u64::from(first_sequence));
+        Consumer {
+            id: config.id,
+            producer,
+            transport,
+            kind: source.kind,
+            mid: config.mid.clone(),
+            ssrc: config.ssrc,
+            rtx: config.rtx_ssrc.map(|ssrc| Rtx { ssrc, next: first }),
+            payload_types: config.payload_types.clone(),
+            cname: config.cname.clone(),
+            extensions: config.extensions,
+            feedback: config.feedback,
+            paused: config.paused,
+            priority: 1,
+            preferred: config.preferred_layers.map(|layers| layers.spatial),
+            current: None,
+            target: Some(0),
+            reported: None,
+            key_frame_needed: needs_key_frame(source.codec),
+            sequence: SequenceTranslator::new(first),
+            timestamp: TimestampTranslator::new(source.clock_rate_hz),
+            picture_id: Vp8Continuity::default(),
+            sent: SentLog::new(source.kind),
+            stats: SendStats::new(source.clock_rate_hz),
+        }
+    }
+
+    /// Begins anew at the next key frame, continuing the outgoing numbers.
+    pub fn restart(&mut self) {
+        self.current = None;
+    }
+
+    /// Bit per encoding that the gather phase should bring.
+    pub fn wanted_encodings(&self) -> u8 {
+        if self.paused {
+            return 0;
+        }
+        [self.current, self.target].into_iter().flatten().fold(0, |bits, e| bits | 1 << e)
+    }
+
+    /// The encoding whose key frame this consumer waits for, or can use at any time.
+    pub fn needs_key_frame_of(&self) -> Option<u8> {
+        if self.paused || !self.key_frame_needed {
+            return None;
+        }
+        self.target.or(self.current)
+    }
+
+    /// Whether it waits for a key frame.
+    pub fn waits_for_key_frame(&self) -> bool {
+        !self.paused && self.key_frame_needed && self.target.is_some() && self.target != self.current
+    }
+
+    /// Decides on one packet: `None` when it is not for this consumer now.
+    pub fn translate(
+        &mut self,
+        now: Time,
+        packet: &MediaPacket,
+        source: &Producer,
+    ) -> Option<Outgoing> {
+        if !self.payload_types.contains(&packet.header.payload_type) {
+            return None;
+        }
+        let encoding = Some(packet.encoding);
+        let mut switched = false;
+        if encoding != self.current {
+            let may_switch = !self.key_frame_needed || packet.info.key_frame;
+            if encoding != self.target || !may_switch {
+                return None;
+            }
+            self.switch_to(now, packet, source);
+            switched = true;
+        }
+        if packet.payload().is_empty() {
+            // Padding probed the producer's link; it leaves no gap here.
+            self.sequence.skip(packet.sequence);
+            return None;
+        }
+        let sequence = self.sequence.forward(packet.sequence)?;
+        let timestamp = self.timestamp.forward(packet.header.timestamp);
+        let vp8 = packet.info.vp8.as_ref().map(|vp8| {
+            let picture_id = vp8.picture_id.map_or(0, |id| id.value);
+            self.picture_id.forward(picture_id, vp8.tl0_pic_idx.unwrap_or(0))
+        });
+        Some(Outgoing { sequence, timestamp, vp8, switched })
+    }
+
+    fn switch_to(&mut self, now: Time, packet: &MediaPacket, source: &Producer) {
+        let report = |encoding: Option<u8>| {
+            source.encodings.get(usize::from(encoding?))?.sender_report
+        };
+        self.sequence.switch(packet.sequence);
+        self.timestamp.switch(
+            now,
+            packet.header.timestamp,
+            report(self.current),
+            report(Some(packet.encoding)),
+        );
+        if let Some(vp8) = &packet.info.vp8 {
+            let picture_id = vp8.picture_id.map_or(0, |id| id.value);
+            self.picture_id.switch(picture_id, vp8.tl0_pic_idx.unwrap_or(0));
+        }
+        self.current = Some(packet.encoding);
+    }
+
+    /// Notes a packet that left.
+    pub fn on_sent(&mut self, now: Time, packet: &MediaPacket, out: &Outgoing, len: usize) {
+        self.stats.on_sent(now, packet.payload().len(), len, out.timestamp);
+        if self.feedback.nack {
+            self.sent.record(SentPacket {
+                sequence: out.sequence,
+                encoding: packet.encoding,
+                source: packet.sequence,
+                timestamp: out.timestamp,
+                vp8: out.vp8,
+            });
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What time asks for: feedback, reports, consent; and the numbers that control asks for.
+#![forbid(unsafe_code)]
+
+use smallvec::SmallVec;
+
+use crate::core::Core;
+use crate::ingress::producer::DEFAULT_RTT;
+use crate::io::TxBatch;
+use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
+use crate::rtcp::{ReportBlock, SenderInfo};
+use crate::time::Time;
+use crate::transport::REPORT_INTERVAL;
+
+/// Transports whose deadlines are served in one turn, so that media is not starved by timers.
+const MAX_TIMEOUTS_PER_TURN: usize = 256;
+
+/// Sender reports with their SDES in one datagram: 1200 bytes hold that many with room to spare.
+const SENDER_REPORTS_PER_DATAGRAM: usize = 10;
+
+/// Report blocks in one receiver report: the count field has five bits (RFC 3550 section 6.4).
+const REPORT_BLOCKS_MAX: usize = 31;
+
+impl Core {
+    /// Does what is due: NACKs, transport-wide feedback, reports, consent.
+    pub fn handle_timeouts(&mut self, now: Time, tx: &mut TxBatch) {
+        for _ in 0..MAX_TIMEOUTS_PER_TURN {
+            let Some((at, key)) = self.timers.pop_due(now) else { break };
+            match self.transports.get_mut(key) {
+                Some(transport) if transport.scheduled == at => transport.scheduled = Time::NEVER,
+                _ => continue,
+            }
+            self.serve(now, key, tx);
+            self.reschedule(now, key);
+        }
+        self.flush_key_frame_requests(now, tx);
+    }
+
+    fn serve(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        if self.transports[key].ice.handle_timeout(now).is_some() {
+            self.on_consent_lost(key);
+        }
+        self.send_transport_feedback(now, key, tx);
+        for index in 0..self.transports[key].producers.len() {
+            let producer = self.transports[key].producers[index];
+            for encoding in 0..self.producers[producer].encodings.len() {
+                self.chase(now, key, producer, encoding, tx);
+            }
+        }
+        if self.transports[key].report_due <= now {
+            self.transports[key].report_due = now + REPORT_INTERVAL;
+            self.send_reports(now, key, tx);
+            self.allocate_layers(now, key);
+            self.report_scores(now, key);
+        }
+    }
+
+    /// The earliest thing the transport waits for.
+    fn deadline(&self, key: usize) -> Time {
+        let transport = &self.transports[key];
+        let mut due = transport.ice.next_timeout().min(transport.report_due);
+        if transport.sends_transport_cc {
+            due = due.min(transport.arrivals.next_timeout());
+        }
+        for &producer in &transport.producers {
+            for encoding in &self.producers[producer].encodings {
+                let Some(home) = &encoding.home else { continue };
+                due = due.min(home.nack.next_timeout()).min(home.key_frame.next_timeout());
+            }
+        }
+        due
+    }
+
+    /// Puts the transport's earliest deadline into the timers.
+    pub(crate) fn reschedule(&mut self, _now: Time, key: usize) {
+        let due = self.deadline(key);
+        self.schedule(key, due);
+    }
+
+    /// Makes sure that the transport is served at `due` or before.
+    pub(crate) fn schedule(&mut self, key: usize, due: Time) {
+        let transport = &mut self.transports[key];
+        if due < transport.scheduled {
+            transport.scheduled = due;
+            self.timers.add(due, key);
+        }
+    }
+
+    fn send_transport_feedback(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        let transport = &mut self.transports[key];
+        if !transport.sends_transport_cc || transport.srtp.is_none() {
+            return;
+        }
+        let (sender, media) = (transport.local_ssrc, transport.media_ssrc);
+        // The recorder is lent out while `self` writes.
+        let mut arrivals = std::mem::take(&mut transport.arrivals);
+        while let Some(range) = arrivals.poll(now) {
+            self.write_rtcp(now, key, tx, |writer| {
+                writer.transport_cc(
+                    sender,
+                    media,
+                    range.feedback_count,
+                    range.base_sequence,
+                    range.reference_time_64ms,
+                    range.arrivals,
+                )
+            });
+        }
+        self.transports[key].arrivals = arrivals;
+    }
+
+    /// Asks the client again for what an encoding lacks: packets, or the key frame.
+    fn chase(&mut self, now: Time, key: usize, producer: usize, index: usize, tx: &mut TxBatch) {
+        let source = &mut self.producers[producer];
+        let nacks = source.feedback.nack;
+        let Some(home) = &mut source.encodings[index].home else { return };
+        if nacks {
+            let mut missing: SmallVec<[u16; 64]> = SmallVec::new();
+            let gave_up = home.nack.poll(now, DEFAULT_RTT, &mut missing);
+            let media = home.ssrc;
+            if let (false, Some(media)) = (missing.is_empty(), media) {
+                home.nack_count += 1;
+                home.nack_packet_count += missing.len() as u64;
+                let sender = self.transports[key].local_ssrc;
+                self.write_rtcp(now, key, tx, |writer| {
+                    writer.nack(sender, media, missing.iter().copied())
+                });
+            }
+            if gave_up {
+                self.request_key_frame(producer, index as u8);
+            }
+        }
+        let Some(home) = &mut self.producers[producer].encodings[index].home else { return };
+        if home.key_frame.poll(now) {
+            self.send_key_frame_request(now, producer, index, tx);
+        }
+    }
+
+    fn send_reports(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        if self.transports[key].srtp.is_none() || self.transports[key].destination.is_none() {
+            return;
+        }
+        self.send_receiver_report(now, key, tx);
+        let count = self.transports[key].consumers.len();
+        for first in (0..count).step_by(SENDER_REPORTS_PER_DATAGRAM) {
+            self.send_sender_reports(now, key, first, tx);
+        }
+    }
+
+    fn send_receiver_report(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        let mut blocks: SmallVec<[ReportBlock; REPORT_BLOCKS_MAX]> = SmallVec::new();
+        let mut remb_ssrcs: SmallVec<[u32; 4]> = SmallVec::new();
+        for &producer in &self.transports[key].producers {
+            let producer = &mut self.producers[producer];
+            for encoding in &mut producer.encodings {
+                let Some(home) = &mut encoding.home else { continue };
+                let Some(ssrc) = home.ssrc else { continue };
+                if home.packets == 0 || blocks.len() == REPORT_BLOCKS_MAX {
+                    continue;
+                }
+                blocks.push(home.receive.report_block(now, ssrc));
+                if producer.feedback.remb && !producer.feedback.transport_cc {
+                    remb_ssrcs.push(ssrc);
+                }
+            }
+        }
+        if blocks.is_empty() {
+            return;
+        }
+        let transport = &mut self.transports[key];
+        let sender = transport.local_ssrc;
+        let received_bps = transport.receive_rate.bps(now);
+        let fraction_lost = blocks.iter().map(|block| block.fraction_lost).max().unwrap_or(0);
+        let bitrate = transport.remb.update(received_bps, fraction_lost);
+        self.write_rtcp(now, key, tx, |writer| {
+            writer.receiver_report(sender, &blocks)?;
+            if remb_ssrcs.is_empty() {
+                return Ok(());
+            }
+            writer.remb(sender, u64::from(bitrate), &remb_ssrcs)
+        });
+    }
+
+    fn send_sender_reports(&mut self, now: Time, key: usize, first: usize, tx: &mut TxBatch) {
+        let keys: SmallVec<[usize; SENDER_REPORTS_PER_DATAGRAM]> = self.transports[key]
+            .consumers
+            .iter()
+            .skip(first)
+            .take(SENDER_REPORTS_PER_DATAGRAM)
+            .copied()
+            .collect();
+        let mut reports: SmallVec<[(usize, SenderInfo); SENDER_REPORTS_PER_DATAGRAM]> =
+            SmallVec::new();
+        for consumer in keys {
+            if let Some(info) = self.sender_info(now, consumer) {
+                reports.push((consumer, info));
+            }
+        }
+        // The names stay with the consumers: they are lent out while `self` writes.
+        let names: SmallVec<[(u32, String, SenderInfo); SENDER_REPORTS_PER_DATAGRAM]> = reports
+            .into_iter()
+            .map(|(consumer, info)| {
+                let consumer = &mut self.consumers[consumer];
+                (consumer.ssrc, std::mem::take(&mut consumer.cname), info)
+            })
+            .collect();
+        self.write_rtcp(now, key, tx, |writer| {
+            names.iter().try_for_each(|(ssrc, cname, info)| {
+                writer.sender_report(*ssrc, info, &[])?;
+                writer.sdes_cname(*ssrc, cname)
+            })
+        });
+        for (ssrc, cname, _) in names {
+            if let Some(&consumer) = self.transports[key].outgoing_ssrcs.get(&ssrc) {
+                self.consumers[consumer].cname = cname;
+            }
+        }
+    }
+
+    /// The sender report of a consumer: the producer's own relation between wall clock and media
+    /// clock, carried through our timestamp offset, so that streams of one CNAME stay in lip-sync
+    /// whatever the network did to them on the way here.
+    fn sender_info(&mut self, now: Time, key: usize) -> Option<SenderInfo> {
+        let consumer = &mut self.consumers[key];
+        let producer = &self.producers[consumer.producer];
+        let (packets, octets) = consumer.stats.sent()?;
+        let encoding = producer.encodings.get(usize::from(consumer.current?))?;
+        let ticks = |elapsed: std::time::Duration| {
+            (elapsed.as_micros() * u128::from(producer.clock_rate_hz) / 1_000_000) as u32
+        };
+        let (ntp, rtp_timestamp) = match encoding.sender_report {
+            Some(report) => {
+                let elapsed = now.since(report.received);
+                let source = report.rtp_timestamp.wrapping_add(ticks(elapsed));
+                (report.ntp + elapsed, consumer.timestamp.translate(source))
+            }
+            None => {
+                let (last, at) = consumer.stats.last_sent()?;
+                (self.clock.ntp(now), last.wrapping_add(ticks(now.since(at))))
+            }
+        };
+        consumer.stats.on_report_sent(now, ntp);
+        Some(SenderInfo { ntp, rtp_timestamp, packets, octets })
+    }
+
+    /// Tells control scores that changed.
+    fn report_scores(&mut self, now: Time, key: usize) {
+        for index in 0..self.transports[key].producers.len() {
+            let producer = &mut self.producers[self.transports[key].producers[index]];
+            if let Some(scores) = producer.changed_scores(now) {
+                self.events.push_back(Event::ProducerScore { producer: producer.id, scores });
+            }
+        }
+        for index in 0..self.transports[key].consumers.len() {
+            let consumer = &mut self.consumers[self.transports[key].consumers[index]];
+            if let Some(score) = consumer.stats.changed_score() {
+                self.events.push_back(Event::ConsumerScore { consumer: consumer.id, score });
+            }
+        }
+    }
+
+    /// The numbers that control asks for.
+    pub(crate) fn query(&mut self, now: Time, of: StatsQuery) -> Option<Stats> {
+        match of {
+            StatsQuery::Transport(id) => {
+                let key = *self.index.transports.get(&id)?;
+                Some(Stats::Transport(self.transports[key].stats(now)))
+            }
+            StatsQuery::Producer(id) => {
+                let key = *self.index.producers.get(&id)?;
+                Some(Stats::Producer(self.producers[key].stats(now)))
+            }
+            StatsQuery::Consumer(id) => {
+                let key = *self.index.consumers.get(&id)?;
+                let consumer = &mut self.consumers[key];
+                let producer = &self.producers[consumer.producer];
+                let encoding = usize::from(consumer.current.unwrap_or(0));
+                let key_frames = producer.encodings.get(encoding).map_or(0, |e| e.key_frames);
+                let base = RtpStreamStats {
+                    ssrc: consumer.ssrc,
+                    rtx_ssrc: consumer.rtx.map(|rtx| rtx.ssrc),
+                    key_frames,
+                    ..RtpStreamStats::default()
+                };
+                Some(Stats::Consumer(consumer.stats.fill(now, base)))
+            }
+            StatsQuery::Core => {
+                let mut stats = self.stats.clone();
+                stats.at = now;
+                stats.transports = self.transports.len() as u64;
+                stats.producers = self.producers.len() as u64;
+                stats.consumers = self.consumers.len() as u64;
+                Some(Stats::Core(Box::new(stats)))
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Answers to NACK: from the history that all consumers of a producer share.
+#![forbid(unsafe_code)]
+
+use crate::core::Core;
+use crate::drop_reason::DropReason;
+use crate::egress::consumer::Outgoing;
+use crate::egress::scatter::{PACKET_MAX, write_extensions, write_header};
+use crate::io::TxBatch;
+use crate::rtp::header::OutgoingHeader;
+use crate::time::Time;
+
+impl Core {
+    /// Sends one packet again: as RTX (RFC 4588) where negotiated, else exactly as it was.
+    pub(crate) fn retransmit(
+        &mut self,
+        now: Time,
+        consumer: usize,
+        sequence: u16,
+        tx: &mut TxBatch,
+    ) {
+        if let Err(reason) = self.try_retransmit(now, consumer, sequence, tx) {
+            self.stats.drops.count(reason);
+        }
+    }
+
+    fn try_retransmit(
+        &mut self,
+        now: Time,
+        key: usize,
+        sequence: u16,
+        tx: &mut TxBatch,
+    ) -> Result<(), DropReason> {
+        let consumer = &mut self.consumers[key];
+        let transport = &mut self.transports[consumer.transport];
+        let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
+        else {
+            return Err(DropReason::TransportNotReady);
+        };
+        let round_trip = consumer.stats.round_trip();
+        let Some(sent) = consumer.sent.lookup(sequence) else {
+            return Err(DropReason::HistoryMiss);
+        };
+        if !consumer.sent.may_resend(sequence, now, round_trip) {
+            return Ok(());
+        }
+        let producer = &mut self.producers[consumer.producer];
+        let stored = producer
+            .encodings
+            .get_mut(usize::from(sent.encoding))
+            .and_then(|encoding| encoding.history.as_mut()?.entry(sent.source))
+            .ok_or(DropReason::HistoryMiss)?;
+        let packet = stored.meta;
+        if let (Some(vp8), Some((picture_id, tl0_pic_idx))) = (&packet.info.vp8, sent.vp8) {
+            vp8.patch(&mut stored.rtx_payload[2..], picture_id, tl0_pic_idx);
+        }
+        let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;
+        let mapping = producer
+            .payload_types
+            .iter()
+            .find(|mapping| mapping.router == packet.header.payload_type);
+        let rtx_payload_type = mapping.and_then(|mapping| mapping.router_rtx);
+        let (index, header_len, payload): (u64, Option<usize>, &[u8]) =
+            match (&mut consumer.rtx, rtx_payload_type) {
+                (Some(rtx), Some(payload_type)) => {
+                    let index = rtx.next;
+                    rtx.next.0 += 1;
+                    let fields = OutgoingHeader {
+                        marker: packet.header.marker,
+                        payload_type,
+                        sequence: index.0 as u16,
+                        timestamp: sent.timestamp,
+                        ssrc: rtx.ssrc,
+                    };
+                    let transport_sequence = transport.next_transport_sequence;
+                    transport.next_transport_sequence = transport_sequence.wrapping_add(1);
+                    let info = Some((now, transport_sequence));
+                    stored.rtx_payload[..2].copy_from_slice(&sequence.to_be_bytes());
+                    let len =
+                        write_extensions(buffer, fields, consumer, &packet, stored.header, info);
+                    (index.0, len, stored.rtx_payload)
+                }
+                (Some(_), None) => return Err(DropReason::HistoryMiss),
+                (None, _) => {
+                    let out = Outgoing {
+                        sequence: sent.sequence,
+                        timestamp: sent.timestamp,
+                        vp8: sent.vp8,
+                        switched: false,
+                    };
+                    let len = write_header(now, buffer, consumer, &packet, &out, stored.header, 0);
+                    (sent.sequence.0, len, &stored.rtx_payload[2..])
+                }
+            };
+        let header_len = header_len.ok_or(DropReason::TooLarge)?;
+        let len = srtp
+            .seal
+            .seal_rtp(index, header_len, payload, buffer)
+            .map_err(|_| DropReason::TooLarge)?;
+        tx.commit(len, address, socket);
+        transport.counters.rtp_packets_sent += 1;
+        transport.counters.rtp_bytes_sent += len as u64;
+        transport.count_sent(now, len);
+        consumer.stats.on_retransmitted();
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The scatter phase: for each transport with pending packets, rewrite the header and seal the
+//! payload straight into its piece of the send arena, so that equal sizes become one GSO train.
+#![forbid(unsafe_code)]
+
+use crate::core::Core;
+use crate::drop_reason::DropReason;
+use crate::egress::consumer::{Consumer, Outgoing};
+use crate::fanout::links::Links;
+use crate::fanout::{PacketRef, Pending};
+use crate::ingress::packet::MediaPacket;
+use crate::io::{RxBatch, TxBatch};
+use crate::message::{Event, Extension, Layers};
+use crate::rtp::extension::{ExtensionForm, HeaderWriter, abs_send_time};
+use crate::rtp::header::OutgoingHeader;
+use crate::time::Time;
+
+/// Bytes of one outgoing packet at most, header, payload and tag: within a receive slot, so that
+/// anything that came in can go out.
+pub const PACKET_MAX: usize = 1700;
+
+/// Extensions that are copied from the producer's packet as they are.
+const COPIED: [Extension; 5] = [
+    Extension::AudioLevel,
+    Extension::VideoOrientation,
+    Extension::PlayoutDelay,
+    Extension::DependencyDescriptor,
+    Extension::AbsCaptureTime,
+];
+
+impl Core {
+    /// Writes all that the gather phase left pending into `tx`.
+    pub fn scatter(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
+        let mut touched = std::mem::take(&mut self.turn.touched);
+        for &transport in &touched {
+            let key = transport as usize;
+            let mut pending = std::mem::take(&mut self.transports[key].pending);
+            for entry in &pending {
+                if let Err(reason) = self.send_pending(now, entry, rx, tx) {
+                    self.stats.drops.count(reason);
+                }
+            }
+            pending.clear();
+            self.transports[key].pending = pending;
+        }
+        touched.clear();
+        self.turn.touched = touched;
+        self.turn.gathered.clear();
+        self.links.release();
+        self.flush_key_frame_requests(now, tx);
+    }
+
+    fn send_pending(
+        &mut self,
+        now: Time,
+        entry: &Pending,
+        rx: &mut RxBatch,
+        tx: &mut TxBatch,
+    ) -> Result<(), DropReason> {
+        let gathered = &self.turn.gathered[usize::from(entry.packet)];
+        let packet = &gathered.packet;
+        let consumer_key = entry.consumer as usize;
+        let consumer = &mut self.consumers[consumer_key];
+        let transport = &mut self.transports[consumer.transport];
+        let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
+        else {
+            return Err(DropReason::TransportNotReady);
+        };
+        let producer = &self.producers[consumer.producer];
+        let Some(out) = consumer.translate(now, packet, producer) else { return Ok(()) };
+        let bytes = packet_bytes(rx, &mut self.links, gathered.bytes)
+            .ok_or(DropReason::RtpMalformed)?;
+        let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;
+        let sequence = transport.next_transport_sequence;
+        let header_len = write_header(now, buffer, consumer, packet, &out, bytes, sequence)
+            .ok_or(DropReason::TooLarge)?;
+        let payload = bytes.get_mut(packet.payload()).ok_or(DropReason::RtpMalformed)?;
+        if let (Some(vp8), Some((picture_id, tl0_pic_idx))) = (&packet.info.vp8, out.vp8) {
+            vp8.patch(payload, picture_id, tl0_pic_idx);
+        }
+        let index = out.sequence.0;
+        let len = srtp
+            .seal
+            .seal_rtp(index, header_len, payload, buffer)
+            .map_err(|_| DropReason::TooLarge)?;
+        tx.commit(len, address, socket);
+
+        transport.next_transport_sequence = sequence.wrapping_add(1);
+        transport.counters.rtp_packets_sent += 1;
+        transport.counters.rtp_bytes_sent += len as u64;
+        transport.count_sent(now, len);
+        consumer.on_sent(now, packet, &out, len);
+        self.stats.packets_forwarded += 1;
+        if out.switched {
+            self.after_switch(consumer_key);
+        }
+        Ok(())
+    }
+
+    /// A consumer has begun another encoding: the gather phase need not bring the old one.
+    fn after_switch(&mut self, key: usize) {
+        self.refresh_subscription(key);
+        self.report_layers(key);
+    }
+
+    /// Tells control what a consumer gets, when that has changed.
+    pub(crate) fn report_layers(&mut self, key: usize) {
+        let consumer = &mut self.consumers[key];
+        if consumer.reported == consumer.current {
+            return;
+        }
+        consumer.reported = consumer.current;
+        if self.producers[consumer.producer].encodings.len() < 2 {
+            return;
+        }
+        let layers = consumer.current.map(|spatial| Layers { spatial, temporal: None });
+        self.events.push_back(Event::LayersChanged { consumer: consumer.id, layers });
+    }
+}
+
+/// The bytes of a packet taken up in this turn.
+fn packet_bytes<'a>(
+    rx: &'a mut RxBatch,
+    links: &'a mut Links,
+    at: PacketRef,
+) -> Option<&'a mut [u8]> {
+    match at {
+        PacketRef::Received(index) => Some(rx.bytes_mut(usize::from(index))),
+        PacketRef::Piped { core, slot } => {
+            let slot = links.slot(usize::from(core), usize::from(slot))?;
+            Some(&mut slot.bytes[..usize::from(slot.len)])
+        }
+    }
+}
+
+/// Writes the consumer's header: its SSRC, numbers, MID and extensions under the router's ids.
+/// Returns the header's length; `None` if it does not fit.
+pub(crate) fn write_header(
+    now: Time,
+    buffer: &mut [u8],
+    consumer: &Consumer,
+    packet: &MediaPacket,
+    out: &Outgoing,
+    original: &[u8],
+    transport_sequence: u16,
+) -> Option<usize> {
+    let fields = OutgoingHeader {
+        marker: packet.header.marker,
+        payload_type: packet.header.payload_type,
+        sequence: out.sequence.0 as u16,
+        timestamp: out.timestamp,
+        ssrc: consumer.ssrc,
+    };
+    // Without RTX a lost packet is sent again under the same SRTP index, so it must be the same to
+    // the byte (a nonce must never protect two different packets): nothing that tells send time.
+    let repeatable = consumer.feedback.nack && consumer.rtx.is_none();
+    let send_info = (!repeatable).then_some((now, transport_sequence));
+    write_extensions(buffer, fields, consumer, packet, original, send_info)
+}
+
+/// Writes header and extensions; `send_info` is what changes with each transmission.
+pub(crate) fn write_extensions(
+    buffer: &mut [u8],
+    fields: OutgoingHeader,
+    consumer: &Consumer,
+    packet: &MediaPacket,
+    original: &[u8],
+    send_info: Option<(Time, u16)>,
+) -> Option<usize> {
+    let ids = &consumer.extensions;
+    let long = |&extension: &Extension| {
+        packet.extensions.of(extension, original).is_some_and(|value| value.len() > 16)
+    };
+    let two_byte = ids.needs_two_byte() || COPIED.iter().any(long);
+    let form = if two_byte { ExtensionForm::TwoByte } else { ExtensionForm::OneByte };
+    let mut writer = HeaderWriter::new(buffer, fields, form)?;
+    if let Some(id) = ids.id(Extension::Mid) {
+        writer = writer.extension(id, &consumer.mid);
+    }
+    if let Some((now, sequence)) = send_info {
+        if let Some(id) = ids.id(Extension::AbsSendTime) {
+            writer = writer.extension(id, &abs_send_time(now));
+        }
+        if let Some(id) = ids.id(Extension::TransportCc) {
+            writer = writer.extension(id, &sequence.to_be_bytes());
+        }
+    }
+    for extension in COPIED {
+        if let Some(id) = ids.id(extension)
+            && let Some(value) = packet.extensions.of(extension, original)
+            && !value.is_empty()
+        {
+            writer = writer.extension(id, value);
+        }
+    }
+    writer.finish()
+}

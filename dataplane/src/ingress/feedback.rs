@@ -1,0 +1,226 @@
+//! RTCP from a client, and what we ask of producers: retransmissions, key frames.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+
+use crate::core::Core;
+use crate::drop_reason::DropReason;
+use crate::fanout::links::PipeMessage;
+use crate::ingress::producer::SenderReport;
+use crate::io::{SocketId, TxBatch};
+use crate::rtcp::{self, Packet, ReportBlock, Writer};
+use crate::time::Time;
+
+/// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
+const RTCP_MAX: usize = 1200;
+
+/// Room for the SRTCP trailer: tag and index.
+const SRTCP_TRAILER_MAX: usize = 32;
+
+impl Core {
+    pub(crate) fn on_rtcp(
+        &mut self,
+        now: Time,
+        bytes: &mut [u8],
+        source: SocketAddr,
+        socket: SocketId,
+        tx: &mut TxBatch,
+    ) -> Result<(), DropReason> {
+        let key = self.validated(source, socket)?;
+        let transport = &mut self.transports[key];
+        let srtp = transport.srtp.as_mut().ok_or(DropReason::NoSrtpKeys)?;
+        let len = srtp.open.open_rtcp(bytes)?;
+        transport.count_received(now, bytes.len());
+        for packet in rtcp::packets(&bytes[..len]) {
+            let packet = packet.map_err(|_| DropReason::RtcpMalformed)?;
+            self.on_rtcp_packet(now, key, &packet, tx);
+        }
+        Ok(())
+    }
+
+    fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>, tx: &mut TxBatch) {
+        match packet {
+            Packet::SenderReport(report) => {
+                let newest = SenderReport {
+                    ntp: report.ntp,
+                    rtp_timestamp: report.rtp_timestamp,
+                    received: now,
+                };
+                self.on_sender_report(key, report.ssrc, newest);
+                for block in report.reports() {
+                    self.on_report_block(now, key, &block);
+                }
+            }
+            Packet::ReceiverReport(report) => {
+                for block in report.reports() {
+                    self.on_report_block(now, key, &block);
+                }
+            }
+            Packet::Nack(nack) => {
+                let Some(consumer) = self.outgoing(key, nack.media_ssrc) else { return };
+                self.consumers[consumer].stats.on_nack();
+                for sequence in nack.sequences() {
+                    self.retransmit(now, consumer, sequence, tx);
+                }
+            }
+            Packet::Pli { media_ssrc, .. } => {
+                let Some(consumer) = self.outgoing(key, *media_ssrc) else { return };
+                self.consumers[consumer].stats.on_pli();
+                self.request_key_frame_for(now, consumer);
+            }
+            Packet::Fir(fir) => {
+                for entry in fir.entries() {
+                    let Some(consumer) = self.outgoing(key, entry.ssrc) else { continue };
+                    self.consumers[consumer].stats.on_fir();
+                    self.request_key_frame_for(now, consumer);
+                }
+            }
+            // The send-side estimate comes with adaptation; until then the budget is fixed.
+            Packet::TransportCc(_) | Packet::Remb(_) => {}
+            _ => {}
+        }
+    }
+
+    /// The consumer that sends under this media SSRC.
+    fn outgoing(&self, transport: usize, ssrc: u32) -> Option<usize> {
+        self.transports[transport].outgoing_ssrcs.get(&ssrc).copied()
+    }
+
+    fn on_sender_report(&mut self, key: usize, ssrc: u32, report: SenderReport) {
+        let Some(stream) = self.transports[key].streams.known(ssrc) else { return };
+        if stream.rtx {
+            return;
+        }
+        let producer = &mut self.producers[stream.producer];
+        let Some(encoding) = producer.encodings.get_mut(usize::from(stream.encoding)) else {
+            return;
+        };
+        encoding.sender_report = Some(report);
+        if let Some(home) = &mut encoding.home {
+            home.receive.on_sender_report(report.received, report.ntp, report.rtp_timestamp);
+        }
+        self.pipe_sender_report(stream.producer, usize::from(stream.encoding));
+    }
+
+    /// Tells the far ends of a producer's pipes the newest sender report of an encoding.
+    pub(crate) fn pipe_sender_report(&mut self, key: usize, index: usize) {
+        let producer = &self.producers[key];
+        let Some(report) = producer.encodings[index].sender_report else { return };
+        for &to in &producer.pipes {
+            let message = PipeMessage::SenderReport {
+                producer: producer.id,
+                encoding: index as u8,
+                report,
+            };
+            if let Err(reason) = self.links.send(to, message, &[]) {
+                self.stats.drops.count(reason);
+            }
+        }
+    }
+
+    fn on_report_block(&mut self, now: Time, key: usize, block: &ReportBlock) {
+        let Some(consumer) = self.outgoing(key, block.ssrc) else { return };
+        self.consumers[consumer].stats.on_report(now, block);
+    }
+
+    /// Asks for the key frame that a consumer needs now.
+    pub(crate) fn request_key_frame_for(&mut self, _now: Time, consumer: usize) {
+        let consumer = &self.consumers[consumer];
+        if let Some(encoding) = consumer.needs_key_frame_of() {
+            let producer = consumer.producer;
+            self.request_key_frame(producer, encoding);
+        }
+    }
+
+    /// Notes that an encoding must send a key frame; said at the end of the turn, once.
+    pub(crate) fn request_key_frame(&mut self, producer: usize, encoding: u8) {
+        let request = (producer, encoding);
+        if !self.turn.key_frames.contains(&request) {
+            self.turn.key_frames.push(request);
+        }
+    }
+
+    /// Says what [`Core::request_key_frame`] noted: to the client, or to the core that has it.
+    pub(crate) fn flush_key_frame_requests(&mut self, now: Time, tx: &mut TxBatch) {
+        while let Some((key, index)) = self.turn.key_frames.pop() {
+            let Some(producer) = self.producers.get_mut(key) else { continue };
+            let Some(encoding) = producer.encodings.get_mut(usize::from(index)) else { continue };
+            if let Some(home) = &mut encoding.home {
+                if home.key_frame.request(now) {
+                    self.send_key_frame_request(now, key, usize::from(index), tx);
+                }
+                let due = self.producers[key].encodings[usize::from(index)]
+                    .home
+                    .as_ref()
+                    .map_or(Time::NEVER, |home| home.key_frame.next_timeout());
+                if let Some(transport) = self.producers[key].transport {
+                    self.schedule(transport, due);
+                }
+                continue;
+            }
+            let message = PipeMessage::KeyFrameRequest { producer: producer.id, encoding: index };
+            let home = producer.home;
+            if let Err(reason) = self.links.send(home, message, &[]) {
+                self.stats.drops.count(reason);
+            }
+        }
+    }
+
+    /// Sends PLI, or FIR to a client that knows only that.
+    pub(crate) fn send_key_frame_request(
+        &mut self,
+        now: Time,
+        key: usize,
+        index: usize,
+        tx: &mut TxBatch,
+    ) {
+        let producer = &mut self.producers[key];
+        let feedback = producer.feedback;
+        let Some(transport) = producer.transport else { return };
+        let Some(home) = &mut producer.encodings[index].home else { return };
+        let Some(media) = home.ssrc else { return };
+        let sender = self.transports[transport].local_ssrc;
+        if feedback.pli {
+            home.pli_count += 1;
+            self.write_rtcp(now, transport, tx, |writer| writer.pli(sender, media));
+        } else if feedback.fir {
+            home.fir_count += 1;
+            home.fir_sequence = home.fir_sequence.wrapping_add(1);
+            let sequence = home.fir_sequence;
+            self.write_rtcp(now, transport, tx, |writer| writer.fir(sender, media, sequence));
+        }
+    }
+
+    /// Writes one RTCP datagram (compound, or reduced-size as RFC 5506 allows) and seals it.
+    pub(crate) fn write_rtcp<E>(
+        &mut self,
+        now: Time,
+        key: usize,
+        tx: &mut TxBatch,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), E>,
+    ) {
+        let transport = &mut self.transports[key];
+        let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
+        else {
+            return;
+        };
+        let Some(out) = tx.reserve(RTCP_MAX + SRTCP_TRAILER_MAX) else {
+            self.stats.drops.count(DropReason::ArenaFull);
+            return;
+        };
+        let mut writer = Writer::new(&mut out[..RTCP_MAX]);
+        // A packet that no longer fits is left out; what was written before it still goes.
+        let _ = write(&mut writer);
+        let len = writer.finish();
+        if len == 0 {
+            return;
+        }
+        match srtp.seal.seal_rtcp(out, len) {
+            Ok(sealed) => {
+                tx.commit(sealed, address, socket);
+                transport.count_sent(now, sealed);
+            }
+            Err(_) => self.stats.drops.count(DropReason::TooLarge),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What ingress knows of an RTP packet when it hands it on: everything a consumer needs, so that
+//! nothing is parsed twice, not even on another core.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::rtp::extension::ExtensionSpans;
+use crate::rtp::header::RtpHeader;
+use crate::rtp::payload::PayloadInfo;
+use crate::seq::ExtendedSeq;
+
+/// One media packet in plain text, its bytes elsewhere. A retransmission (RFC 4588) has become its
+/// original here.
+#[derive(Debug, Clone, Copy)]
+pub struct MediaPacket {
+    /// The original header, with the router's payload type.
+    pub header: RtpHeader,
+    /// Where the header extensions lie in the packet's bytes.
+    pub extensions: ExtensionSpans,
+    /// Where the payload begins in the packet's bytes, without padding.
+    pub payload_start: u16,
+    /// Where it ends.
+    pub payload_end: u16,
+    /// What the payload says of itself.
+    pub info: PayloadInfo,
+    /// Sequence number, unwrapped per encoding.
+    pub sequence: ExtendedSeq,
+    /// Index of the encoding.
+    pub encoding: u8,
+}
+
+impl MediaPacket {
+    /// Range of the payload in the packet's bytes.
+    pub fn payload(&self) -> Range<usize> {
+        usize::from(self.payload_start)..usize::from(self.payload_end)
+    }
+}

@@ -1,0 +1,289 @@
+//! A producer on one core: at home, with everything RTCP needs; or at the far end of a pipe, with
+//! just what its consumers need.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::fanout::Subscription;
+use crate::ingress::history::History;
+use crate::ingress::key_frame::KeyFrameLimiter;
+use crate::ingress::nack::NackGenerator;
+use crate::ingress::packet::MediaPacket;
+use crate::ingress::receive_stats::ReceiveStats;
+use crate::message::{
+    Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
+};
+use crate::rate::RateMeter;
+use crate::time::{NtpTime, Time};
+
+/// An encoding that was silent for so long counts as not arriving. Screen shares at rest send a
+/// frame a second at least; a paused simulcast layer sends nothing.
+pub const ENCODING_SILENCE: Duration = Duration::from_millis(2500);
+
+/// Window of an encoding's bitrate meter: long enough to hold a key frame and its pause.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// Round trip assumed until one is measured.
+pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
+
+/// Video kept for retransmission: about a second of the top layer, beyond which a receiver has given
+/// up on a packet anyway.
+const VIDEO_HISTORY: (usize, usize) = (512, 512 * 1024);
+
+/// Audio kept for retransmission: a second at 20 ms.
+const AUDIO_HISTORY: (usize, usize) = (64, 16 * 1024);
+
+/// The newest sender report of an encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderReport {
+    /// The sender's wall clock.
+    pub ntp: NtpTime,
+    /// RTP timestamp of that moment.
+    pub rtp_timestamp: u32,
+    /// When it arrived at the home core.
+    pub received: Time,
+}
+
+/// What only the home core keeps of an encoding.
+pub struct HomeEncoding {
+    /// RFC 3550 statistics.
+    pub receive: ReceiveStats,
+    /// What is missing.
+    pub nack: NackGenerator,
+    /// Merges key-frame requests.
+    pub key_frame: KeyFrameLimiter,
+    /// Next FIR sequence number (RFC 5104 section 4.3.1.2).
+    pub fir_sequence: u8,
+    /// SSRC of the media, once seen.
+    pub ssrc: Option<u32>,
+    /// SSRC of the retransmissions, once seen.
+    pub rtx_ssrc: Option<u32>,
+    /// Packets and bytes received.
+    pub packets: u64,
+    /// Bytes received, headers included.
+    pub bytes: u64,
+    /// Packets repaired by RTX.
+    pub repaired: u64,
+    /// NACK messages sent.
+    pub nack_count: u64,
+    /// Packets asked for.
+    pub nack_packet_count: u64,
+    /// PLI messages sent.
+    pub pli_count: u64,
+    /// FIR messages sent.
+    pub fir_count: u64,
+    /// The score told to control last.
+    pub reported_score: u8,
+    /// Packets and losses at the last score.
+    pub score_base: (u64, u64),
+}
+
+/// One encoding, low to high quality in the producer's list.
+pub struct Encoding {
+    /// RID.
+    pub rid: Option<ShortId>,
+    /// Recent rate.
+    pub rate: RateMeter,
+    /// Announced top bitrate, bits per second.
+    pub max_bitrate_bps: Option<u32>,
+    /// When a packet arrived last.
+    pub last_packet: Option<Time>,
+    /// Key frames seen.
+    pub key_frames: u64,
+    /// RTP timestamp of the newest key frame: its further packets are not counted again.
+    key_frame_timestamp: Option<u32>,
+    /// For retransmission to consumers; none on cores without consumers that NACK.
+    pub history: Option<History<MediaPacket>>,
+    /// The newest sender report.
+    pub sender_report: Option<SenderReport>,
+    /// What only the home core has.
+    pub home: Option<Box<HomeEncoding>>,
+}
+
+impl Encoding {
+    /// Whether packets arrive.
+    pub fn is_active(&self, now: Time) -> bool {
+        self.last_packet.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
+    }
+
+    /// Bits per second as measured, or as announced while that is more: a layer that just began has
+    /// no history, and one that rests between key frames will be back at its announced rate.
+    pub fn expected_bps(&mut self, now: Time) -> u32 {
+        if !self.is_active(now) {
+            return 0;
+        }
+        self.rate.bps(now).max(1)
+    }
+}
+
+/// One producer on this core.
+pub struct Producer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Core of its transport.
+    pub home: CoreId,
+    /// Slab key of its transport, at home.
+    pub transport: Option<usize>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Main codec.
+    pub codec: Codec,
+    /// RTP clock rate of the main codec, Hz.
+    pub clock_rate_hz: u32,
+    /// Payload types.
+    pub payload_types: SmallVec<[PayloadTypeMapping; 2]>,
+    /// Feedback its client understands.
+    pub feedback: Feedback,
+    /// Encodings.
+    pub encodings: SmallVec<[Encoding; 3]>,
+    /// Not forwarded while paused.
+    pub paused: bool,
+    /// Who gets it on this core.
+    pub subscriptions: Vec<Subscription>,
+    /// Cores that get it through a pipe (at home).
+    pub pipes: SmallVec<[CoreId; 4]>,
+    /// Loudest level since the last event, dBov, and when that event was.
+    pub level: LevelWindow,
+}
+
+/// Gathers audio levels between events.
+#[derive(Debug, Clone, Copy)]
+pub struct LevelWindow {
+    loudest_dbov: i8,
+    since: Time,
+    heard: bool,
+}
+
+impl LevelWindow {
+    /// At most one event in this time: the speaker list is updated every 200 ms.
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn new() -> Self {
+        LevelWindow { loudest_dbov: i8::MIN, since: Time::ZERO, heard: false }
+    }
+
+    /// Notes a level (RFC 6464: 0 is loudest, 127 silence); returns one to report.
+    pub fn note(&mut self, now: Time, level: u8) -> Option<i8> {
+        let dbov = -(level.min(127) as i8);
+        self.loudest_dbov = self.loudest_dbov.max(dbov);
+        if now.since(self.since) < Self::INTERVAL {
+            return None;
+        }
+        let loudest = self.loudest_dbov;
+        // Silence is said once; a quiet microphone costs control nothing.
+        let audible = loudest > -127;
+        let report = audible || self.heard;
+        self.heard = audible;
+        self.loudest_dbov = i8::MIN;
+        self.since = now;
+        report.then_some(loudest)
+    }
+}
+
+impl Producer {
+    /// A producer; `transport` is its slab key at home, `None` at the far end of a pipe.
+    pub fn new(config: &ProducerConfig, transport: Option<usize>) -> Self {
+        let main = config.payload_types.first();
+        let clock_rate_hz = main.map_or(90_000, |mapping| mapping.clock_rate_hz);
+        let encodings = config
+            .encodings
+            .iter()
+            .map(|encoding| Encoding {
+                rid: encoding.rid.clone(),
+                rate: RateMeter::new(RATE_WINDOW),
+                max_bitrate_bps: encoding.max_bitrate_bps,
+                last_packet: None,
+                key_frames: 0,
+                key_frame_timestamp: None,
+                history: None,
+                sender_report: None,
+                home: transport.map(|_| {
+                    Box::new(HomeEncoding {
+                        receive: ReceiveStats::new(clock_rate_hz),
+                        nack: NackGenerator::new(),
+                        key_frame: KeyFrameLimiter::new(),
+                        fir_sequence: 0,
+                        ssrc: encoding.ssrc,
+                        rtx_ssrc: encoding.rtx_ssrc,
+                        packets: 0,
+                        bytes: 0,
+                        repaired: 0,
+                        nack_count: 0,
+                        nack_packet_count: 0,
+                        pli_count: 0,
+                        fir_count: 0,
+                        reported_score: 10,
+                        score_base: (0, 0),
+                    })
+                }),
+            })
+            .collect();
+        Producer {
+            id: config.id,
+            home: config.home,
+            transport,
+            kind: config.kind,
+            codec: main.map_or(Codec::Opaque, |mapping| mapping.codec),
+            clock_rate_hz,
+            payload_types: config.payload_types.clone(),
+            feedback: config.feedback,
+            encodings,
+            paused: config.paused,
+            subscriptions: Vec::new(),
+            pipes: SmallVec::new(),
+            level: LevelWindow::new(),
+        }
+    }
+
+    /// Starts keeping history: a consumer that NACKs has come.
+    pub fn keep_history(&mut self) {
+        let (packets, bytes) = match self.kind {
+            MediaKind::Audio => AUDIO_HISTORY,
+            MediaKind::Video => VIDEO_HISTORY,
+        };
+        for encoding in &mut self.encodings {
+            encoding.history.get_or_insert_with(|| History::new(packets, bytes));
+        }
+    }
+
+    /// Notes a packet that is about to be fanned out, on whichever core. Returns whether its
+    /// encoding begins to arrive, after a silence or for the first time.
+    pub fn observe(&mut self, now: Time, packet: &MediaPacket, bytes: &[u8]) -> bool {
+        let Some(encoding) = self.encodings.get_mut(usize::from(packet.encoding)) else {
+            return false;
+        };
+        let began = !encoding.is_active(now);
+        encoding.last_packet = Some(now);
+        encoding.rate.add(now, bytes.len());
+        if packet.info.key_frame && encoding.key_frame_timestamp != Some(packet.header.timestamp) {
+            encoding.key_frame_timestamp = Some(packet.header.timestamp);
+            encoding.key_frames += 1;
+        }
+        if let Some(history) = &mut encoding.history {
+            let header = &bytes[..usize::from(packet.payload_start).min(bytes.len())];
+            let payload = bytes.get(packet.payload()).unwrap_or_default();
+            history.insert(packet.sequence, *packet, header, payload);
+        }
+        began
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_reported_at_most_every_100_ms_and_silence_once() {
+        let mut window = LevelWindow::new();
+        let at = Time::from_millis;
+        assert_eq!(window.note(at(1000), 30), Some(-30));
+        assert_eq!(window.note(at(1020), 20), None);
+        assert_eq!(window.note(at(1090), 60), None);
+        assert_eq!(window.note(at(1100), 90), Some(-20));
+        assert_eq!(window.note(at(1200), 127), Some(-127));
+        assert_eq!(window.note(at(1300), 127), None);
+        assert_eq!(window.note(at(1400), 127), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! RTP from a client: open, recognise, undo retransmission, account, fan out.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+
+use crate::core::Core;
+use crate::drop_reason::DropReason;
+use crate::fanout::PacketRef;
+use crate::fanout::links::PipeMessage;
+use crate::ingress::nack::Repair;
+use crate::ingress::packet::MediaPacket;
+use crate::ingress::receive_stats::ArrivalKind;
+use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
+use crate::io::SocketId;
+use crate::message::{Event, Extension, MediaKind};
+use crate::rtp::extension::{ExtensionSpans, parse_audio_level};
+use crate::rtp::header::RtpHeader;
+use crate::rtp::payload::inspect;
+use crate::time::Time;
+
+impl Core {
+    pub(crate) fn on_rtp(
+        &mut self,
+        now: Time,
+        at: PacketRef,
+        bytes: &mut [u8],
+        source: SocketAddr,
+        socket: SocketId,
+    ) -> Result<(), DropReason> {
+        let key = self.validated(source, socket)?;
+        let header = RtpHeader::parse(bytes).ok_or(DropReason::RtpMalformed)?;
+        let transport = &mut self.transports[key];
+        let srtp = transport.srtp.as_mut().ok_or(DropReason::NoSrtpKeys)?;
+        let header_len = usize::from(header.header_len);
+        let opened = srtp.open.open_rtp(bytes, header.ssrc, header.sequence, header_len)?;
+
+        transport.count_received(now, bytes.len());
+        transport.counters.rtp_packets_received += 1;
+        transport.counters.rtp_bytes_received += opened.len as u64;
+        let bytes = &bytes[..opened.len];
+        let extensions = ExtensionSpans::parse(bytes, &header, &transport.incoming_extensions);
+        self.note_transport_arrival(now, key, &extensions, bytes);
+
+        let stream = self.recognise(key, &header, &extensions, bytes)?;
+        let streams = &self.transports[key].streams;
+        let payload_type = streams
+            .payload_type(stream.producer, header.payload_type)
+            .ok_or(DropReason::UnknownPayloadType)?;
+        let packet = self.account(now, key, stream, payload_type, header, extensions, bytes)?;
+        self.forward(now, stream.producer, at, &packet, bytes);
+        Ok(())
+    }
+
+    /// Transport-wide feedback counts every authentic packet, whatever becomes of it.
+    fn note_transport_arrival(
+        &mut self,
+        now: Time,
+        key: usize,
+        extensions: &ExtensionSpans,
+        bytes: &[u8],
+    ) {
+        let transport = &mut self.transports[key];
+        if !transport.sends_transport_cc {
+            return;
+        }
+        if let Some(&[high, low]) = extensions.of(Extension::TransportCc, bytes) {
+            transport.arrivals.on_packet(now, u16::from_be_bytes([high, low]));
+            self.reschedule(now, key);
+        }
+    }
+
+    fn recognise(
+        &mut self,
+        key: usize,
+        header: &RtpHeader,
+        extensions: &ExtensionSpans,
+        bytes: &[u8],
+    ) -> Result<StreamRef, DropReason> {
+        let streams = &mut self.transports[key].streams;
+        if let Some(stream) = streams.known(header.ssrc) {
+            return Ok(stream);
+        }
+        let identity = Identity {
+            mid: extensions.of(Extension::Mid, bytes),
+            rid: extensions.of(Extension::Rid, bytes),
+            repaired_rid: extensions.of(Extension::RepairedRid, bytes),
+        };
+        let stream = streams
+            .recognise(header.ssrc, header.payload_type, identity)
+            .ok_or(DropReason::NoProducer)?;
+        if !stream.rtx {
+            self.transports[key].media_ssrc = header.ssrc;
+        }
+        Ok(stream)
+    }
+
+    /// Statistics, loss detection and the undoing of RTX; what is left is the media packet.
+    #[allow(clippy::too_many_arguments, reason = "the pieces of one packet, parsed once")]
+    fn account(
+        &mut self,
+        now: Time,
+        key: usize,
+        stream: StreamRef,
+        payload_type: PayloadType,
+        mut header: RtpHeader,
+        extensions: ExtensionSpans,
+        bytes: &[u8],
+    ) -> Result<MediaPacket, DropReason> {
+        let payload = header.payload_range(bytes).ok_or(DropReason::RtpMalformed)?;
+        let producer = &mut self.producers[stream.producer];
+        let encoding = producer
+            .encodings
+            .get_mut(usize::from(stream.encoding))
+            .ok_or(DropReason::NoProducer)?;
+        let home = encoding.home.as_mut().ok_or(DropReason::NoProducer)?;
+        let (mut start, end) = (payload.start, payload.end);
+        let is_rtx = stream.rtx || payload_type.rtx;
+        if is_rtx {
+            home.rtx_ssrc = Some(header.ssrc);
+            // RFC 4588 section 4: the payload begins with the original sequence number. Chromium
+            // probes bandwidth with RTX packets of nothing but padding.
+            let original = bytes.get(start..end).ok_or(DropReason::RtpMalformed)?;
+            let &[high, low, ..] = original else { return Err(DropReason::PaddingOnly) };
+            header.sequence = u16::from_be_bytes([high, low]);
+            start += 2;
+        } else {
+            home.ssrc = Some(header.ssrc);
+            home.packets += 1;
+            home.bytes += bytes.len() as u64;
+        }
+        let arrival = if is_rtx {
+            home.receive.on_repair(header.sequence)
+        } else {
+            home.receive.on_packet(now, header.sequence, header.timestamp)
+        };
+        match arrival.kind {
+            ArrivalKind::Duplicate if is_rtx => return Err(DropReason::UselessRtx),
+            ArrivalKind::Duplicate => return Err(DropReason::Duplicate),
+            _ => {}
+        }
+        if producer.feedback.nack
+            && home.nack.on_packet(now, arrival.extended) == Repair::Filled
+            && is_rtx
+        {
+            home.repaired += 1;
+        }
+        header.payload_type = payload_type.mapping.router;
+        let info = inspect(
+            payload_type.mapping.codec,
+            &bytes[start..end],
+            header.marker,
+            extensions.of(Extension::DependencyDescriptor, bytes),
+        );
+        if info.key_frame {
+            home.key_frame.on_key_frame(now);
+            home.nack.on_key_frame(arrival.extended);
+        }
+        self.reschedule(now, key);
+        Ok(MediaPacket {
+            header,
+            extensions,
+            payload_start: start as u16,
+            payload_end: end as u16,
+            info,
+            sequence: arrival.extended,
+            encoding: stream.encoding,
+        })
+    }
+
+    /// Hands a packet on: to observers, to this core's consumers, to other cores.
+    fn forward(
+        &mut self,
+        now: Time,
+        key: usize,
+        at: PacketRef,
+        packet: &MediaPacket,
+        bytes: &[u8],
+    ) {
+        let producer = &mut self.producers[key];
+        if producer.paused {
+            self.stats.drops.count(DropReason::ProducerPaused);
+            return;
+        }
+        if producer.kind == MediaKind::Audio
+            && let Some(level) = packet.extensions.of(Extension::AudioLevel, bytes)
+            && let Some(level) = parse_audio_level(level)
+            && let Some(level_dbov) = producer.level.note(now, level.level)
+        {
+            self.events.push_back(Event::AudioLevel { producer: producer.id, level_dbov });
+        }
+        for index in 0..producer.pipes.len() {
+            let (to, id) = (self.producers[key].pipes[index], self.producers[key].id);
+            let message = PipeMessage::Packet { producer: id, packet: *packet };
+            match self.links.send(to, message, &bytes[..packet.payload().end]) {
+                Ok(()) => self.stats.packets_piped += 1,
+                Err(reason) => self.stats.drops.count(reason),
+            }
+        }
+        if self.producers[key].observe(now, packet, bytes) {
+            self.on_encoding_began(now, key);
+        }
+        self.fan_out(key, at, packet);
+    }
+}

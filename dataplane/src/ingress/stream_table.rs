@@ -1,0 +1,246 @@
+//! Which producer an incoming RTP packet belongs to: by SSRC, else by MID, else by RID
+//! (RFC 8843 section 9.2, RFC 8852). Filled only by authenticated packets.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::message::{Codec, PayloadTypeMapping, ProducerConfig, ShortId};
+
+/// SSRCs a transport may have in use at once: 32 producers of 4 encodings, each with RTX. The SRTP
+/// context has the same bound.
+const MAX_SSRCS: usize = 256;
+
+/// What an SSRC is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRef {
+    /// Slab key of the producer.
+    pub producer: usize,
+    /// Index of the encoding.
+    pub encoding: u8,
+    /// Whether it is the encoding's retransmission stream.
+    pub rtx: bool,
+}
+
+/// How a payload type is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadType {
+    /// The mapping it belongs to.
+    pub mapping: PayloadTypeMapping,
+    /// Whether it is the mapping's RTX payload type.
+    pub rtx: bool,
+}
+
+/// One producer's rules.
+#[derive(Debug, Clone)]
+struct Rule {
+    producer: usize,
+    mid: Option<ShortId>,
+    rids: Vec<Option<ShortId>>,
+    payload_types: Vec<PayloadTypeMapping>,
+}
+
+/// The transport's table.
+#[derive(Debug, Clone, Default)]
+pub struct StreamTable {
+    ssrcs: HashMap<u32, StreamRef, RandomState>,
+    rules: Vec<Rule>,
+}
+
+/// The identifying header extensions of a packet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Identity<'a> {
+    /// MID.
+    pub mid: Option<&'a [u8]>,
+    /// RID of a media packet.
+    pub rid: Option<&'a [u8]>,
+    /// RID that a retransmission repairs.
+    pub repaired_rid: Option<&'a [u8]>,
+}
+
+impl StreamTable {
+    /// Adds a producer's announced SSRCs and its rules.
+    pub fn add(&mut self, producer: usize, config: &ProducerConfig) {
+        for (index, encoding) in config.encodings.iter().enumerate() {
+            let stream = StreamRef { producer, encoding: index as u8, rtx: false };
+            if let Some(ssrc) = encoding.ssrc {
+                self.ssrcs.insert(ssrc, stream);
+            }
+            if let Some(ssrc) = encoding.rtx_ssrc {
+                self.ssrcs.insert(ssrc, StreamRef { rtx: true, ..stream });
+            }
+        }
+        self.rules.push(Rule {
+            producer,
+            mid: config.mid.clone(),
+            rids: config.encodings.iter().map(|encoding| encoding.rid.clone()).collect(),
+            payload_types: config.payload_types.to_vec(),
+        });
+    }
+
+    /// Forgets a producer.
+    pub fn remove(&mut self, producer: usize) {
+        self.ssrcs.retain(|_, stream| stream.producer != producer);
+        self.rules.retain(|rule| rule.producer != producer);
+    }
+
+    /// The stream of a known SSRC: the common path.
+    pub fn known(&self, ssrc: u32) -> Option<StreamRef> {
+        self.ssrcs.get(&ssrc).copied()
+    }
+
+    /// Recognises a new SSRC and remembers it. `None`: belongs to no producer (yet).
+    pub fn recognise(
+        &mut self,
+        ssrc: u32,
+        payload_type: u8,
+        identity: Identity<'_>,
+    ) -> Option<StreamRef> {
+        let stream = self.rules.iter().find_map(|rule| rule.matches(payload_type, identity))?;
+        if self.ssrcs.len() >= MAX_SSRCS {
+            return None;
+        }
+        // A browser that restarts a track keeps MID and RID and draws a new SSRC: the old one of
+        // the same stream is dead.
+        self.ssrcs.retain(|_, old| *old != stream);
+        self.ssrcs.insert(ssrc, stream);
+        Some(stream)
+    }
+
+    /// How `payload_type` is to be read on this producer.
+    pub fn payload_type(&self, producer: usize, payload_type: u8) -> Option<PayloadType> {
+        let rule = self.rules.iter().find(|rule| rule.producer == producer)?;
+        rule.payload_type(payload_type)
+    }
+}
+
+impl Rule {
+    fn payload_type(&self, payload_type: u8) -> Option<PayloadType> {
+        self.payload_types.iter().find_map(|&mapping| {
+            let rtx = mapping.incoming_rtx == Some(payload_type);
+            (rtx || mapping.incoming == payload_type).then_some(PayloadType { mapping, rtx })
+        })
+    }
+
+    fn matches(&self, payload_type: u8, identity: Identity<'_>) -> Option<StreamRef> {
+        let rtx = self.payload_type(payload_type)?.rtx;
+        let mid_agrees = match (identity.mid, &self.mid) {
+            (Some(theirs), Some(ours)) => {
+                if theirs != ours.as_slice() {
+                    return None;
+                }
+                true
+            }
+            _ => false,
+        };
+        let rid = if rtx { identity.repaired_rid.or(identity.rid) } else { identity.rid };
+        let encoding = match rid {
+            Some(rid) => self.rids.iter().position(|ours| ours.as_deref() == Some(rid))?,
+            // Without a RID only a producer of one encoding is certain, and only by its MID.
+            None if mid_agrees && self.rids.len() == 1 => 0,
+            None => return None,
+        };
+        // A RID alone identifies only where no MID was given (PROTOCOL: RID without MID).
+        if !mid_agrees && identity.mid.is_some() {
+            return None;
+        }
+        Some(StreamRef { producer: self.producer, encoding: encoding as u8, rtx })
+    }
+}
+
+/// The codec whose packets can be cut anywhere: a switch needs no key frame.
+pub fn needs_key_frame(codec: Codec) -> bool {
+    !matches!(codec, Codec::Opus | Codec::Opaque)
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::{SmallVec, smallvec};
+
+    use super::*;
+    use crate::message::*;
+
+    fn simulcast(mid: &[u8]) -> ProducerConfig {
+        let encoding = |rid: &[u8]| EncodingConfig {
+            rid: Some(ShortId::from_slice(rid)),
+            ssrc: None,
+            rtx_ssrc: None,
+            max_bitrate_bps: None,
+        };
+        ProducerConfig {
+            id: ProducerId(1),
+            transport: TransportId(1),
+            home: CoreId(0),
+            kind: MediaKind::Video,
+            mid: Some(ShortId::from_slice(mid)),
+            payload_types: smallvec![PayloadTypeMapping {
+                incoming: 96,
+                incoming_rtx: Some(97),
+                router: 101,
+                router_rtx: Some(102),
+                codec: Codec::Vp8,
+                clock_rate_hz: 90_000,
+            }],
+            encodings: [b"r0", b"r1", b"r2"].iter().map(|rid| encoding(*rid)).collect(),
+            extensions: ExtensionIds::default(),
+            feedback: Feedback::default(),
+            paused: false,
+        }
+    }
+
+    fn single(mid: &[u8], ssrc: Option<u32>) -> ProducerConfig {
+        let encodings: SmallVec<[EncodingConfig; 3]> = smallvec![EncodingConfig {
+            rid: None,
+            ssrc,
+            rtx_ssrc: ssrc.map(|ssrc| ssrc + 1),
+            max_bitrate_bps: None,
+        }];
+        ProducerConfig { encodings, ..simulcast(mid) }
+    }
+
+    fn identity<'a>(mid: &'a [u8], rid: &'a [u8], repaired: &'a [u8]) -> Identity<'a> {
+        let some = |id: &'a [u8]| (!id.is_empty()).then_some(id);
+        Identity { mid: some(mid), rid: some(rid), repaired_rid: some(repaired) }
+    }
+
+    #[test]
+    fn streams_are_found_by_ssrc_then_mid_and_rid() {
+        let mut table = StreamTable::default();
+        table.add(7, &simulcast(b"0"));
+        table.add(9, &single(b"1", Some(0x1000)));
+        let found = |producer, encoding, rtx| Some(StreamRef { producer, encoding, rtx });
+
+        assert_eq!(table.known(0x1000), found(9, 0, false));
+        assert_eq!(table.known(0x1001), found(9, 0, true));
+        // (ssrc, payload type, identity, expected)
+        let cases = [
+            (1, 96, identity(b"0", b"r1", b""), found(7, 1, false)),
+            (2, 97, identity(b"0", b"", b"r1"), found(7, 1, true)),
+            (3, 96, identity(b"", b"r2", b""), found(7, 2, false)),
+            (4, 96, identity(b"0", b"", b""), None),    // which of three?
+            (5, 96, identity(b"0", b"r9", b""), None),  // no such RID
+            (6, 96, identity(b"zz", b"r0", b""), None), // a MID that is not ours
+            (7, 99, identity(b"0", b"r0", b""), None),  // unknown payload type
+            (8, 96, identity(b"1", b"", b""), found(9, 0, false)),
+            (9, 97, identity(b"1", b"", b""), found(9, 0, true)),
+        ];
+        for (ssrc, payload_type, identity, expected) in cases {
+            assert_eq!(table.recognise(ssrc, payload_type, identity), expected, "ssrc {ssrc}");
+            assert_eq!(table.known(ssrc), expected, "ssrc {ssrc}");
+        }
+        table.remove(7);
+        assert_eq!(table.known(1), None);
+        assert_eq!(table.recognise(1, 96, identity(b"0", b"r1", b"")), None);
+    }
+
+    #[test]
+    fn a_new_ssrc_of_the_same_stream_replaces_the_old() {
+        let mut table = StreamTable::default();
+        table.add(0, &simulcast(b"0"));
+        table.recognise(1, 96, identity(b"0", b"r0", b""));
+        table.recognise(2, 96, identity(b"0", b"r0", b""));
+        assert_eq!(table.known(1), None);
+        assert!(table.known(2).is_some());
+    }
+}

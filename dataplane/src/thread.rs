@@ -1,0 +1,338 @@
+//! The threads: one per data core, each driving its [`Core`] with its own I/O backend. The only
+//! place besides the I/O seam that knows of clocks and threads.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::core::{Core, CoreConfig};
+use crate::fanout::links::{self, Links};
+use crate::fanout::ring::{RingConsumer, RingProducer, ring};
+use crate::io::{self, Backend, BackendChoice, Io, IoError, Parker, RxBatch, TxBatch, Unparker, Wait};
+use crate::message::{Command, CoreId, Event};
+use crate::time::{NtpTime, Time, WallClock};
+
+/// Commands that may wait for a core: a join of a 500-person room makes some thousands, and what
+/// does not fit waits with control.
+const COMMAND_SLOTS: usize = 4096;
+
+/// Events that may wait for control; what does not fit waits with the core.
+const EVENT_SLOTS: usize = 4096;
+
+/// Commands done in one turn, so that media is not starved by them. Each costs some microseconds.
+const MAX_COMMANDS_PER_TURN: usize = 256;
+
+/// The longest a core sleeps: it bounds what a wake-up that got lost could cost.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+/// The one clock of the process, as every core and control read it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    origin: Instant,
+    wall: WallClock,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = WallClock { origin: NtpTime::from_unix(since_epoch) };
+        Clock { origin: Instant::now(), wall }
+    }
+
+    /// Time since the start.
+    pub fn now(&self) -> Time {
+        Time::ZERO + self.origin.elapsed()
+    }
+
+    /// The instant of [`Time::ZERO`], for libraries that want one.
+    pub fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// Relation to the wall clock.
+    pub fn wall(&self) -> WallClock {
+        self.wall
+    }
+}
+
+/// What all data cores share.
+#[derive(Debug, Clone)]
+pub struct DataPlaneConfig {
+    /// How many cores.
+    pub cores: usize,
+    /// Addresses each core listens on.
+    pub listen: Vec<IpAddr>,
+    /// Port of core 0; core *i* has the *i*-th after it.
+    pub first_port: u16,
+    /// Which backend.
+    pub backend: BackendChoice,
+    /// Whether each thread is bound to one CPU.
+    pub pin: bool,
+    /// Seed for numbers that need not be secret.
+    pub seed: u64,
+}
+
+/// Why the data plane could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Sockets or rings.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The thread could not be made.
+    #[error("cannot start a thread for data core {core}: {cause}; raise the limit of processes (ulimit -u) or lower --workers")]
+    Thread {
+        /// Which core.
+        core: usize,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// The thread ended before it was ready.
+    #[error("data core {core} ended while it started; the log above says why")]
+    Ended {
+        /// Which core.
+        core: usize,
+    },
+}
+
+/// Control's end of one data core.
+pub struct DataCore {
+    /// Its index.
+    pub id: CoreId,
+    /// Its port.
+    pub port: u16,
+    commands: RingProducer<Option<Command>>,
+    events: RingConsumer<Option<Event>>,
+    unparker: Unparker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DataCore {
+    /// Hands a command down; gives it back when the ring is full. Call [`DataCore::wake`] after the
+    /// last one.
+    pub fn send(&mut self, command: Command) -> Result<(), Command> {
+        let mut command = Some(command);
+        match self.commands.push_with(|slot| *slot = command.take()) {
+            Ok(()) => Ok(()),
+            Err(_) => command.map_or(Ok(()), Err),
+        }
+    }
+
+    /// Wakes the core if it sleeps.
+    pub fn wake(&self) {
+        self.unparker.wake();
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if self.events.len() == 0 {
+            return None;
+        }
+        let event = self.events.slot(0).take();
+        self.events.release(1);
+        event
+    }
+
+    /// Whether the thread runs.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Waits for the thread to end, after [`Command::Shutdown`].
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(core = self.id.0, "data core panicked");
+        }
+    }
+}
+
+/// The running data plane.
+pub struct DataPlane {
+    /// One per core.
+    pub cores: Vec<DataCore>,
+    /// The backend in use.
+    pub backend: Backend,
+    /// Why that one: a line for the log.
+    pub reason: String,
+}
+
+/// Starts all data cores. `notify` is called, from their threads, when events wait.
+pub fn start(
+    config: &DataPlaneConfig,
+    clock: Clock,
+    notify: Arc<dyn Fn() + Send + Sync>,
+) -> Result<DataPlane, StartError> {
+    let choice = io::choose(config.backend)?;
+    let mut sockets = Vec::with_capacity(config.cores);
+    for core in 0..config.cores {
+        let port = config.first_port.saturating_add(core as u16);
+        sockets.push((port, io::bind(&config.listen, port)?));
+    }
+    let parkers = (0..config.cores)
+        .map(|_| Parker::new().map_err(IoError::from))
+        .collect::<Result<Vec<_>, _>>()?;
+    let peers: Vec<Unparker> = parkers.iter().map(Parker::unparker).collect();
+    let cpus = if config.pin { cpus_for(config.cores) } else { Vec::new() };
+
+    let mut cores = Vec::with_capacity(config.cores);
+    let links = links::connect(config.cores);
+    for (index, (((port, sockets), parker), links)) in
+        sockets.into_iter().zip(parkers).zip(links).enumerate()
+    {
+        let (command_tx, command_rx) = ring(COMMAND_SLOTS, || None);
+        let (event_tx, event_rx) = ring(EVENT_SLOTS, || None);
+        let seat = Seat {
+            id: CoreId(index as u8),
+            clock,
+            seed: config.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            links,
+            backend: choice.backend,
+            cpu: cpus.get(index).copied(),
+            parker,
+            peers: peers.clone(),
+            commands: command_rx,
+            events: event_tx,
+            notify: Arc::clone(&notify),
+        };
+        let (ready_tx, ready_rx) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("data-{index}"))
+            .spawn(move || seat.run(sockets, &ready_tx))
+            .map_err(|cause| StartError::Thread { core: index, cause })?;
+        ready_rx.recv().map_err(|_| StartError::Ended { core: index })??;
+        cores.push(DataCore {
+            id: CoreId(index as u8),
+            port,
+            commands: command_tx,
+            events: event_rx,
+            unparker: peers[index].clone(),
+            thread: Some(thread),
+        });
+    }
+    Ok(DataPlane { cores, backend: choice.backend, reason: choice.reason })
+}
+
+/// CPUs for the data cores: from the last one down, since CPU 0 serves interrupts and control.
+fn cpus_for(cores: usize) -> Vec<core_affinity::CoreId> {
+    let mut cpus = core_affinity::get_core_ids().unwrap_or_default();
+    cpus.reverse();
+    if cpus.len() < cores {
+        tracing::warn!(
+            cpus = cpus.len(),
+            cores,
+            "fewer CPUs than data cores: not pinning; lower --workers to the number of CPUs"
+        );
+        return Vec::new();
+    }
+    cpus
+}
+
+/// All that moves into a core's thread.
+struct Seat {
+    id: CoreId,
+    clock: Clock,
+    seed: u64,
+    links: Links,
+    backend: Backend,
+    cpu: Option<core_affinity::CoreId>,
+    parker: Parker,
+    peers: Vec<Unparker>,
+    commands: RingConsumer<Option<Command>>,
+    events: RingProducer<Option<Event>>,
+    notify: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Seat {
+    fn run(self, sockets: io::Sockets, ready: &mpsc::Sender<Result<(), IoError>>) {
+        if let Some(cpu) = self.cpu
+            && !core_affinity::set_for_current(cpu)
+        {
+            tracing::warn!(core = self.id.0, cpu = cpu.id, "cannot pin the thread to its CPU");
+        }
+        let mut rx = RxBatch::new();
+        match io::open(self.backend, sockets, &self.parker, &mut rx) {
+            Ok(io) => {
+                let _ = ready.send(Ok(()));
+                let id = self.id;
+                if let Err(cause) = self.turn_until_shutdown(io, rx) {
+                    tracing::error!(core = id.0, %cause, "data core's I/O failed");
+                }
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    }
+
+    fn turn_until_shutdown(mut self, mut io: Box<dyn Io>, mut rx: RxBatch) -> std::io::Result<()> {
+        let mut tx = TxBatch::new();
+        let mut core = Core::new(CoreConfig {
+            id: self.id,
+            clock: self.clock.wall(),
+            seed: self.seed,
+            links: std::mem::take(&mut self.links),
+        });
+        loop {
+            let now = self.clock.now();
+            if self.run_commands(&mut core, now, &mut tx) {
+                return Ok(());
+            }
+            core.gather(now, &mut rx, &mut tx);
+            core.gather_piped(now);
+            core.scatter(now, &mut rx, &mut tx);
+            core.handle_timeouts(now, &mut tx);
+            self.pass_events(&mut core);
+            for peer in core.links().take_wake() {
+                io.wake_peer(&self.peers[usize::from(peer.0)]);
+            }
+            self.parker.prepare();
+            let busy = self.commands.len() > 0 || core.links().has_work() || core.has_events();
+            let wait = if busy { Wait::Poll } else { self.sleep(&core) };
+            let report = io.turn(&mut tx, &mut rx, wait)?;
+            self.parker.done();
+            core.count_turn(&report);
+        }
+    }
+
+    fn sleep(&self, core: &Core) -> Wait {
+        let until = core.next_timeout().since(self.clock.now());
+        if until.is_zero() { Wait::Poll } else { Wait::Until(until.min(MAX_SLEEP)) }
+    }
+
+    /// Returns whether the core is to stop.
+    fn run_commands(&mut self, core: &mut Core, now: Time, tx: &mut TxBatch) -> bool {
+        let waiting = self.commands.len().min(MAX_COMMANDS_PER_TURN);
+        let mut stop = false;
+        for index in 0..waiting {
+            match self.commands.slot(index).take() {
+                Some(Command::Shutdown) => stop = true,
+                Some(Command::SendDtls { transport, datagram }) => {
+                    core.send_dtls(now, transport, &datagram, tx);
+                }
+                Some(command) => core.command(now, command),
+                None => {}
+            }
+        }
+        self.commands.release(waiting);
+        stop
+    }
+
+    fn pass_events(&mut self, core: &mut Core) {
+        let mut passed = false;
+        while core.has_events() {
+            if self.events.push_with(|slot| *slot = core.poll_event()).is_err() {
+                break;
+            }
+            passed = true;
+        }
+        if passed {
+            (self.notify)();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One WebRTC transport: an ICE, DTLS and SRTP association with one client, and what flows over it.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
+use crate::fanout::Pending;
+use crate::ice::IceAgent;
+use crate::ingress::stream_table::StreamTable;
+use crate::ingress::transport_cc::ArrivalRecorder;
+use crate::io::SocketId;
+use crate::message::{ExtensionIds, IceState, TransportConfig, TransportId, TransportStats};
+use crate::rate::RateMeter;
+use crate::srtp::{OpenContext, SealContext};
+use crate::time::Time;
+
+/// Datagrams of DTLS that may wait for the control core at once. A handshake takes a dozen; more is
+/// a flood, and each costs control an allocation.
+pub const MAX_DTLS_PER_SECOND: u32 = 64;
+
+/// How often reports (SR, RR, SDES) go out. RFC 3550 asks for 5 s at least on average, browsers and
+/// RFC 4585 use 1 s for video, which keeps round-trip times and lip-sync fresh.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Window of the transport's own bitrate meters.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// SRTP state of both directions.
+pub struct Srtp {
+    /// What we receive.
+    pub open: OpenContext,
+    /// What we send.
+    pub seal: SealContext,
+}
+
+/// Counters of a transport, as they grow.
+#[derive(Debug, Clone, Default)]
+pub struct TransportCounters {
+    /// UDP payload bytes received.
+    pub bytes_received: u64,
+    /// UDP payload bytes sent.
+    pub bytes_sent: u64,
+    /// RTP bytes received.
+    pub rtp_bytes_received: u64,
+    /// RTP bytes sent.
+    pub rtp_bytes_sent: u64,
+    /// RTP packets received.
+    pub rtp_packets_received: u64,
+    /// RTP packets sent.
+    pub rtp_packets_sent: u64,
+}
+
+/// One transport on this core.
+pub struct Transport {
+    /// Its id.
+    pub id: TransportId,
+    /// Its ICE agent.
+    pub ice: IceAgent,
+    /// The ICE state told to control last.
+    pub reported_ice: Option<IceState>,
+    /// Selected remote address and the socket it is reached by.
+    pub destination: Option<(SocketAddr, SocketId)>,
+    /// Keys, once DTLS is done.
+    pub srtp: Option<Srtp>,
+    /// The SSRC under which our RTCP speaks.
+    pub local_ssrc: u32,
+    /// A producer's SSRC for transport-wide messages to name as media source.
+    pub media_ssrc: u32,
+    /// Incoming SSRCs and how new ones are recognised.
+    pub streams: StreamTable,
+    /// Ids of header extensions on what arrives. RFC 8843 section 9.2 makes them one set for all
+    /// media of a bundle, so the union over producers is exact.
+    pub incoming_extensions: ExtensionIds,
+    /// Arrival times for transport-wide feedback.
+    pub arrivals: ArrivalRecorder,
+    /// Whether any producer uses transport-wide feedback.
+    pub sends_transport_cc: bool,
+    /// Slab keys of its producers.
+    pub producers: SmallVec<[usize; 4]>,
+    /// Slab keys of its consumers.
+    pub consumers: Vec<usize>,
+    /// Its consumers by media SSRC.
+    pub outgoing_ssrcs: HashMap<u32, usize, RandomState>,
+    /// What this turn's gather phase found for it, in order of arrival.
+    pub pending: Vec<Pending>,
+    /// Next transport-wide sequence number to send.
+    pub next_transport_sequence: u16,
+    /// Budget for video to this client, bits per second.
+    pub outgoing_bitrate_bps: u32,
+    /// When its layers were last shared out.
+    pub allocated_at: Time,
+    /// When the next report is due; [`Time::NEVER`] while it has no media.
+    pub report_due: Time,
+    /// The deadline for which the timers hold an entry.
+    pub scheduled: Time,
+    /// DTLS datagrams handed up in the second that began at `dtls_window_start`.
+    dtls_in_window: u32,
+    dtls_window_start: Time,
+    /// Counters.
+    pub counters: TransportCounters,
+    /// Recent receive rate.
+    pub receive_rate: RateMeter,
+    /// Recent send rate.
+    pub send_rate: RateMeter,
+}
+
+impl Transport {
+    /// A transport without address or keys.
+    pub fn new(config: &TransportConfig, local_ssrc: u32, tie_breaker: u64) -> Self {
+        let _ = tie_breaker;
+        Transport {
+            id: config.id,
+            ice: IceAgent::new(config.ice.clone()),
+            reported_ice: None,
+            destination: None,
+            srtp: None,
+            local_ssrc,
+            media_ssrc: 0,
+            streams: StreamTable::default(),
+            incoming_extensions: ExtensionIds::default(),
+            arrivals: ArrivalRecorder::new(),
+            sends_transport_cc: false,
+            producers: SmallVec::new(),
+            consumers: Vec::new(),
+            outgoing_ssrcs: HashMap::default(),
+            pending: Vec::new(),
+            next_transport_sequence: 0,
+            outgoing_bitrate_bps: config.outgoing_bitrate_bps,
+            allocated_at: Time::ZERO,
+            report_due: Time::NEVER,
+            scheduled: Time::NEVER,
+            dtls_in_window: 0,
+            dtls_window_start: Time::ZERO,
+            counters: TransportCounters::default(),
+            receive_rate: RateMeter::new(RATE_WINDOW),
+            send_rate: RateMeter::new(RATE_WINDOW),
+        }
+    }
+
+    /// Whether one more DTLS datagram may be handed to control now.
+    pub fn admit_dtls(&mut self, now: Time) -> bool {
+        if now.since(self.dtls_window_start) >= Duration::from_secs(1) {
+            self.dtls_window_start = now;
+            self.dtls_in_window = 0;
+        }
+        self.dtls_in_window += 1;
+        self.dtls_in_window <= MAX_DTLS_PER_SECOND
+    }
+
+    /// Notes a datagram received.
+    pub fn count_received(&mut self, now: Time, len: usize) {
+        self.counters.bytes_received += len as u64;
+        self.receive_rate.add(now, len);
+    }
+
+    /// Notes a datagram sent.
+    pub fn count_sent(&mut self, now: Time, len: usize) {
+        self.counters.bytes_sent += len as u64;
+        self.send_rate.add(now, len);
+    }
+
+    /// The transport's statistics.
+    pub fn stats(&mut self, now: Time) -> TransportStats {
+        TransportStats {
+            bytes_received: self.counters.bytes_received,
+            bytes_sent: self.counters.bytes_sent,
+            rtp_bytes_received: self.counters.rtp_bytes_received,
+            rtp_bytes_sent: self.counters.rtp_bytes_sent,
+            rtp_packets_received: self.counters.rtp_packets_received,
+            rtp_packets_sent: self.counters.rtp_packets_sent,
+            recv_bitrate_bps: self.receive_rate.bps(now),
+            send_bitrate_bps: self.send_rate.bps(now),
+            remote: self.destination.map(|(address, _)| address),
+            srtp_profile: self.srtp.as_ref().map(|srtp| srtp.seal.profile().name()),
+        }
+    }
+}

@@ -180,7 +180,7 @@ impl Core {
 
     fn create_transport(&mut self, now: Time, config: &TransportConfig) {
         let local_ssrc = self.random_u32();
-        let transport = Transport::new(config, local_ssrc, u64::from(self.random_u32()));
+        let transport = Transport::new(config, local_ssrc);
         let key = self.transports.insert(transport);
         self.index.transports.insert(config.id, key);
         self.index.ufrags.insert(config.ice.ufrag.clone(), key);
@@ -191,12 +191,8 @@ impl Core {
         let Some(&key) = self.index.transports.get(&transport) else { return };
         // A restart during a restart: only the newest two sets of credentials live.
         let agent = &mut self.transports[key].ice;
-        let before: Vec<String> = agent.ufrags().map(str::to_owned).collect();
-        agent.restart(ice);
-        for ufrag in before {
-            if !agent.ufrags().any(|kept| kept == ufrag) {
-                self.index.ufrags.remove(&ufrag);
-            }
+        if let Some(retired) = agent.restart(ice) {
+            self.index.ufrags.remove(&retired);
         }
         for ufrag in agent.ufrags() {
             self.index.ufrags.insert(ufrag.to_owned(), key);
@@ -307,7 +303,9 @@ impl Core {
         ) else {
             return;
         };
-        let first_sequence = (self.random_u32() & 0x7fff) as u16;
+        // RFC 3550 section 5.1: random to begin with; RFC 3711 section 3.3.1: in the lower half, so
+        // that a first packet lost does not let the client guess the roll-over counter wrong.
+        let first = ((self.random_u32() & 0x7fff) as u16, self.random_u32());
         let source = &mut self.producers[producer];
         if config.feedback.nack {
             source.keep_history();
@@ -317,7 +315,7 @@ impl Core {
             source,
             producer,
             transport,
-            first_sequence,
+            first,
         ));
         self.index.consumers.insert(config.id, key);
         source.subscriptions.push(Subscription {

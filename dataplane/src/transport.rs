@@ -110,8 +110,7 @@ pub struct Transport {
 
 impl Transport {
     /// A transport without address or keys.
-    pub fn new(config: &TransportConfig, local_ssrc: u32, tie_breaker: u64) -> Self {
-        let _ = tie_breaker;
+    pub fn new(config: &TransportConfig, local_ssrc: u32) -> Self {
         Transport {
             id: config.id,
             ice: IceAgent::new(config.ice.clone()),

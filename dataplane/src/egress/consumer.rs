@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::egress::picture_id::Vp8Continuity;
 use crate::egress::send_stats::SendStats;
-use crate::egress::sent::{SentLog, SentPacket};
+use crate::egress::sent::{Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
 use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::packet::MediaPacket;
@@ -81,8 +81,8 @@ pub struct Outgoing {
     pub sequence: ExtendedSeq,
     /// RTP timestamp.
     pub timestamp: u32,
-    /// VP8 picture id and TL0PICIDX.
-    pub vp8: Option<(u16, u8)>,
+    /// How it differs from its source.
+    pub rewrite: Rewrite,
     /// Whether this packet begins a new current encoding.
     pub switched: bool,
 }
@@ -94,7 +94,7 @@ impl Consumer {
         source: &Producer,
         producer: usize,
         transport: usize,
-        first_sequence: u16,
+        (first_sequence, first_timestamp): (u16, u32),
     ) -> Self {
         let first = ExtendedSeq(u64::from(first_sequence));
         Consumer {
@@ -117,9 +117,12 @@ impl Consumer {
             reported: None,
             key_frame_needed: needs_key_frame(source.codec),
             sequence: SequenceTranslator::new(first),
-            timestamp: TimestampTranslator::new(source.clock_rate_hz),
+            timestamp: TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
             picture_id: Vp8Continuity::default(),
-            sent: SentLog::new(source.kind),
+            sent: match source.kind {
+                MediaKind::Audio => SentLog::for_audio(),
+                MediaKind::Video => SentLog::for_video(),
+            },
             stats: SendStats::new(source.clock_rate_hz),
         }
     }
@@ -176,17 +179,21 @@ impl Consumer {
             return None;
         }
         let sequence = self.sequence.forward(packet.sequence)?;
-        let timestamp = self.timestamp.forward(packet.header.timestamp);
-        let vp8 = packet.info.vp8.as_ref().map(|vp8| {
-            let picture_id = vp8.picture_id.map_or(0, |id| id.value);
-            self.picture_id.forward(picture_id, vp8.tl0_pic_idx.unwrap_or(0))
-        });
-        Some(Outgoing { sequence, timestamp, vp8, switched })
+        let timestamp = self.timestamp.forward(now, packet.header.timestamp);
+        let mut rewrite = Rewrite {
+            timestamp_offset: timestamp.wrapping_sub(packet.header.timestamp),
+            encoding: packet.encoding,
+            ..Rewrite::default()
+        };
+        if let Some(vp8) = &packet.info.vp8 {
+            self.picture_id.forward(vp8, &mut rewrite);
+        }
+        Some(Outgoing { sequence, timestamp, rewrite, switched })
     }
 
     fn switch_to(&mut self, now: Time, packet: &MediaPacket, source: &Producer) {
         let report = |encoding: Option<u8>| {
-            source.encodings.get(usize::from(encoding?))?.sender_report
+            Some(source.encodings.get(usize::from(encoding?))?.sender_report?.clock)
         };
         self.sequence.switch(packet.sequence);
         self.timestamp.switch(
@@ -196,8 +203,7 @@ impl Consumer {
             report(Some(packet.encoding)),
         );
         if let Some(vp8) = &packet.info.vp8 {
-            let picture_id = vp8.picture_id.map_or(0, |id| id.value);
-            self.picture_id.switch(picture_id, vp8.tl0_pic_idx.unwrap_or(0));
+            self.picture_id.switch(vp8);
         }
         self.current = Some(packet.encoding);
     }
@@ -206,13 +212,7 @@ impl Consumer {
     pub fn on_sent(&mut self, now: Time, packet: &MediaPacket, out: &Outgoing, len: usize) {
         self.stats.on_sent(now, packet.payload().len(), len, out.timestamp);
         if self.feedback.nack {
-            self.sent.record(SentPacket {
-                sequence: out.sequence,
-                encoding: packet.encoding,
-                source: packet.sequence,
-                timestamp: out.timestamp,
-                vp8: out.vp8,
-            });
+            self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }
     }
 }

@@ -125,7 +125,7 @@ impl Core {
                     writer.nack(sender, media, missing.iter().copied())
                 });
             }
-            if gave_up {
+            if gave_up.is_some() {
                 self.request_key_frame(producer, index as u8);
             }
         }
@@ -157,7 +157,7 @@ impl Core {
                 if home.packets == 0 || blocks.len() == REPORT_BLOCKS_MAX {
                     continue;
                 }
-                blocks.push(home.receive.report_block(now, ssrc));
+                blocks.push(report_block(ssrc, home.receive.report_block(now)));
                 if producer.feedback.remb && !producer.feedback.transport_cc {
                     remb_ssrcs.push(ssrc);
                 }
@@ -230,11 +230,11 @@ impl Core {
         let (ntp, rtp_timestamp) = match encoding.sender_report {
             Some(report) => {
                 let elapsed = now.since(report.received);
-                let source = report.rtp_timestamp.wrapping_add(ticks(elapsed));
-                (report.ntp + elapsed, consumer.timestamp.translate(source))
+                let source = report.clock.rtp.wrapping_add(ticks(elapsed));
+                (report.clock.ntp + elapsed, source.wrapping_add(consumer.timestamp.offset()))
             }
             None => {
-                let (last, at) = consumer.stats.last_sent()?;
+                let (last, at) = consumer.timestamp.last()?;
                 (self.clock.ntp(now), last.wrapping_add(ticks(now.since(at))))
             }
         };

@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::egress::consumer::Outgoing;
 use crate::egress::scatter::{PACKET_MAX, write_extensions, write_header};
 use crate::io::TxBatch;
-use crate::rtp::header::OutgoingHeader;
+use crate::rtp::extension::HeaderFields;
 use crate::time::Time;
 
 impl Core {
@@ -46,13 +46,14 @@ impl Core {
         let producer = &mut self.producers[consumer.producer];
         let stored = producer
             .encodings
-            .get_mut(usize::from(sent.encoding))
+            .get_mut(usize::from(sent.rewrite.encoding))
             .and_then(|encoding| encoding.history.as_mut()?.entry(sent.source))
             .ok_or(DropReason::HistoryMiss)?;
         let packet = stored.meta;
-        if let (Some(vp8), Some((picture_id, tl0_pic_idx))) = (&packet.info.vp8, sent.vp8) {
-            vp8.patch(&mut stored.rtx_payload[2..], picture_id, tl0_pic_idx);
+        if let Some(vp8) = &packet.info.vp8 {
+            sent.rewrite.patch_vp8(vp8, &mut stored.rtx_payload[2..]);
         }
+        let timestamp = packet.header.timestamp.wrapping_add(sent.rewrite.timestamp_offset);
         let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;
         let mapping = producer
             .payload_types
@@ -64,11 +65,11 @@ impl Core {
                 (Some(rtx), Some(payload_type)) => {
                     let index = rtx.next;
                     rtx.next.0 += 1;
-                    let fields = OutgoingHeader {
+                    let fields = HeaderFields {
                         marker: packet.header.marker,
                         payload_type,
                         sequence: index.0 as u16,
-                        timestamp: sent.timestamp,
+                        timestamp,
                         ssrc: rtx.ssrc,
                     };
                     let transport_sequence = transport.next_transport_sequence;
@@ -82,13 +83,13 @@ impl Core {
                 (Some(_), None) => return Err(DropReason::HistoryMiss),
                 (None, _) => {
                     let out = Outgoing {
-                        sequence: sent.sequence,
-                        timestamp: sent.timestamp,
-                        vp8: sent.vp8,
+                        sequence: sent.out,
+                        timestamp,
+                        rewrite: sent.rewrite,
                         switched: false,
                     };
                     let len = write_header(now, buffer, consumer, &packet, &out, stored.header, 0);
-                    (sent.sequence.0, len, &stored.rtx_payload[2..])
+                    (sent.out.0, len, &stored.rtx_payload[2..])
                 }
             };
         let header_len = header_len.ok_or(DropReason::TooLarge)?;

@@ -9,6 +9,7 @@ use crate::fanout::links::PipeMessage;
 use crate::ingress::producer::SenderReport;
 use crate::io::{SocketId, TxBatch};
 use crate::rtcp::{self, Packet, ReportBlock, Writer};
+use crate::sender_clock::SenderClock;
 use crate::time::Time;
 
 /// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
@@ -41,11 +42,8 @@ impl Core {
     fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>, tx: &mut TxBatch) {
         match packet {
             Packet::SenderReport(report) => {
-                let newest = SenderReport {
-                    ntp: report.ntp,
-                    rtp_timestamp: report.rtp_timestamp,
-                    received: now,
-                };
+                let clock = SenderClock { ntp: report.ntp, rtp: report.rtp_timestamp };
+                let newest = SenderReport { clock, received: now };
                 self.on_sender_report(key, report.ssrc, newest);
                 for block in report.reports() {
                     self.on_report_block(now, key, &block);
@@ -97,7 +95,8 @@ impl Core {
         };
         encoding.sender_report = Some(report);
         if let Some(home) = &mut encoding.home {
-            home.receive.on_sender_report(report.received, report.ntp, report.rtp_timestamp);
+            let SenderClock { ntp, rtp } = report.clock;
+            home.receive.on_sender_report(report.received, ntp, rtp);
         }
         self.pipe_sender_report(stream.producer, usize::from(stream.encoding));
     }

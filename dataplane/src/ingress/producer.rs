@@ -7,16 +7,17 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::fanout::Subscription;
-use crate::ingress::history::History;
+use crate::ingress::history::{self, History};
 use crate::ingress::key_frame::KeyFrameLimiter;
-use crate::ingress::nack::NackGenerator;
+use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO, NackGenerator};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::message::{
     Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
 };
 use crate::rate::RateMeter;
-use crate::time::{NtpTime, Time};
+use crate::sender_clock::SenderClock;
+use crate::time::Time;
 
 /// An encoding that was silent for so long counts as not arriving. Screen shares at rest send a
 /// frame a second at least; a paused simulcast layer sends nothing.
@@ -28,20 +29,11 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// Round trip assumed until one is measured.
 pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
-/// Video kept for retransmission: about a second of the top layer, beyond which a receiver has given
-/// up on a packet anyway.
-const VIDEO_HISTORY: (usize, usize) = (512, 512 * 1024);
-
-/// Audio kept for retransmission: a second at 20 ms.
-const AUDIO_HISTORY: (usize, usize) = (64, 16 * 1024);
-
 /// The newest sender report of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
-    /// The sender's wall clock.
-    pub ntp: NtpTime,
-    /// RTP timestamp of that moment.
-    pub rtp_timestamp: u32,
+    /// One instant on the sender's two clocks.
+    pub clock: SenderClock,
     /// When it arrived at the home core.
     pub received: Time,
 }
@@ -202,7 +194,10 @@ impl Producer {
                 home: transport.map(|_| {
                     Box::new(HomeEncoding {
                         receive: ReceiveStats::new(clock_rate_hz),
-                        nack: NackGenerator::new(),
+                        nack: NackGenerator::new(match config.kind {
+                            MediaKind::Audio => MAX_MISSING_AUDIO,
+                            MediaKind::Video => MAX_MISSING_VIDEO,
+                        }),
                         key_frame: KeyFrameLimiter::new(),
                         fir_sequence: 0,
                         ssrc: encoding.ssrc,
@@ -240,8 +235,8 @@ impl Producer {
     /// Starts keeping history: a consumer that NACKs has come.
     pub fn keep_history(&mut self) {
         let (packets, bytes) = match self.kind {
-            MediaKind::Audio => AUDIO_HISTORY,
-            MediaKind::Video => VIDEO_HISTORY,
+            MediaKind::Audio => (history::AUDIO_PACKETS, history::AUDIO_BYTES),
+            MediaKind::Video => (history::VIDEO_PACKETS, history::VIDEO_BYTES),
         };
         for encoding in &mut self.encodings {
             encoding.history.get_or_insert_with(|| History::new(packets, bytes));
@@ -264,7 +259,7 @@ impl Producer {
         if let Some(history) = &mut encoding.history {
             let header = &bytes[..usize::from(packet.payload_start).min(bytes.len())];
             let payload = bytes.get(packet.payload()).unwrap_or_default();
-            history.insert(packet.sequence, *packet, header, payload);
+            history.insert(now, packet.sequence, *packet, header, payload);
         }
         began
     }

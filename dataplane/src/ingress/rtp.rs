@@ -7,7 +7,6 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
-use crate::ingress::nack::Repair;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ArrivalKind;
 use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
@@ -129,7 +128,7 @@ impl Core {
             home.bytes += bytes.len() as u64;
         }
         let arrival = if is_rtx {
-            home.receive.on_repair(header.sequence)
+            home.receive.on_repaired(header.sequence)
         } else {
             home.receive.on_packet(now, header.sequence, header.timestamp)
         };
@@ -138,11 +137,8 @@ impl Core {
             ArrivalKind::Duplicate => return Err(DropReason::Duplicate),
             _ => {}
         }
-        if producer.feedback.nack
-            && home.nack.on_packet(now, arrival.extended) == Repair::Filled
-            && is_rtx
-        {
-            home.repaired += 1;
+        if producer.feedback.nack {
+            home.nack.on_packet(now, arrival.extended);
         }
         header.payload_type = payload_type.mapping.router;
         let info = inspect(

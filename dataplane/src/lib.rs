@@ -16,6 +16,7 @@
 //!
 //! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
 
+pub mod core;
 pub mod demux;
 pub mod drop_reason;
 pub mod egress;
@@ -30,4 +31,7 @@ pub mod rtp;
 pub mod sender_clock;
 pub mod seq;
 pub mod srtp;
+pub mod thread;
 pub mod time;
+mod timers;
+pub mod transport;

@@ -127,6 +127,20 @@ impl ExtensionIds {
         }
     }
 
+    /// Adds the ids of another set; where both name an extension, the newer wins.
+    pub fn merge(&mut self, newer: &ExtensionIds) {
+        for (mine, theirs) in self.0.iter_mut().zip(newer.0) {
+            if theirs != 0 {
+                *mine = theirs;
+            }
+        }
+    }
+
+    /// Whether an id does not fit the one-byte form (RFC 8285 section 4.2).
+    pub fn needs_two_byte(&self) -> bool {
+        self.0.iter().any(|&id| id > 14)
+    }
+
     /// Which extension has this id.
     pub fn extension(&self, id: u8) -> Option<Extension> {
         let index = self.0.iter().position(|&x| x == id && x != 0)?;

@@ -118,8 +118,6 @@ impl Core {
             let gave_up = home.nack.poll(now, DEFAULT_RTT, &mut missing);
             let media = home.ssrc;
             if let (false, Some(media)) = (missing.is_empty(), media) {
-                home.nack_count += 1;
-                home.nack_packet_count += missing.len() as u64;
                 let sender = self.transports[key].local_ssrc;
                 self.write_rtcp(now, key, tx, |writer| {
                     writer.nack(sender, media, missing.iter().copied())

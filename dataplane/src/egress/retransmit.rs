@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::egress::consumer::Outgoing;
 use crate::egress::scatter::{PACKET_MAX, write_extensions, write_header};
 use crate::io::TxBatch;
-use crate::rtp::extension::HeaderFields;
+use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
 impl Core {
@@ -65,7 +65,7 @@ impl Core {
                 (Some(rtx), Some(payload_type)) => {
                     let index = rtx.next;
                     rtx.next.0 += 1;
-                    let fields = HeaderFields {
+                    let fields = OutgoingHeader {
                         marker: packet.header.marker,
                         payload_type,
                         sequence: index.0 as u16,

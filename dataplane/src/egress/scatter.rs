@@ -10,8 +10,8 @@ use crate::fanout::{PacketRef, Pending};
 use crate::ingress::packet::MediaPacket;
 use crate::io::{RxBatch, TxBatch};
 use crate::message::{Event, Extension, Layers};
-use crate::rtp::extension::{ExtensionForm, HeaderFields, HeaderWriter};
-use crate::rtp::extension_value::AbsSendTime;
+use crate::rtp::extension::{ExtensionForm, HeaderWriter, abs_send_time};
+use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
 /// Bytes of one outgoing packet at most, header, payload and tag: within a receive slot, so that
@@ -143,7 +143,7 @@ pub(crate) fn write_header(
     original: &[u8],
     transport_sequence: u16,
 ) -> Option<usize> {
-    let fields = HeaderFields {
+    let fields = OutgoingHeader {
         marker: packet.header.marker,
         payload_type: packet.header.payload_type,
         sequence: out.sequence.0 as u16,
@@ -160,7 +160,7 @@ pub(crate) fn write_header(
 /// Writes header and extensions; `send_info` is what changes with each transmission.
 pub(crate) fn write_extensions(
     buffer: &mut [u8],
-    fields: HeaderFields,
+    fields: OutgoingHeader,
     consumer: &Consumer,
     packet: &MediaPacket,
     original: &[u8],
@@ -172,16 +172,16 @@ pub(crate) fn write_extensions(
     };
     let two_byte = ids.needs_two_byte() || COPIED.iter().any(long);
     let form = if two_byte { ExtensionForm::TwoByte } else { ExtensionForm::OneByte };
-    let mut writer = HeaderWriter::new(buffer, fields, form);
+    let mut writer = HeaderWriter::new(buffer, fields, form)?;
     if let Some(id) = ids.id(Extension::Mid) {
-        writer.extension(id, &consumer.mid);
+        writer = writer.extension(id, &consumer.mid);
     }
     if let Some((now, sequence)) = send_info {
         if let Some(id) = ids.id(Extension::AbsSendTime) {
-            writer.extension(id, &AbsSendTime::from_time(now).encode());
+            writer = writer.extension(id, &abs_send_time(now));
         }
         if let Some(id) = ids.id(Extension::TransportCc) {
-            writer.extension(id, &sequence.to_be_bytes());
+            writer = writer.extension(id, &sequence.to_be_bytes());
         }
     }
     for extension in COPIED {
@@ -189,7 +189,7 @@ pub(crate) fn write_extensions(
             && let Some(value) = packet.extensions.of(extension, original)
             && !value.is_empty()
         {
-            writer.extension(id, value);
+            writer = writer.extension(id, value);
         }
     }
     writer.finish()

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::rtp::vp8::Vp8Descriptor;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
 
@@ -53,6 +54,19 @@ pub struct Rewrite {
     pub tl0_offset: u8,
     /// Index of the encoding it came from.
     pub encoding: u8,
+}
+
+impl Rewrite {
+    /// Writes the picture id and TL0PICIDX that go out into a payload as it came.
+    pub fn patch_vp8(&self, source: &Vp8Descriptor, payload: &mut [u8]) {
+        let picture_id = source.picture_id.map_or(0, |id| id.value);
+        let tl0_pic_idx = source.tl0_pic_idx.unwrap_or(0);
+        source.patch(
+            payload,
+            picture_id.wrapping_add(self.picture_id_offset) & 0x7fff,
+            tl0_pic_idx.wrapping_add(self.tl0_offset),
+        );
+    }
 }
 
 /// What went out under a number.

@@ -13,7 +13,8 @@ use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO, NackGenerator};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::message::{
-    Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
+    Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId,
+    RtpStreamStats, ShortId,
 };
 use crate::rate::RateMeter;
 use crate::sender_clock::SenderClock;
@@ -56,20 +57,14 @@ pub struct HomeEncoding {
     pub packets: u64,
     /// Bytes received, headers included.
     pub bytes: u64,
-    /// Packets repaired by RTX.
-    pub repaired: u64,
-    /// NACK messages sent.
-    pub nack_count: u64,
-    /// Packets asked for.
-    pub nack_packet_count: u64,
     /// PLI messages sent.
     pub pli_count: u64,
     /// FIR messages sent.
     pub fir_count: u64,
     /// The score told to control last.
     pub reported_score: u8,
-    /// Packets and losses at the last score.
-    pub score_base: (u64, u64),
+    /// Packets, losses and repairs at the last score.
+    pub score_base: (u64, u64, u64),
 }
 
 /// One encoding, low to high quality in the producer's list.
@@ -204,13 +199,10 @@ impl Producer {
                         rtx_ssrc: encoding.rtx_ssrc,
                         packets: 0,
                         bytes: 0,
-                        repaired: 0,
-                        nack_count: 0,
-                        nack_packet_count: 0,
                         pli_count: 0,
                         fir_count: 0,
                         reported_score: 10,
-                        score_base: (0, 0),
+                        score_base: (0, 0, 0),
                     })
                 }),
             })
@@ -262,6 +254,78 @@ impl Producer {
             history.insert(now, packet.sequence, *packet, header, payload);
         }
         began
+    }
+}
+
+impl Producer {
+    /// Statistics of every encoding that was seen or announced, low to high.
+    pub fn stats(&mut self, now: Time) -> SmallVec<[RtpStreamStats; 3]> {
+        self.encodings.iter_mut().filter_map(|encoding| encoding.stats(now)).collect()
+    }
+
+    /// The scores of all encodings, when one has changed since the last call.
+    pub fn changed_scores(&mut self, now: Time) -> Option<SmallVec<[(u32, u8); 3]>> {
+        let mut changed = false;
+        let mut scores = SmallVec::new();
+        for encoding in &mut self.encodings {
+            let active = encoding.is_active(now);
+            let home = encoding.home.as_mut()?;
+            let score = home.score(active);
+            changed |= score != home.reported_score;
+            home.reported_score = score;
+            scores.push((home.ssrc.unwrap_or(0), score));
+        }
+        changed.then_some(scores)
+    }
+}
+
+impl HomeEncoding {
+    /// Quality since the last call, 0–10: what share of the packets came, a repaired one counting
+    /// half, since it came late.
+    fn score(&mut self, active: bool) -> u8 {
+        let lost = u64::try_from(self.receive.packets_lost()).unwrap_or(0);
+        let repaired = self.receive.packets_repaired();
+        let (packets, losses, repairs) = self.score_base;
+        self.score_base = (self.packets, lost, repaired);
+        if !active {
+            return 0;
+        }
+        let received = self.packets.saturating_sub(packets);
+        let lost = lost.saturating_sub(losses);
+        let repaired = repaired.saturating_sub(repairs).min(lost);
+        let expected = received + lost;
+        if expected == 0 {
+            return self.reported_score;
+        }
+        let good = 2 * received + repaired;
+        ((10 * good).div_ceil(2 * expected)).min(10) as u8
+    }
+}
+
+impl Encoding {
+    fn stats(&mut self, now: Time) -> Option<RtpStreamStats> {
+        let bitrate_bps = self.rate.bps(now);
+        let home = self.home.as_ref()?;
+        let nack = home.nack.counters();
+        Some(RtpStreamStats {
+            ssrc: home.ssrc?,
+            rtx_ssrc: home.rtx_ssrc,
+            rid: self.rid.clone(),
+            packets: home.packets,
+            bytes: home.bytes,
+            bitrate_bps,
+            packets_lost: home.receive.packets_lost(),
+            fraction_lost: home.receive.fraction_lost(),
+            jitter: home.receive.jitter(),
+            round_trip_ms: None,
+            nack_count: nack.messages,
+            nack_packet_count: nack.requested,
+            packets_retransmitted: home.receive.packets_repaired(),
+            pli_count: home.pli_count,
+            fir_count: home.fir_count,
+            key_frames: self.key_frames,
+            score: home.reported_score,
+        })
     }
 }
 

@@ -148,7 +148,7 @@ impl Core {
             Command::CloseProducer(id) => self.close_producer(id),
             Command::PauseProducer(id) => self.set_producer_paused(now, id, true),
             Command::ResumeProducer(id) => self.set_producer_paused(now, id, false),
-            Command::OpenPipe { producer, to } => self.open_pipe(now, producer, to),
+            Command::OpenPipe { producer, to } => self.open_pipe(producer, to),
             Command::ClosePipe { producer, to } => {
                 if let Some(&key) = self.index.producers.get(&producer) {
                     self.producers[key].pipes.retain(|core| *core != to);
@@ -282,7 +282,7 @@ impl Core {
         }
     }
 
-    fn open_pipe(&mut self, now: Time, id: ProducerId, to: CoreId) {
+    fn open_pipe(&mut self, id: ProducerId, to: CoreId) {
         let Some(&key) = self.index.producers.get(&id) else { return };
         let producer = &mut self.producers[key];
         if to == self.id || producer.pipes.contains(&to) {
@@ -293,7 +293,6 @@ impl Core {
         for index in 0..self.producers[key].encodings.len() {
             self.pipe_sender_report(key, index);
         }
-        self.reschedule_producer(now, key);
     }
 
     fn create_consumer(&mut self, now: Time, config: &ConsumerConfig) {

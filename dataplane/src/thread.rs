@@ -4,14 +4,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::{Core, CoreConfig};
-use crate::fanout::links::{self, Links};
+use crate::fanout::links;
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
-use crate::io::{self, Backend, BackendChoice, Io, IoError, Parker, RxBatch, TxBatch, Unparker, Wait};
+use crate::io::{
+    self, Backend, BackendChoice, Io, IoError, Parker, RxBatch, SocketOptions, TxBatch, Unparker, Wait,
+};
 use crate::message::{Command, CoreId, Event};
 use crate::time::{NtpTime, Time, WallClock};
 
@@ -84,19 +85,22 @@ pub enum StartError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// The thread could not be made.
-    #[error("cannot start a thread for data core {core}: {cause}; raise the limit of processes (ulimit -u) or lower --workers")]
+    #[error(
+        "cannot start a thread for data core {core}: {cause}; raise the limit of processes \
+         (ulimit -u) or lower --workers"
+    )]
     Thread {
         /// Which core.
         core: usize,
         /// The system's words.
         cause: std::io::Error,
     },
-    /// The thread ended before it was ready.
-    #[error("data core {core} ended while it started; the log above says why")]
-    Ended {
-        /// Which core.
-        core: usize,
-    },
+    /// An eventfd could not be made.
+    #[error("cannot make an eventfd: {0}; raise the limit of open files (ulimit -n)")]
+    Descriptors(std::io::Error),
+    /// Zero cores were asked for.
+    #[error("a data plane needs at least one core; set --workers to 1 or more")]
+    NoCores,
 }
 
 /// Control's end of one data core.
@@ -129,7 +133,7 @@ impl DataCore {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if self.events.len() == 0 {
+        if self.events.is_empty() {
             return None;
         }
         let event = self.events.slot(0).take();
@@ -166,48 +170,48 @@ pub struct DataPlane {
 pub fn start(
     config: &DataPlaneConfig,
     clock: Clock,
-    notify: Arc<dyn Fn() + Send + Sync>,
+    notify: &Arc<dyn Fn() + Send + Sync>,
 ) -> Result<DataPlane, StartError> {
-    let choice = io::choose(config.backend)?;
-    let mut sockets = Vec::with_capacity(config.cores);
-    for core in 0..config.cores {
-        let port = config.first_port.saturating_add(core as u16);
-        sockets.push((port, io::bind(&config.listen, port)?));
+    let mut seats = Vec::with_capacity(config.cores);
+    let mut chosen = None;
+    for index in 0..config.cores {
+        let port = config.first_port.saturating_add(index as u16);
+        let sockets = io::bind(&config.listen, port, SocketOptions::default())?;
+        for warning in sockets.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let parker = Parker::new().map_err(StartError::Descriptors)?;
+        let (io, backend, reason) = io::open(config.backend, sockets, &parker)?;
+        chosen.get_or_insert((backend, reason));
+        seats.push((port, io, parker));
     }
-    let parkers = (0..config.cores)
-        .map(|_| Parker::new().map_err(IoError::from))
-        .collect::<Result<Vec<_>, _>>()?;
-    let peers: Vec<Unparker> = parkers.iter().map(Parker::unparker).collect();
+    let (backend, reason) = chosen.ok_or(StartError::NoCores)?;
+    let peers: Vec<Unparker> = seats.iter().map(|(_, _, parker)| parker.unparker()).collect();
     let cpus = if config.pin { cpus_for(config.cores) } else { Vec::new() };
 
     let mut cores = Vec::with_capacity(config.cores);
     let links = links::connect(config.cores);
-    for (index, (((port, sockets), parker), links)) in
-        sockets.into_iter().zip(parkers).zip(links).enumerate()
-    {
+    for (index, ((port, io, parker), links)) in seats.into_iter().zip(links).enumerate() {
         let (command_tx, command_rx) = ring(COMMAND_SLOTS, || None);
         let (event_tx, event_rx) = ring(EVENT_SLOTS, || None);
+        let id = CoreId(index as u8);
+        let seed = config.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let seat = Seat {
-            id: CoreId(index as u8),
+            core: Core::new(CoreConfig { id, clock: clock.wall(), seed, links }),
             clock,
-            seed: config.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            links,
-            backend: choice.backend,
             cpu: cpus.get(index).copied(),
             parker,
             peers: peers.clone(),
             commands: command_rx,
             events: event_tx,
-            notify: Arc::clone(&notify),
+            notify: Arc::clone(notify),
         };
-        let (ready_tx, ready_rx) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(format!("data-{index}"))
-            .spawn(move || seat.run(sockets, &ready_tx))
+            .spawn(move || seat.run(io))
             .map_err(|cause| StartError::Thread { core: index, cause })?;
-        ready_rx.recv().map_err(|_| StartError::Ended { core: index })??;
         cores.push(DataCore {
-            id: CoreId(index as u8),
+            id,
             port,
             commands: command_tx,
             events: event_rx,
@@ -215,7 +219,7 @@ pub fn start(
             thread: Some(thread),
         });
     }
-    Ok(DataPlane { cores, backend: choice.backend, reason: choice.reason })
+    Ok(DataPlane { cores, backend, reason })
 }
 
 /// CPUs for the data cores: from the last one down, since CPU 0 serves interrupts and control.
@@ -235,11 +239,8 @@ fn cpus_for(cores: usize) -> Vec<core_affinity::CoreId> {
 
 /// All that moves into a core's thread.
 struct Seat {
-    id: CoreId,
+    core: Core,
     clock: Clock,
-    seed: u64,
-    links: Links,
-    backend: Backend,
     cpu: Option<core_affinity::CoreId>,
     parker: Parker,
     peers: Vec<Unparker>,
@@ -249,73 +250,62 @@ struct Seat {
 }
 
 impl Seat {
-    fn run(self, sockets: io::Sockets, ready: &mpsc::Sender<Result<(), IoError>>) {
+    fn run(mut self, io: Box<dyn Io>) {
+        let core = self.core.id().0;
         if let Some(cpu) = self.cpu
             && !core_affinity::set_for_current(cpu)
         {
-            tracing::warn!(core = self.id.0, cpu = cpu.id, "cannot pin the thread to its CPU");
+            tracing::warn!(core, cpu = cpu.id, "cannot pin the thread to its CPU");
         }
-        let mut rx = RxBatch::new();
-        match io::open(self.backend, sockets, &self.parker, &mut rx) {
-            Ok(io) => {
-                let _ = ready.send(Ok(()));
-                let id = self.id;
-                if let Err(cause) = self.turn_until_shutdown(io, rx) {
-                    tracing::error!(core = id.0, %cause, "data core's I/O failed");
-                }
-            }
-            Err(error) => {
-                let _ = ready.send(Err(error));
-            }
+        if let Err(cause) = self.turn_until_shutdown(io) {
+            tracing::error!(core, %cause, "data core's I/O failed");
         }
     }
 
-    fn turn_until_shutdown(mut self, mut io: Box<dyn Io>, mut rx: RxBatch) -> std::io::Result<()> {
+    fn turn_until_shutdown(&mut self, mut io: Box<dyn Io>) -> std::io::Result<()> {
+        let mut rx = RxBatch::new();
         let mut tx = TxBatch::new();
-        let mut core = Core::new(CoreConfig {
-            id: self.id,
-            clock: self.clock.wall(),
-            seed: self.seed,
-            links: std::mem::take(&mut self.links),
-        });
         loop {
             let now = self.clock.now();
-            if self.run_commands(&mut core, now, &mut tx) {
+            if self.run_commands(now, &mut tx) {
                 return Ok(());
             }
-            core.gather(now, &mut rx, &mut tx);
-            core.gather_piped(now);
-            core.scatter(now, &mut rx, &mut tx);
-            core.handle_timeouts(now, &mut tx);
-            self.pass_events(&mut core);
-            for peer in core.links().take_wake() {
+            self.core.gather(now, &mut rx, &mut tx);
+            self.core.gather_piped(now);
+            self.core.scatter(now, &mut rx, &mut tx);
+            self.core.handle_timeouts(now, &mut tx);
+            self.pass_events();
+            for peer in self.core.links().take_wake() {
                 io.wake_peer(&self.peers[usize::from(peer.0)]);
             }
             self.parker.prepare();
-            let busy = self.commands.len() > 0 || core.links().has_work() || core.has_events();
-            let wait = if busy { Wait::Poll } else { self.sleep(&core) };
+            let wait = if self.has_work() { Wait::Poll } else { self.sleep() };
             let report = io.turn(&mut tx, &mut rx, wait)?;
             self.parker.done();
-            core.count_turn(&report);
+            self.core.count_turn(&report);
         }
     }
 
-    fn sleep(&self, core: &Core) -> Wait {
-        let until = core.next_timeout().since(self.clock.now());
+    fn has_work(&mut self) -> bool {
+        !self.commands.is_empty() || self.core.links().has_work() || self.core.has_events()
+    }
+
+    fn sleep(&self) -> Wait {
+        let until = self.core.next_timeout().since(self.clock.now());
         if until.is_zero() { Wait::Poll } else { Wait::Until(until.min(MAX_SLEEP)) }
     }
 
     /// Returns whether the core is to stop.
-    fn run_commands(&mut self, core: &mut Core, now: Time, tx: &mut TxBatch) -> bool {
+    fn run_commands(&mut self, now: Time, tx: &mut TxBatch) -> bool {
         let waiting = self.commands.len().min(MAX_COMMANDS_PER_TURN);
         let mut stop = false;
         for index in 0..waiting {
             match self.commands.slot(index).take() {
                 Some(Command::Shutdown) => stop = true,
                 Some(Command::SendDtls { transport, datagram }) => {
-                    core.send_dtls(now, transport, &datagram, tx);
+                    self.core.send_dtls(now, transport, &datagram, tx);
                 }
-                Some(command) => core.command(now, command),
+                Some(command) => self.core.command(now, command),
                 None => {}
             }
         }
@@ -323,9 +313,10 @@ impl Seat {
         stop
     }
 
-    fn pass_events(&mut self, core: &mut Core) {
+    fn pass_events(&mut self) {
         let mut passed = false;
-        while core.has_events() {
+        while self.core.has_events() {
+            let core = &mut self.core;
             if self.events.push_with(|slot| *slot = core.poll_event()).is_err() {
                 break;
             }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::fanout::Pending;
 use crate::ice::IceAgent;
+use crate::ingress::remb::RembEstimator;
 use crate::ingress::stream_table::StreamTable;
 use crate::ingress::transport_cc::ArrivalRecorder;
 use crate::io::SocketId;
@@ -102,6 +103,8 @@ pub struct Transport {
     dtls_window_start: Time,
     /// Counters.
     pub counters: TransportCounters,
+    /// Bitrate told to producers without transport-wide feedback.
+    pub remb: RembEstimator,
     /// Recent receive rate.
     pub receive_rate: RateMeter,
     /// Recent send rate.
@@ -135,6 +138,7 @@ impl Transport {
             dtls_in_window: 0,
             dtls_window_start: Time::ZERO,
             counters: TransportCounters::default(),
+            remb: RembEstimator::default(),
             receive_rate: RateMeter::new(RATE_WINDOW),
             send_rate: RateMeter::new(RATE_WINDOW),
         }

@@ -123,7 +123,7 @@ impl Consumer {
                 MediaKind::Audio => SentLog::for_audio(),
                 MediaKind::Video => SentLog::for_video(),
             },
-            stats: SendStats::new(source.clock_rate_hz),
+            stats: SendStats::new(),
         }
     }
 
@@ -210,7 +210,7 @@ impl Consumer {
 
     /// Notes a packet that left.
     pub fn on_sent(&mut self, now: Time, packet: &MediaPacket, out: &Outgoing, len: usize) {
-        self.stats.on_sent(now, packet.payload().len(), len, out.timestamp);
+        self.stats.on_sent(now, packet.payload().len(), len);
         if self.feedback.nack {
             self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::ingress::producer::DEFAULT_RTT;
+use crate::ingress::receive_stats::Report;
 use crate::io::TxBatch;
 use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
 use crate::rtcp::{ReportBlock, SenderInfo};
@@ -265,7 +266,7 @@ impl Core {
             }
             StatsQuery::Producer(id) => {
                 let key = *self.index.producers.get(&id)?;
-                Some(Stats::Producer(self.producers[key].stats(now)))
+                Some(Stats::Producer(self.producers[key].stats(now).into_vec()))
             }
             StatsQuery::Consumer(id) => {
                 let key = *self.index.consumers.get(&id)?;
@@ -290,5 +291,18 @@ impl Core {
                 Some(Stats::Core(Box::new(stats)))
             }
         }
+    }
+}
+
+/// Our statistics as the wire has them.
+fn report_block(ssrc: u32, report: Report) -> ReportBlock {
+    ReportBlock {
+        ssrc,
+        fraction_lost: report.fraction_lost,
+        cumulative_lost: report.cumulative_lost,
+        highest_sequence: report.highest_sequence,
+        jitter: report.jitter,
+        last_sr: report.last_sr,
+        delay_since_last_sr: report.delay_since_last_sr,
     }
 }

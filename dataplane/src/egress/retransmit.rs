@@ -101,7 +101,7 @@ impl Core {
         transport.counters.rtp_packets_sent += 1;
         transport.counters.rtp_bytes_sent += len as u64;
         transport.count_sent(now, len);
-        consumer.stats.on_retransmitted();
+        consumer.stats.on_retransmitted(now, len);
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::fanout::links::PipeMessage;
 use crate::ingress::producer::SenderReport;
+use crate::ingress::receive_stats::Report;
 use crate::io::{SocketId, TxBatch};
 use crate::rtcp::{self, Packet, ReportBlock, Writer};
 use crate::sender_clock::SenderClock;
@@ -58,6 +59,7 @@ impl Core {
                 let Some(consumer) = self.outgoing(key, nack.media_ssrc) else { return };
                 self.consumers[consumer].stats.on_nack();
                 for sequence in nack.sequences() {
+                    self.consumers[consumer].stats.on_packet_requested();
                     self.retransmit(now, consumer, sequence, tx);
                 }
             }
@@ -119,7 +121,15 @@ impl Core {
 
     fn on_report_block(&mut self, now: Time, key: usize, block: &ReportBlock) {
         let Some(consumer) = self.outgoing(key, block.ssrc) else { return };
-        self.consumers[consumer].stats.on_report(now, block);
+        let report = Report {
+            fraction_lost: block.fraction_lost,
+            cumulative_lost: block.cumulative_lost,
+            highest_sequence: block.highest_sequence,
+            jitter: block.jitter,
+            last_sr: block.last_sr,
+            delay_since_last_sr: block.delay_since_last_sr,
+        };
+        self.consumers[consumer].stats.on_report(now, &report);
     }
 
     /// Asks for the key frame that a consumer needs now.

@@ -119,7 +119,14 @@ impl Core {
         if handled.outcome == Outcome::Rejected {
             return Ok(());
         }
-        self.index.addresses.insert((source, socket), key);
+        let before = self.index.addresses.insert((source, socket), key);
+        if let Some(owner) = before.filter(|&owner| owner != key) {
+            // The address moved to another transport: a client that began anew on the same port.
+            if let Some(owner) = self.transports.get_mut(owner) {
+                owner.ice.forget(source, socket);
+                owner.destination = owner.ice.selected();
+            }
+        }
         self.after_ice_check(now, key);
         Ok(())
     }
@@ -142,7 +149,8 @@ impl Core {
     /// A check stayed away for too long.
     pub(crate) fn on_consent_lost(&mut self, key: usize) {
         let transport = &mut self.transports[key];
-        let Some((remote, _)) = transport.destination else { return };
+        // RFC 7675 section 5.1: without consent nothing more is sent.
+        let Some((remote, _)) = transport.destination.take() else { return };
         transport.reported_ice = Some(IceState::Disconnected);
         self.events.push_back(Event::Ice {
             transport: transport.id,

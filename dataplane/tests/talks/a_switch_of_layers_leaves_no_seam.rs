@@ -1,0 +1,97 @@
+//! Simulcast: the best layer that fits, switched at key frames only, and in the receiver's eyes one
+//! stream: sequence numbers without a gap, timestamps that go on, picture ids that rise.
+
+use std::time::Duration;
+
+use opencall_dataplane::message::*;
+
+use crate::world::*;
+
+const RIDS: [&[u8]; 3] = [b"r0", b"r1", b"r2"];
+
+/// Three encoders with nothing in common.
+struct Camera {
+    sequence: [u16; 3],
+    timestamp: [u32; 3],
+    picture_id: [u16; 3],
+}
+
+impl Camera {
+    fn new() -> Self {
+        Camera { sequence: [100, 40_000, 65_000], timestamp: [1, 1 << 31, 7_000_000], picture_id: [5, 32_000, 900] }
+    }
+
+    fn frame(&mut self, world: &World, client: &mut Client, layer: usize, key: bool) {
+        client.send_video(
+            world,
+            Video {
+                ssrc: 1000 + layer as u32,
+                rid: Some(RIDS[layer]),
+                sequence: self.sequence[layer],
+                timestamp: self.timestamp[layer],
+                picture_id: self.picture_id[layer],
+                key,
+            },
+        );
+        self.sequence[layer] = self.sequence[layer].wrapping_add(1);
+        self.picture_id[layer] = (self.picture_id[layer] + 1) & 0x7fff;
+        self.timestamp[layer] = self.timestamp[layer].wrapping_add(3000);
+    }
+}
+
+fn picture_id(packet: &Received) -> u16 {
+    u16::from_be_bytes([packet.payload[2], packet.payload[3]]) & 0x7fff
+}
+
+fn assert_one_stream(media: &[Received]) {
+    for pair in media.windows(2) {
+        let [before, after] = pair else { unreachable!() };
+        assert_eq!(after.header.sequence, before.header.sequence.wrapping_add(1));
+        let ticks = after.header.timestamp.wrapping_sub(before.header.timestamp);
+        assert!((1..90_000).contains(&ticks), "timestamps step by {ticks}");
+        assert_eq!(picture_id(after), (picture_id(before) + 1) & 0x7fff);
+        assert_eq!(after.header.ssrc, before.header.ssrc);
+    }
+}
+
+#[test]
+fn a_switch_of_layers_leaves_no_seam() {
+    let mut world = World::new(1);
+    let mut speaker = world.join(CoreId(0));
+    let source = world.produce(&speaker, MediaKind::Video, &[1000, 1001, 1002]);
+    let mut hearer = world.join(CoreId(0));
+    let consumer = world.consume(&hearer, &source);
+    let mut camera = Camera::new();
+    let mut media = Vec::new();
+    let mut play = |world: &mut World, frames: usize, key: [bool; 3]| {
+        for frame in 0..frames {
+            for layer in 0..3 {
+                camera.frame(world, &mut speaker, layer, frame == 0 && key[layer]);
+            }
+            world.run(Duration::from_millis(33));
+            media.extend(hearer.media(world));
+        }
+    };
+    play(&mut world, 10, [true; 3]);
+    let prefer = |spatial| Command::SetPreferredLayers {
+        consumer: consumer.id,
+        layers: Layers { spatial, temporal: None },
+    };
+    world.command(CoreId(0), prefer(0));
+    play(&mut world, 10, [false; 3]); // no key frame yet: the old layer goes on
+    play(&mut world, 10, [true, false, false]);
+    world.command(CoreId(0), prefer(2));
+    play(&mut world, 10, [false, false, true]);
+    assert!(media.len() >= 38, "{}", media.len());
+    assert_one_stream(&media);
+
+    let layers: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::LayersChanged { layers, .. } => layers.map(|layers| layers.spatial),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(layers, [0, 2, 0, 2], "starts low, and every switch is told");
+}

@@ -1,0 +1,397 @@
+//! The stage: cores, clients, wires and a clock.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use opencall_dataplane::core::{Core, CoreConfig};
+use opencall_dataplane::fanout::links;
+use opencall_dataplane::io::memory::{MemoryIo, Network};
+use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
+use opencall_dataplane::message::*;
+use opencall_dataplane::rtcp;
+use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
+use opencall_dataplane::rtp::header::{OutgoingHeader, RtpHeader};
+use opencall_dataplane::srtp::{KeyingMaterial, OpenContext, Profile, SealContext};
+use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use smallvec::{SmallVec, smallvec};
+use stun_types::attribute::{RawAttribute, Username};
+use stun_types::message::{
+    BINDING, IntegrityAlgorithm, Message, MessageWrite, MessageWriteExt, MessageWriteVec,
+    ShortTermCredentials,
+};
+
+/// Extension ids on both sides.
+pub const MID: u8 = 1;
+pub const RID: u8 = 2;
+pub const ABS_SEND_TIME: u8 = 4;
+pub const TRANSPORT_CC: u8 = 5;
+
+/// Payload types: the client's own when sending, the router's when receiving.
+pub const SENT_PT: u8 = 96;
+pub const SENT_RTX_PT: u8 = 97;
+pub const ROUTER_PT: u8 = 101;
+pub const ROUTER_RTX_PT: u8 = 102;
+
+/// One turn of a core lasts so long here.
+const STEP: Duration = Duration::from_millis(1);
+
+struct Seat {
+    core: Core,
+    io: MemoryIo,
+    rx: RxBatch,
+    tx: TxBatch,
+}
+
+/// Cores, clients, wires and a clock.
+pub struct World {
+    pub now: Time,
+    network: Network,
+    seats: Vec<Seat>,
+    next_id: u64,
+    pub events: Vec<Event>,
+    /// What cores sent and no client has looked at yet.
+    wire: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+/// A packet as a client received and opened it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    pub header: RtpHeader,
+    pub mid: Vec<u8>,
+    pub transport_sequence: Option<u16>,
+    pub payload: Vec<u8>,
+}
+
+/// A client with one transport.
+pub struct Client {
+    pub transport: TransportId,
+    pub core: CoreId,
+    pub address: SocketAddr,
+    pub ice: IceCredentials,
+    pub seal: SealContext,
+    pub open: OpenContext,
+}
+
+impl World {
+    /// A world of `cores` data cores.
+    pub fn new(cores: usize) -> Self {
+        let network = Network::new();
+        let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };
+        let seats = links::connect(cores)
+            .into_iter()
+            .enumerate()
+            .map(|(index, links)| {
+                let id = CoreId(index as u8);
+                Seat {
+                    core: Core::new(CoreConfig { id, clock, seed: 7 + index as u64, links }),
+                    io: network.endpoint(&[server_address(id)]),
+                    rx: RxBatch::new(),
+                    tx: TxBatch::new(),
+                }
+            })
+            .collect();
+        World {
+            now: Time::from_millis(10_000),
+            network,
+            seats,
+            next_id: 1,
+            events: Vec::new(),
+            wire: Vec::new(),
+        }
+    }
+
+    pub fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub fn core(&self, id: CoreId) -> &Core {
+        &self.seats[usize::from(id.0)].core
+    }
+
+    pub fn command(&mut self, core: CoreId, command: Command) {
+        let now = self.now;
+        self.seats[usize::from(core.0)].core.command(now, command);
+    }
+
+    /// Lets all cores take one turn and the clock one step.
+    pub fn turn(&mut self) {
+        for core in 0..self.seats.len() {
+            self.turn_only(CoreId(core as u8));
+        }
+        self.now = self.now + STEP;
+    }
+
+    /// Lets one core take a turn while the others stall.
+    pub fn turn_only(&mut self, core: CoreId) {
+        let now = self.now;
+        let seat = &mut self.seats[usize::from(core.0)];
+        seat.io.turn(&mut seat.tx, &mut seat.rx, Wait::Poll).unwrap();
+        seat.core.gather(now, &mut seat.rx, &mut seat.tx);
+        seat.core.gather_piped(now);
+        seat.core.scatter(now, &mut seat.rx, &mut seat.tx);
+        seat.core.handle_timeouts(now, &mut seat.tx);
+        self.events.extend(std::iter::from_fn(|| seat.core.poll_event()));
+        for train in seat.tx.trains() {
+            for segment in seat.tx.bytes(train).chunks(usize::from(train.segment_size)) {
+                self.wire.push((train.destination, segment.to_vec()));
+            }
+        }
+        seat.tx.clear();
+    }
+
+    /// Turns until `duration` has gone by.
+    pub fn run(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        while self.now < until {
+            self.turn();
+        }
+    }
+
+    pub fn push(&self, from: SocketAddr, to: CoreId, bytes: &[u8]) {
+        assert!(self.network.push(from, server_address(to), bytes), "nobody listens");
+    }
+
+    /// A client that has passed ICE and DTLS.
+    pub fn join(&mut self, core: CoreId) -> Client {
+        self.join_with(core, Profile::AeadAes128Gcm)
+    }
+
+    pub fn join_with(&mut self, core: CoreId, profile: Profile) -> Client {
+        let number = self.id();
+        let transport = TransportId(number);
+        let ice = IceCredentials::generate(Some(core));
+        let config = TransportConfig { id: transport, ice: ice.clone(), outgoing_bitrate_bps: 10_000_000 };
+        self.command(core, Command::CreateTransport(Box::new(config)));
+        let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000));
+        let keys = |byte: u8| {
+            let bytes = |len: usize| zeroize::Zeroizing::new(vec![byte ^ number as u8; len]);
+            (bytes(profile.key_len()), bytes(profile.salt_len()))
+        };
+        let ((remote_key, remote_salt), (local_key, local_salt)) = (keys(0x11), keys(0x77));
+        let material =
+            KeyingMaterial { profile, remote_key, remote_salt, local_key, local_salt };
+        let client = Client {
+            transport,
+            core,
+            address,
+            ice,
+            seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
+            open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+        };
+        client.check(self, true);
+        self.turn();
+        assert_eq!(client.raw(self).len(), 1, "the check is answered");
+        self.command(core, Command::InstallSrtp { transport, keys: Box::new(material) });
+        client
+    }
+
+    /// Makes `client` produce; SSRCs are announced for a single encoding, RIDs are used for more.
+    pub fn produce(&mut self, client: &Client, kind: MediaKind, ssrcs: &[u32]) -> ProducerConfig {
+        let codec = if kind == MediaKind::Audio { Codec::Opus } else { Codec::Vp8 };
+        let simulcast = ssrcs.len() > 1;
+        let encodings: SmallVec<[EncodingConfig; 3]> = ssrcs
+            .iter()
+            .enumerate()
+            .map(|(index, &ssrc)| EncodingConfig {
+                rid: simulcast.then(|| ShortId::from_slice(format!("r{index}").as_bytes())),
+                ssrc: (!simulcast).then_some(ssrc),
+                rtx_ssrc: (!simulcast).then_some(ssrc + 1),
+                max_bitrate_bps: None,
+            })
+            .collect();
+        let mut extensions = ExtensionIds::default();
+        extensions.set(Extension::Mid, MID);
+        extensions.set(Extension::Rid, RID);
+        extensions.set(Extension::TransportCc, TRANSPORT_CC);
+        let config = ProducerConfig {
+            id: ProducerId(self.id()),
+            transport: client.transport,
+            home: client.core,
+            kind,
+            mid: Some(ShortId::from_slice(b"0")),
+            payload_types: smallvec![PayloadTypeMapping {
+                incoming: SENT_PT,
+                incoming_rtx: Some(SENT_RTX_PT),
+                router: ROUTER_PT,
+                router_rtx: Some(ROUTER_RTX_PT),
+                codec,
+                clock_rate_hz: if kind == MediaKind::Audio { 48_000 } else { 90_000 },
+            }],
+            encodings,
+            extensions,
+            feedback: Feedback { nack: true, pli: true, transport_cc: true, ..Feedback::default() },
+            paused: false,
+        };
+        self.command(client.core, Command::CreateProducer(Box::new(config.clone())));
+        config
+    }
+
+    /// Makes `client` consume, through a pipe if the producer lives on another core.
+    pub fn consume(&mut self, client: &Client, source: &ProducerConfig) -> ConsumerConfig {
+        if source.home != client.core {
+            self.command(client.core, Command::CreateProducer(Box::new(source.clone())));
+            let (producer, to) = (source.id, client.core);
+            self.command(source.home, Command::OpenPipe { producer, to });
+        }
+        let mut extensions = ExtensionIds::default();
+        extensions.set(Extension::Mid, MID);
+        extensions.set(Extension::AbsSendTime, ABS_SEND_TIME);
+        extensions.set(Extension::TransportCc, TRANSPORT_CC);
+        let number = self.id();
+        let config = ConsumerConfig {
+            id: ConsumerId(number),
+            transport: client.transport,
+            producer: source.id,
+            mid: ShortId::from_slice(number.to_string().as_bytes()),
+            ssrc: 0x5000_0000 + number as u32 * 2,
+            rtx_ssrc: Some(0x5000_0001 + number as u32 * 2),
+            payload_types: smallvec![ROUTER_PT],
+            cname: "peer".into(),
+            extensions,
+            feedback: Feedback { nack: true, pli: true, ..Feedback::default() },
+            paused: false,
+            preferred_layers: None,
+        };
+        self.command(client.core, Command::CreateConsumer(Box::new(config.clone())));
+        config
+    }
+}
+
+pub fn server_address(core: CoreId) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 40_000 + u16::from(core.0)))
+}
+
+/// A video packet to send: VP8 with picture id and TL0PICIDX.
+#[derive(Debug, Clone, Copy)]
+pub struct Video {
+    pub ssrc: u32,
+    pub rid: Option<&'static [u8]>,
+    pub sequence: u16,
+    pub timestamp: u32,
+    pub picture_id: u16,
+    pub key: bool,
+}
+
+impl Video {
+    /// The first bytes are a VP8 descriptor with X, I (15 bits), L, S; then a payload header whose
+    /// lowest bit says inter frame (RFC 7741 section 4.2 and 4.3).
+    pub fn payload(&self) -> Vec<u8> {
+        let [high, low] = (self.picture_id | 0x8000).to_be_bytes();
+        let mut payload = vec![0x90, 0xc0, high, low, self.picture_id as u8];
+        payload.push(u8::from(!self.key));
+        payload.extend_from_slice(&[0x5a; 3]);
+        if self.key {
+            payload.extend_from_slice(&[0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01]);
+        }
+        payload.extend((0..100).map(|i| i as u8 ^ self.sequence as u8));
+        payload
+    }
+}
+
+impl Client {
+    /// Sends a binding check, nominating or not.
+    pub fn check(&self, world: &World, nominate: bool) {
+        let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
+        let username = Username::new(&format!("{}:client", self.ice.ufrag)).unwrap();
+        message.add_attribute(&username).unwrap();
+        let mut attributes = vec![(0x0024, vec![0x6e, 0x7f, 0x1e, 0xff]), (0x802a, vec![7; 8])];
+        if nominate {
+            attributes.push((0x0025, Vec::new()));
+        }
+        for (kind, value) in &attributes {
+            message.add_attribute(&RawAttribute::new((*kind).into(), value)).unwrap();
+        }
+        let credentials = ShortTermCredentials::new(self.ice.pwd.clone()).into();
+        message.add_message_integrity(&credentials, IntegrityAlgorithm::Sha1).unwrap();
+        message.add_fingerprint().unwrap();
+        world.push(self.address, self.core, &message.finish());
+    }
+
+    /// An RTP packet as it goes over the wire.
+    pub fn sealed(&mut self, fields: OutgoingHeader, rid: Option<&[u8]>, payload: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; 1500];
+        let mut writer = HeaderWriter::new(&mut out, fields, ExtensionForm::OneByte).unwrap();
+        writer = writer.extension(MID, b"0");
+        if let Some(rid) = rid {
+            writer = writer.extension(RID, rid);
+        }
+        writer = writer.extension(TRANSPORT_CC, &fields.sequence.to_be_bytes());
+        let header_len = writer.finish().unwrap();
+        let index = u64::from(fields.sequence);
+        let len = self.seal.seal_rtp(index, header_len, payload, &mut out).unwrap();
+        out.truncate(len);
+        out
+    }
+
+    pub fn send_video(&mut self, world: &World, video: Video) {
+        let fields = OutgoingHeader {
+            marker: true,
+            payload_type: SENT_PT,
+            sequence: video.sequence,
+            timestamp: video.timestamp,
+            ssrc: video.ssrc,
+        };
+        let packet = self.sealed(fields, video.rid, &video.payload());
+        world.push(self.address, self.core, &packet);
+    }
+
+    pub fn send_rtcp(&mut self, world: &World, write: impl FnOnce(&mut rtcp::Writer<'_>)) {
+        let mut out = vec![0; 1500];
+        let mut writer = rtcp::Writer::new(&mut out);
+        write(&mut writer);
+        let len = writer.finish();
+        let len = self.seal.seal_rtcp(&mut out, len).unwrap();
+        world.push(self.address, self.core, &out[..len]);
+    }
+
+    /// Takes what was sent to this client, as it is.
+    pub fn raw(&self, world: &mut World) -> Vec<Vec<u8>> {
+        let address = self.address;
+        world.wire.extract_if(.., |(to, _)| *to == address).map(|(_, bytes)| bytes).collect()
+    }
+
+    /// Takes what was sent to this client: RTP opened and parsed, RTCP compounds in plain text.
+    pub fn receive(&mut self, world: &mut World) -> (Vec<Received>, Vec<Vec<u8>>) {
+        let (mut media, mut control) = (Vec::new(), Vec::new());
+        for mut bytes in self.raw(world) {
+            match opencall_dataplane::demux::classify(&bytes).unwrap() {
+                opencall_dataplane::demux::PacketClass::Rtp => media.push(self.open_rtp(&mut bytes)),
+                opencall_dataplane::demux::PacketClass::Rtcp => {
+                    let len = self.open.open_rtcp(&mut bytes).expect("authentic RTCP");
+                    bytes.truncate(len);
+                    control.push(bytes);
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        (media, control)
+    }
+
+    fn open_rtp(&mut self, bytes: &mut [u8]) -> Received {
+        let header = RtpHeader::parse(bytes).unwrap();
+        let header_len = usize::from(header.header_len);
+        let opened = self
+            .open
+            .open_rtp(bytes, header.ssrc, header.sequence, header_len)
+            .expect("authentic RTP");
+        let bytes = &bytes[..opened.len];
+        let mut ids = ExtensionIds::default();
+        ids.set(Extension::Mid, MID);
+        ids.set(Extension::TransportCc, TRANSPORT_CC);
+        let spans = ExtensionSpans::parse(bytes, &header, &ids);
+        Received {
+            mid: spans.of(Extension::Mid, bytes).unwrap_or_default().to_vec(),
+            transport_sequence: spans
+                .of(Extension::TransportCc, bytes)
+                .and_then(|value| Some(u16::from_be_bytes(*value.first_chunk()?))),
+            payload: bytes[header.payload_range(bytes).unwrap()].to_vec(),
+            header,
+        }
+    }
+
+    /// Media only.
+    pub fn media(&mut self, world: &mut World) -> Vec<Received> {
+        self.receive(world).0
+    }
+}

@@ -12,11 +12,11 @@ use std::net::SocketAddr;
 use foldhash::fast::RandomState;
 use slab::Slab;
 
+use crate::drop_reason::DropReason;
 use crate::egress::consumer::Consumer;
 use crate::fanout::links::Links;
 use crate::fanout::{Gathered, Subscription};
 use crate::ingress::producer::Producer;
-use crate::drop_reason::DropReason;
 use crate::io::{SocketId, TurnReport};
 use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
@@ -309,13 +309,7 @@ impl Core {
         if config.feedback.nack {
             source.keep_history();
         }
-        let key = self.consumers.insert(Consumer::new(
-            config,
-            source,
-            producer,
-            transport,
-            first,
-        ));
+        let key = self.consumers.insert(Consumer::new(config, source, producer, transport, first));
         self.index.consumers.insert(config.id, key);
         source.subscriptions.push(Subscription {
             consumer: key as u32,

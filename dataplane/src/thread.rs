@@ -11,7 +11,8 @@ use crate::core::{Core, CoreConfig};
 use crate::fanout::links;
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::io::{
-    self, Backend, BackendChoice, Io, IoError, Parker, RxBatch, SocketOptions, TxBatch, Unparker, Wait,
+    self, Backend, BackendChoice, Io, IoError, Parker, RxBatch, SocketOptions, TxBatch, Unparker,
+    Wait,
 };
 use crate::message::{Command, CoreId, Event};
 use crate::time::{NtpTime, Time, WallClock};

@@ -134,7 +134,8 @@ impl Core {
 
 /// [`allocate`], higher priority first; the answers come in the order of the demands.
 fn choose(budget_bps: u32, demands: &[Demand]) -> SmallVec<[Option<u8>; 32]> {
-    let mut indexed: SmallVec<[(usize, Demand); 32]> = demands.iter().copied().enumerate().collect();
+    let mut indexed: SmallVec<[(usize, Demand); 32]> =
+        demands.iter().copied().enumerate().collect();
     indexed.sort_by_key(|(_, demand)| std::cmp::Reverse(demand.priority));
     let mut sorted: SmallVec<[Demand; 32]> = indexed.iter().map(|(_, demand)| *demand).collect();
     allocate(budget_bps, &mut sorted);

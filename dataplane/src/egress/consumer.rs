@@ -150,7 +150,10 @@ impl Consumer {
 
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
-        !self.paused && self.key_frame_needed && self.target.is_some() && self.target != self.current
+        !self.paused
+            && self.key_frame_needed
+            && self.target.is_some()
+            && self.target != self.current
     }
 
     /// Decides on one packet: `None` when it is not for this consumer now.
@@ -172,6 +175,8 @@ impl Consumer {
             }
             self.switch_to(now, packet, source);
             switched = true;
+        } else if packet.restarted {
+            self.timestamp.switch(now, packet.header.timestamp, None, None);
         }
         if packet.payload().is_empty() {
             // Padding probed the producer's link; it leaves no gap here.

@@ -67,8 +67,8 @@ impl Core {
         };
         let producer = &self.producers[consumer.producer];
         let Some(out) = consumer.translate(now, packet, producer) else { return Ok(()) };
-        let bytes = packet_bytes(rx, &mut self.links, gathered.bytes)
-            .ok_or(DropReason::RtpMalformed)?;
+        let bytes =
+            packet_bytes(rx, &mut self.links, gathered.bytes).ok_or(DropReason::RtpMalformed)?;
         let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;
         let sequence = transport.next_transport_sequence;
         let header_len = write_header(now, buffer, consumer, packet, &out, bytes, sequence)

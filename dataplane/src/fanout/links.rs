@@ -94,7 +94,12 @@ pub fn connect(cores: usize) -> Vec<Links> {
 
 impl Links {
     /// Sends a message, with a packet's bytes, to another core. Never blocks.
-    pub fn send(&mut self, to: CoreId, message: PipeMessage, bytes: &[u8]) -> Result<(), DropReason> {
+    pub fn send(
+        &mut self,
+        to: CoreId,
+        message: PipeMessage,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
         let Some(Some(ring)) = self.outgoing.get_mut(usize::from(to.0)) else {
             return Err(DropReason::RingFull);
         };
@@ -155,7 +160,7 @@ impl Links {
 
     /// Whether something waits.
     pub fn has_work(&mut self) -> bool {
-        self.incoming.iter_mut().flatten().any(|ring| ring.len() > 0)
+        self.incoming.iter_mut().flatten().any(|ring| !ring.is_empty())
     }
 }
 

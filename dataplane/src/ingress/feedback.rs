@@ -108,11 +108,8 @@ impl Core {
         let producer = &self.producers[key];
         let Some(report) = producer.encodings[index].sender_report else { return };
         for &to in &producer.pipes {
-            let message = PipeMessage::SenderReport {
-                producer: producer.id,
-                encoding: index as u8,
-                report,
-            };
+            let message =
+                PipeMessage::SenderReport { producer: producer.id, encoding: index as u8, report };
             if let Err(reason) = self.links.send(to, message, &[]) {
                 self.stats.drops.count(reason);
             }

@@ -102,8 +102,7 @@ impl Core {
         tx: &mut TxBatch,
     ) -> Result<(), DropReason> {
         let request = parse_binding_request(bytes)?;
-        let &key =
-            self.index.ufrags.get(request.ufrag()).ok_or(DropReason::StunUnknownUfrag)?;
+        let &key = self.index.ufrags.get(request.ufrag()).ok_or(DropReason::StunUnknownUfrag)?;
         let transport = &mut self.transports[key];
         let out = tx.reserve(STUN_RESPONSE_MAX).ok_or(DropReason::ArenaFull)?;
         let handled = transport.ice.handle_binding_request(now, &request, source, socket, out)?;
@@ -209,10 +208,6 @@ impl Core {
         source: SocketAddr,
         socket: SocketId,
     ) -> Result<usize, DropReason> {
-        self.index
-            .addresses
-            .get(&(source, socket))
-            .copied()
-            .ok_or(DropReason::AddressNotValidated)
+        self.index.addresses.get(&(source, socket)).copied().ok_or(DropReason::AddressNotValidated)
     }
 }

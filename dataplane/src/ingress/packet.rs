@@ -27,6 +27,8 @@ pub struct MediaPacket {
     pub sequence: ExtendedSeq,
     /// Index of the encoding.
     pub encoding: u8,
+    /// The encoder began anew under the same SSRC: its numbers and clock jump here.
+    pub restarted: bool,
 }
 
 impl MediaPacket {

@@ -17,6 +17,7 @@ use crate::message::{
     RtpStreamStats, ShortId,
 };
 use crate::rate::RateMeter;
+use crate::rtp::dependency_descriptor::DependencyTracker;
 use crate::sender_clock::SenderClock;
 use crate::time::Time;
 
@@ -45,6 +46,8 @@ pub struct HomeEncoding {
     pub receive: ReceiveStats,
     /// What is missing.
     pub nack: NackGenerator,
+    /// The dependency structure that descriptors refer to.
+    pub dependencies: DependencyTracker,
     /// Merges key-frame requests.
     pub key_frame: KeyFrameLimiter,
     /// Next FIR sequence number (RFC 5104 section 4.3.1.2).
@@ -193,6 +196,7 @@ impl Producer {
                             MediaKind::Audio => MAX_MISSING_AUDIO,
                             MediaKind::Video => MAX_MISSING_VIDEO,
                         }),
+                        dependencies: DependencyTracker::default(),
                         key_frame: KeyFrameLimiter::new(),
                         fir_sequence: 0,
                         ssrc: encoding.ssrc,

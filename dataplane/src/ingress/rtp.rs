@@ -14,7 +14,7 @@ use crate::io::SocketId;
 use crate::message::{Event, Extension, MediaKind};
 use crate::rtp::extension::{ExtensionSpans, parse_audio_level};
 use crate::rtp::header::RtpHeader;
-use crate::rtp::payload::inspect;
+use crate::rtp::payload::inspect_tracked;
 use crate::time::Time;
 
 impl Core {
@@ -135,17 +135,19 @@ impl Core {
         match arrival.kind {
             ArrivalKind::Duplicate if is_rtx => return Err(DropReason::UselessRtx),
             ArrivalKind::Duplicate => return Err(DropReason::Duplicate),
+            ArrivalKind::Restart => home.nack.reset(),
             _ => {}
         }
         if producer.feedback.nack {
             home.nack.on_packet(now, arrival.extended);
         }
         header.payload_type = payload_type.mapping.router;
-        let info = inspect(
+        let info = inspect_tracked(
             payload_type.mapping.codec,
             &bytes[start..end],
             header.marker,
             extensions.of(Extension::DependencyDescriptor, bytes),
+            &mut home.dependencies,
         );
         if info.key_frame {
             home.key_frame.on_key_frame(now);
@@ -160,6 +162,7 @@ impl Core {
             info,
             sequence: arrival.extended,
             encoding: stream.encoding,
+            restarted: arrival.kind == ArrivalKind::Restart,
         })
     }
 

@@ -218,10 +218,10 @@ mod tests {
             (1, 96, identity(b"0", b"r1", b""), found(7, 1, false)),
             (2, 97, identity(b"0", b"", b"r1"), found(7, 1, true)),
             (3, 96, identity(b"", b"r2", b""), found(7, 2, false)),
-            (4, 96, identity(b"0", b"", b""), None),    // which of three?
-            (5, 96, identity(b"0", b"r9", b""), None),  // no such RID
+            (4, 96, identity(b"0", b"", b""), None), // which of three?
+            (5, 96, identity(b"0", b"r9", b""), None), // no such RID
             (6, 96, identity(b"zz", b"r0", b""), None), // a MID that is not ours
-            (7, 99, identity(b"0", b"r0", b""), None),  // unknown payload type
+            (7, 99, identity(b"0", b"r0", b""), None), // unknown payload type
             (8, 96, identity(b"1", b"", b""), found(9, 0, false)),
             (9, 97, identity(b"1", b"", b""), found(9, 0, true)),
         ];

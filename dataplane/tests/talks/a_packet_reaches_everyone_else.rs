@@ -15,9 +15,7 @@ fn video(sequence: u16, key: bool) -> Video {
 
 #[test]
 fn a_packet_reaches_everyone_else() {
-    for profile in
-        [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::AesCm128HmacSha1_80]
-    {
+    for profile in [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::AesCm128HmacSha1_80] {
         let mut world = World::new(1);
         let mut speaker = world.join_with(CoreId(0), profile);
         let source = world.produce(&speaker, MediaKind::Video, &[1000]);

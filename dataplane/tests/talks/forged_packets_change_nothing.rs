@@ -131,7 +131,8 @@ fn forged_rtcp_and_dtls_from_nowhere() {
         (room.speaker.address, std::net::SocketAddr::from(([203, 0, 113, 9], 9)));
     let rtcp = [0x81, 206, 0, 2, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0x80, 0, 0, 1, 1, 2, 3, 4];
     assert_eq!(room.drops_after(stranger, &rtcp, DropReason::AddressNotValidated), 1);
-    let rose = room.drops_after(speaker, &[&rtcp[..], &[0; 16]].concat(), DropReason::SrtpAuthFailed);
+    let rose =
+        room.drops_after(speaker, &[&rtcp[..], &[0; 16]].concat(), DropReason::SrtpAuthFailed);
     assert_eq!(rose, 1);
 
     let hello = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0];

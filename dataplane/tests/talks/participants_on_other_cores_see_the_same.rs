@@ -48,13 +48,14 @@ fn participants_on_other_cores_see_the_same() {
     world.turn();
     assert_eq!(hearer.media(&mut world)[0].payload[2..], lost.payload);
 
-    // A PLI travels home.
+    // A PLI travels home (once the key frame asked for at first has come).
+    speaker.send_video(&world, video(11, true));
     world.run(Duration::from_secs(2));
     speaker.raw(&mut world);
     hearers[1].send_rtcp(&world, |writer| writer.pli(9, consumers[1].ssrc).unwrap());
     world.run(Duration::from_millis(5));
     let (_, control) = speaker.receive(&mut world);
-    assert!(control.iter().any(|packet| packet[..2] == [0x81, 206]));
+    assert!(control.iter().any(|packet| packet[..2] == [0x81, 206]), "{control:x?}");
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl World {
         let number = self.id();
         let transport = TransportId(number);
         let ice = IceCredentials::generate(Some(core));
-        let config = TransportConfig { id: transport, ice: ice.clone(), outgoing_bitrate_bps: 10_000_000 };
+        let config =
+            TransportConfig { id: transport, ice: ice.clone(), outgoing_bitrate_bps: 10_000_000 };
         self.command(core, Command::CreateTransport(Box::new(config)));
         let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000));
         let keys = |byte: u8| {
@@ -169,8 +170,7 @@ impl World {
             (bytes(profile.key_len()), bytes(profile.salt_len()))
         };
         let ((remote_key, remote_salt), (local_key, local_salt)) = (keys(0x11), keys(0x77));
-        let material =
-            KeyingMaterial { profile, remote_key, remote_salt, local_key, local_salt };
+        let material = KeyingMaterial { profile, remote_key, remote_salt, local_key, local_salt };
         let client = Client {
             transport,
             core,
@@ -309,7 +309,12 @@ impl Client {
     }
 
     /// An RTP packet as it goes over the wire.
-    pub fn sealed(&mut self, fields: OutgoingHeader, rid: Option<&[u8]>, payload: &[u8]) -> Vec<u8> {
+    pub fn sealed(
+        &mut self,
+        fields: OutgoingHeader,
+        rid: Option<&[u8]>,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let mut out = vec![0; 1500];
         let mut writer = HeaderWriter::new(&mut out, fields, ExtensionForm::OneByte).unwrap();
         writer = writer.extension(MID, b"0");
@@ -356,7 +361,9 @@ impl Client {
         let (mut media, mut control) = (Vec::new(), Vec::new());
         for mut bytes in self.raw(world) {
             match opencall_dataplane::demux::classify(&bytes).unwrap() {
-                opencall_dataplane::demux::PacketClass::Rtp => media.push(self.open_rtp(&mut bytes)),
+                opencall_dataplane::demux::PacketClass::Rtp => {
+                    media.push(self.open_rtp(&mut bytes))
+                }
                 opencall_dataplane::demux::PacketClass::Rtcp => {
                     let len = self.open.open_rtcp(&mut bytes).expect("authentic RTCP");
                     bytes.truncate(len);

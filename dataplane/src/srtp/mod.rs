@@ -7,9 +7,10 @@
 //!     └─▶ packet_index, replay_window: per SSRC, touched only by authenticated packets
 //! ```
 //!
-//! All cryptography is `aws-lc-rs`: for 1200 bytes its counter mode and HMAC-SHA1 together take
-//! 1.15 µs and its GCM 0.15 µs, without an allocation in Rust or in C (counted with a preloaded
-//! `malloc`). RustCrypto's `ctr` and `hmac` took 1.85 µs on the same machine.
+//! All cryptography is `aws-lc-rs`. For a packet of 1200 bytes its GCM takes 0.15 µs, its counter
+//! mode and HMAC-SHA1 together 1.15 µs, or 1.8 µs on a CPU without SHA extensions, and nothing is
+//! allocated in Rust or in C (counted with a preloaded `malloc`). RustCrypto's `ctr` and `hmac`
+//! take 1.15 µs and 2.25 µs on the same machine.
 #![forbid(unsafe_code)]
 
 mod cm_hmac;

@@ -1,4 +1,4 @@
-import type { types } from 'mediasoup-client';
+import type { Device, types } from 'mediasoup-client';
 import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
 import { asMeetingError, explainDeviceError, MeetingError } from './errors';
@@ -23,6 +23,8 @@ export interface MeetingOptions {
   videoCodec?: string;
   /** Another way to the server than the OpenCall envelope over a WebSocket. */
   openChannel?: () => Promise<SignalingChannel>;
+  /** Another WebRTC than this browser's. */
+  makeDevice?: () => Promise<Device>;
 }
 
 /** Where a meeting stands. */
@@ -203,7 +205,12 @@ export class Meeting {
     const channel = await open();
     if (life !== this.#life) return channel.close();
     this.#forgetRemote();
-    const session = await Session.enter(channel, this.#options.displayName, this.#handlers(life));
+    const session = await Session.enter(
+      channel,
+      this.#options.displayName,
+      this.#handlers(life),
+      this.#options.makeDevice,
+    );
     if (life !== this.#life) return session.close();
     this.#session = session;
     this.#quality = 'excellent';

@@ -75,6 +75,7 @@ export class Session {
     channel: SignalingChannel,
     displayName: string,
     handlers: SessionHandlers,
+    makeDevice: () => Promise<Device> = detectDevice,
   ): Promise<Session> {
     try {
       const session = new Session(channel, await makeDevice(), handlers);
@@ -344,7 +345,7 @@ function explainClose({ code, reason }: ChannelEvents['close']): MeetingError {
   );
 }
 
-async function makeDevice(): Promise<Device> {
+async function detectDevice(): Promise<Device> {
   try {
     return await Device.factory();
   } catch (error) {

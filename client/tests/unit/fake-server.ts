@@ -1,0 +1,110 @@
+import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
+import { Device } from 'mediasoup-client';
+import * as fake from 'mediasoup-client/fakeParameters';
+import { FakeHandler } from 'mediasoup-client/handlers/FakeHandler';
+import { vi } from 'vitest';
+import { Emitter } from '../../src/sdk/emitter';
+import { MeetingError } from '../../src/sdk/errors';
+import type { Requests } from '../../src/sdk/protocol';
+import type { ChannelEvents, SignalingChannel } from '../../src/sdk/signaling';
+
+type Name = keyof Requests;
+
+/** One connection's other end: notes what is asked, and answers as a server would. */
+export class FakeChannel implements SignalingChannel {
+  readonly asked: { name: Name; data: Record<string, unknown> }[] = [];
+  readonly #emitter = new Emitter<ChannelEvents>();
+  readonly refused = new Set<Name>();
+  isClosed = false;
+  #lastId = 0;
+
+  // The answers are of different types for each name, which only the interface knows.
+  request = vi.fn(async (name: Name, data: object) => {
+    this.asked.push({ name, data: data as Record<string, unknown> });
+    await Promise.resolve();
+    if (this.isClosed) throw new MeetingError('server-gone', 'closed');
+    if (this.refused.has(name)) throw new MeetingError('request-refused', `no ${name}`);
+    return this.#answer(name, data as Record<string, unknown>);
+  }) as unknown as SignalingChannel['request'];
+
+  on<Event extends keyof ChannelEvents>(
+    name: Event,
+    listener: (value: ChannelEvents[Event]) => void,
+  ) {
+    return this.#emitter.on(name, listener);
+  }
+
+  close(): void {
+    this.isClosed = true;
+  }
+
+  /** The server says something by itself. */
+  say<Event extends ChannelEvents['event']['name']>(
+    name: Event,
+    data: Extract<ChannelEvents['event'], { name: Event }>['data'],
+  ): void {
+    this.#emitter.emit('event', { name, data } as ChannelEvents['event']);
+  }
+
+  /** The connection ends. */
+  drop(code = 1006, reason = ''): void {
+    this.isClosed = true;
+    this.#emitter.emit('close', { code, reason });
+  }
+
+  names(): Name[] {
+    return this.asked.map(({ name }) => name);
+  }
+
+  #answer(name: Name, data: Record<string, unknown>): unknown {
+    switch (name) {
+      case 'getRouterCapabilities':
+        return fake.generateRouterRtpCapabilities();
+      case 'createTransport':
+        return fake.generateTransportRemoteParameters();
+      case 'restartIce':
+        return { usernameFragment: 'new', password: 'new' };
+      case 'produce':
+        this.#lastId += 1;
+        return { producerId: `own-${this.#lastId}` };
+      case 'consume': {
+        const { id, kind, rtpParameters } = fake.generateConsumerRemoteParameters({
+          id: `c-${data.producerId}`,
+          codecMimeType: String(data.producerId).startsWith('audio') ? 'audio/opus' : 'video/VP8',
+        });
+        return { id, producerId: data.producerId, kind, rtpParameters, producerPaused: false };
+      }
+      default:
+        return {};
+    }
+  }
+}
+
+/** The handlers of all transports made, in order. */
+export const handlers: FakeHandler[] = [];
+
+/** A device without a browser. */
+export async function makeDevice(): Promise<Device> {
+  const { factory, ...handlerFactory } = FakeHandler.createFactory(fake);
+  return new Device({
+    handlerFactory: {
+      ...handlerFactory,
+      factory: (options) => {
+        const handler = factory(options);
+        handlers.push(handler as FakeHandler);
+        return handler;
+      },
+    },
+  });
+}
+
+/** Camera and microphone without a browser. */
+export function fakeDevices(): { mediaDevices: object; tracks: FakeMediaStreamTrack[] } {
+  const tracks: FakeMediaStreamTrack[] = [];
+  const open = async (constraints: { video?: unknown }) => {
+    const track = new FakeMediaStreamTrack({ kind: constraints.video ? 'video' : 'audio' });
+    tracks.push(track);
+    return { getTracks: () => [track] };
+  };
+  return { mediaDevices: { getUserMedia: open, getDisplayMedia: open }, tracks };
+}

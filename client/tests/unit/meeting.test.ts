@@ -1,0 +1,292 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { MeetingError } from '../../src/sdk/errors';
+import { Meeting } from '../../src/sdk/meeting';
+import { FakeChannel, fakeDevices, handlers, makeDevice } from './fake-server';
+
+let channels: FakeChannel[];
+let devices: ReturnType<typeof fakeDevices>;
+let isServerUp: boolean;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  channels = [];
+  handlers.length = 0;
+  devices = fakeDevices();
+  isServerUp = true;
+  vi.stubGlobal('navigator', { mediaDevices: devices.mediaDevices });
+  vi.spyOn(console, 'info').mockImplementation(() => undefined);
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+function makeMeeting(): Meeting {
+  return new Meeting({
+    url: 'ws://unused',
+    meetingId: 'm',
+    participantId: 'me',
+    displayName: 'Me',
+    makeDevice,
+    openChannel: async () => {
+      if (!isServerUp) throw new MeetingError('server-unreachable', 'not there');
+      const channel = new FakeChannel();
+      channels.push(channel);
+      return channel;
+    },
+  });
+}
+
+async function joined(): Promise<{ meeting: Meeting; channel: FakeChannel }> {
+  const meeting = makeMeeting();
+  await meeting.join();
+  return { meeting, channel: last() };
+}
+
+function last(): FakeChannel {
+  const channel = channels.at(-1);
+  if (!channel) throw new Error('nobody connected');
+  return channel;
+}
+
+/** Lets everything happen that needs no time. */
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+const offer = (participantId: string, producerId: string, displayName?: string) => ({
+  participantId,
+  producerId,
+  kind: producerId.startsWith('audio') ? ('audio' as const) : ('video' as const),
+  appData: displayName ? { displayName } : {},
+});
+
+test('joining asks for all it needs in one breath, then says what it can receive', async () => {
+  const { meeting, channel } = await joined();
+  expect(meeting.snapshot.status).toBe('joined');
+  expect(channel.names()).toEqual([
+    'getRouterCapabilities',
+    'createTransport',
+    'createTransport',
+    'setRtpCapabilities',
+  ]);
+  expect(channel.asked[3]?.data.displayName).toBe('Me');
+});
+
+test('a server that is not there fails the joining, in words', async () => {
+  isServerUp = false;
+  const meeting = makeMeeting();
+  await expect(meeting.join()).rejects.toMatchObject({ code: 'server-unreachable' });
+  expect(meeting.snapshot).toMatchObject({ status: 'failed', error: { message: 'not there' } });
+  isServerUp = true;
+  await meeting.join();
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', error: null });
+});
+
+test('what is announced is received, and shown under its owner’s name', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newParticipant', { participantId: 'ann' });
+  channel.say('newProducer', offer('ann', 'video-1', 'Ann'));
+  channel.say('newProducer', offer('ann', 'audio-1', 'Ann'));
+  await settle();
+  const ann = meeting.snapshot.participants[1];
+  expect(ann).toMatchObject({ id: 'ann', displayName: 'Ann', isLocal: false });
+  expect(ann?.media.camera?.track?.kind).toBe('video');
+  expect(ann?.media.microphone?.track?.kind).toBe('audio');
+  expect(channel.names().filter((name) => name === 'resumeConsumer')).toHaveLength(2);
+});
+
+test('pauses, ends and farewells are shown', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newProducer', offer('ann', 'audio-1'));
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  const ann = () => meeting.snapshot.participants.find(({ id }) => id === 'ann');
+  channel.say('consumerPaused', { consumerId: 'c-audio-1' });
+  expect(ann()?.media.microphone?.paused).toBe(true);
+  channel.say('consumerResumed', { consumerId: 'c-audio-1' });
+  expect(ann()?.media.microphone?.paused).toBe(false);
+  channel.say('producerClosed', { producerId: 'video-1' });
+  expect(ann()?.media.camera).toBeUndefined();
+  channel.say('activeSpeakers', ['ann']);
+  expect(ann()?.isSpeaking).toBe(true);
+  channel.say('participantLeft', { participantId: 'ann' });
+  expect(ann()).toBeUndefined();
+});
+
+test('a device that is started is sent; muting pauses it, disabling ends it', async () => {
+  const { meeting, channel } = await joined();
+  await meeting.enable('microphone');
+  expect(meeting.snapshot.devices.microphone).toBe('on');
+  await meeting.mute();
+  expect(meeting.snapshot.devices.microphone).toBe('muted');
+  await meeting.unmute();
+  await meeting.disable('microphone');
+  expect(meeting.snapshot.devices.microphone).toBe('off');
+  expect(devices.tracks[0]?.readyState).toBe('ended');
+  expect(channel.names().slice(4)).toEqual([
+    'connectTransport',
+    'produce',
+    'pauseProducer',
+    'resumeProducer',
+    'closeProducer',
+  ]);
+});
+
+test('a device that is denied says so, and the meeting goes on', async () => {
+  const { meeting } = await joined();
+  vi.stubGlobal('navigator', {
+    mediaDevices: { getUserMedia: () => Promise.reject({ name: 'NotAllowedError' }) },
+  });
+  await expect(meeting.enable('camera')).rejects.toMatchObject({ code: 'device-denied' });
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', devices: { camera: 'off' } });
+  expect(meeting.snapshot.error?.code).toBe('device-denied');
+  meeting.dismissError();
+  expect(meeting.snapshot.error).toBeNull();
+});
+
+test('devices started before joining are sent after it', async () => {
+  const meeting = makeMeeting();
+  await meeting.enable('camera');
+  await meeting.join();
+  await settle();
+  const produce = last().asked.find(({ name }) => name === 'produce');
+  expect(produce?.data).toMatchObject({
+    kind: 'video',
+    appData: { source: 'camera', displayName: 'Me' },
+  });
+  expect(produce?.data).toMatchObject({
+    rtpParameters: {
+      encodings: [{ maxBitrate: 100_000 }, { maxBitrate: 300_000 }, { maxBitrate: 900_000 }],
+    },
+  });
+});
+
+test('a lost connection is made anew, and everything is sent again', async () => {
+  const { meeting, channel } = await joined();
+  await meeting.enable('microphone');
+  await meeting.enable('camera');
+  await meeting.mute();
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  isServerUp = false;
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(3000);
+  expect(meeting.snapshot.status).toBe('reconnecting');
+  expect(meeting.snapshot.participants.map(({ id }) => id)).toEqual(['me', 'ann']);
+  isServerUp = true;
+  await vi.advanceTimersByTimeAsync(8000);
+  expect(meeting.snapshot.status).toBe('joined');
+  expect(channels).toHaveLength(2);
+  // Who is still there, the new server says.
+  expect(meeting.snapshot.participants.map(({ id }) => id)).toEqual(['me']);
+  expect(
+    last()
+      .names()
+      .filter((name) => name === 'produce'),
+  ).toHaveLength(2);
+  expect(
+    last()
+      .names()
+      .filter((name) => name === 'pauseProducer'),
+  ).toHaveLength(1);
+  expect(devices.tracks.map(({ readyState }) => readyState)).toEqual(['live', 'live']);
+});
+
+test('a server that does not come back is given up, in words', async () => {
+  const { meeting, channel } = await joined();
+  isServerUp = false;
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(180_000);
+  expect(meeting.snapshot).toMatchObject({ status: 'failed', error: { code: 'server-gone' } });
+});
+
+test('whoever is sent away does not come back by itself', async () => {
+  const { meeting, channel } = await joined();
+  channel.drop(4000, 'this peer connected again');
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(channels).toHaveLength(1);
+  expect(meeting.snapshot.status).toBe('failed');
+  expect(meeting.snapshot.error?.message).toContain('this peer connected again');
+});
+
+test('a path that fails is searched anew; if the server cannot help, the session is made anew', async () => {
+  const { meeting, channel } = await joined();
+  const receiving = handlers[1];
+  receiving?.setConnectionState('connected');
+  receiving?.setConnectionState('failed');
+  await settle();
+  expect(channel.names().at(-1)).toBe('restartIce');
+  receiving?.setConnectionState('connected');
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(channels).toHaveLength(1);
+
+  channel.refused.add('restartIce');
+  receiving?.setConnectionState('failed');
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(channels).toHaveLength(2);
+  expect(meeting.snapshot.status).toBe('joined');
+});
+
+test('a short disturbance of the path changes nothing', async () => {
+  const { channel } = await joined();
+  handlers[0]?.setConnectionState('connected');
+  handlers[0]?.setConnectionState('disconnected');
+  await vi.advanceTimersByTimeAsync(1000);
+  handlers[0]?.setConnectionState('connected');
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(channel.names()).not.toContain('restartIce');
+});
+
+test('leaving gives everything back, and nothing is heard afterwards', async () => {
+  const { meeting, channel } = await joined();
+  await meeting.enable('camera');
+  meeting.leave();
+  expect(channel.isClosed).toBe(true);
+  expect(devices.tracks[0]?.readyState).toBe('ended');
+  const snapshot = meeting.snapshot;
+  expect(snapshot.status).toBe('left');
+  channel.say('newProducer', offer('ann', 'video-1'));
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(meeting.snapshot).toBe(snapshot);
+  expect(channels).toHaveLength(1);
+});
+
+test('leaving while joining leaves nothing behind', async () => {
+  const meeting = makeMeeting();
+  const joining = meeting.join();
+  meeting.leave();
+  await joining;
+  await settle();
+  expect(channels.every(({ isClosed }) => isClosed)).toBe(true);
+  expect(meeting.snapshot.status).toBe('left');
+});
+
+test('a track that cannot be received does not keep others from it', async () => {
+  vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+  const { meeting, channel } = await joined();
+  channel.refused.add('consume');
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  channel.refused.delete('consume');
+  channel.say('newProducer', offer('ben', 'video-2'));
+  await settle();
+  expect(meeting.snapshot.participants.map(({ media }) => Boolean(media.camera))).toEqual([
+    false,
+    false,
+    true,
+  ]);
+});
+
+test('layers are asked for by person', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  await meeting.setPreferredLayers('ann', 'camera', { spatialLayer: 1 });
+  await meeting.setPreferredLayers('nobody', 'camera', { spatialLayer: 1 });
+  const asked = channel.asked.filter(({ name }) => name === 'setConsumerPreferredLayers');
+  expect(asked.map(({ data }) => data)).toEqual([
+    { consumerId: 'c-video-1', layers: { spatialLayer: 1 } },
+  ]);
+});

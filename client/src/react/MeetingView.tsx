@@ -17,7 +17,7 @@ import {
   PeopleIcon,
   ScreenIcon,
 } from './icons';
-import { layoutTiles } from './layout';
+import { layoutTiles, pickVisible, rememberSpeakers } from './layout';
 import './meeting.css';
 import { Tile, Voice } from './Tile';
 import { useMeetingSnapshot } from './useMeeting';
@@ -32,6 +32,9 @@ export interface MeetingViewProps {
 }
 
 const GAP_PX = 12;
+
+/** More faces than this are too small to be known, and too many videos to decode. */
+const MAX_TILES = 24;
 
 /** The whole meeting: people, screens, and the buttons. */
 export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingViewProps) {
@@ -148,6 +151,7 @@ function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSna
 
 function Stage({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnapshot }) {
   const { participants, status } = snapshot;
+  const visible = useVisible(meeting, snapshot);
   const stage = useRef<HTMLElement>(null);
   const size = useSize(stage);
   const screens = participants.filter((participant) => participant.media.screen);
@@ -160,10 +164,11 @@ function Stage({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnaps
         tileWidth: isWide ? strip : (strip * 16) / 9,
         tileHeight: isWide ? (strip * 9) / 16 : strip,
       }
-    : layoutTiles(participants.length, size.width, size.height, GAP_PX);
-  useLayers(meeting, participants, grid.tileHeight);
+    : layoutTiles(visible.length, size.width, size.height, GAP_PX);
+  useLayers(meeting, visible, grid.tileHeight);
   const tile = { width: grid.tileWidth, height: grid.tileHeight };
-  const people = participants.map((participant) => (
+  const hidden = participants.length - visible.length;
+  const people = visible.map((participant) => (
     <Tile key={participant.id} participant={participant} source="camera" style={tile} />
   ));
   return (
@@ -182,6 +187,7 @@ function Stage({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnaps
       <div className="oc-people" style={{ gap: GAP_PX }}>
         {people}
       </div>
+      {hidden > 0 && <p className="oc-alone">and {hidden} more; whoever speaks is shown</p>}
       {status === 'joined' && participants.length === 1 && !hasScreen && (
         <p className="oc-alone">You are the first one here. Others appear as they join.</p>
       )}
@@ -288,6 +294,31 @@ function Voices({
   );
 }
 
+/** Chooses who is shown; the pictures of the others are not sent. */
+function useVisible(
+  meeting: Meeting,
+  { participants, speakers }: MeetingSnapshot,
+): readonly Participant[] {
+  const recent = useRef<readonly string[]>([]);
+  recent.current = rememberSpeakers(recent.current, speakers, MAX_TILES - 1);
+  const visible = pickVisible(participants, recent.current, MAX_TILES);
+  const shown = new Set(visible.map(({ id }) => id));
+  // As text, so that the effect runs only when it says something else.
+  const wanted = JSON.stringify(
+    participants
+      .filter(({ isLocal, media }) => !isLocal && media.camera)
+      .map(({ id }) => [id, shown.has(id)]),
+  );
+  useEffect(() => {
+    for (const [id, isShown] of JSON.parse(wanted) as [string, boolean][]) {
+      meeting
+        .setReceiving(id, 'camera', isShown)
+        .catch((error) => console.info('opencall: a picture stays as it is', error));
+    }
+  }, [meeting, wanted]);
+  return visible;
+}
+
 /** Asks for no more pixels than are shown. */
 function useLayers(
   meeting: Meeting,
@@ -295,13 +326,12 @@ function useLayers(
   tileHeight: number,
 ): void {
   const spatialLayer = spatialLayerFor(tileHeight * (globalThis.devicePixelRatio || 1));
-  const videos = participants
-    .filter((participant) => !participant.isLocal && participant.media.camera)
-    .map((participant) => participant.id)
-    .join(' ');
+  const videos = JSON.stringify(
+    participants.filter(({ isLocal, media }) => !isLocal && media.camera).map(({ id }) => id),
+  );
   useEffect(() => {
-    if (tileHeight === 0 || videos === '') return;
-    for (const id of videos.split(' ')) {
+    if (tileHeight === 0) return;
+    for (const id of JSON.parse(videos) as string[]) {
       meeting
         .setPreferredLayers(id, 'camera', { spatialLayer, temporalLayer: 2 })
         .catch((error) => console.info('opencall: layers stay as they are', error));

@@ -23,6 +23,39 @@ export function layoutTiles(count: number, width: number, height: number, gap: n
   return best;
 }
 
+/** Who has a place when not everyone has: oneself, then whoever spoke last, then whoever came first. */
+export function pickVisible<Person extends { id: string; isLocal: boolean }>(
+  people: readonly Person[],
+  recentSpeakers: readonly string[],
+  places: number,
+): Person[] {
+  if (people.length <= places) return [...people];
+  const rank = (person: Person, index: number) => {
+    if (person.isLocal) return -1;
+    const spoke = recentSpeakers.indexOf(person.id);
+    return spoke === -1 ? recentSpeakers.length + index : spoke;
+  };
+  const chosen = new Set(
+    people
+      .map((person, index) => ({ person, rank: rank(person, index) }))
+      .sort((a, b) => a.rank - b.rank)
+      .slice(0, places)
+      .map(({ person }) => person),
+  );
+  // In the order of arrival, so that faces do not wander.
+  return people.filter((person) => chosen.has(person));
+}
+
+/** Moves those who speak now to the front. */
+export function rememberSpeakers(
+  recent: readonly string[],
+  speakers: readonly string[],
+  places: number,
+): readonly string[] {
+  if (speakers.every((id) => recent.includes(id))) return recent;
+  return [...new Set([...speakers, ...recent])].slice(0, places);
+}
+
 /** One or two letters to show instead of a picture. */
 export function initialsOf(name: string): string {
   const words = name.trim().split(/\s+/).filter(Boolean);

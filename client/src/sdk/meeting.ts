@@ -177,9 +177,14 @@ export class Meeting {
 
   /** Asks for at most this layer of someone's video. */
   async setPreferredLayers(participantId: string, source: Source, layers: Layers): Promise<void> {
-    const media = this.#roster.find(participantId)?.media[source];
-    const consumerId = media && this.#consumerIds.get(media.producerId);
+    const consumerId = this.#consumerId(participantId, source);
     if (consumerId) await this.#session?.setPreferredLayers(consumerId, layers);
+  }
+
+  /** What nobody looks at need not be sent: stops it, or lets it come again. */
+  async setReceiving(participantId: string, source: Source, isWanted: boolean): Promise<void> {
+    const consumerId = this.#consumerId(participantId, source);
+    if (consumerId) await this.#session?.setConsumerPaused(consumerId, !isWanted);
   }
 
   /** Searches a new network path, for example after the network changed. */
@@ -348,6 +353,11 @@ export class Meeting {
     local.track.enabled = !paused;
     this.#showLocal(source);
     if (local.producer) await this.#session?.setProducerPaused(local.producer, paused);
+  }
+
+  #consumerId(participantId: string, source: Source): string | undefined {
+    const media = this.#roster.find(participantId)?.media[source];
+    return media && this.#consumerIds.get(media.producerId);
   }
 
   #stopLocal(source: LocalSource): types.Producer | undefined {

@@ -153,6 +153,15 @@ export class Session {
     await this.#channel.request('setConsumerPreferredLayers', { consumerId, layers });
   }
 
+  /** Stops or resumes the sending of a received track by the server. */
+  async setConsumerPaused(consumerId: string, paused: boolean): Promise<void> {
+    const consumer = this.#consumers.get(consumerId);
+    if (this.#closed || !consumer || consumer.paused === paused) return;
+    if (paused) consumer.pause();
+    else consumer.resume();
+    await this.#channel.request(paused ? 'pauseConsumer' : 'resumeConsumer', { consumerId });
+  }
+
   /** New credentials and a new search for a path, for both directions. */
   async restartIce(): Promise<void> {
     await Promise.all(

@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import { hueOf, initialsOf, layoutTiles } from '../../src/react/layout';
+import {
+  hueOf,
+  initialsOf,
+  layoutTiles,
+  pickVisible,
+  rememberSpeakers,
+} from '../../src/react/layout';
 import { spatialLayerFor } from '../../src/sdk/encodings';
 
 test.each([
@@ -50,4 +56,28 @@ test.each([
   [2000, 2],
 ])('a tile %i px high is served by layer %i', (height, layer) => {
   expect(spatialLayerFor(height)).toBe(layer);
+});
+
+const people = ['me', 'a', 'b', 'c', 'd'].map((id) => ({ id, isLocal: id === 'me' }));
+const idsOf = (list: { id: string }[]) => list.map(({ id }) => id).join('');
+
+test.each([
+  [5, [], 'meabcd'],
+  [3, [], 'meab'],
+  [3, ['d'], 'mead'],
+  [3, ['d', 'c'], 'mecd'],
+  [2, ['gone', 'c'], 'mec'],
+])('with %i places, after %o spoke, those shown are %s', (places, recent, shown) => {
+  expect(idsOf(pickVisible(people, recent, places))).toBe(shown);
+});
+
+test('who spoke last is remembered first, and each but once', () => {
+  expect(rememberSpeakers(['a', 'b'], ['c', 'a'], 3)).toEqual(['c', 'a', 'b']);
+  expect(rememberSpeakers(['a', 'b', 'c'], ['d'], 3)).toEqual(['d', 'a', 'b']);
+});
+
+test('as long as the same people talk, nobody moves', () => {
+  const recent = ['a', 'b'];
+  expect(rememberSpeakers(recent, ['b'], 3)).toBe(recent);
+  expect(rememberSpeakers(recent, [], 3)).toBe(recent);
 });

@@ -290,3 +290,15 @@ test('layers are asked for by person', async () => {
     { consumerId: 'c-video-1', layers: { spatialLayer: 1 } },
   ]);
 });
+
+test('what nobody looks at is not sent', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  await meeting.setReceiving('ann', 'camera', true);
+  await meeting.setReceiving('ann', 'camera', false);
+  await meeting.setReceiving('ann', 'camera', false);
+  await meeting.setReceiving('ann', 'camera', true);
+  expect(channel.names().slice(-3)).toEqual(['resumeConsumer', 'pauseConsumer', 'resumeConsumer']);
+  expect(channel.names().filter((name) => name === 'pauseConsumer')).toHaveLength(1);
+});

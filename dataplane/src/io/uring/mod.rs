@@ -33,7 +33,7 @@ use super::error::ProbeError;
 use super::park::{Parker, Unparker};
 use super::send::{SEND_VECTOR, Segmentation, SendVector, UnitCursor};
 use super::socket::{MAX_SOCKETS, SocketSet};
-use super::types::{SLOT_SIZE, SocketId};
+use super::types::{MAX_RX_BATCH, SLOT_SIZE, SocketId};
 use super::{Io, TurnReport, Wait};
 
 use buffers::BufferRing;
@@ -52,6 +52,12 @@ const COMPLETIONS: u32 = 2048;
 const MAX_WAKES: usize = 128;
 
 const _: () = assert!(SUBMISSIONS as usize > SEND_VECTOR + MAX_WAKES + MAX_SOCKETS);
+
+/// Calls to fill a batch at most, beyond the first. Eight would do for one busy socket.
+const MAX_COLLECTS: u32 = 8;
+
+/// Never seen: a turn pushes less than the queue holds, and each turn empties it.
+const QUEUE_FULL: &str = "the submission queue is full";
 
 /// How often an entry is tried while the kernel takes nothing (its memory is short).
 const MAX_ENTER_ATTEMPTS: u32 = 100;
@@ -243,28 +249,41 @@ impl UringIo {
     /// Submits all trains but the last vector's, which the caller's `enter` submits.
     fn push_sends(&mut self, tx: &TxBatch, report: &mut TurnReport) -> io::Result<()> {
         let mut cursor = UnitCursor::default();
-        let mut count = 0;
-        while let Some((train, unit)) = cursor.next(tx.trains(), self.segmentation.is_on) {
-            if count == SEND_VECTOR {
-                self.enter(0, None, tx, report)?;
-                count = 0;
-            }
-            let header = self.send.set(count, &unit, tx);
-            count += 1;
+        while self.push_vector(&mut cursor, tx, report)? {
+            self.enter(0, None, tx, report)?;
+        }
+        Ok(())
+    }
+
+    /// Pushes one vector of sends. True if it is full and there may be more.
+    fn push_vector(
+        &mut self,
+        cursor: &mut UnitCursor,
+        tx: &TxBatch,
+        report: &mut TurnReport,
+    ) -> io::Result<bool> {
+        let mut queue = self.ring.submission();
+        for i in 0..SEND_VECTOR {
+            let Some((train, unit)) = cursor.next(tx.trains(), self.segmentation.is_on) else {
+                return Ok(false);
+            };
+            let header = self.send.set(i, &unit, tx);
             let entry = opcode::SendMsg::new(Fixed(u32::from(unit.socket.0)), header)
                 .flags(libc::MSG_DONTWAIT as u32)
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(tag::SEND | u64::from(unit.datagrams) << 32 | train as u64);
             // SAFETY: the header and what it points to (`send`, the arena) stay as they are until
-            // the `enter` that submits the entry has returned, after at most `SEND_VECTOR` pushes.
-            // By then the kernel is done with them: a send with MSG_DONTWAIT is never put off, it
-            // copies its data and completes, or fails, within the submission. Were `enter` to fail,
-            // the backend would be broken and never submit anything again.
-            unsafe { self.push(&entry)? };
+            // the `enter` that submits the entry has returned, for that comes before the next
+            // vector and before `tx` is cleared. By then the kernel is done with them: a send with
+            // MSG_DONTWAIT is never put off, it copies its data and completes, or fails, within the
+            // submission. Were `enter` to fail, the backend would be broken and never submit
+            // anything again.
+            let pushed = unsafe { queue.push(&entry) };
+            pushed.map_err(|_| io::Error::other(QUEUE_FULL))?;
             report.count_sent(u32::from(unit.datagrams));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts an entry in the submission queue.
@@ -275,8 +294,7 @@ impl UringIo {
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: promised by the caller.
         let pushed = unsafe { self.ring.submission().push(entry) };
-        // A turn pushes less than the queue holds, and each turn empties it.
-        pushed.map_err(|_| io::Error::other("the submission queue is full"))
+        pushed.map_err(|_| io::Error::other(QUEUE_FULL))
     }
 
     /// Submits everything in the queue, waits for `min_complete` completions, and sorts those that
@@ -450,7 +468,21 @@ impl UringIo {
         };
         if min_complete > 0 || self.has_work_for_the_kernel() {
             self.enter(min_complete, timeout, tx, report)?;
+            self.collect(tx, report)?;
             self.deliver(rx, report);
+        }
+        Ok(())
+    }
+
+    /// Collects what else has arrived, up to a batch. The kernel takes 33 datagrams of a socket and
+    /// then leaves the rest to the next call; but long batches make long trains.
+    fn collect(&mut self, tx: &TxBatch, report: &mut TurnReport) -> io::Result<()> {
+        for _ in 0..MAX_COLLECTS {
+            let is_enough = self.arrivals.is_empty() || self.arrivals.len() >= MAX_RX_BATCH;
+            if is_enough || !self.ring.submission().taskrun() {
+                break;
+            }
+            self.enter(0, None, tx, report)?;
         }
         Ok(())
     }
@@ -529,5 +561,180 @@ impl Drop for UringIo {
         std::mem::forget(buffers);
         let nothing = Pinned { template: self.pinned.template, event: UnsafeCell::new(0) };
         std::mem::forget(std::mem::replace(&mut self.pinned, Box::new(nothing)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+    use super::super::socket::{SocketOptions, bind};
+    use super::super::{Backend, BackendChoice, IoError, open};
+    use super::*;
+
+    const PATIENCE: Wait = Wait::Until(Duration::from_secs(10));
+
+    fn ring() -> (UringIo, Parker, TxBatch, RxBatch) {
+        let localhost = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let sockets = bind(&localhost, 0, SocketOptions::default()).unwrap();
+        let parker = Parker::new().unwrap();
+        let io = UringIo::new(sockets, parker.for_backend(), true).unwrap();
+        (io, parker, TxBatch::new(), RxBatch::new())
+    }
+
+    fn signals_of(parker: &Parker) -> i32 {
+        let mut poll = libc::pollfd { fd: parker.event_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid entry.
+        unsafe { libc::poll(&raw mut poll, 1, 0) }
+    }
+
+    #[test]
+    fn running_out_of_slots_loses_nothing() {
+        let (mut io, _parker, mut tx, mut rx) = ring();
+        io.turn(&mut tx, &mut rx, Wait::Poll).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let flood = 3 * RX_SLOTS as u32;
+        for i in 0..flood {
+            client.send_to(&i.to_be_bytes(), io.local_addrs()[0]).unwrap();
+        }
+        // Each vector of sends is a system call that also receives; this many fill every slot.
+        for i in 0..40 * SEND_VECTOR {
+            let len = 1 + i % 2;
+            tx.reserve(len).unwrap();
+            tx.commit(len, client.local_addr().unwrap(), SocketId(0));
+        }
+        let (mut received, mut out_of_slots) = (0, 0);
+        while received < flood {
+            let report = io.turn(&mut tx, &mut rx, PATIENCE).unwrap();
+            assert_ne!(report, TurnReport::default(), "time is up");
+            out_of_slots += report.out_of_slots;
+            for i in 0..rx.len() {
+                assert_eq!(rx.bytes(i), received.to_be_bytes());
+                received += 1;
+            }
+        }
+        assert!(out_of_slots > 0);
+        assert!(io.arrivals.capacity() >= RX_SLOTS && io.arrivals.is_empty());
+    }
+
+    #[test]
+    fn cores_wake_each_other_by_message_and_by_event_where_that_fails() {
+        let (mut io, _parker, mut tx, mut rx) = ring();
+        let (mut peer_io, peer, mut peer_tx, mut peer_rx) = ring();
+        for io_turn in [
+            io.turn(&mut tx, &mut rx, Wait::Poll),
+            peer_io.turn(&mut peer_tx, &mut peer_rx, Wait::Poll),
+        ] {
+            assert!(!io_turn.unwrap().woken);
+        }
+        peer.prepare();
+        io.wake_peer(&peer.unparker());
+        io.wake_peer(&peer.unparker());
+        assert_eq!(io.wakes.len(), 1, "once a turn is enough");
+        io.turn(&mut tx, &mut rx, Wait::Poll).unwrap();
+        assert!(peer_io.turn(&mut peer_tx, &mut peer_rx, PATIENCE).unwrap().woken);
+        assert!(io.can_message_rings && peer_io.is_reading_event, "the event was not used");
+        peer.done();
+        io.wake_peer(&peer.unparker());
+        assert!(io.wakes.is_empty(), "awake");
+
+        // Something that is no ring under the number: the message fails, the event is signalled.
+        let file = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let other = Parker::new().unwrap();
+        other.publish_ring(file.as_raw_fd());
+        other.prepare();
+        io.wake_peer(&other.unparker());
+        io.turn(&mut tx, &mut rx, Wait::Poll).unwrap();
+        assert_eq!(signals_of(&other), 1);
+    }
+
+    #[test]
+    fn a_batch_belongs_to_one_ring() {
+        let (mut io, _parker, mut tx, mut rx) = ring();
+        let (mut other_io, _other_parker, _, mut other_rx) = ring();
+        io.turn(&mut tx, &mut rx, Wait::Poll).unwrap();
+        assert!(other_io.turn(&mut tx, &mut rx, Wait::Poll).is_err());
+        assert!(io.turn(&mut tx, &mut other_rx, Wait::Poll).is_err());
+        assert!(io.turn(&mut tx, &mut rx, Wait::Poll).is_err(), "broken rings stay broken");
+    }
+
+    #[test]
+    fn a_ring_dropped_on_a_foreign_thread_leaves_its_slots_alone() {
+        let (mut io, _parker, mut tx, mut rx) = ring();
+        let addr = io.local_addrs()[0];
+        std::thread::scope(|scope| {
+            scope.spawn(|| io.turn(&mut tx, &mut rx, Wait::Poll).unwrap());
+        });
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        drop(io);
+        client.send_to(b"late", addr).unwrap();
+        drop(rx);
+    }
+
+    #[test]
+    fn the_sender_is_read_from_the_kernels_header() {
+        let mut head = [0; SLOT_HEADER];
+        let raw = super::super::addr::RawAddr::new("[2001:db8::7]:5004".parse().unwrap());
+        head[RECVMSG_OUT_SIZE..].copy_from_slice(&raw.bytes);
+        assert_eq!(parse_head(&head), Some("[2001:db8::7]:5004".parse().unwrap()));
+        head[12..16].copy_from_slice(&(libc::MSG_TRUNC as u32).to_ne_bytes());
+        assert_eq!(parse_head(&head), None);
+        assert_eq!(parse_head(&[0; SLOT_HEADER]), None);
+    }
+
+    /// Has the kernel refuse io_uring to this thread, as container runtimes do.
+    fn forbid_io_uring(errno: i32) {
+        let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let (load, equal, answer) = (
+            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            libc::BPF_RET | libc::BPF_K,
+        );
+        let mut filter = [
+            // The first word of `seccomp_data` is the number of the system call.
+            statement(load, 0, 0, 0),
+            statement(equal, 0, 1, libc::SYS_io_uring_setup as u32),
+            statement(answer, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+            statement(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        // SAFETY: the program and its filter outlive the call, which copies them.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
+    }
+
+    #[test]
+    fn where_io_uring_is_refused_auto_falls_back_and_says_why() {
+        for (errno, cure) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "CONFIG_IO_URING")] {
+            // The filter lasts as long as its thread.
+            let thread = std::thread::spawn(move || {
+                let localhost = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+                let sockets = bind(&localhost, 0, SocketOptions::default()).unwrap();
+                let parker = Parker::new().unwrap();
+                forbid_io_uring(errno);
+                let (io, backend, why) =
+                    open(BackendChoice::Auto, sockets.clone(), &parker).unwrap();
+                assert_eq!((io.name(), backend), ("mmsg", Backend::Mmsg));
+                assert!(why.contains(cure), "{why}");
+                let Err(error) = open(BackendChoice::Uring, sockets, &parker) else {
+                    panic!("io_uring was forbidden");
+                };
+                assert!(matches!(error, IoError::Uring(_)));
+                assert!(error.to_string().contains("--io auto"), "{error}");
+            });
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn where_io_uring_works_auto_takes_it() {
+        probe_uring().unwrap();
+        let localhost = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let sockets = bind(&localhost, 0, SocketOptions::default()).unwrap();
+        let parker = Parker::new().unwrap();
+        let (io, backend, _) = open(BackendChoice::Auto, sockets, &parker).unwrap();
+        assert_eq!((io.name(), backend), ("io_uring", Backend::Uring));
     }
 }

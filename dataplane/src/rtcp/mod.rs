@@ -20,6 +20,9 @@ pub mod sdes;
 pub mod transport_cc;
 pub mod writer;
 
+#[cfg(test)]
+mod oracles;
+
 pub use bye::Bye;
 pub use key_frame_request::{Fir, FirEntry};
 pub use nack::Nack;

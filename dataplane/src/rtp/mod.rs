@@ -19,6 +19,8 @@ pub mod vp8;
 pub mod vp9;
 
 #[cfg(test)]
+mod oracles;
+#[cfg(test)]
 pub(crate) mod test_support;
 
 pub use extension::{ExtensionForm, ExtensionSpans, HeaderWriter};

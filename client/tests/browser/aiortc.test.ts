@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest';
+import type { DialectName } from './harness/dialects';
+import { AiortcPeer, type AiortcReport } from './support/aiortc';
+import { openHarness } from './support/chromium';
+import { TestServer } from './support/server';
+import { newRoom, pictures, sound } from './support/talk';
+import { until } from './support/wait';
+
+const BROWSER = 'browser';
+const AIORTC = 'aiortc';
+
+/** The id under which something of this kind is told. */
+function idOf(list: AiortcReport['sent'] | undefined, kind: string): string | undefined {
+  return Object.entries(list ?? {}).find(([, each]) => each.kind === kind)?.[0];
+}
+
+test.each<[string, string[], DialectName, string, string]>([
+  ['by default', [], 'opencall', 'DTLSv1.2', 'SRTP_AEAD_AES_128_GCM'],
+  [
+    'with AES-CM',
+    ['--srtp-profiles=aes128-cm-sha1'],
+    'new protoo',
+    'DTLSv1.2',
+    'SRTP_AES128_CM_SHA1_80',
+  ],
+])('aiortc and Chromium see and hear each other %s', async (_, flags, dialect, dtls, srtp) => {
+  const server = await TestServer.start({ name: 'aiortc', flags });
+  const room = newRoom();
+  const peer = new AiortcPeer('aiortc', server.wsUrl, room, AIORTC);
+  try {
+    const call = await openHarness();
+    await call('open', BROWSER, dialect, server.wsUrl, room);
+    const videoId = await call('sendVideo', BROWSER, { codec: 'VP8' });
+    const audioId = await call('sendAudio', BROWSER);
+
+    // aiortc decodes what the browser sends.
+    const report = await until(
+      'aiortc sees and hears the browser',
+      () => peer.report(),
+      (report) =>
+        (report?.received[videoId]?.frames ?? 0) >= 30 &&
+        (report?.received[videoId]?.senderReports ?? 0) > 0 &&
+        (report?.received[audioId]?.energy ?? 0) > 0.1 &&
+        Object.values(report?.sent ?? {}).every(({ receiverReports }) => receiverReports > 0),
+    );
+    expect(report?.received[videoId]?.size).toEqual([640, 360]);
+    expect(report?.received[videoId]?.contrast).toBeGreaterThan(50);
+    expect(report?.received[videoId]?.packetsLost).toBe(0);
+    expect(report?.received[audioId]?.packetsLost).toBe(0);
+
+    // The browser decodes what aiortc sends.
+    const sentVideo = idOf(report?.sent, 'video') ?? '';
+    const sentAudio = idOf(report?.sent, 'audio') ?? '';
+    const seen = await pictures(call, BROWSER, sentVideo, 30);
+    const heard = await sound(call, BROWSER, sentAudio);
+    expect([seen.frameWidth, seen.frameHeight]).toEqual([320, 240]);
+    expect(seen.packetsLost + heard.packetsLost).toBe(0);
+    expect(seen.freezeCount).toBe(0);
+    expect(report?.sent[sentVideo]?.packetsLost).toBe(0);
+    expect(report?.sent[sentAudio]?.packetsLost).toBe(0);
+
+    // They agreed on what the server wants.
+    expect(report?.iceRole).toBe('controlling');
+    for (const side of [report?.send, report?.recv]) expect(side).toEqual({ dtls, srtp });
+
+    expect(await peer.stop()).toBe(0);
+    await until(
+      'the browser is told that aiortc left',
+      () => call('said', BROWSER),
+      (said) => said.some(({ name }) => name === 'participantLeft' || name === 'peerClosed'),
+    );
+    await call('closeAll');
+  } finally {
+    await peer.stop();
+    expect(await server.stop()).toBe(0);
+  }
+});

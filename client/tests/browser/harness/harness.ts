@@ -12,6 +12,20 @@ export interface VideoOptions {
   fps?: number;
 }
 
+/** What is between a peer and the server. */
+export interface LinkOptions {
+  /** Where a relay takes this peer's media in the server's place; otherwise straight to the server. */
+  relayPort?: number;
+  /** False: as a client without retransmission, which offers neither NACK nor RTX. */
+  repair?: boolean;
+}
+
+/** How evenly a video is shown, since it was last asked. */
+export interface Smoothness {
+  frames: number;
+  longestGapMs: number;
+}
+
 /** A received track, as its statistics tell. */
 export interface Received {
   consumerId: string;
@@ -22,6 +36,7 @@ export interface Received {
   mimeType: string;
   packetsReceived: number;
   packetsLost: number;
+  retransmittedPacketsReceived: number;
   framesDecoded: number;
   keyFramesDecoded: number;
   framesDropped: number;
@@ -84,6 +99,7 @@ class TestPeer {
   >();
   readonly #producers = new Map<string, types.Producer>();
   readonly #firstFrameMs = new Map<string, number>();
+  readonly #shown = new Map<string, Smoothness & { lastAt: number }>();
   #dialect!: Dialect;
   #send!: types.Transport;
   #recv!: types.Transport;
@@ -92,19 +108,26 @@ class TestPeer {
     this.#device = device;
   }
 
-  static async open(dialect: DialectName, serverUrl: string, room: string, peerId: string) {
+  static async open(
+    dialect: DialectName,
+    serverUrl: string,
+    room: string,
+    peerId: string,
+    link: LinkOptions,
+  ) {
     const peer = new TestPeer(await Device.factory());
     peer.#dialect = await connect(dialect, serverUrl, room, peerId, {
       offered: (offer) => peer.#offered(offer),
       said: (said) => peer.said.push(said),
     });
-    await peer.#device.load({ routerRtpCapabilities: await peer.#dialect.routerRtpCapabilities() });
-    peer.#send = peer.#watch(
-      peer.#device.createSendTransport(await peer.#dialect.createTransport('send')),
-    );
-    peer.#recv = peer.#watch(
-      peer.#device.createRecvTransport(await peer.#dialect.createTransport('recv')),
-    );
+    const capabilities = await peer.#dialect.routerRtpCapabilities();
+    await peer.#device.load({
+      routerRtpCapabilities: link.repair === false ? withoutRepair(capabilities) : capabilities,
+    });
+    const options = async (direction: 'send' | 'recv') =>
+      through(link.relayPort, await peer.#dialect.createTransport(direction));
+    peer.#send = peer.#watch(peer.#device.createSendTransport(await options('send')));
+    peer.#recv = peer.#watch(peer.#device.createRecvTransport(await options('recv')));
     await peer.#dialect.join(peer.#device.recvRtpCapabilities);
     return peer;
   }
@@ -157,6 +180,7 @@ class TestPeer {
         mimeType: String(codec?.mimeType ?? ''),
         packetsReceived: number('packetsReceived'),
         packetsLost: number('packetsLost'),
+        retransmittedPacketsReceived: number('retransmittedPacketsReceived'),
         framesDecoded: number('framesDecoded'),
         keyFramesDecoded: number('keyFramesDecoded'),
         framesDropped: number('framesDropped'),
@@ -173,6 +197,17 @@ class TestPeer {
       });
     }
     return list;
+  }
+
+  /** How evenly this producer's video was shown since the last call. */
+  smoothness(producerId: string): Smoothness {
+    const shown = this.#shown.get(producerId);
+    if (!shown) throw new Error('no such video');
+    const { frames, longestGapMs, lastAt } = shown;
+    const now = performance.now();
+    this.#shown.set(producerId, { frames: 0, longestGapMs: 0, lastAt: now });
+    // A gap that is not over counts as well.
+    return { frames, longestGapMs: Math.max(longestGapMs, now - lastAt) };
   }
 
   async sent(producerId: string): Promise<Sent[]> {
@@ -269,6 +304,20 @@ class TestPeer {
     return transport;
   }
 
+  #countFrames(element: HTMLVideoElement, producerId: string): void {
+    this.#shown.set(producerId, { frames: 0, longestGapMs: 0, lastAt: performance.now() });
+    const shownAt = (now: number) => {
+      const shown = this.#shown.get(producerId);
+      if (shown) {
+        shown.frames += 1;
+        shown.longestGapMs = Math.max(shown.longestGapMs, now - shown.lastAt);
+        shown.lastAt = now;
+      }
+      element.requestVideoFrameCallback(shownAt);
+    };
+    element.requestVideoFrameCallback(shownAt);
+  }
+
   async #offered(offer: Offer): Promise<void> {
     const consumer = await this.#recv.consume({
       id: offer.consumerId,
@@ -283,10 +332,32 @@ class TestPeer {
     element.addEventListener('loadeddata', () => {
       this.#firstFrameMs.set(consumer.id, performance.now() - this.#openedAt);
     });
+    if (element instanceof HTMLVideoElement) this.#countFrames(element, offer.producerId);
     element.srcObject = new MediaStream([consumer.track]);
     document.body.append(element);
     this.#consumers.set(consumer.id, { consumer, offer, element });
   }
+}
+
+/** Candidates of a relay in place of the server's. ICE over TCP would go round it. */
+function through(relayPort: number | undefined, options: types.TransportOptions) {
+  if (relayPort === undefined) return options;
+  const iceCandidates = options.iceCandidates
+    .filter(({ protocol }) => protocol === 'udp')
+    .map((candidate) => ({ ...candidate, port: relayPort }));
+  return { ...options, iceCandidates };
+}
+
+function withoutRepair(capabilities: types.RtpCapabilities): types.RtpCapabilities {
+  const codecs = (capabilities.codecs ?? [])
+    .filter(({ mimeType }) => !/\/rtx$/i.test(mimeType))
+    .map((codec) => ({
+      ...codec,
+      rtcpFeedback: (codec.rtcpFeedback ?? []).filter(
+        ({ type, parameter }) => type !== 'nack' || parameter,
+      ),
+    }));
+  return { ...capabilities, codecs };
 }
 
 function reportsOf(stats: RTCStatsReport): Report[] {
@@ -306,12 +377,19 @@ function find(peerId: string): TestPeer {
 }
 
 const harness = {
-  async open(peerId: string, dialect: DialectName, serverUrl: string, room: string) {
-    peers.set(peerId, await TestPeer.open(dialect, serverUrl, room, peerId));
+  async open(
+    peerId: string,
+    dialect: DialectName,
+    serverUrl: string,
+    room: string,
+    link: LinkOptions = {},
+  ) {
+    peers.set(peerId, await TestPeer.open(dialect, serverUrl, room, peerId, link));
   },
   sendVideo: (peerId: string, options: VideoOptions) => find(peerId).sendVideo(options),
   sendAudio: (peerId: string) => find(peerId).sendAudio(),
   received: (peerId: string) => find(peerId).received(),
+  smoothness: async (peerId: string, producerId: string) => find(peerId).smoothness(producerId),
   sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),
   path: (peerId: string, direction: 'send' | 'recv') => find(peerId).path(direction),
   setLayers: (peerId: string, consumerId: string, spatialLayer: number, temporalLayer: number) =>

@@ -117,14 +117,19 @@ export class TestServer {
 }
 
 function serverPath(): string {
+  return programPath('opencall-sfu', 'OPENCALL_SFU');
+}
+
+/** Where a program of this repository was built, unless the variable tells. */
+export function programPath(name: string, variable: string): string {
   const target = process.env.CARGO_TARGET_DIR ?? join(repository, 'target');
   const candidates = [
-    process.env.OPENCALL_SFU,
-    join(target, 'debug/opencall-sfu'),
-    join(target, 'release/opencall-sfu'),
+    process.env[variable],
+    join(target, 'debug', name),
+    join(target, 'release', name),
   ];
   const found = candidates.find((path) => path && existsSync(path));
-  if (!found) throw new Error('no opencall-sfu: cargo build, or set OPENCALL_SFU');
+  if (!found) throw new Error(`no ${name}: cargo build, or set ${variable}`);
   return found;
 }
 

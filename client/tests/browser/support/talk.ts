@@ -1,5 +1,5 @@
 import type { DialectName } from '../harness/dialects';
-import type { Received, VideoOptions } from '../harness/harness';
+import type { LinkOptions, Received, VideoOptions } from '../harness/harness';
 import type { CallHarness } from './chromium';
 import type { TestServer } from './server';
 import { until } from './wait';
@@ -25,15 +25,19 @@ export interface Talk {
 export async function startTalk(
   call: CallHarness,
   server: TestServer,
-  options: { dialect?: DialectName; video?: VideoOptions } = {},
+  options: {
+    dialect?: DialectName;
+    video?: VideoOptions;
+    links?: { sender: LinkOptions; receiver: LinkOptions };
+  } = {},
 ): Promise<Talk> {
   const dialect = options.dialect ?? 'opencall';
   const room = newRoom();
   const [sender, receiver] = [`${room}-ann`, `${room}-ben`];
-  await call('open', sender, dialect, server.wsUrl, room);
+  await call('open', sender, dialect, server.wsUrl, room, options.links?.sender ?? {});
   const videoId = await call('sendVideo', sender, options.video ?? {});
   const audioId = await call('sendAudio', sender);
-  await call('open', receiver, dialect, server.wsUrl, room);
+  await call('open', receiver, dialect, server.wsUrl, room, options.links?.receiver ?? {});
   return { room, sender, receiver, videoId, audioId };
 }
 

@@ -1,0 +1,129 @@
+import { expect, test } from 'vitest';
+import type { Received, Sent, Smoothness } from './harness/harness';
+import { openHarness } from './support/chromium';
+import { Relay } from './support/relay';
+import { TestServer } from './support/server';
+import { endTalk, find, pictures, sound, startTalk } from './support/talk';
+import { sleep } from './support/wait';
+
+/** Until the bandwidth is estimated and the encoder has come to rest. */
+const WARM_UP_MS = 5_000;
+
+/** How long is looked at. */
+const PLAY_MS = 20_000;
+
+/** What people call a freeze. */
+const FREEZE_MS = 500;
+
+const FPS = 15;
+
+/** What happened while it was looked at. */
+interface Played {
+  shown: Smoothness;
+  /** Differences of what the receiver counts. */
+  video: Received;
+  audio: Received;
+  /** The same of the sender. */
+  sent: Sent;
+}
+
+/** A call in which either side's link loses 2 % of the packets each way. */
+async function play(name: string, options: { repair: boolean; delayMs: number }): Promise<Played> {
+  const server = await TestServer.start({ name });
+  const impairment = { lossUpPercent: 2, lossDownPercent: 2, delayMs: options.delayMs };
+  const relays = [
+    await Relay.start(server, { ...impairment, seed: 1 }),
+    await Relay.start(server, { ...impairment, seed: 2 }),
+  ];
+  try {
+    const call = await openHarness();
+    const [sender, receiver] = relays.map(({ port }) => ({
+      relayPort: port,
+      repair: options.repair,
+    }));
+    if (!sender || !receiver) throw new Error('unreachable: two relays were started');
+    const talk = await startTalk(call, server, {
+      video: { codec: 'VP8', width: 640, height: 360, fps: FPS },
+      links: { sender, receiver },
+    });
+    await pictures(call, talk.receiver, talk.videoId);
+    await sound(call, talk.receiver, talk.audioId);
+    for (const [peer, direction, relay] of [
+      [talk.sender, 'send', relays[0]],
+      [talk.receiver, 'recv', relays[1]],
+    ] as const) {
+      expect((await call('path', peer, direction)).remotePort).toBe(String(relay?.port));
+    }
+    await sleep(WARM_UP_MS);
+
+    const counters = async () => {
+      const [sent] = await call('sent', talk.sender, talk.videoId);
+      const video = await find(call, talk.receiver, talk.videoId);
+      const audio = await find(call, talk.receiver, talk.audioId);
+      if (!sent || !video || !audio) throw new Error('a stream is gone');
+      return { video, audio, sent };
+    };
+    const before = await counters();
+    await call('smoothness', talk.receiver, talk.videoId);
+    await sleep(PLAY_MS);
+    const shown = await call('smoothness', talk.receiver, talk.videoId);
+    const after = await counters();
+    await endTalk(call, talk);
+    const played = {
+      shown,
+      video: difference(before.video, after.video),
+      audio: difference(before.audio, after.audio),
+      sent: difference(before.sent, after.sent),
+    };
+    console.log(name, JSON.stringify(played));
+    return played;
+  } finally {
+    for (const relay of relays) relay.stop();
+    expect(await server.stop()).toBe(0);
+  }
+}
+
+/** What was added to each number; everything else is as in the end. */
+function difference<T extends object>(before: T, after: T): T {
+  const differences: Partial<T> = {};
+  for (const [key, value] of Object.entries(after) as [keyof T, unknown][]) {
+    const earlier: unknown = before[key];
+    const isNumber = typeof value === 'number' && typeof earlier === 'number';
+    differences[key] = (isNumber ? value - earlier : value) as T[keyof T];
+  }
+  return differences as T;
+}
+
+test.each([0, 20])(
+  'a loss of 2 %% each way on either link is not seen, with a delay of %i ms each',
+  async (delayMs) => {
+    const { shown, video, sent } = await play(`loss-${delayMs}`, { repair: true, delayMs });
+    expect(shown.longestGapMs).toBeLessThan(FREEZE_MS);
+    expect(shown.frames).toBeGreaterThan((PLAY_MS / 1000) * FPS * 0.9);
+    expect(video.totalFreezesDuration).toBeLessThan(FREEZE_MS / 1000);
+    // Both legs were repaired, by the one who asks and the one who answers.
+    expect(sent.nackCount).toBeGreaterThan(0);
+    expect(sent.retransmittedPacketsSent).toBeGreaterThan(0);
+    expect(video.nackCount).toBeGreaterThan(0);
+    expect(video.retransmittedPacketsReceived).toBeGreaterThan(0);
+    // Nothing had to be healed by a new key frame.
+    expect(video.pliCount).toBe(0);
+    expect(sent.pliCount).toBe(0);
+  },
+  55_000,
+);
+
+test('the same loss is seen by those who cannot ask for packets again', async () => {
+  const { shown, video, sent } = await play('loss-unrepaired', { repair: false, delayMs: 0 });
+  expect(sent.nackCount).toBe(0);
+  expect(sent.retransmittedPacketsSent).toBe(0);
+  expect(video.nackCount).toBe(0);
+  expect(video.retransmittedPacketsReceived).toBe(0);
+  expect(video.packetsLost).toBeGreaterThan(0);
+  expect(shown.longestGapMs).toBeGreaterThan(FREEZE_MS);
+  expect(video.freezeCount).toBeGreaterThan(0);
+  expect(video.totalFreezesDuration).toBeGreaterThan(1);
+  // Only key frames help then.
+  expect(video.pliCount).toBeGreaterThan(0);
+  expect(sent.pliCount).toBeGreaterThan(0);
+}, 55_000);

@@ -1,0 +1,47 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { programPath, type TestServer } from './server';
+
+/** What the link does to packets. */
+export interface Impairment {
+  lossUpPercent: number;
+  lossDownPercent: number;
+  delayMs?: number;
+  seed: number;
+}
+
+/** A bad link to a server's first data core. */
+export class Relay {
+  readonly #process: ChildProcess;
+  readonly port: number;
+
+  private constructor(process: ChildProcess, port: number) {
+    this.#process = process;
+    this.port = port;
+  }
+
+  static async start(server: TestServer, impairment: Impairment): Promise<Relay> {
+    const child = spawn(
+      programPath('opencall-bench', 'OPENCALL_BENCH'),
+      [
+        'link',
+        `--server=127.0.0.1:${server.ports.rtc}`,
+        `--loss-up=${impairment.lossUpPercent}`,
+        `--loss-down=${impairment.lossDownPercent}`,
+        `--delay-ms=${impairment.delayMs ?? 0}`,
+        `--seed=${impairment.seed}`,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    // Read to the end, so that the relay never waits for a full pipe.
+    const [line] = await once(createInterface(child.stdout), 'line');
+    const port = /^relaying \S+:(\d+) to /.exec(line)?.[1];
+    if (!port) throw new Error(`the relay said: ${line}`);
+    return new Relay(child, Number(port));
+  }
+
+  stop(): void {
+    this.#process.kill();
+  }
+}

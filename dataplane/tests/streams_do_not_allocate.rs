@@ -2,8 +2,6 @@
 //! statistics, NACK, history and feedback on the way in, nor renumbering, its log and
 //! retransmission on the way out. Loss, overtaking, drops and switches included.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use opencall_dataplane::egress::send_stats::SendStats;
@@ -19,29 +17,6 @@ use opencall_dataplane::rate::RateMeter;
 use opencall_dataplane::seq::ExtendedSeq;
 use opencall_dataplane::time::Time;
 use smallvec::SmallVec;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: `memory` comes from `alloc` above, and so from the system's allocator.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const CLOCK_RATE_HZ: u32 = 90_000;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
@@ -183,12 +158,15 @@ fn run(packets: std::ops::Range<u64>, ingress: &mut Ingress, egress: &mut [Egres
 fn not_after_the_first_seconds() {
     let mut ingress = Ingress::new();
     let mut egress = [Egress::new(100), Egress::new(65_500), Egress::new(7)];
-    run(0..PACKETS_PER_SECOND * 10, &mut ingress, &mut egress);
-    let before = ALLOCATIONS.with(Cell::get);
-    run(PACKETS_PER_SECOND * 10..PACKETS_PER_SECOND * 60, &mut ingress, &mut egress);
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    let at_first = allocation_counter::measure(|| {
+        run(0..PACKETS_PER_SECOND * 10, &mut ingress, &mut egress);
+    });
+    let later = allocation_counter::measure(|| {
+        run(PACKETS_PER_SECOND * 10..PACKETS_PER_SECOND * 60, &mut ingress, &mut egress);
+    });
+    assert_eq!(later.count_total, 0);
 
-    assert!(before > 0, "what was allocated at first was counted");
+    assert!(at_first.count_total > 0, "what was allocated at first was counted");
     let nack = ingress.nack.counters();
     assert!(nack.repaired > 100 && nack.abandoned > 100 && nack.late > 100, "{nack:?}");
     assert!(ingress.feedback_messages > 400);

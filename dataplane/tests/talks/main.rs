@@ -7,4 +7,5 @@ mod a_packet_reaches_everyone_else;
 mod a_retransmission_is_the_packet_again;
 mod a_switch_of_layers_leaves_no_seam;
 mod forged_packets_change_nothing;
+mod forwarding_takes_nothing_from_the_heap;
 mod participants_on_other_cores_see_the_same;

@@ -1,5 +1,6 @@
 //! The stage: cores, clients, wires and a clock.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct World {
     seats: Vec<Seat>,
     next_id: u64,
     pub events: Vec<Event>,
+    /// How often the cores have taken something from the heap in their turns.
+    pub allocations: u64,
     /// What cores sent and no client has looked at yet.
     wire: Vec<(SocketAddr, Vec<u8>)>,
 }
@@ -70,6 +73,8 @@ pub struct Client {
     pub ice: IceCredentials,
     pub seal: SealContext,
     pub open: OpenContext,
+    /// Per SSRC, the newest packet index.
+    sent: HashMap<u32, u64>,
 }
 
 impl World {
@@ -96,6 +101,7 @@ impl World {
             seats,
             next_id: 1,
             events: Vec::new(),
+            allocations: 0,
             wire: Vec::new(),
         }
     }
@@ -127,10 +133,13 @@ impl World {
         let now = self.now;
         let seat = &mut self.seats[usize::from(core.0)];
         seat.io.turn(&mut seat.tx, &mut seat.rx, Wait::Poll).unwrap();
-        seat.core.gather(now, &mut seat.rx, &mut seat.tx);
-        seat.core.gather_piped(now);
-        seat.core.scatter(now, &mut seat.rx, &mut seat.tx);
-        seat.core.handle_timeouts(now, &mut seat.tx);
+        let heap = allocation_counter::measure(|| {
+            seat.core.gather(now, &mut seat.rx, &mut seat.tx);
+            seat.core.gather_piped(now);
+            seat.core.scatter(now, &mut seat.rx, &mut seat.tx);
+            seat.core.handle_timeouts(now, &mut seat.tx);
+        });
+        self.allocations += heap.count_total;
         self.events.extend(std::iter::from_fn(|| seat.core.poll_event()));
         for train in seat.tx.trains() {
             for segment in seat.tx.bytes(train).chunks(usize::from(train.segment_size)) {
@@ -178,6 +187,7 @@ impl World {
             ice,
             seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
             open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+            sent: HashMap::new(),
         };
         client.check(self, true);
         self.turn();
@@ -323,8 +333,11 @@ impl Client {
         }
         writer = writer.extension(TRANSPORT_CC, &fields.sequence.to_be_bytes());
         let header_len = writer.finish().unwrap();
-        let index = u64::from(fields.sequence);
-        let len = self.seal.seal_rtp(index, header_len, payload, &mut out).unwrap();
+        // Tests that wrap around wrap once at most per 32768 packets, as RFC 3711 wants it.
+        let index = self.sent.entry(fields.ssrc).or_insert(u64::from(fields.sequence));
+        let step = fields.sequence.wrapping_sub(*index as u16) as i16;
+        *index = index.wrapping_add_signed(step.into());
+        let len = self.seal.seal_rtp(*index, header_len, payload, &mut out).unwrap();
         out.truncate(len);
         out
     }

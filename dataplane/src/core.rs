@@ -129,7 +129,8 @@ impl Core {
         &self.stats
     }
 
-    /// Does what control says. Commands for ids that are gone are ignored.
+    /// Does what control says. Commands for ids that are gone are ignored, and so is making what
+    /// exists.
     pub fn command(&mut self, now: Time, command: Command) {
         match command {
             Command::CreateTransport(config) => self.create_transport(now, &config),
@@ -179,6 +180,9 @@ impl Core {
     }
 
     fn create_transport(&mut self, now: Time, config: &TransportConfig) {
+        if self.index.transports.contains_key(&config.id) {
+            return;
+        }
         let local_ssrc = self.random_u32();
         let transport = Transport::new(config, local_ssrc);
         let key = self.transports.insert(transport);
@@ -227,6 +231,9 @@ impl Core {
     }
 
     fn create_producer(&mut self, now: Time, config: &ProducerConfig) {
+        if self.index.producers.contains_key(&config.id) {
+            return;
+        }
         let home = if config.home == self.id {
             match self.index.transports.get(&config.transport) {
                 Some(&transport) => Some(transport),
@@ -296,6 +303,9 @@ impl Core {
     }
 
     fn create_consumer(&mut self, now: Time, config: &ConsumerConfig) {
+        if self.index.consumers.contains_key(&config.id) {
+            return;
+        }
         let (Some(&transport), Some(&producer)) = (
             self.index.transports.get(&config.transport),
             self.index.producers.get(&config.producer),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::addr::{RAW_ADDR_SIZE, decode};
 use super::batch::{MAX_DATAGRAM, RxBatch, SLOT_HEADER, SlotMemory, TxBatch};
 use super::park::{Parker, Unparker};
-use super::send::{SEND_VECTOR, Segmentation, SendVector, UnitCursor};
+use super::send::Sender;
 use super::socket::{MAX_SOCKETS, SocketSet};
 use super::types::{MAX_RX_BATCH, SocketId};
 use super::{Io, TurnReport, Wait};
@@ -18,8 +18,7 @@ use super::{Io, TurnReport, Wait};
 pub(super) struct MmsgIo {
     sockets: SocketSet,
     parker: Parker,
-    segmentation: Segmentation,
-    send: SendVector,
+    sender: Sender,
     receive: ReceiveVector,
     /// The socket that is read first, in turns: a busy one must not starve the others.
     first_socket: usize,
@@ -30,89 +29,10 @@ impl MmsgIo {
         MmsgIo {
             sockets,
             parker,
-            segmentation: Segmentation { is_on: gso },
-            send: SendVector::new(),
+            sender: Sender::new(gso),
             receive: ReceiveVector::new(),
             first_socket: 0,
         }
-    }
-
-    fn send_all(&mut self, tx: &TxBatch, report: &mut TurnReport) {
-        let mut cursor = UnitCursor::default();
-        let mut peeked = cursor.next(tx.trains(), self.segmentation.is_on);
-        // Sockets whose send buffer is full: what is left for them would only be refused.
-        let mut is_blocked = [false; MAX_SOCKETS];
-        while let Some((_, first)) = peeked {
-            let mut trains = [0_u32; SEND_VECTOR];
-            let mut count = 0;
-            while let Some((train, unit)) = peeked {
-                if unit.socket != first.socket || count == SEND_VECTOR {
-                    break;
-                }
-                self.send.set(count, &unit, tx);
-                trains[count] = train as u32;
-                count += 1;
-                peeked = cursor.next(tx.trains(), self.segmentation.is_on);
-            }
-            self.send_vector(&trains[..count], first.socket, tx, &mut is_blocked, report);
-        }
-    }
-
-    /// Sends the first messages of the vector, which belong to `trains`.
-    fn send_vector(
-        &mut self,
-        trains: &[u32],
-        socket: SocketId,
-        tx: &TxBatch,
-        is_blocked: &mut [bool; MAX_SOCKETS],
-        report: &mut TurnReport,
-    ) {
-        let socket = usize::from(socket.0);
-        let mut sent = 0;
-        while sent < trains.len() {
-            let (Some(fd), Some(false)) = (self.sockets.fd(socket), is_blocked.get(socket)) else {
-                let rest = sent..trains.len();
-                report.send_failed += rest.map(|i| self.send.datagrams(i)).sum::<u32>();
-                return;
-            };
-            let rest = &mut self.send.headers()[sent..trains.len()];
-            // SAFETY: every header describes live memory: the vector's own and the arena, which
-            // `tx` keeps. Nothing of it is in use once the call has returned.
-            let result = unsafe {
-                libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT as _)
-            };
-            if let Ok(accepted @ 1..) = usize::try_from(result) {
-                for i in sent..sent + accepted {
-                    report.count_sent(self.send.datagrams(i));
-                }
-                sent += accepted;
-                continue;
-            }
-            match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
-                libc::EINTR => {}
-                libc::EAGAIN => is_blocked[socket] = true,
-                errno => {
-                    self.refused(sent, trains[sent], errno, tx, report);
-                    sent += 1;
-                }
-            }
-        }
-    }
-
-    fn refused(
-        &mut self,
-        entry: usize,
-        train: u32,
-        errno: i32,
-        tx: &TxBatch,
-        report: &mut TurnReport,
-    ) {
-        if self.send.datagrams(entry) == 1 {
-            report.send_failed += 1;
-            return;
-        }
-        let train = &tx.trains()[train as usize];
-        self.segmentation.recover(errno, train, tx, &self.sockets, report);
     }
 
     /// Waits until a socket or the wake-up event is readable. False when the time is up.
@@ -186,7 +106,7 @@ impl Io for MmsgIo {
     fn turn(&mut self, tx: &mut TxBatch, rx: &mut RxBatch, wait: Wait) -> io::Result<TurnReport> {
         let mut report = TurnReport::default();
         rx.clear();
-        self.send_all(tx, &mut report);
+        self.sender.send_all(tx, &self.sockets, &mut report);
         tx.clear();
         self.receive_all(rx, &mut report)?;
         if report.received > 0 {

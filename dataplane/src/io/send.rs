@@ -1,6 +1,6 @@
 //! Describing trains to the kernel: `msghdr`s with a `UDP_SEGMENT` control message.
 //!
-//! Shared by the backends that send through the kernel, with what they do when it refuses.
+//! Shared by the backends that talk to the kernel, with what they do when it refuses.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -23,13 +23,13 @@ pub(super) const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One message: a train, or one of its segments where segmentation is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SendUnit {
-    pub(super) destination: SocketAddr,
-    pub(super) socket: SocketId,
-    pub(super) offset: usize,
-    pub(super) len: usize,
-    pub(super) segment_size: u16,
-    pub(super) datagrams: u16,
+struct SendUnit {
+    destination: SocketAddr,
+    socket: SocketId,
+    offset: usize,
+    len: usize,
+    segment_size: u16,
+    datagrams: u16,
 }
 
 impl SendUnit {
@@ -45,7 +45,7 @@ impl SendUnit {
     }
 
     /// The `segment`th datagram of a train.
-    pub(super) fn segment(train: &Train, segment: u16) -> Self {
+    fn segment(train: &Train, segment: u16) -> Self {
         let start = usize::from(segment) * usize::from(train.segment_size);
         SendUnit {
             offset: train.offset as usize + start,
@@ -58,14 +58,14 @@ impl SendUnit {
 
 /// Walks over what is to be sent.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct UnitCursor {
+struct UnitCursor {
     train: usize,
     segment: u16,
 }
 
 impl UnitCursor {
     /// The next message with the index of its train: whole trains with `gso`, segments without.
-    pub(super) fn next(&mut self, trains: &[Train], gso: bool) -> Option<(usize, SendUnit)> {
+    fn next(&mut self, trains: &[Train], gso: bool) -> Option<(usize, SendUnit)> {
         let index = self.train;
         let train = trains.get(index)?;
         if self.segment == 0 && (gso || train.segments == 1) {
@@ -100,7 +100,7 @@ struct Aside {
 }
 
 /// Descriptions of messages, in the layout that `sendmmsg` takes and whose parts `sendmsg` takes.
-pub(super) struct SendVector {
+struct SendVector {
     headers: Box<[libc::mmsghdr]>,
     asides: Box<[Aside]>,
 }
@@ -110,7 +110,7 @@ pub(super) struct SendVector {
 unsafe impl Send for SendVector {}
 
 impl SendVector {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         // SAFETY: all-zero is a valid `mmsghdr`: null pointers and zero lengths.
         let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
         // SAFETY: all-zero is a valid `cmsghdr`.
@@ -131,9 +131,9 @@ impl SendVector {
         }
     }
 
-    /// Describes `unit` in entry `i`. The description is good until the entry is set anew or the
-    /// batch of the arena is cleared.
-    pub(super) fn set(&mut self, i: usize, unit: &SendUnit, tx: &TxBatch) -> *const libc::msghdr {
+    /// Describes `unit` in entry `i`. The description is good until the entry is set anew or `tx` is
+    /// changed.
+    fn set(&mut self, i: usize, unit: &SendUnit, tx: &TxBatch) {
         let bytes = &tx.committed()[unit.offset..][..unit.len];
         let aside = &mut self.asides[i];
         aside.name = RawAddr::new(unit.destination);
@@ -154,17 +154,11 @@ impl SendVector {
             header.msg_control = std::ptr::null_mut();
             header.msg_controllen = 0;
         }
-        header
     }
 
     /// How many datagrams entry `i` is.
-    pub(super) fn datagrams(&self, i: usize) -> u32 {
+    fn datagrams(&self, i: usize) -> u32 {
         u32::from(self.asides[i].datagrams)
-    }
-
-    /// The entries, for `sendmmsg`.
-    pub(super) fn headers(&mut self) -> &mut [libc::mmsghdr] {
-        &mut self.headers
     }
 }
 
@@ -214,6 +208,117 @@ impl Segmentation {
     }
 }
 
+/// Sends batches with `sendmmsg`.
+pub(super) struct Sender {
+    vector: SendVector,
+    segmentation: Segmentation,
+}
+
+impl Sender {
+    /// With `gso` trains are left to the kernel to cut.
+    pub(super) fn new(gso: bool) -> Self {
+        Sender { vector: SendVector::new(), segmentation: Segmentation { is_on: gso } }
+    }
+
+    /// Sends every train of the batch that the kernel takes without waiting. Socket by socket, as a
+    /// call is for one; order matters only within a destination, which stays with its socket.
+    pub(super) fn send_all(&mut self, tx: &TxBatch, sockets: &SocketSet, report: &mut TurnReport) {
+        for (socket, fd) in sockets.fds().enumerate() {
+            self.send_through(socket, fd, tx, sockets, report);
+        }
+        let unknown = |train: &&Train| usize::from(train.socket.0) >= sockets.len();
+        let unsent = tx.trains().iter().filter(unknown);
+        report.send_failed += unsent.map(|train| u32::from(train.segments)).sum::<u32>();
+    }
+
+    fn send_through(
+        &mut self,
+        socket: usize,
+        fd: RawFd,
+        tx: &TxBatch,
+        sockets: &SocketSet,
+        report: &mut TurnReport,
+    ) {
+        let mut cursor = UnitCursor::default();
+        let mut trains = [0_u32; SEND_VECTOR];
+        loop {
+            let mut count = 0;
+            while count < SEND_VECTOR {
+                let Some((train, unit)) = cursor.next(tx.trains(), self.segmentation.is_on) else {
+                    break;
+                };
+                if usize::from(unit.socket.0) != socket {
+                    continue;
+                }
+                self.vector.set(count, &unit, tx);
+                trains[count] = train as u32;
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            self.send_vector(fd, &trains[..count], tx, sockets, report);
+        }
+    }
+
+    /// Sends the first messages of the vector, which belong to `trains`.
+    fn send_vector(
+        &mut self,
+        fd: RawFd,
+        trains: &[u32],
+        tx: &TxBatch,
+        sockets: &SocketSet,
+        report: &mut TurnReport,
+    ) {
+        let mut sent = 0;
+        while sent < trains.len() {
+            let rest = &mut self.vector.headers[sent..trains.len()];
+            // SAFETY: every header describes live memory: the vector's own and the arena, which
+            // `tx` keeps. Nothing of it is in use once the call has returned.
+            let result = unsafe {
+                libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT as _)
+            };
+            if let Ok(accepted @ 1..) = usize::try_from(result) {
+                for i in sent..sent + accepted {
+                    report.count_sent(self.vector.datagrams(i));
+                }
+                sent += accepted;
+                continue;
+            }
+            match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+                libc::EINTR => {}
+                // The send buffer is full: the rest of the vector would be refused as well.
+                libc::EAGAIN => {
+                    let rest = sent..trains.len();
+                    report.send_failed += rest.map(|i| self.vector.datagrams(i)).sum::<u32>();
+                    return;
+                }
+                errno => {
+                    self.refused(sent, trains[sent], errno, tx, sockets, report);
+                    sent += 1;
+                }
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        entry: usize,
+        train: u32,
+        errno: i32,
+        tx: &TxBatch,
+        sockets: &SocketSet,
+        report: &mut TurnReport,
+    ) {
+        if self.vector.datagrams(entry) == 1 {
+            report.send_failed += 1;
+            return;
+        }
+        let train = &tx.trains()[train as usize];
+        self.segmentation.recover(errno, train, tx, sockets, report);
+    }
+}
+
 /// Sends one datagram, without waiting.
 fn send_one(unit: &SendUnit, tx: &TxBatch, sockets: &SocketSet) -> io::Result<()> {
     let fd: RawFd = sockets.fd(usize::from(unit.socket.0)).ok_or(io::ErrorKind::InvalidInput)?;
@@ -251,7 +356,8 @@ fn try_gso() -> io::Result<bool> {
     }
     let mut vector = SendVector::new();
     let Some((_, unit)) = UnitCursor::default().next(tx.trains(), true) else { return Ok(false) };
-    let header = vector.set(0, &unit, &tx);
+    vector.set(0, &unit, &tx);
+    let header = &raw const vector.headers[0].msg_hdr;
     // SAFETY: the header was just set; the vector and the batch live on.
     let result = unsafe { libc::sendmsg(from.as_raw_fd(), header, libc::MSG_DONTWAIT) };
     if result < 0 {
@@ -299,10 +405,8 @@ mod tests {
         let mut cursor = UnitCursor::default();
         for expected in [24, 0] {
             let (_, unit) = cursor.next(tx.trains(), true).unwrap();
-            let header = vector.set(3, &unit, &tx);
-            // SAFETY: just set and not moved.
-            let controllen = unsafe { (*header).msg_controllen };
-            assert_eq!(controllen, expected);
+            vector.set(3, &unit, &tx);
+            assert_eq!(vector.headers[3].msg_hdr.msg_controllen, expected);
         }
         assert_eq!(std::mem::offset_of!(SegmentControl, segment_size), 16);
     }

@@ -135,3 +135,16 @@ client_build() {
   say "Building the meeting page"
   (cd "$root/client" && npm run --silent build -- --logLevel warn)
 }
+
+# A Python with aiortc in .cache/interop, as locked, unless it is there.
+interop_python() {
+  local directory="$cache/interop" wanted
+  wanted=$(sha256sum "$root/client/tests/interop/requirements.txt" | cut -d' ' -f1)
+  [ "$(cat "$directory/.opencall-lock" 2>/dev/null)" = "$wanted" ] && return
+  say "Installing the Python peer's packages"
+  rm -rf "$directory"
+  python3 -m venv "$directory" &&
+    "$directory/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
+      --requirement "$root/client/tests/interop/requirements.txt" || return 1
+  printf '%s\n' "$wanted" >"$directory/.opencall-lock"
+}

@@ -270,7 +270,12 @@ impl Core {
         }
         if let Some(transport) = producer.transport {
             let transport = &mut self.transports[transport];
-            transport.streams.remove(key);
+            let srtp = &mut transport.srtp;
+            transport.streams.remove(key, |ssrc| {
+                if let Some(srtp) = srtp {
+                    srtp.open.retire(ssrc);
+                }
+            });
             transport.producers.retain(|producer| *producer != key);
         }
     }

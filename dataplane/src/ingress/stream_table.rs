@@ -79,9 +79,15 @@ impl StreamTable {
         });
     }
 
-    /// Forgets a producer.
-    pub fn remove(&mut self, producer: usize) {
-        self.ssrcs.retain(|_, stream| stream.producer != producer);
+    /// Forgets a producer; `retired` is called with each SSRC it had.
+    pub fn remove(&mut self, producer: usize, mut retired: impl FnMut(u32)) {
+        self.ssrcs.retain(|&ssrc, stream| {
+            let kept = stream.producer != producer;
+            if !kept {
+                retired(ssrc);
+            }
+            kept
+        });
         self.rules.retain(|rule| rule.producer != producer);
     }
 
@@ -229,7 +235,10 @@ mod tests {
             assert_eq!(table.recognise(ssrc, payload_type, identity), expected, "ssrc {ssrc}");
             assert_eq!(table.known(ssrc), expected, "ssrc {ssrc}");
         }
-        table.remove(7);
+        let mut retired = Vec::new();
+        table.remove(7, |ssrc| retired.push(ssrc));
+        retired.sort_unstable();
+        assert_eq!(retired, [1, 2, 3]);
         assert_eq!(table.known(1), None);
         assert_eq!(table.recognise(1, 96, identity(b"0", b"r1", b"")), None);
     }

@@ -26,7 +26,10 @@ impl Bench {
     }
 
     fn with_options(backend: Backend, addrs: &[IpAddr], options: SocketOptions) -> Self {
-        let sockets = bind(addrs, 0, options).unwrap();
+        Bench::over(backend, bind(addrs, 0, options).unwrap())
+    }
+
+    fn over(backend: Backend, sockets: SocketSet) -> Self {
         let parker = Parker::new().unwrap();
         let choice = match backend {
             Backend::Uring => BackendChoice::Uring,
@@ -356,44 +359,71 @@ fn refused_sends_are_counted_and_nothing_else(backend: Backend) {
     }
 }
 
-fn segments_beyond_the_mtu_are_sent_singly(backend: Backend) {
-    // Loopback's MTU is 65536, so no train within the limits exceeds it; a train whose segment
-    // count does is what the kernel refuses with the same error.
-    let mut bench = Bench::new(backend, &[V4]);
-    let mut receiver = Bench::new(Backend::Mmsg, &[V4]);
-    let to = receiver.addr();
-    for i in 0..3 {
-        bench.send(&[i; 1500], to, 0);
+fn trains_beyond_the_mtu_are_sent_segment_by_segment(backend: Backend) {
+    let sockets = bind(&[V6, V4], 0, SocketOptions::default()).unwrap();
+    let fd = sockets.fds().next().unwrap();
+    let mtu = 1280_i32;
+    let size = size_of::<i32>() as u32;
+    let value = (&raw const mtu).cast();
+    // SAFETY: the pointer and the size are of `mtu`.
+    let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU, value, size) };
+    assert_eq!(result, 0);
+    let mut bench = Bench::over(backend, sockets);
+    let (wide, narrow) = (client(V4), client(V6));
+    for _ in 0..2 {
+        for (socket, client) in [(0, &narrow), (1, &wide)] {
+            for i in 0..3 {
+                bench.send(&[i; 1500], client.local_addr().unwrap(), socket);
+            }
+        }
+        let report = bench.turn(Wait::Poll);
+        // The narrow path's train comes apart, and says nothing about the wide one's.
+        assert_eq!((report.sent_datagrams, report.sent_trains, report.send_failed), (6, 4, 0));
+        for i in 0..3 {
+            assert_eq!(take(&narrow).0, [i; 1500]);
+            assert_eq!(take(&wide).0, [i; 1500]);
+        }
     }
-    let sockets = bind(&[V4], 0, SocketOptions::default()).unwrap();
-    let mut segmentation = super::send::Segmentation { is_on: true };
-    let mut report = TurnReport::default();
-    let train = bench.tx.trains()[0];
-    segmentation.recover(libc::EINVAL, &train, &bench.tx, &sockets, &mut report);
-    assert_eq!((report.sent_datagrams, report.sent_trains, report.send_failed), (3, 3, 0));
-    assert!(segmentation.is_on, "one path's MTU says nothing about the others");
-    segmentation.recover(libc::EIO, &train, &bench.tx, &sockets, &mut report);
-    assert_eq!(report.sent_datagrams, 6);
-    assert!(!segmentation.is_on);
-    segmentation.recover(libc::ENETUNREACH, &train, &bench.tx, &sockets, &mut report);
-    assert_eq!((report.sent_datagrams, report.send_failed), (6, 3));
-    for (i, (bytes, ..)) in receiver.receive(6).into_iter().enumerate() {
-        assert_eq!(bytes, [(i % 3) as u8; 1500]);
-    }
+}
+
+fn turns_take_nothing_from_the_heap(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4, V6]);
+    let mut peer = Bench::new(backend, &[V4]);
+    let (to, back) = (bench.addr(), peer.addr());
+    peer.turn(Wait::Poll);
+    let unparker = peer.parker.unparker();
+    let mut round = |datagrams: usize| {
+        for i in 0..datagrams {
+            bench.send(&[0; 1000], back, 0);
+            bench.send(&[1; 500], if i % 8 == 0 { back } else { to }, 0);
+            bench.send(b"refused", SocketAddr::from(([127, 0, 0, 1], 0)), 0);
+        }
+        peer.parker.prepare();
+        bench.io.wake_peer(&unparker);
+        bench.turn(Wait::Until(Duration::from_millis(1)));
+        peer.turn(Wait::Poll);
+        peer.parker.done();
+        bench.rx.len() + peer.rx.len()
+    };
+    round(50);
+    let mut received = 0;
+    let taken = allocation_counter::measure(|| {
+        for _ in 0..20 {
+            received += round(100);
+        }
+    });
+    assert!(received > 1000, "{received}");
+    assert_eq!(taken.count_total, 0);
+    let noticed = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(received))));
+    assert_eq!(noticed.count_total, 1, "allocations are counted");
 }
 
 fn a_replaced_backend_keeps_the_port(backend: Backend) {
     let sockets = bind(&[V4], 0, SocketOptions::default()).unwrap();
     let addr = sockets.local_addrs()[0];
     let client = client(V4);
-    let choice = match backend {
-        Backend::Uring => BackendChoice::Uring,
-        Backend::Mmsg => BackendChoice::Mmsg,
-    };
     for round in 0..5_u8 {
-        let parker = Parker::new().unwrap();
-        let (io, ..) = open(choice, sockets.clone(), &parker).unwrap();
-        let mut bench = Bench { io, parker, tx: TxBatch::new(), rx: RxBatch::new() };
+        let mut bench = Bench::over(backend, sockets.clone());
         assert_eq!(bench.addr(), addr);
         if round > 0 {
             assert_eq!(bench.receive(1)[0].0, [round - 1], "it waited for the new backend");
@@ -424,7 +454,8 @@ macro_rules! conformance {
                 a_flood_beyond_the_socket_buffer_recovers,
                 oversized_datagrams_are_dropped_and_counted,
                 refused_sends_are_counted_and_nothing_else,
-                segments_beyond_the_mtu_are_sent_singly,
+                trains_beyond_the_mtu_are_sent_segment_by_segment,
+                turns_take_nothing_from_the_heap,
                 a_replaced_backend_keeps_the_port,
             );
         }

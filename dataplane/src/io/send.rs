@@ -373,6 +373,7 @@ fn try_gso() -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket::{SocketOptions, bind};
     use super::*;
 
     fn batch() -> TxBatch {
@@ -409,5 +410,38 @@ mod tests {
             assert_eq!(vector.headers[3].msg_hdr.msg_controllen, expected);
         }
         assert_eq!(std::mem::offset_of!(SegmentControl, segment_size), 16);
+    }
+
+    #[test]
+    fn what_the_kernel_says_decides_what_becomes_of_a_train() {
+        let localhost = [std::net::Ipv4Addr::LOCALHOST.into()];
+        let sockets = bind(&localhost, 0, SocketOptions::default()).unwrap();
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(PROBE_PATIENCE)).unwrap();
+        let mut tx = TxBatch::new();
+        for byte in 0..3 {
+            tx.reserve(5).unwrap().fill(byte);
+            tx.commit(5, receiver.local_addr().unwrap(), SocketId(0));
+        }
+        // Error, datagrams sent, datagrams failed, whether segmentation stays on.
+        let cases = [
+            (libc::EINVAL, 3, 0, true),
+            (libc::EMSGSIZE, 3, 0, true),
+            (libc::ENETUNREACH, 0, 3, true),
+            (libc::EPERM, 0, 3, true),
+            (libc::EIO, 3, 0, false),
+        ];
+        let mut segmentation = Segmentation { is_on: true };
+        for (errno, sent, failed, is_on) in cases {
+            let mut report = TurnReport::default();
+            segmentation.recover(errno, &tx.trains()[0], &tx, &sockets, &mut report);
+            assert_eq!((report.sent_datagrams, report.send_failed), (sent, failed), "{errno}");
+            assert_eq!(segmentation.is_on, is_on, "{errno}");
+            for byte in 0..sent {
+                let mut bytes = [0xff; 16];
+                assert_eq!(receiver.recv(&mut bytes).unwrap(), 5);
+                assert_eq!(bytes[..5], [byte as u8; 5]);
+            }
+        }
     }
 }

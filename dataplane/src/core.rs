@@ -160,9 +160,7 @@ impl Core {
             Command::PauseConsumer(id) => self.set_consumer_paused(now, id, true),
             Command::ResumeConsumer(id) => self.set_consumer_paused(now, id, false),
             Command::SetPreferredLayers { consumer, layers } => {
-                self.update_consumer(now, consumer, |consumer| {
-                    consumer.preferred = Some(layers.spatial);
-                });
+                self.update_consumer(now, consumer, |consumer| consumer.prefer(layers));
             }
             Command::SetPriority { consumer, priority } => {
                 self.update_consumer(now, consumer, |consumer| consumer.priority = priority.max(1));

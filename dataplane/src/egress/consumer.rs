@@ -11,9 +11,15 @@ use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
 use crate::ingress::stream_table::needs_key_frame;
-use crate::message::{ConsumerConfig, ConsumerId, ExtensionIds, Feedback, MediaKind, ShortId};
+use crate::message::{
+    ConsumerConfig, ConsumerId, ExtensionIds, Feedback, Layers, MediaKind, ShortId,
+};
+use crate::rtp::payload::PayloadInfo;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
+
+/// No limit: above any temporal layer a codec has.
+const ALL_TEMPORAL_LAYERS: u8 = u8::MAX;
 
 /// Retransmission stream of a consumer (RFC 4588).
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +60,10 @@ pub struct Consumer {
     pub priority: u8,
     /// Highest encoding its client wants.
     pub preferred: Option<u8>,
+    /// Highest temporal layer its client wants.
+    pub temporal_cap: u8,
+    /// Highest temporal layer that is forwarded: it falls at once and rises where the stream allows.
+    temporal: u8,
     /// The encoding that is forwarded.
     pub current: Option<u8>,
     /// The encoding that should be: a key frame of it makes the switch.
@@ -112,6 +122,11 @@ impl Consumer {
             paused: config.paused,
             priority: 1,
             preferred: config.preferred_layers.map(|layers| layers.spatial),
+            temporal_cap: config
+                .preferred_layers
+                .and_then(|layers| layers.temporal)
+                .unwrap_or(ALL_TEMPORAL_LAYERS),
+            temporal: ALL_TEMPORAL_LAYERS,
             current: None,
             target: Some(0),
             reported: None,
@@ -125,6 +140,12 @@ impl Consumer {
             },
             stats: SendStats::new(),
         }
+    }
+
+    /// What its client wants at most.
+    pub fn prefer(&mut self, layers: Layers) {
+        self.preferred = Some(layers.spatial);
+        self.temporal_cap = layers.temporal.unwrap_or(ALL_TEMPORAL_LAYERS);
     }
 
     /// Begins anew at the next key frame, continuing the outgoing numbers.
@@ -183,6 +204,13 @@ impl Consumer {
             self.sequence.skip(packet.sequence);
             return None;
         }
+        if !self.takes_temporal_layer(&packet.info) {
+            self.sequence.skip(packet.sequence);
+            if let Some(vp8) = &packet.info.vp8 {
+                self.picture_id.skip(vp8);
+            }
+            return None;
+        }
         let sequence = self.sequence.forward(packet.sequence)?;
         let timestamp = self.timestamp.forward(now, packet.header.timestamp);
         let mut rewrite = Rewrite {
@@ -194,6 +222,20 @@ impl Consumer {
             self.picture_id.forward(vp8, &mut rewrite);
         }
         Some(Outgoing { sequence, timestamp, rewrite, switched })
+    }
+
+    /// Whether a packet's temporal layer goes through. A higher layer may begin only at a picture
+    /// that needs none of the pictures left out before it.
+    fn takes_temporal_layer(&mut self, info: &PayloadInfo) -> bool {
+        // Not in the middle of a picture, of which the client then had a part.
+        if info.starts_picture && (info.key_frame || self.temporal > self.temporal_cap) {
+            self.temporal = self.temporal_cap;
+        }
+        let rises = info.temporal > self.temporal && info.temporal <= self.temporal_cap;
+        if rises && info.switching_point {
+            self.temporal = info.temporal;
+        }
+        info.temporal <= self.temporal
     }
 
     fn switch_to(&mut self, now: Time, packet: &MediaPacket, source: &Producer) {

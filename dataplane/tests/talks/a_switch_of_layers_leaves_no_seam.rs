@@ -99,3 +99,56 @@ fn a_switch_of_layers_leaves_no_seam() {
         .collect();
     assert_eq!(layers, [2, 0, 2], "every switch is told");
 }
+
+/// A VP8 packet of a temporal layer: descriptor with I, L and T (RFC 7741 section 4.2).
+fn temporal_payload(picture_id: u16, temporal: u8, sync: bool, key: bool) -> Vec<u8> {
+    let [high, low] = (picture_id | 0x8000).to_be_bytes();
+    let layer = temporal << 6 | u8::from(sync) << 5;
+    vec![0x90, 0xe0, high, low, (picture_id / 4) as u8, layer, u8::from(!key), 1, 2, 3, 4, 5, 6, 7]
+}
+
+#[test]
+fn fewer_temporal_layers_leave_no_gap_and_come_back_where_the_stream_allows() {
+    let mut world = World::new(1);
+    let mut speaker = world.join(CoreId(0));
+    let source = world.produce(&speaker, MediaKind::Video, &[1000]);
+    let mut hearer = world.join(CoreId(0));
+    let consumer = world.consume(&hearer, &source);
+    let mut number = 0_u16;
+    // L1T3: layers 0 2 1 2; the upper ones may be entered in every other round.
+    let mut round = |world: &mut World, sync: bool| {
+        let mut temporals = Vec::new();
+        for temporal in [0, 2, 1, 2] {
+            let fields = opencall_dataplane::rtp::header::OutgoingHeader {
+                marker: true,
+                payload_type: SENT_PT,
+                sequence: number,
+                timestamp: u32::from(number) * 3000,
+                ssrc: 1000,
+            };
+            let payload = temporal_payload(number, temporal, sync && temporal > 0, number == 0);
+            let packet = speaker.sealed(fields, None, &payload);
+            world.push(speaker.address, CoreId(0), &packet);
+            world.turn();
+            number += 1;
+            temporals.extend(hearer.media(world));
+        }
+        temporals
+    };
+    let prefer = |temporal| Command::SetPreferredLayers {
+        consumer: consumer.id,
+        layers: Layers { spatial: 0, temporal },
+    };
+    let mut all = round(&mut world, true);
+    assert_eq!(all.len(), 4);
+    world.command(CoreId(0), prefer(Some(0)));
+    let lowest = round(&mut world, false);
+    assert_eq!(lowest.len(), 1, "every fourth picture");
+    world.command(CoreId(0), prefer(None));
+    let waiting = round(&mut world, false);
+    assert_eq!(waiting.len(), 1, "no way up yet");
+    let back = round(&mut world, true);
+    assert_eq!(back.len(), 4);
+    all.extend([lowest, waiting, back].concat());
+    assert_one_stream(&all);
+}

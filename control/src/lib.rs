@@ -1,11 +1,39 @@
 //! The control core: one thread that knows rooms, clients and capabilities, and tells the data
 //! cores what to forward. It never touches a media packet.
 //!
+//! ```text
+//! signaling ─▶ control ─▶ peer ─▶ transport (dtls) ─▶ producer ─▶ consumer ─▶ data cores
+//! ```
+//!
 //! * [`api`] — the typed requests, answers and notifications that signaling speaks to it.
+//! * [`Control`] — the machine itself: feed it, drain it.
+//! * [`dtls`] — handshakes, fingerprints, SRTP keys.
+//! * [`error`] — what is wrong with the configuration.
+//! * [`limits`] — how much one client can make us keep.
 //! * [`ortc`] — the capability rules, as pure functions.
 //! * [`rtp_parameters`] — RTP capabilities and parameters as mediasoup-client writes them in JSON.
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod consumer;
+mod control;
+pub mod dtls;
+pub mod error;
+mod ids;
+pub mod limits;
 pub mod ortc;
+mod peer;
+mod placement;
+mod producer;
+mod room;
 pub mod rtp_parameters;
+mod speakers;
+mod stats;
+mod timers;
+mod transport;
+
+pub use control::{Control, ControlConfig, CoreAddresses, Counts};
+pub use error::ControlError;
+pub use placement::{PARTICIPANTS_PER_CORE, PlacementPolicy};
+pub use room::RoomSummary;
+pub use transport::TRANSPORT_LOST_GRACE;

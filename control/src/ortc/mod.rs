@@ -20,6 +20,7 @@ mod validate;
 pub use consumer::{ConsumerIds, can_consume, consumer_rtp_parameters, consumer_type};
 pub use matching::{H264Profile, codecs_match, is_rtx};
 pub use producer::{RtpMapping, consumable_rtp_parameters, producer_rtp_mapping};
+pub(crate) use producer::{extension_ids, feedback};
 pub use router::{
     codec_list, codecs_by_name, default_codecs, extension_from_uri, extension_uri,
     router_rtp_capabilities,

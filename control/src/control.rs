@@ -1,0 +1,425 @@
+//! The control core's machine: requests and events in; answers, news and commands out.
+//!
+//! ```text
+//! signaling ──Request──▶ ┌─────────┐ ──Command──▶ data cores
+//!           ◀──Output─── │ Control │ ◀──Event────
+//!                        └─────────┘
+//! ```
+//!
+//! It has no clock, socket or thread. Feed it, then drain [`Control::poll_output`] and
+//! [`Control::poll_command`], and call [`Control::handle_timeout`] at [`Control::next_timeout`].
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use opencall_dataplane::message::{Command, ConsumerId, CoreId, Event, ProducerId, TransportId};
+use opencall_dataplane::time::Time;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use crate::api::{
+    CloseReason, Notification, Output, Request, RequestError, Response, SessionConfig, SessionId,
+    Token,
+};
+use crate::consumer::Consumer;
+use crate::dtls::{DtlsConfig, DtlsContext};
+use crate::error::ControlError;
+use crate::ids::Ids;
+use crate::limits::{Limits, not_allowed};
+use crate::ortc;
+use crate::peer::Peer;
+use crate::placement::{Placement, PlacementPolicy};
+use crate::producer::Producer;
+use crate::room::{Room, RoomId};
+use crate::rtp_parameters::{RtpCapabilities, RtpCodecCapability};
+use crate::stats::StatsJob;
+use crate::timers::Timers;
+use crate::transport::Transport;
+
+/// Data cores at most: a core's index is one byte.
+const MAX_CORES: usize = 256;
+
+/// Video budget of a client until its link has been measured: what one 720p and a few small
+/// pictures take. Higher floods slow links at the start, lower starts everyone blurred.
+const INITIAL_OUTGOING_BITRATE_BPS: u32 = 3_000_000;
+
+/// How clients reach one data core.
+#[derive(Debug, Clone)]
+pub struct CoreAddresses {
+    /// Announced addresses, the preferred one first; the ports name the core.
+    pub announced: Vec<SocketAddr>,
+}
+
+/// Settings of the control core.
+#[derive(Clone)]
+pub struct ControlConfig {
+    /// The data cores, in the order of their [`CoreId`].
+    pub cores: Vec<CoreAddresses>,
+    /// Codecs in order of preference; see [`ortc::codec_list`].
+    pub codecs: Vec<RtpCodecCapability>,
+    /// DTLS certificate, version and SRTP profiles.
+    pub dtls: DtlsConfig,
+    /// How rooms meet cores.
+    pub placement: PlacementPolicy,
+    /// Video budget of a new receiving transport, bits per second.
+    pub outgoing_bitrate_bps: u32,
+    /// Bounds.
+    pub limits: Limits,
+    /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
+    pub unix_origin_ms: u64,
+    /// Seed of ids and SSRCs, for tests; else from the system. Keys never come from it.
+    pub seed: Option<u64>,
+}
+
+impl ControlConfig {
+    /// Defaults for everything but the addresses.
+    pub fn new(cores: Vec<CoreAddresses>) -> Self {
+        ControlConfig {
+            cores,
+            codecs: ortc::default_codecs(),
+            dtls: DtlsConfig::default(),
+            placement: PlacementPolicy::default(),
+            outgoing_bitrate_bps: INITIAL_OUTGOING_BITRATE_BPS,
+            limits: Limits::default(),
+            unix_origin_ms: 0,
+            seed: None,
+        }
+    }
+
+    fn check(&self) -> Result<(), ControlError> {
+        let refused = |reason: &str| Err(ControlError::Config(reason.to_owned()));
+        if self.cores.is_empty() || self.cores.len() > MAX_CORES {
+            return refused("the number of data cores must be 1 to 256");
+        }
+        if self.cores.iter().any(|core| core.announced.is_empty()) {
+            return refused(
+                "each data core needs an announced address: set MEDIASOUP_ANNOUNCED_IP",
+            );
+        }
+        let unreachable = |address: &SocketAddr| address.ip().is_unspecified();
+        if self.cores.iter().flat_map(|core| &core.announced).any(unreachable) {
+            return refused(
+                "0.0.0.0 or :: cannot be announced to clients: set MEDIASOUP_ANNOUNCED_IP to an \
+                 address they can reach",
+            );
+        }
+        if self.codecs.is_empty() {
+            return refused("the router needs at least one codec");
+        }
+        Ok(())
+    }
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Timer {
+    /// A DTLS flight may have to be sent again.
+    Dtls(TransportId),
+    /// A transport has been without ICE consent for too long.
+    Grace(TransportId),
+    /// A room may have news of its speakers.
+    Speakers(RoomId),
+    /// The answers to a question about statistics are late.
+    Stats(u64),
+}
+
+/// What is done once a request has been answered.
+pub(crate) enum After {
+    /// Nothing.
+    Nothing,
+    /// Offer the client what others produce, and tell them of it.
+    Entered,
+    /// Offer the client what others produce.
+    Offer,
+    /// Offer a new producer to the others.
+    Produced(ProducerId),
+}
+
+/// How many of everything there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rooms.
+    pub rooms: usize,
+    /// Signaling sessions, in a room or about to enter one.
+    pub sessions: usize,
+    /// Peers that have entered their room.
+    pub peers: usize,
+    /// Transports.
+    pub transports: usize,
+    /// Producers.
+    pub producers: usize,
+    /// Consumers.
+    pub consumers: usize,
+    /// Producers that reach another core, once for each core.
+    pub pipes: usize,
+}
+
+/// The control core.
+pub struct Control {
+    pub(crate) config: ControlConfig,
+    pub(crate) router: Arc<RtpCapabilities>,
+    pub(crate) dtls: DtlsContext,
+    pub(crate) origin: Instant,
+    pub(crate) now: Time,
+    pub(crate) rng: StdRng,
+    pub(crate) ids: Ids,
+    pub(crate) placement: Placement,
+    pub(crate) rooms: BTreeMap<RoomId, Room>,
+    pub(crate) room_names: HashMap<String, RoomId>,
+    pub(crate) peers: BTreeMap<SessionId, Peer>,
+    pub(crate) transports: HashMap<TransportId, Transport>,
+    pub(crate) producers: HashMap<ProducerId, Producer>,
+    pub(crate) consumers: HashMap<ConsumerId, Consumer>,
+    pub(crate) stats_jobs: HashMap<u64, StatsJob>,
+    pub(crate) stats_queries: HashMap<u64, u64>,
+    pub(crate) timers: Timers<Timer>,
+    outputs: VecDeque<Output>,
+    commands: VecDeque<(CoreId, Command)>,
+}
+
+impl Control {
+    /// A control core without rooms. `origin` is the instant that [`Time::ZERO`] stands for: the
+    /// DTLS library wants instants.
+    pub fn new(config: ControlConfig, origin: Instant) -> Result<Self, ControlError> {
+        config.check()?;
+        let router = Arc::new(ortc::router_rtp_capabilities(&config.codecs)?);
+        let dtls = DtlsContext::new(&config.dtls)?;
+        let mut rng = match config.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => rand::make_rng(),
+        };
+        let ids = Ids::new(rand::RngExt::random(&mut rng));
+        let placement = Placement::new(config.placement, config.cores.len());
+        Ok(Control {
+            router,
+            dtls,
+            origin,
+            now: Time::ZERO,
+            rng,
+            ids,
+            placement,
+            rooms: BTreeMap::new(),
+            room_names: HashMap::new(),
+            peers: BTreeMap::new(),
+            transports: HashMap::new(),
+            producers: HashMap::new(),
+            consumers: HashMap::new(),
+            stats_jobs: HashMap::new(),
+            stats_queries: HashMap::new(),
+            timers: Timers::new(),
+            outputs: VecDeque::new(),
+            commands: VecDeque::new(),
+            config,
+        })
+    }
+
+    /// What every room's router can do.
+    pub fn router_rtp_capabilities(&self) -> &RtpCapabilities {
+        &self.router
+    }
+
+    /// A client has connected. If the same peer is in the room already, its older session is closed
+    /// ([`CloseReason::Replaced`]).
+    pub fn open_session(&mut self, now: Time, config: SessionConfig) -> SessionId {
+        self.now = now;
+        self.open(config)
+    }
+
+    /// A client's connection is gone. An unknown session is ignored.
+    pub fn close_session(&mut self, now: Time, session: SessionId) {
+        self.now = now;
+        self.remove_peer(session);
+    }
+
+    /// The server stops: every session is closed with [`CloseReason::Shutdown`].
+    pub fn shutdown(&mut self, now: Time) {
+        self.now = now;
+        while let Some(&session) = self.peers.keys().next() {
+            self.close_with(session, CloseReason::Shutdown);
+        }
+    }
+
+    /// A request of a client; the answer comes as an [`Output::Response`] with the token.
+    pub fn handle_request(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        token: Token,
+        request: Request,
+    ) {
+        self.now = now;
+        if !self.peers.contains_key(&session) {
+            let reason = "this session was closed: connect again";
+            return self.answer(session, token, Err(not_allowed(reason)));
+        }
+        if let Request::Stats(of) = request {
+            return self.ask_stats(session, token, of);
+        }
+        match self.perform(session, request) {
+            Err(error) => self.answer(session, token, Err(error)),
+            Ok((response, after)) => {
+                self.answer(session, token, Ok(response));
+                match after {
+                    After::Nothing => {}
+                    After::Entered => {
+                        self.offer_existing(session);
+                        self.announce_peer(session);
+                    }
+                    After::Offer => self.offer_existing(session),
+                    After::Produced(producer) => self.offer_producer(producer),
+                }
+            }
+        }
+    }
+
+    fn perform(
+        &mut self,
+        session: SessionId,
+        request: Request,
+    ) -> Result<(Response, After), RequestError> {
+        let done = |()| (Response::Done, After::Nothing);
+        match request {
+            Request::RouterRtpCapabilities => {
+                let capabilities = RtpCapabilities::clone(&self.router);
+                Ok((Response::RouterRtpCapabilities(capabilities), After::Nothing))
+            }
+            Request::Join { display_name, device, rtp_capabilities } => {
+                self.join(session, display_name, device, rtp_capabilities)
+            }
+            Request::SetRtpCapabilities { rtp_capabilities, display_name } => {
+                self.set_rtp_capabilities(session, rtp_capabilities, display_name)
+            }
+            Request::CreateTransport { direction, force_tcp } => {
+                self.create_transport(session, direction, force_tcp)
+            }
+            Request::ConnectTransport { transport_id, dtls_parameters } => {
+                self.connect_transport(session, &transport_id, &dtls_parameters).map(done)
+            }
+            Request::RestartIce { transport_id } => {
+                let parameters = self.restart_ice(session, &transport_id)?;
+                Ok((Response::Ice(parameters), After::Nothing))
+            }
+            Request::Produce { transport_id, kind, rtp_parameters, app_data, paused } => {
+                self.produce(session, &transport_id, kind, &rtp_parameters, app_data, paused)
+            }
+            Request::CloseProducer { producer_id } => {
+                let producer = self.own_producer(session, &producer_id)?;
+                self.remove_producer(producer);
+                Ok(done(()))
+            }
+            Request::PauseProducer { producer_id } => {
+                self.pause_producer(session, &producer_id, true).map(done)
+            }
+            Request::ResumeProducer { producer_id } => {
+                self.pause_producer(session, &producer_id, false).map(done)
+            }
+            Request::Consume { producer_id, rtp_capabilities, transport_id, paused } => {
+                self.consume(session, &producer_id, rtp_capabilities, transport_id, paused)
+            }
+            Request::ChangeDisplayName { display_name } => {
+                self.change_display_name(session, display_name).map(done)
+            }
+            request => self.perform_on_consumer(session, request).map(done),
+        }
+    }
+
+    /// News of a data core.
+    pub fn handle_event(&mut self, now: Time, core: CoreId, event: Event) {
+        self.now = now;
+        match event {
+            Event::Ice { transport, state, remote } => self.ice_moved(transport, state, remote),
+            Event::Dtls { transport, datagram } => self.dtls_datagram(transport, &datagram),
+            Event::ProducerScore { producer, scores } => {
+                self.producer_scored(core, producer, &scores);
+            }
+            Event::ConsumerScore { consumer, score } => self.consumer_scored(consumer, score),
+            Event::LayersChanged { consumer, layers } => self.layers_changed(consumer, layers),
+            Event::AudioLevel { producer, level_dbov } => self.heard(core, producer, level_dbov),
+            Event::Stats { token, stats } => self.stats_answered(token, stats),
+        }
+    }
+
+    /// [`Control::next_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Dtls(transport) => self.dtls_timeout(transport),
+                Timer::Grace(transport) => self.grace_is_over(transport),
+                Timer::Speakers(room) => self.tell_speakers(room),
+                Timer::Stats(job) => self.finish_stats(job),
+            }
+        }
+    }
+
+    /// When [`Control::handle_timeout`] wants to be called; [`Time::NEVER`] if not at all.
+    pub fn next_timeout(&self) -> Time {
+        self.timers.next()
+    }
+
+    /// What signaling has to deliver, in order; ask until there is nothing.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What data cores have to do, in order; ask until there is nothing.
+    pub fn poll_command(&mut self) -> Option<(CoreId, Command)> {
+        self.commands.pop_front()
+    }
+
+    /// The measured share of time that a core is busy (0–1), for the placement of newcomers.
+    pub fn set_core_load(&mut self, core: CoreId, busy: f32) {
+        self.placement.set_cpu(core, busy);
+    }
+
+    /// How many of everything there are.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            rooms: self.rooms.len(),
+            sessions: self.peers.len(),
+            peers: self.peers.values().filter(|peer| peer.joined).count(),
+            transports: self.transports.len(),
+            producers: self.producers.len(),
+            consumers: self.consumers.len(),
+            pipes: self.producers.values().map(Producer::pipe_count).sum(),
+        }
+    }
+
+    /// How many transports live on a core.
+    pub fn transports_on(&self, core: CoreId) -> usize {
+        self.placement.transports(core) as usize
+    }
+
+    pub(crate) fn answer(
+        &mut self,
+        session: SessionId,
+        token: Token,
+        result: Result<Response, RequestError>,
+    ) {
+        self.outputs.push_back(Output::Response { session, token, result });
+    }
+
+    pub(crate) fn notify(&mut self, session: SessionId, notification: Notification) {
+        self.outputs
+            .push_back(Output::Notification { session, notification: Box::new(notification) });
+    }
+
+    pub(crate) fn command(&mut self, core: CoreId, command: Command) {
+        self.commands.push_back((core, command));
+    }
+
+    /// Closes a session from our side.
+    pub(crate) fn close_with(&mut self, session: SessionId, reason: CloseReason) {
+        if self.remove_peer(session) {
+            self.outputs.push_back(Output::Close { session, reason });
+        }
+    }
+
+    /// The instant that [`Control::now`] stands for.
+    pub(crate) fn instant(&self) -> Instant {
+        self.origin + std::time::Duration::from_nanos(self.now.as_nanos())
+    }
+}

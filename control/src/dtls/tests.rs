@@ -1,0 +1,313 @@
+//! Handshakes: of our endpoints among themselves, and with OpenSSL as a client that shares no line
+//! with the library.
+
+use std::time::{Duration, Instant};
+
+use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::*;
+
+fn context(max_version: DtlsVersion, profiles: &[Profile]) -> DtlsContext {
+    let config = DtlsConfig {
+        max_version,
+        srtp_profiles: profiles.to_vec(),
+        certificate: CertificateSource::Generate,
+    };
+    DtlsContext::new(&config).expect("a good configuration")
+}
+
+const ALL: [Profile; 3] =
+    [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::AesCm128HmacSha1_80];
+
+/// What an endpoint has said so far.
+#[derive(Default)]
+struct Heard {
+    keys: Option<Box<KeyingMaterial>>,
+    closed: bool,
+    failed: Option<String>,
+}
+
+/// Two endpoints and the time between them.
+struct Call {
+    now: Instant,
+    server: DtlsEndpoint,
+    client: DtlsEndpoint,
+    at_server: Heard,
+    at_client: Heard,
+    /// Body bytes of a ClientHello fragment; 0: whole.
+    cut: usize,
+    /// Share of datagrams that are lost.
+    loss: f64,
+    rng: StdRng,
+}
+
+impl Call {
+    fn new(server: &DtlsContext, client: &DtlsContext) -> Self {
+        let now = Instant::now();
+        let mut call = Call {
+            now,
+            server: DtlsEndpoint::new(server, Role::Server, now),
+            client: DtlsEndpoint::new(client, Role::Client, now),
+            at_server: Heard::default(),
+            at_client: Heard::default(),
+            cut: 0,
+            loss: 0.0,
+            rng: StdRng::seed_from_u64(1),
+        };
+        call.client.set_peer_fingerprints(fingerprints_of(server));
+        call
+    }
+
+    fn drain(endpoint: &mut DtlsEndpoint, heard: &mut Heard) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        while let Some(output) = endpoint.poll_output() {
+            match output {
+                DtlsOutput::Datagram(datagram) => datagrams.push(datagram.into_vec()),
+                DtlsOutput::Connected(keys) => heard.keys = Some(keys),
+                DtlsOutput::Closed => heard.closed = true,
+                DtlsOutput::Failed(reason) => heard.failed = Some(reason),
+            }
+        }
+        datagrams
+    }
+
+    fn lost(&mut self) -> bool {
+        self.rng.random_bool(self.loss)
+    }
+
+    /// Carries datagrams until both are silent.
+    fn exchange(&mut self) {
+        loop {
+            let to_server = Self::drain(&mut self.client, &mut self.at_client);
+            let to_client = Self::drain(&mut self.server, &mut self.at_server);
+            if to_server.is_empty() && to_client.is_empty() {
+                return;
+            }
+            for datagram in to_server {
+                let pieces = match self.cut {
+                    0 => vec![datagram],
+                    cut => profile_choice::tests::cut_client_hello(&datagram, cut),
+                };
+                for piece in pieces {
+                    if !self.lost() {
+                        self.server.handle_datagram(&piece, self.now);
+                    }
+                }
+            }
+            for datagram in to_client {
+                if !self.lost() {
+                    self.client.handle_datagram(&datagram, self.now);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass, with everything that it triggers.
+    fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.exchange();
+        while self.now < end {
+            self.now += Duration::from_millis(50);
+            self.server.handle_timeout(self.now);
+            self.client.handle_timeout(self.now);
+            self.exchange();
+        }
+    }
+}
+
+fn fingerprints_of(context: &DtlsContext) -> PeerFingerprints {
+    PeerFingerprints::parse(&[context.fingerprint()]).expect("our own fingerprint")
+}
+
+fn assert_keys_agree(call: &Call, profile: Profile) {
+    let server = call.at_server.keys.as_ref().expect("the server has keys");
+    let client = call.at_client.keys.as_ref().expect("the client has keys");
+    assert_eq!((server.profile, client.profile), (profile, profile));
+    assert_eq!(server.local_key.len(), profile.key_len());
+    assert_eq!(server.local_salt.len(), profile.salt_len());
+    assert!(server.local_key == client.remote_key && server.local_salt == client.remote_salt);
+    assert!(server.remote_key == client.local_key && server.remote_salt == client.local_salt);
+    assert!(server.local_key != server.remote_key);
+}
+
+#[test]
+fn the_servers_preference_decides_in_both_versions() {
+    let cm = Profile::AesCm128HmacSha1_80;
+    let table: [(&[Profile], Profile); 4] = [
+        (&ALL, Profile::AeadAes128Gcm),
+        (&[Profile::AeadAes256Gcm], Profile::AeadAes256Gcm),
+        (&[cm], cm),
+        (&[cm, Profile::AeadAes128Gcm], cm),
+    ];
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        for (preference, expected) in table {
+            let (server, client) = (context(version, preference), context(version, &ALL));
+            let mut call = Call::new(&server, &client);
+            call.server.set_peer_fingerprints(fingerprints_of(&client));
+            call.exchange();
+            assert_keys_agree(&call, expected);
+        }
+    }
+}
+
+#[test]
+fn versions_meet_at_the_older_one() {
+    use DtlsVersion::{Dtls12, Dtls13};
+    for (server, client) in [(Dtls12, Dtls13), (Dtls13, Dtls12)] {
+        let (server, client) = (context(server, &ALL), context(client, &ALL));
+        let mut call = Call::new(&server, &client);
+        call.server.set_peer_fingerprints(fingerprints_of(&client));
+        call.exchange();
+        assert_keys_agree(&call, Profile::AeadAes128Gcm);
+    }
+}
+
+#[test]
+fn a_client_hello_in_fragments_is_understood() {
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        for cut in [40, 100, 150] {
+            let (server, client) = (context(version, &ALL), context(version, &ALL));
+            let mut call = Call::new(&server, &client);
+            call.cut = cut;
+            call.server.set_peer_fingerprints(fingerprints_of(&client));
+            call.exchange();
+            assert_keys_agree(&call, Profile::AeadAes128Gcm);
+        }
+    }
+}
+
+#[test]
+fn lost_datagrams_are_sent_again() {
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        for seed in 0..10 {
+            let (server, client) = (context(version, &ALL), context(version, &ALL));
+            let mut call = Call::new(&server, &client);
+            call.loss = 0.25;
+            call.rng = StdRng::seed_from_u64(seed);
+            call.server.set_peer_fingerprints(fingerprints_of(&client));
+            call.run(Duration::from_secs(20));
+            assert_keys_agree(&call, Profile::AeadAes128Gcm);
+        }
+    }
+}
+
+#[test]
+fn keys_wait_for_the_fingerprint() {
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        let (server, client) = (context(version, &ALL), context(version, &ALL));
+        let mut call = Call::new(&server, &client);
+        call.exchange();
+        assert!(call.at_server.keys.is_none());
+        call.server.set_peer_fingerprints(fingerprints_of(&client));
+        call.exchange();
+        assert_keys_agree(&call, Profile::AeadAes128Gcm);
+    }
+}
+
+#[test]
+fn another_certificate_than_announced_gets_no_keys() {
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        for early in [true, false] {
+            let (server, client) = (context(version, &ALL), context(version, &ALL));
+            let stranger = fingerprints_of(&context(version, &ALL));
+            let mut call = Call::new(&server, &client);
+            if early {
+                call.server.set_peer_fingerprints(stranger.clone());
+            }
+            call.exchange();
+            call.server.set_peer_fingerprints(stranger);
+            call.exchange();
+            assert!(call.at_server.keys.is_none());
+            let reason = call.at_server.failed.expect("refused");
+            assert!(reason.contains("fingerprint"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_client_with_none_of_our_profiles_is_refused() {
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        let (mut server, client) = (context(version, &ALL), context(version, &ALL));
+        server.srtp_profiles.clear();
+        let mut call = Call::new(&server, &client);
+        call.server.set_peer_fingerprints(fingerprints_of(&client));
+        call.exchange();
+        assert!(call.at_server.keys.is_none());
+        let reason = call.at_server.failed.expect("refused");
+        assert!(reason.contains("no SRTP profile"), "{reason}");
+    }
+}
+
+#[test]
+fn a_server_that_picks_a_profile_we_do_not_allow_is_refused() {
+    let server = context(DtlsVersion::Dtls13, &[Profile::AeadAes128Gcm]);
+    let client = context(DtlsVersion::Dtls13, &[Profile::AesCm128HmacSha1_80]);
+    let mut call = Call::new(&server, &client);
+    call.server.set_peer_fingerprints(fingerprints_of(&client));
+    call.exchange();
+    let reason = call.at_client.failed.expect("refused");
+    assert!(reason.contains("AEAD_AES_128_GCM"), "{reason}");
+}
+
+#[test]
+fn goodbyes_are_heard_in_both_directions() {
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        for client_closes in [true, false] {
+            let (server, client) = (context(version, &ALL), context(version, &ALL));
+            let mut call = Call::new(&server, &client);
+            call.server.set_peer_fingerprints(fingerprints_of(&client));
+            call.exchange();
+            match client_closes {
+                true => call.client.close(),
+                false => call.server.close(),
+            }
+            call.exchange();
+            assert_eq!(call.at_server.closed, client_closes, "{version:?}");
+            assert_eq!(call.at_client.closed, !client_closes, "{version:?}");
+            assert_eq!(call.server.next_timeout(), None);
+        }
+    }
+}
+
+#[test]
+fn silence_ends_a_handshake_within_its_timeout() {
+    let (server, client) = (context(DtlsVersion::Dtls13, &ALL), context(DtlsVersion::Dtls13, &ALL));
+    let mut call = Call::new(&server, &client);
+    call.loss = 1.0;
+    call.run(HANDSHAKE_TIMEOUT + Duration::from_secs(5));
+    assert!(call.at_client.failed.is_some());
+    assert_eq!(call.client.next_timeout(), None);
+}
+
+#[test]
+fn garbage_never_panics_and_never_yields_keys() {
+    let mut rng = StdRng::seed_from_u64(7);
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        let (server, client) = (context(version, &ALL), context(version, &ALL));
+        for round in 0..300 {
+            let mut call = Call::new(&server, &client);
+            call.server.set_peer_fingerprints(fingerprints_of(&client));
+            let mut hurt = 0;
+            for _ in 0..6 {
+                let to_server = Call::drain(&mut call.client, &mut call.at_client);
+                for mut datagram in to_server {
+                    if rng.random_range(0..3) == 0 {
+                        let at = rng.random_range(0..datagram.len());
+                        datagram[at] ^= 1 << rng.random_range(0..8);
+                        datagram.truncate(rng.random_range(at..=datagram.len()));
+                        hurt += 1;
+                    }
+                    call.server.handle_datagram(&datagram, call.now);
+                }
+                for datagram in Call::drain(&mut call.server, &mut call.at_server) {
+                    call.client.handle_datagram(&datagram, call.now);
+                }
+            }
+            if let (Some(server), Some(client)) = (&call.at_server.keys, &call.at_client.keys) {
+                assert!(server.local_key == client.remote_key, "round {round}, {hurt} hurt");
+            }
+        }
+    }
+}

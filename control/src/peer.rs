@@ -1,0 +1,280 @@
+//! Peers: one per signaling session, from its opening over its entry into the room to its end.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
+use serde_json::{Map, Value};
+
+use crate::api::{
+    CloseReason, ConnectionQuality, ConsumeMode, Notification, PeerInfo, RequestError, Response,
+    SessionConfig, SessionId,
+};
+use crate::control::{After, Control};
+use crate::limits::{
+    MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, check_json, malformed, not_allowed, too_many,
+};
+use crate::ortc;
+use crate::room::RoomId;
+use crate::rtp_parameters::RtpCapabilities;
+
+/// One client of one room.
+pub(crate) struct Peer {
+    pub room: RoomId,
+    /// Peer (participant) id.
+    pub name: String,
+    pub mode: ConsumeMode,
+    pub remote_address: Option<IpAddr>,
+    /// Whether it has entered the room: others know it.
+    pub joined: bool,
+    pub display_name: String,
+    pub device: Map<String, Value>,
+    /// What it can receive, once it has said so.
+    pub capabilities: Option<Arc<RtpCapabilities>>,
+    /// Where its transports live, once it has one.
+    pub core: Option<CoreId>,
+    pub transports: Vec<TransportId>,
+    pub producers: Vec<ProducerId>,
+    /// At most one per producer.
+    pub consumers: BTreeMap<ProducerId, ConsumerId>,
+    /// As last told.
+    pub quality: Option<ConnectionQuality>,
+    /// Questions about statistics that wait for answers.
+    pub stats_jobs: usize,
+}
+
+impl Peer {
+    pub fn info(&self) -> PeerInfo {
+        PeerInfo {
+            id: self.name.clone(),
+            display_name: self.display_name.clone(),
+            device: self.device.clone(),
+            remote_address: self.remote_address,
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn open(&mut self, config: SessionConfig) -> SessionId {
+        let room = self.room_named(&config.room);
+        let older = self.rooms.get(&room).and_then(|room| room.by_peer.get(&config.peer)).copied();
+        if let Some(older) = older {
+            self.close_with(older, CloseReason::Replaced);
+        }
+        // The older session may have been the last of the room.
+        let room = self.room_named(&config.room);
+        let session = SessionId(self.ids.next());
+        if let Some(room) = self.rooms.get_mut(&room) {
+            room.by_peer.insert(config.peer.clone(), session);
+        }
+        let peer = Peer {
+            room,
+            name: config.peer,
+            mode: config.consume_mode,
+            remote_address: config.remote_address,
+            joined: false,
+            display_name: String::new(),
+            device: Map::new(),
+            capabilities: None,
+            core: None,
+            transports: Vec::new(),
+            producers: Vec::new(),
+            consumers: BTreeMap::new(),
+            quality: None,
+            stats_jobs: 0,
+        };
+        self.peers.insert(session, peer);
+        session
+    }
+
+    pub(crate) fn peer(&self, session: SessionId) -> Result<&Peer, RequestError> {
+        self.peers.get(&session).ok_or_else(session_is_gone)
+    }
+
+    pub(crate) fn peer_mut(&mut self, session: SessionId) -> Result<&mut Peer, RequestError> {
+        self.peers.get_mut(&session).ok_or_else(session_is_gone)
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        session: SessionId,
+        display_name: String,
+        device: Map<String, Value>,
+        capabilities: Option<RtpCapabilities>,
+    ) -> Result<(Response, After), RequestError> {
+        check_display_name(&display_name)?;
+        check_json("device", &device, MAX_DEVICE_BYTES)?;
+        if self.peer(session)?.joined {
+            return Err(not_allowed("already joined: join once per connection"));
+        }
+        self.enter(session, display_name, device, capabilities)
+    }
+
+    pub(crate) fn set_rtp_capabilities(
+        &mut self,
+        session: SessionId,
+        capabilities: RtpCapabilities,
+        display_name: Option<String>,
+    ) -> Result<(Response, After), RequestError> {
+        let display_name = display_name.unwrap_or_default();
+        check_display_name(&display_name)?;
+        let peer = self.peer(session)?;
+        if !peer.joined {
+            return self.enter(session, display_name, Map::new(), Some(capabilities));
+        }
+        if peer.capabilities.is_some() {
+            return Err(not_allowed("rtpCapabilities are known already: set them once"));
+        }
+        ortc::validate_rtp_capabilities(&capabilities).map_err(|e| malformed(e.to_string()))?;
+        self.peer_mut(session)?.capabilities = Some(Arc::new(capabilities));
+        let peers = self.other_peers(session)?;
+        Ok((Response::Joined { peers }, After::Offer))
+    }
+
+    fn enter(
+        &mut self,
+        session: SessionId,
+        display_name: String,
+        device: Map<String, Value>,
+        capabilities: Option<RtpCapabilities>,
+    ) -> Result<(Response, After), RequestError> {
+        if let Some(capabilities) = &capabilities {
+            ortc::validate_rtp_capabilities(capabilities).map_err(|e| malformed(e.to_string()))?;
+        }
+        let room = self.peer(session)?.room;
+        let limit = self.config.limits.peers_per_room;
+        let Some(room) = self.rooms.get_mut(&room) else { return Err(session_is_gone()) };
+        if room.members.len() >= limit {
+            return Err(too_many("peers in a room", limit));
+        }
+        room.members.insert(session);
+        let peer = self.peer_mut(session)?;
+        peer.joined = true;
+        peer.display_name = display_name;
+        peer.device = device;
+        peer.capabilities = capabilities.map(Arc::new);
+        let peers = self.other_peers(session)?;
+        Ok((Response::Joined { peers }, After::Entered))
+    }
+
+    fn other_peers(&self, session: SessionId) -> Result<Vec<PeerInfo>, RequestError> {
+        let others = self.members_but(self.peer(session)?.room, session);
+        Ok(others.iter().filter_map(|other| self.peers.get(other)).map(Peer::info).collect())
+    }
+
+    /// Tells the others that someone has entered.
+    pub(crate) fn announce_peer(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.get(&session) else { return };
+        let info = peer.info();
+        for other in self.members_but(peer.room, session) {
+            self.notify(other, Notification::NewPeer(info.clone()));
+        }
+    }
+
+    pub(crate) fn change_display_name(
+        &mut self,
+        session: SessionId,
+        display_name: String,
+    ) -> Result<(), RequestError> {
+        check_display_name(&display_name)?;
+        let peer = self.peer_mut(session)?;
+        if !peer.joined {
+            return Err(not_allowed("join first: until then nobody sees the name"));
+        }
+        let old_display_name = std::mem::replace(&mut peer.display_name, display_name.clone());
+        let (room, peer_id) = (peer.room, peer.name.clone());
+        for other in self.members_but(room, session) {
+            let news = Notification::PeerDisplayNameChanged {
+                peer_id: peer_id.clone(),
+                display_name: display_name.clone(),
+                old_display_name: old_display_name.clone(),
+            };
+            self.notify(other, news);
+        }
+        Ok(())
+    }
+
+    /// Forgets a session with all that it has; `false` if there is none.
+    pub(crate) fn remove_peer(&mut self, session: SessionId) -> bool {
+        let Some(peer) = self.peers.get(&session) else { return false };
+        for transport in peer.transports.clone() {
+            self.remove_transport(transport);
+        }
+        self.drop_stats_jobs(session);
+        let Some(peer) = self.peers.remove(&session) else { return false };
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.members.remove(&session);
+            room.by_peer.remove(&peer.name);
+            if let Some(core) = peer.core {
+                room.cores.leave(core);
+            }
+        }
+        if peer.joined {
+            for other in self.members_but(peer.room, session) {
+                self.notify(other, Notification::PeerClosed { peer_id: peer.name.clone() });
+            }
+        }
+        self.remove_room_if_empty(peer.room);
+        true
+    }
+
+    /// Tells a client how its connection is, if that has changed.
+    pub(crate) fn review_quality(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.get(&session) else { return };
+        let lost = |id| {
+            let transport = self.transports.get(id);
+            transport.is_some_and(|transport| transport.ice_state == Some(IceState::Disconnected))
+        };
+        let quality = if peer.transports.iter().any(lost) {
+            Some(ConnectionQuality::Disconnected)
+        } else {
+            self.mean_score(peer).map(quality_of).or_else(|| {
+                // Nothing is known again after a loss: say so, or it would stay "disconnected".
+                peer.quality.map(|_| ConnectionQuality::Good)
+            })
+        };
+        let Some(quality) = quality.filter(|_| quality != peer.quality) else { return };
+        if let Some(peer) = self.peers.get_mut(&session) {
+            peer.quality = Some(quality);
+        }
+        self.notify(session, Notification::ConnectionQuality(quality));
+    }
+
+    /// The mean of all scores that are known of a client's streams, in tenths.
+    fn mean_score(&self, peer: &Peer) -> Option<u32> {
+        let sent = peer.producers.iter().filter_map(|id| self.producers.get(id));
+        let sent = sent.filter_map(|producer| producer.scores.iter().map(|s| s.1).max());
+        let received = peer.consumers.values().filter_map(|id| self.consumers.get(id));
+        let received = received.filter_map(|consumer| consumer.score);
+        let (mut sum, mut count) = (0, 0);
+        for score in sent.chain(received) {
+            sum += u32::from(score.min(10));
+            count += 1;
+        }
+        (sum * 10).checked_div(count)
+    }
+}
+
+/// From a mean score in tenths (0–100).
+fn quality_of(tenths: u32) -> ConnectionQuality {
+    match tenths {
+        90.. => ConnectionQuality::Excellent,
+        60..90 => ConnectionQuality::Good,
+        _ => ConnectionQuality::Poor,
+    }
+}
+
+fn session_is_gone() -> RequestError {
+    not_allowed("this session was closed: connect again")
+}
+
+fn check_display_name(name: &str) -> Result<(), RequestError> {
+    if name.len() > MAX_DISPLAY_NAME_BYTES {
+        let reason =
+            format!("displayName is longer than {MAX_DISPLAY_NAME_BYTES} bytes: shorten it");
+        return Err(malformed(reason));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Which data core a participant lives on. All transports of one participant share a core, so that
+//! its two directions see one clock and one congestion state.
+#![forbid(unsafe_code)]
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use opencall_dataplane::message::CoreId;
+
+/// How rooms meet cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlacementPolicy {
+    /// A room stays on one core until it has this many participants there, then goes on to the next
+    /// core. Fewer pipes, as a producer reaches another core through one.
+    Pack {
+        /// Participants of one room on one core.
+        participants_per_core: usize,
+    },
+    /// Every participant goes to the least loaded core.
+    Spread,
+}
+
+/// Participants of one room that a core carries before the room grows on another. Measured load
+/// will move this; until then, a meeting of ordinary size never pays for a pipe.
+pub const PARTICIPANTS_PER_CORE: usize = 50;
+
+impl Default for PlacementPolicy {
+    fn default() -> Self {
+        PlacementPolicy::Pack { participants_per_core: PARTICIPANTS_PER_CORE }
+    }
+}
+
+/// Load that a fully busy core counts as, in transports: so that the measured share of CPU outweighs
+/// the number of transports, which says little of what they carry.
+const FULL_CPU_TRANSPORTS: f32 = 1_000.0;
+
+/// The load of all cores.
+pub(crate) struct Placement {
+    policy: PlacementPolicy,
+    cores: Vec<CoreLoad>,
+    /// Where to start looking, so that equals take turns.
+    turn: usize,
+}
+
+#[derive(Clone, Default)]
+struct CoreLoad {
+    transports: u32,
+    cpu: f32,
+}
+
+impl CoreLoad {
+    fn figure(&self) -> f32 {
+        self.transports as f32 + self.cpu * FULL_CPU_TRANSPORTS
+    }
+}
+
+/// Where the participants of one room are.
+#[derive(Default)]
+pub(crate) struct RoomCores(BTreeMap<CoreId, usize>);
+
+impl RoomCores {
+    pub fn enter(&mut self, core: CoreId) {
+        *self.0.entry(core).or_default() += 1;
+    }
+
+    pub fn leave(&mut self, core: CoreId) {
+        if let Some(count) = self.0.get_mut(&core) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.0.remove(&core);
+            }
+        }
+    }
+}
+
+impl Placement {
+    /// For so many cores, at least one.
+    pub fn new(policy: PlacementPolicy, cores: usize) -> Self {
+        Placement { policy, cores: vec![CoreLoad::default(); cores.max(1)], turn: 0 }
+    }
+
+    /// The core for a new participant of a room.
+    pub fn choose(&mut self, room: &RoomCores) -> CoreId {
+        if let PlacementPolicy::Pack { participants_per_core } = self.policy {
+            // The fullest core that still takes one: a room fills one core before the next.
+            let open = room.0.iter().filter(|(_, count)| **count < participants_per_core);
+            if let Some((core, _)) = open.min_by_key(|(_, count)| Reverse(**count)) {
+                return *core;
+            }
+        }
+        self.least_loaded()
+    }
+
+    fn least_loaded(&mut self) -> CoreId {
+        let count = self.cores.len();
+        let mut best = self.turn % count;
+        for step in 1..count {
+            let index = (self.turn + step) % count;
+            if self.cores[index].figure() < self.cores[best].figure() {
+                best = index;
+            }
+        }
+        self.turn = (best + 1) % count;
+        // A configuration has at most 256 cores.
+        CoreId(best as u8)
+    }
+
+    pub fn add_transport(&mut self, core: CoreId) {
+        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+            load.transports += 1;
+        }
+    }
+
+    pub fn remove_transport(&mut self, core: CoreId) {
+        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+            load.transports = load.transports.saturating_sub(1);
+        }
+    }
+
+    /// The measured share of time that a core is busy, 0–1.
+    pub fn set_cpu(&mut self, core: CoreId, busy: f32) {
+        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+            load.cpu = if busy.is_finite() { busy.clamp(0.0, 1.0) } else { 0.0 };
+        }
+    }
+
+    pub fn transports(&self, core: CoreId) -> u32 {
+        self.cores.get(usize::from(core.0)).map_or(0, |load| load.transports)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(placement: &mut Placement, room: &mut RoomCores) -> u8 {
+        let core = placement.choose(room);
+        room.enter(core);
+        placement.add_transport(core);
+        core.0
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let mut placement = Placement::new(PlacementPolicy::Spread, 3);
+        let mut room = RoomCores::default();
+        let cores: Vec<u8> = (0..6).map(|_| enter(&mut placement, &mut room)).collect();
+        assert_eq!(cores, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_packed_room_fills_a_core_and_goes_on() {
+        let policy = PlacementPolicy::Pack { participants_per_core: 2 };
+        let mut placement = Placement::new(policy, 3);
+        let (mut one, mut other) = (RoomCores::default(), RoomCores::default());
+        let cores: Vec<u8> = (0..4).map(|_| enter(&mut placement, &mut one)).collect();
+        assert_eq!(cores, [0, 0, 1, 1]);
+        assert_eq!(enter(&mut placement, &mut other), 2);
+        one.leave(CoreId(0));
+        assert_eq!(enter(&mut placement, &mut one), 0);
+    }
+
+    #[test]
+    fn the_least_loaded_core_is_taken_by_transports_and_by_cpu() {
+        let mut placement = Placement::new(PlacementPolicy::Spread, 2);
+        let room = RoomCores::default();
+        for _ in 0..5 {
+            placement.add_transport(CoreId(0));
+        }
+        assert_eq!(placement.choose(&room), CoreId(1));
+        assert_eq!(placement.choose(&room), CoreId(1));
+        placement.set_cpu(CoreId(1), 0.5);
+        assert_eq!(placement.choose(&room), CoreId(0));
+        placement.set_cpu(CoreId(1), f32::NAN);
+        assert_eq!(placement.choose(&room), CoreId(1));
+    }
+
+    #[test]
+    fn leaving_never_counts_below_zero() {
+        let mut placement = Placement::new(PlacementPolicy::default(), 1);
+        placement.remove_transport(CoreId(0));
+        placement.remove_transport(CoreId(9));
+        assert_eq!(placement.transports(CoreId(0)), 0);
+        let mut room = RoomCores::default();
+        room.leave(CoreId(0));
+        assert!(room.0.is_empty());
+    }
+}

@@ -1,0 +1,412 @@
+//! Producers: what clients send, and the cores it reaches.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use opencall_dataplane::message::{
+    Command, ConsumerId, CoreId, EncodingConfig, MediaKind, ProducerConfig, ProducerId, ShortId,
+    TransportId,
+};
+use rand::RngExt as _;
+use serde_json::{Map, Value};
+use smallvec::SmallVec;
+
+use crate::api::{
+    ConsumeMode, ConsumerType, Direction, EncodingScore, Notification, RequestError, Response,
+    SessionId,
+};
+use crate::control::{After, Control};
+use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
+use crate::ortc;
+use crate::rtp_parameters::{Kind, RtpEncodingParameters, RtpParameters};
+use crate::transport::Transport;
+
+/// One media source of one client.
+pub(crate) struct Producer {
+    pub session: SessionId,
+    pub kind: Kind,
+    pub app_data: Map<String, Value>,
+    pub paused: bool,
+    /// What consumers can get.
+    pub consumable: Arc<RtpParameters>,
+    pub consumer_type: ConsumerType,
+    pub cname: String,
+    pub consumers: BTreeSet<ConsumerId>,
+    /// Per encoding: SSRC and score, as last told.
+    pub scores: SmallVec<[(u32, u8); 3]>,
+    /// Other cores that have consumers of it, and how many.
+    far: BTreeMap<CoreId, usize>,
+    config: ProducerConfig,
+}
+
+impl Producer {
+    /// The core it arrives on.
+    pub fn home(&self) -> CoreId {
+        self.config.home
+    }
+
+    /// The transport it arrives on.
+    pub fn transport(&self) -> TransportId {
+        self.config.transport
+    }
+
+    /// Other cores it reaches.
+    pub fn pipe_count(&self) -> usize {
+        self.far.len()
+    }
+}
+
+impl Control {
+    pub(crate) fn own_producer(
+        &self,
+        session: SessionId,
+        text: &str,
+    ) -> Result<ProducerId, RequestError> {
+        let id = self.ids.number(text).map(ProducerId);
+        id.filter(|id| self.producers.get(id).is_some_and(|p| p.session == session))
+            .ok_or_else(|| unknown("producer", text))
+    }
+
+    pub(crate) fn producers_of(&self, session: SessionId, on: TransportId) -> Vec<ProducerId> {
+        let Some(peer) = self.peers.get(&session) else { return Vec::new() };
+        let on_it = |id: &ProducerId| self.producers.get(id).is_some_and(|p| p.transport() == on);
+        peer.producers.iter().copied().filter(on_it).collect()
+    }
+
+    pub(crate) fn produce(
+        &mut self,
+        session: SessionId,
+        transport_id: &str,
+        kind: Kind,
+        parameters: &RtpParameters,
+        app_data: Map<String, Value>,
+        paused: bool,
+    ) -> Result<(Response, After), RequestError> {
+        let refused = |error: ortc::OrtcError| malformed(error.to_string());
+        let transport_id = self.sending_transport(session, transport_id)?;
+        check_json("appData", &app_data, MAX_APP_DATA_BYTES)?;
+        ortc::validate_rtp_parameters(kind, parameters).map_err(refused)?;
+        let mapping = ortc::producer_rtp_mapping(parameters, &self.router).map_err(refused)?;
+        let consumable =
+            ortc::consumable_rtp_parameters(kind, parameters, &self.router).map_err(refused)?;
+        let Some(transport) = self.transports.get_mut(&transport_id) else {
+            return Err(not_allowed("the transport was closed: create another"));
+        };
+        transport.claim(parameters)?;
+        let wanted_cname = parameters.rtcp.cname.clone().filter(|cname| !cname.is_empty());
+        let rng = &mut self.rng;
+        let cname = transport
+            .cname
+            .get_or_insert_with(|| {
+                wanted_cname.unwrap_or_else(|| format!("{:016x}", rng.random::<u64>()))
+            })
+            .clone();
+        let home = transport.core;
+        let id = ProducerId(self.ids.next());
+        let config = ProducerConfig {
+            id,
+            transport: transport_id,
+            home,
+            kind: media_kind(kind),
+            mid: parameters.mid.as_deref().map(short_id),
+            payload_types: mapping.payload_types,
+            encodings: encodings(&parameters.encodings),
+            extensions: mapping.extensions,
+            feedback: mapping.feedback,
+            paused,
+        };
+        self.command(home, Command::CreateProducer(Box::new(config.clone())));
+        let producer = Producer {
+            session,
+            kind,
+            app_data,
+            paused,
+            consumer_type: ortc::consumer_type(&consumable),
+            consumable: Arc::new(consumable),
+            cname,
+            consumers: BTreeSet::new(),
+            scores: SmallVec::new(),
+            far: BTreeMap::new(),
+            config,
+        };
+        self.producers.insert(id, producer);
+        self.peer_mut(session)?.producers.push(id);
+        Ok((Response::Produced { producer_id: self.ids.text(id.0) }, After::Produced(id)))
+    }
+
+    /// The transport to produce on, if the client may produce at all.
+    fn sending_transport(
+        &self,
+        session: SessionId,
+        transport_id: &str,
+    ) -> Result<TransportId, RequestError> {
+        let peer = self.peer(session)?;
+        if !peer.joined {
+            return Err(not_allowed("join first: then produce"));
+        }
+        let id = self.own_transport(session, transport_id)?;
+        if self.transports.get(&id).is_some_and(|t| t.direction != Direction::Send) {
+            let reason = "this transport is for receiving: create one of direction \"send\"";
+            return Err(not_allowed(reason));
+        }
+        let limit = self.config.limits.producers_per_peer;
+        if peer.producers.len() >= limit {
+            return Err(too_many("producers of a peer", limit));
+        }
+        Ok(id)
+    }
+
+    /// Offers a new producer to everyone else in the room.
+    pub(crate) fn offer_producer(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        let owner = producer.session;
+        let Some(peer) = self.peers.get(&owner) else { return };
+        for other in self.members_but(peer.room, owner) {
+            self.offer(other, id);
+        }
+    }
+
+    /// Offers everything in the room to a client.
+    pub(crate) fn offer_existing(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.get(&session) else { return };
+        for other in self.members_but(peer.room, session) {
+            let producers = self.peers.get(&other).map(|peer| peer.producers.clone());
+            for producer in producers.unwrap_or_default() {
+                self.offer(session, producer);
+            }
+        }
+    }
+
+    /// Offers one producer to one client, in the client's way.
+    fn offer(&mut self, session: SessionId, id: ProducerId) {
+        let Some(peer) = self.peers.get(&session) else { return };
+        let Some(producer) = self.producers.get(&id) else { return };
+        let Some(owner) = self.peers.get(&producer.session) else { return };
+        if peer.capabilities.is_none() || peer.consumers.contains_key(&id) {
+            return;
+        }
+        match peer.mode {
+            ConsumeMode::Automatic => self.offer_consumer(session, id),
+            ConsumeMode::OnRequest => {
+                let news = Notification::NewProducer {
+                    peer_id: owner.name.clone(),
+                    producer_id: self.ids.text(id.0),
+                    kind: producer.kind,
+                    app_data: producer.app_data.clone(),
+                };
+                self.notify(session, news);
+            }
+        }
+    }
+
+    pub(crate) fn pause_producer(
+        &mut self,
+        session: SessionId,
+        producer_id: &str,
+        paused: bool,
+    ) -> Result<(), RequestError> {
+        let id = self.own_producer(session, producer_id)?;
+        let Some(producer) = self.producers.get_mut(&id) else {
+            return Err(unknown("producer", producer_id));
+        };
+        if producer.paused == paused {
+            return Ok(());
+        }
+        producer.paused = paused;
+        producer.config.paused = paused;
+        let cores: Vec<CoreId> =
+            producer.far.keys().copied().chain([producer.config.home]).collect();
+        let consumers: Vec<ConsumerId> = producer.consumers.iter().copied().collect();
+        for core in cores {
+            let command = match paused {
+                true => Command::PauseProducer(id),
+                false => Command::ResumeProducer(id),
+            };
+            self.command(core, command);
+        }
+        for consumer in consumers {
+            let Some(receiver) = self.consumers.get(&consumer).map(|c| c.session) else { continue };
+            let consumer_id = self.ids.text(consumer.0);
+            let news = match paused {
+                true => Notification::ConsumerPaused { consumer_id },
+                false => Notification::ConsumerResumed { consumer_id },
+            };
+            self.notify(receiver, news);
+        }
+        if paused {
+            self.hush(session, id);
+        }
+        Ok(())
+    }
+
+    /// A producer is heard no more.
+    fn hush(&mut self, session: SessionId, id: ProducerId) {
+        let Some(room) = self.peers.get(&session).map(|peer| peer.room) else { return };
+        if let Some(room) = self.rooms.get_mut(&room) {
+            room.speakers.forget(id);
+        }
+        self.tell_speakers(room);
+    }
+
+    /// Forgets a producer and its consumers, and says so.
+    pub(crate) fn remove_producer(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        let (session, home) = (producer.session, producer.home());
+        for consumer in producer.consumers.clone() {
+            let receiver = self.consumers.get(&consumer).map(|consumer| consumer.session);
+            self.remove_consumer(consumer);
+            if let Some(receiver) = receiver {
+                let consumer_id = self.ids.text(consumer.0);
+                self.notify(receiver, Notification::ConsumerClosed { consumer_id });
+            }
+        }
+        self.hush(session, id);
+        let Some(producer) = self.producers.remove(&id) else { return };
+        self.command(home, Command::CloseProducer(id));
+        if let Some(transport) = self.transports.get_mut(&producer.config.transport) {
+            transport.release(&producer.config);
+        }
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        peer.producers.retain(|producer| *producer != id);
+        let room = peer.room;
+        for other in self.members_but(room, session) {
+            let asks = self.peers.get(&other).is_some_and(|other| {
+                other.mode == ConsumeMode::OnRequest && other.capabilities.is_some()
+            });
+            if asks {
+                let producer_id = self.ids.text(id.0);
+                self.notify(other, Notification::ProducerClosed { producer_id });
+            }
+        }
+    }
+
+    /// Makes a producer reach a core, once for all of its consumers there.
+    pub(crate) fn reach(&mut self, id: ProducerId, core: CoreId) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        let home = producer.config.home;
+        if core == home {
+            return;
+        }
+        let consumers = producer.far.entry(core).or_default();
+        *consumers += 1;
+        if *consumers == 1 {
+            let config = Box::new(producer.config.clone());
+            self.command(core, Command::CreateProducer(config));
+            self.command(home, Command::OpenPipe { producer: id, to: core });
+        }
+    }
+
+    /// A consumer on a core is gone; with the last one, the pipe is closed.
+    pub(crate) fn unreach(&mut self, id: ProducerId, core: CoreId) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        let home = producer.config.home;
+        let Some(consumers) = producer.far.get_mut(&core) else { return };
+        *consumers = consumers.saturating_sub(1);
+        if *consumers == 0 {
+            producer.far.remove(&core);
+            self.command(home, Command::ClosePipe { producer: id, to: core });
+            self.command(core, Command::CloseProducer(id));
+        }
+    }
+
+    /// A data core has judged a producer's encodings.
+    pub(crate) fn producer_scored(&mut self, core: CoreId, id: ProducerId, scores: &[(u32, u8)]) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        let scores = scores.get(..producer.config.encodings.len()).unwrap_or(scores);
+        if producer.home() != core || producer.scores.as_slice() == scores {
+            return;
+        }
+        producer.scores = SmallVec::from_slice(scores);
+        let encoding_score = |(encoding_idx, (ssrc, score)): (usize, &(u32, u8))| {
+            let rid = producer.config.encodings.get(encoding_idx).and_then(|e| e.rid.as_ref());
+            EncodingScore {
+                encoding_idx,
+                ssrc: *ssrc,
+                rid: rid.map(|rid| String::from_utf8_lossy(rid).into_owned()),
+                score: *score,
+            }
+        };
+        let score = scores.iter().enumerate().map(encoding_score).collect();
+        let (session, consumers) = (producer.session, producer.consumers.clone());
+        let producer_id = self.ids.text(id.0);
+        self.notify(session, Notification::ProducerScore { producer_id, score });
+        for consumer in consumers {
+            self.tell_consumer_score(consumer);
+        }
+        self.review_quality(session);
+    }
+}
+
+impl Transport {
+    /// Reserves the numbers by which a producer's packets are told from others on its transport.
+    fn claim(&mut self, parameters: &RtpParameters) -> Result<(), RequestError> {
+        let ssrcs = parameters.encodings.iter().flat_map(ssrcs_of);
+        if let Some(ssrc) = ssrcs.clone().find(|ssrc| self.ssrcs.contains(ssrc)) {
+            let reason =
+                format!("SSRC {ssrc} is in use on this transport: close the producer that has it");
+            return Err(malformed(reason));
+        }
+        if let Some(mid) = &parameters.mid {
+            if !self.mids.insert(mid.clone()) {
+                let reason = format!(
+                    "mid \"{mid}\" is in use on this transport: close the producer that has it"
+                );
+                return Err(malformed(reason));
+            }
+        } else {
+            let rids = || parameters.encodings.iter().filter_map(|encoding| encoding.rid.as_ref());
+            if let Some(rid) = rids().find(|rid| self.rids.contains(*rid)) {
+                let reason =
+                    format!("rid \"{rid}\" is in use on this transport: send a mid as well");
+                return Err(malformed(reason));
+            }
+            self.rids.extend(rids().cloned());
+        }
+        self.ssrcs.extend(ssrcs);
+        Ok(())
+    }
+
+    /// Frees them.
+    fn release(&mut self, config: &ProducerConfig) {
+        for encoding in &config.encodings {
+            for ssrc in [encoding.ssrc, encoding.rtx_ssrc].into_iter().flatten() {
+                self.ssrcs.remove(&ssrc);
+            }
+            if let (None, Some(rid)) = (&config.mid, &encoding.rid) {
+                self.rids.remove(&*String::from_utf8_lossy(rid));
+            }
+        }
+        if let Some(mid) = &config.mid {
+            self.mids.remove(&*String::from_utf8_lossy(mid));
+        }
+    }
+}
+
+fn ssrcs_of(encoding: &RtpEncodingParameters) -> impl Iterator<Item = u32> + Clone + use<> {
+    [encoding.ssrc, encoding.rtx.map(|rtx| rtx.ssrc)].into_iter().flatten()
+}
+
+fn encodings(parameters: &[RtpEncodingParameters]) -> SmallVec<[EncodingConfig; 3]> {
+    let config = |encoding: &RtpEncodingParameters| EncodingConfig {
+        rid: encoding.rid.as_deref().map(short_id),
+        ssrc: encoding.ssrc,
+        rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
+        max_bitrate_bps: encoding.max_bitrate,
+    };
+    if parameters.is_empty() {
+        return SmallVec::from_iter([config(&RtpEncodingParameters::default())]);
+    }
+    parameters.iter().map(config).collect()
+}
+
+pub(crate) fn short_id(text: &str) -> ShortId {
+    ShortId::from_slice(text.as_bytes())
+}
+
+pub(crate) fn media_kind(kind: Kind) -> MediaKind {
+    match kind {
+        Kind::Audio => MediaKind::Audio,
+        Kind::Video => MediaKind::Video,
+    }
+}

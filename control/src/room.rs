@@ -1,0 +1,127 @@
+//! Rooms: who is there, and who speaks.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeSet, HashMap};
+
+use opencall_dataplane::message::{CoreId, ProducerId};
+
+use crate::api::{Notification, SessionId};
+use crate::control::{Control, Timer};
+use crate::placement::RoomCores;
+use crate::rtp_parameters::Kind;
+use crate::speakers::Speakers;
+
+/// Number of a room, unique for the life of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RoomId(pub u64);
+
+/// One meeting. It exists while a session does.
+pub(crate) struct Room {
+    pub name: String,
+    /// Its sessions by peer id, entered or not.
+    pub by_peer: HashMap<String, SessionId>,
+    /// Those that have entered, oldest first.
+    pub members: BTreeSet<SessionId>,
+    pub cores: RoomCores,
+    pub speakers: Speakers,
+}
+
+/// A room as administrators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSummary {
+    /// Its name.
+    pub name: String,
+    /// Peers that have entered.
+    pub peers: usize,
+    /// Producers.
+    pub producers: usize,
+    /// Consumers.
+    pub consumers: usize,
+}
+
+impl Control {
+    /// All rooms, oldest first.
+    pub fn rooms(&self) -> impl Iterator<Item = RoomSummary> {
+        self.rooms.values().map(|room| {
+            let members = || room.members.iter().filter_map(|session| self.peers.get(session));
+            RoomSummary {
+                name: room.name.clone(),
+                peers: room.members.len(),
+                producers: members().map(|peer| peer.producers.len()).sum(),
+                consumers: members().map(|peer| peer.consumers.len()).sum(),
+            }
+        })
+    }
+
+    /// The room of that name, made if there is none.
+    pub(crate) fn room_named(&mut self, name: &str) -> RoomId {
+        if let Some(room) = self.room_names.get(name) {
+            return *room;
+        }
+        let id = RoomId(self.ids.next());
+        let room = Room {
+            name: name.to_owned(),
+            by_peer: HashMap::new(),
+            members: BTreeSet::new(),
+            cores: RoomCores::default(),
+            speakers: Speakers::default(),
+        };
+        self.rooms.insert(id, room);
+        self.room_names.insert(name.to_owned(), id);
+        id
+    }
+
+    /// Forgets a room that nobody is in.
+    pub(crate) fn remove_room_if_empty(&mut self, id: RoomId) {
+        if !self.rooms.get(&id).is_some_and(|room| room.by_peer.is_empty()) {
+            return;
+        }
+        if let Some(room) = self.rooms.remove(&id) {
+            self.room_names.remove(&room.name);
+            self.timers.cancel(Timer::Speakers(id));
+        }
+    }
+
+    /// Those who have entered a room, oldest first, without one of them.
+    pub(crate) fn members_but(&self, room: RoomId, but: SessionId) -> Vec<SessionId> {
+        let Some(room) = self.rooms.get(&room) else { return Vec::new() };
+        room.members.iter().copied().filter(|session| *session != but).collect()
+    }
+
+    /// A data core heard someone.
+    pub(crate) fn heard(&mut self, core: CoreId, id: ProducerId, level_dbov: i8) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        // Each core that forwards a producer hears it; one is enough.
+        if producer.home() != core || producer.paused || producer.kind != Kind::Audio {
+            return;
+        }
+        let Some(peer) = self.peers.get(&producer.session) else { return };
+        let room_id = peer.room;
+        let Some(room) = self.rooms.get_mut(&room_id) else { return };
+        room.speakers.heard(self.now, id, level_dbov);
+        self.tell_speakers(room_id);
+    }
+
+    /// Tells a room who speaks, if that is news, and sets its timer.
+    pub(crate) fn tell_speakers(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        let news = room.speakers.poll(self.now);
+        match room.speakers.next_poll() {
+            opencall_dataplane::time::Time::NEVER => self.timers.cancel(Timer::Speakers(id)),
+            at => self.timers.set(Timer::Speakers(id), at),
+        }
+        let Some(news) = news else { return };
+        let mut speakers: Vec<(String, i8)> = Vec::with_capacity(news.len());
+        for (producer, dbov) in news {
+            let Some(producer) = self.producers.get(&producer) else { continue };
+            let Some(peer) = self.peers.get(&producer.session) else { continue };
+            // Someone with two microphones is as loud as the louder one.
+            if !speakers.iter().any(|(name, _)| *name == peer.name) {
+                speakers.push((peer.name.clone(), dbov));
+            }
+        }
+        for session in room.members.iter().copied().collect::<Vec<_>>() {
+            self.notify(session, Notification::Speakers(speakers.clone()));
+        }
+    }
+}

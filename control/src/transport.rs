@@ -1,0 +1,411 @@
+//! Transports: ICE credentials and candidates, the DTLS association, consent and its loss.
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use opencall_dataplane::message::{
+    Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId,
+};
+use opencall_dataplane::time::Time;
+use rand::RngExt as _;
+
+use crate::api::{
+    CloseReason, ConsumeMode, Direction, DtlsParameters, DtlsRole, IceCandidate, IceParameters,
+    RequestError, Response, SessionId, TransportOptions,
+};
+use crate::control::{After, Control, Timer};
+use crate::dtls::{DtlsEndpoint, DtlsOutput, PeerFingerprints, Role};
+use crate::limits::{malformed, not_allowed, too_many, unknown};
+
+/// How long a transport without ICE consent is kept. Consent itself lapses after 30 s of silence
+/// (RFC 7675); the same again lets a client change networks and restart ICE. Longer would show the
+/// others a frozen face for longer, shorter would cost travellers their place.
+pub const TRANSPORT_LOST_GRACE: Duration = Duration::from_secs(30);
+
+/// SSRC of the bandwidth probes that mediasoup-client always listens for.
+const PROBATOR_SSRC: u32 = 1234;
+
+/// One transport of one client.
+pub(crate) struct Transport {
+    pub session: SessionId,
+    pub direction: Direction,
+    pub core: CoreId,
+    pub ice_state: Option<IceState>,
+    pub remote: Option<SocketAddr>,
+    /// The client's DTLS role, once it has said how to connect.
+    peer_role: Option<DtlsRole>,
+    fingerprints: Option<PeerFingerprints>,
+    dtls: Option<Box<DtlsEndpoint>>,
+    pub dtls_state: DtlsState,
+    /// CNAME of everything it produces.
+    pub cname: Option<String>,
+    /// SSRCs in use on it.
+    pub ssrcs: HashSet<u32>,
+    /// MIDs its producers use.
+    pub mids: HashSet<String>,
+    /// RIDs of producers without a MID.
+    pub rids: HashSet<String>,
+    next_mid: u64,
+}
+
+/// Where the handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DtlsState {
+    New,
+    Connecting,
+    Connected,
+}
+
+impl DtlsState {
+    pub fn name(self) -> &'static str {
+        match self {
+            DtlsState::New => "new",
+            DtlsState::Connecting => "connecting",
+            DtlsState::Connected => "connected",
+        }
+    }
+}
+
+impl Transport {
+    /// A MID that was never used on this transport.
+    pub fn new_mid(&mut self) -> String {
+        let mid = self.next_mid.to_string();
+        self.next_mid += 1;
+        mid
+    }
+
+    /// A random SSRC such that neither it nor the next number is in use here.
+    pub fn new_ssrc_pair(&mut self, rng: &mut impl rand::Rng) -> (u32, u32) {
+        loop {
+            let ssrc: u32 = rng.random_range(1..u32::MAX);
+            let pair = [ssrc, ssrc + 1];
+            if pair.iter().any(|ssrc| *ssrc == PROBATOR_SSRC || self.ssrcs.contains(ssrc)) {
+                continue;
+            }
+            self.ssrcs.extend(pair);
+            return (ssrc, ssrc + 1);
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn own_transport(
+        &self,
+        session: SessionId,
+        text: &str,
+    ) -> Result<TransportId, RequestError> {
+        let id = self.ids.number(text).map(TransportId);
+        id.filter(|id| self.transports.get(id).is_some_and(|t| t.session == session))
+            .ok_or_else(|| unknown("transport", text))
+    }
+
+    pub(crate) fn create_transport(
+        &mut self,
+        session: SessionId,
+        direction: Direction,
+        force_tcp: bool,
+    ) -> Result<(Response, After), RequestError> {
+        if force_tcp {
+            return Err(malformed("ICE over TCP is not offered: ask without forceTcp"));
+        }
+        let limit = self.config.limits.transports_per_peer;
+        let peer = self.peer(session)?;
+        if peer.transports.len() >= limit {
+            return Err(too_many("transports of a peer", limit));
+        }
+        let core = self.core_of(session)?;
+        let id = TransportId(self.ids.next());
+        let ice = IceCredentials::generate(Some(core));
+        let ice_parameters = ice_parameters(&ice);
+        let transport = Transport {
+            session,
+            direction,
+            core,
+            ice_state: None,
+            remote: None,
+            peer_role: None,
+            fingerprints: None,
+            dtls: None,
+            dtls_state: DtlsState::New,
+            cname: None,
+            ssrcs: HashSet::new(),
+            mids: HashSet::new(),
+            rids: HashSet::new(),
+            next_mid: 0,
+        };
+        self.transports.insert(id, transport);
+        self.placement.add_transport(core);
+        let outgoing_bitrate_bps = self.config.outgoing_bitrate_bps;
+        let config = TransportConfig { id, ice, outgoing_bitrate_bps };
+        self.command(core, Command::CreateTransport(Box::new(config)));
+        let peer = self.peer_mut(session)?;
+        peer.transports.push(id);
+        let offers =
+            peer.joined && peer.mode == ConsumeMode::Automatic && direction == Direction::Recv;
+        let options = TransportOptions {
+            id: self.ids.text(id.0),
+            ice_parameters,
+            ice_candidates: self.candidates(core),
+            dtls_parameters: DtlsParameters {
+                role: DtlsRole::Auto,
+                fingerprints: vec![self.dtls.fingerprint()],
+            },
+        };
+        let after = if offers { After::Offer } else { After::Nothing };
+        Ok((Response::Transport(options), after))
+    }
+
+    /// Where a peer lives; decided with its first transport.
+    fn core_of(&mut self, session: SessionId) -> Result<CoreId, RequestError> {
+        let peer = self.peer(session)?;
+        if let Some(core) = peer.core {
+            return Ok(core);
+        }
+        let room = peer.room;
+        let Some(room) = self.rooms.get_mut(&room) else {
+            return Err(not_allowed("the room was closed: connect again"));
+        };
+        let core = self.placement.choose(&room.cores);
+        room.cores.enter(core);
+        self.peer_mut(session)?.core = Some(core);
+        Ok(core)
+    }
+
+    fn candidates(&self, core: CoreId) -> Vec<IceCandidate> {
+        let addresses = self.config.cores.get(usize::from(core.0));
+        let addresses = addresses.map_or(&[][..], |core| &core.announced);
+        let candidate = |(index, address): (usize, &SocketAddr)| IceCandidate {
+            foundation: format!("udp{index}"),
+            priority: host_priority(index),
+            address: address.ip().to_string(),
+            ip: address.ip().to_string(),
+            protocol: "udp".to_owned(),
+            port: address.port(),
+            kind: "host".to_owned(),
+        };
+        addresses.iter().enumerate().map(candidate).collect()
+    }
+
+    pub(crate) fn connect_transport(
+        &mut self,
+        session: SessionId,
+        transport_id: &str,
+        parameters: &DtlsParameters,
+    ) -> Result<(), RequestError> {
+        let id = self.own_transport(session, transport_id)?;
+        let fingerprints = PeerFingerprints::parse(&parameters.fingerprints).map_err(malformed)?;
+        let Some(transport) = self.transports.get_mut(&id) else {
+            return Err(unknown("transport", transport_id));
+        };
+        if transport.peer_role.is_some() {
+            return Err(not_allowed("this transport is connected already: connect it once"));
+        }
+        transport.peer_role = Some(parameters.role);
+        transport.fingerprints = Some(fingerprints.clone());
+        if parameters.role == DtlsRole::Server {
+            // Whatever came before was not the handshake of a server.
+            transport.dtls = None;
+            transport.dtls_state = DtlsState::New;
+            self.start_as_client(id);
+        } else if let Some(dtls) = &mut transport.dtls {
+            dtls.set_peer_fingerprints(fingerprints);
+        }
+        self.drive_dtls(id);
+        Ok(())
+    }
+
+    /// As DTLS client we speak first, as soon as there is an address to speak to.
+    fn start_as_client(&mut self, id: TransportId) {
+        let now = self.instant();
+        let Some(transport) = self.transports.get_mut(&id) else { return };
+        let can_send =
+            matches!(transport.ice_state, Some(IceState::Connected | IceState::Completed));
+        if transport.peer_role != Some(DtlsRole::Server) || transport.dtls.is_some() || !can_send {
+            return;
+        }
+        transport.start_dtls(&self.dtls, Role::Client, now);
+        self.drive_dtls(id);
+    }
+
+    pub(crate) fn dtls_datagram(&mut self, id: TransportId, datagram: &[u8]) {
+        let now = self.instant();
+        let Some(transport) = self.transports.get_mut(&id) else { return };
+        if transport.dtls.is_none() {
+            // A client may shake hands before signaling has brought its fingerprint; the endpoint
+            // keeps the keys until then.
+            let role = match transport.peer_role {
+                Some(DtlsRole::Server) => Role::Client,
+                _ => Role::Server,
+            };
+            transport.start_dtls(&self.dtls, role, now);
+        }
+        if let Some(dtls) = &mut transport.dtls {
+            dtls.handle_datagram(datagram, now);
+        }
+        self.drive_dtls(id);
+    }
+
+    pub(crate) fn dtls_timeout(&mut self, id: TransportId) {
+        let now = self.instant();
+        let Some(transport) = self.transports.get_mut(&id) else { return };
+        if let Some(dtls) = &mut transport.dtls {
+            dtls.handle_timeout(now);
+        }
+        self.drive_dtls(id);
+    }
+
+    /// Passes on what an endpoint has to say, and sets its timer.
+    fn drive_dtls(&mut self, id: TransportId) {
+        while let Some(transport) = self.transports.get_mut(&id) {
+            let core = transport.core;
+            match transport.dtls.as_mut().and_then(|dtls| dtls.poll_output()) {
+                None => break,
+                Some(DtlsOutput::Datagram(datagram)) => {
+                    self.command(core, Command::SendDtls { transport: id, datagram });
+                }
+                Some(DtlsOutput::Connected(keys)) => {
+                    transport.dtls_state = DtlsState::Connected;
+                    self.command(core, Command::InstallSrtp { transport: id, keys });
+                }
+                Some(DtlsOutput::Closed) => return self.dtls_lost(id, "closed by the client"),
+                Some(DtlsOutput::Failed(reason)) => return self.dtls_lost(id, &reason),
+            }
+        }
+        let Some(transport) = self.transports.get(&id) else { return };
+        match transport.dtls.as_ref().and_then(|dtls| dtls.next_timeout()) {
+            Some(at) => {
+                let since_origin = at.saturating_duration_since(self.origin);
+                self.timers.set(Timer::Dtls(id), Time::ZERO + since_origin);
+            }
+            None => self.timers.cancel(Timer::Dtls(id)),
+        }
+    }
+
+    /// A DTLS association cannot be repaired. A client that is offered consumers (protoo) joins
+    /// anew; one that asks for what it wants may have closed just this transport, and keeps its
+    /// session as long as it has another.
+    fn dtls_lost(&mut self, id: TransportId, reason: &str) {
+        let Some(transport) = self.transports.get(&id) else { return };
+        let session = transport.session;
+        let Some(peer) = self.peers.get(&session) else { return };
+        tracing::info!(transport = id.0, peer = %peer.name, "DTLS is over: {reason}");
+        if peer.mode == ConsumeMode::Automatic || peer.transports.len() <= 1 {
+            return self.close_with(session, CloseReason::TransportLost);
+        }
+        self.remove_transport(id);
+        self.review_quality(session);
+    }
+
+    pub(crate) fn ice_moved(&mut self, id: TransportId, state: IceState, remote: SocketAddr) {
+        let Some(transport) = self.transports.get_mut(&id) else { return };
+        transport.ice_state = Some(state);
+        transport.remote = Some(remote);
+        let session = transport.session;
+        match state {
+            IceState::Connected | IceState::Completed => {
+                self.timers.cancel(Timer::Grace(id));
+                self.start_as_client(id);
+            }
+            IceState::Disconnected => {
+                self.timers.set(Timer::Grace(id), self.now + TRANSPORT_LOST_GRACE);
+            }
+        }
+        self.review_quality(session);
+    }
+
+    /// Consent has not come back.
+    pub(crate) fn grace_is_over(&mut self, id: TransportId) {
+        let Some(transport) = self.transports.get(&id) else { return };
+        self.close_with(transport.session, CloseReason::TransportLost);
+    }
+
+    pub(crate) fn restart_ice(
+        &mut self,
+        session: SessionId,
+        transport_id: &str,
+    ) -> Result<IceParameters, RequestError> {
+        let id = self.own_transport(session, transport_id)?;
+        let Some(transport) = self.transports.get(&id) else {
+            return Err(unknown("transport", transport_id));
+        };
+        let core = transport.core;
+        let ice = IceCredentials::generate(Some(core));
+        let parameters = ice_parameters(&ice);
+        self.command(core, Command::RestartIce { transport: id, ice });
+        Ok(parameters)
+    }
+
+    /// Forgets a transport with all that runs over it.
+    pub(crate) fn remove_transport(&mut self, id: TransportId) {
+        let Some(transport) = self.transports.get_mut(&id) else { return };
+        let (session, core) = (transport.session, transport.core);
+        if let Some(mut dtls) = transport.dtls.take() {
+            dtls.close();
+            while let Some(output) = dtls.poll_output() {
+                if let DtlsOutput::Datagram(datagram) = output {
+                    self.command(core, Command::SendDtls { transport: id, datagram });
+                }
+            }
+        }
+        for producer in self.producers_of(session, id) {
+            self.remove_producer(producer);
+        }
+        for consumer in self.consumers_of(session, id) {
+            self.remove_consumer(consumer);
+        }
+        self.transports.remove(&id);
+        self.timers.cancel(Timer::Dtls(id));
+        self.timers.cancel(Timer::Grace(id));
+        self.placement.remove_transport(core);
+        self.command(core, Command::CloseTransport(id));
+        if let Some(peer) = self.peers.get_mut(&session) {
+            peer.transports.retain(|transport| *transport != id);
+        }
+    }
+}
+
+impl Transport {
+    fn start_dtls(
+        &mut self,
+        context: &crate::dtls::DtlsContext,
+        role: Role,
+        now: std::time::Instant,
+    ) {
+        let mut endpoint = DtlsEndpoint::new(context, role, now);
+        if let Some(fingerprints) = &self.fingerprints {
+            endpoint.set_peer_fingerprints(fingerprints.clone());
+        }
+        self.dtls = Some(Box::new(endpoint));
+        self.dtls_state = DtlsState::Connecting;
+    }
+}
+
+fn ice_parameters(ice: &IceCredentials) -> IceParameters {
+    IceParameters {
+        username_fragment: ice.ufrag.clone(),
+        password: ice.pwd.clone(),
+        ice_lite: true,
+    }
+}
+
+/// RFC 8445 section 5.1.2.1: host candidates of component 1, earlier addresses preferred.
+fn host_priority(index: usize) -> u32 {
+    const HOST_TYPE_PREFERENCE: u32 = 126;
+    const COMPONENT: u32 = 1;
+    let local_preference = 65_535 - u32::try_from(index).unwrap_or(u32::MAX).min(65_535);
+    (HOST_TYPE_PREFERENCE << 24) + (local_preference << 8) + (256 - COMPONENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_follow_the_formula_and_fall_with_the_index() {
+        assert_eq!(host_priority(0), 2_130_706_431);
+        assert!(host_priority(1) < host_priority(0));
+        assert_eq!(host_priority(usize::MAX), (126 << 24) + 255);
+    }
+}

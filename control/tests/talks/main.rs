@@ -1,0 +1,12 @@
+//! Talks between clients, the control core and data cores that only keep books: one file for each
+//! promise.
+
+mod late_joiner_is_offered_everything;
+mod peers_come_and_go;
+mod producers_come_and_go;
+mod quality_and_speakers_are_told;
+mod random_talks_leave_nothing_behind;
+mod requests_out_of_order_are_refused;
+mod rooms_span_cores;
+mod talk;
+mod transports_connect_and_are_lost;

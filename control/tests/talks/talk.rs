@@ -1,0 +1,569 @@
+//! What tests of the control core share: clients that speak typed requests, and data cores that
+//! only keep books. The books are strict: a command that no real core could obey is a failure, and
+//! at the end everything that was made must have been closed.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use opencall_control::api::*;
+use opencall_control::dtls::{DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, PeerFingerprints};
+use opencall_control::ortc;
+use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
+use opencall_control::{Control, ControlConfig, CoreAddresses, PlacementPolicy};
+use opencall_dataplane::message::*;
+use opencall_dataplane::srtp::KeyingMaterial;
+use opencall_dataplane::time::Time;
+use serde_json::{Map, Value, json};
+
+/// What one data core would hold.
+#[derive(Default)]
+pub struct Books {
+    pub transports: BTreeSet<TransportId>,
+    pub producers: BTreeSet<ProducerId>,
+    pub consumers: HashMap<ConsumerId, (ProducerId, bool)>,
+    pub pipes: BTreeSet<(ProducerId, CoreId)>,
+}
+
+impl Books {
+    fn is_empty(&self) -> bool {
+        self.transports.is_empty()
+            && self.producers.is_empty()
+            && self.consumers.is_empty()
+            && self.pipes.is_empty()
+    }
+}
+
+/// A control core, its data cores and its clients.
+pub struct Talk {
+    pub control: Control,
+    pub now: Time,
+    pub origin: Instant,
+    pub books: Vec<Books>,
+    /// Commands since they were last looked at, as short texts.
+    pub commands: Vec<String>,
+    pub producers: HashMap<ProducerId, ProducerConfig>,
+    pub consumers: HashMap<ConsumerId, ConsumerConfig>,
+    pub keys: HashMap<TransportId, KeyingMaterial>,
+    pub datagrams: HashMap<TransportId, VecDeque<Vec<u8>>>,
+    pub queries: Vec<(CoreId, u64, StatsQuery)>,
+    answers: HashMap<(SessionId, Token), Result<Response, RequestError>>,
+    news: HashMap<SessionId, Vec<Notification>>,
+    pub closed: HashMap<SessionId, CloseReason>,
+    next_token: u64,
+}
+
+pub fn config(cores: usize, placement: PlacementPolicy) -> ControlConfig {
+    let core = |index: usize| CoreAddresses {
+        announced: vec![
+            SocketAddr::from(([192, 0, 2, 1], 40_000 + index as u16)),
+            SocketAddr::new("2001:db8::1".parse().expect("address"), 40_000 + index as u16),
+        ],
+    };
+    ControlConfig {
+        placement,
+        seed: Some(1),
+        unix_origin_ms: 1_700_000_000_000,
+        ..ControlConfig::new((0..cores).map(core).collect())
+    }
+}
+
+impl Talk {
+    /// With one core.
+    pub fn new() -> Self {
+        Self::with(config(1, PlacementPolicy::default()))
+    }
+
+    /// With two cores that take participants in turns.
+    pub fn on_two_cores() -> Self {
+        Self::with(config(2, PlacementPolicy::Spread))
+    }
+
+    pub fn with(config: ControlConfig) -> Self {
+        let origin = Instant::now();
+        let books = config.cores.iter().map(|_| Books::default()).collect();
+        Talk {
+            control: Control::new(config, origin).expect("a good configuration"),
+            now: Time::from_millis(1_000),
+            origin,
+            books,
+            commands: Vec::new(),
+            producers: HashMap::new(),
+            consumers: HashMap::new(),
+            keys: HashMap::new(),
+            datagrams: HashMap::new(),
+            queries: Vec::new(),
+            answers: HashMap::new(),
+            news: HashMap::new(),
+            closed: HashMap::new(),
+            next_token: 0,
+        }
+    }
+
+    /// A connection to room "room".
+    pub fn connect(&mut self, peer: &str, mode: ConsumeMode) -> SessionId {
+        self.connect_to("room", peer, mode)
+    }
+
+    pub fn connect_to(&mut self, room: &str, peer: &str, mode: ConsumeMode) -> SessionId {
+        let config = SessionConfig {
+            room: room.to_owned(),
+            peer: peer.to_owned(),
+            consume_mode: mode,
+            remote_address: None,
+        };
+        let session = self.control.open_session(self.now, config);
+        self.drain();
+        session
+    }
+
+    pub fn leave(&mut self, session: SessionId) {
+        self.control.close_session(self.now, session);
+        self.drain();
+    }
+
+    /// The server stops.
+    pub fn stop(&mut self) {
+        self.control.shutdown(self.now);
+        self.drain();
+    }
+
+    /// Sends a request; the answer, if there is one yet.
+    pub fn send(&mut self, session: SessionId, request: Request) -> Token {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.control.handle_request(self.now, session, token, request);
+        self.drain();
+        token
+    }
+
+    pub fn answer(
+        &mut self,
+        session: SessionId,
+        token: Token,
+    ) -> Option<Result<Response, RequestError>> {
+        self.answers.remove(&(session, token))
+    }
+
+    pub fn ask(&mut self, session: SessionId, request: Request) -> Result<Response, RequestError> {
+        let token = self.send(session, request);
+        self.answer(session, token).expect("answered at once")
+    }
+
+    /// A request that must succeed.
+    pub fn ok(&mut self, session: SessionId, request: Request) -> Response {
+        self.ask(session, request).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A request that must fail; code and text.
+    pub fn refused(&mut self, session: SessionId, request: Request) -> (u16, String) {
+        match self.ask(session, request) {
+            Ok(_) => panic!("it should have been refused"),
+            Err(error) => (error.code, error.reason),
+        }
+    }
+
+    pub fn event(&mut self, core: u8, event: Event) {
+        self.control.handle_event(self.now, CoreId(core), event);
+        self.drain();
+    }
+
+    /// Lets time pass, calling for time-outs when they are due.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.control.next_timeout() <= end {
+            self.now = self.now.max(self.control.next_timeout());
+            self.control.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// What a client was told since it was last asked.
+    pub fn news(&mut self, session: SessionId) -> Vec<Notification> {
+        self.news.remove(&session).unwrap_or_default()
+    }
+
+    /// The same as short texts.
+    pub fn news_texts(&mut self, session: SessionId) -> Vec<String> {
+        self.news(session).iter().map(text_of).collect()
+    }
+
+    pub fn commands(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.commands)
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.control.poll_output() {
+            match output {
+                Output::Response { session, token, result } => {
+                    let news = self.news.get(&session).map_or(0, Vec::len);
+                    if let Ok(Response::Joined { .. }) = &result {
+                        assert_eq!(news, 0, "the peers come before all news");
+                    }
+                    let twice = self.answers.insert((session, token), result);
+                    assert!(twice.is_none(), "one answer per request");
+                }
+                Output::Notification { session, notification } => {
+                    assert!(!self.closed.contains_key(&session), "news for a closed session");
+                    self.news.entry(session).or_default().push(*notification);
+                }
+                Output::Close { session, reason } => {
+                    self.closed.insert(session, reason);
+                }
+            }
+        }
+        while let Some((core, command)) = self.control.poll_command() {
+            self.book(core, command);
+        }
+    }
+
+    fn book(&mut self, core: CoreId, command: Command) {
+        let books = &mut self.books[usize::from(core.0)];
+        let text = match command {
+            Command::CreateTransport(config) => {
+                assert!(books.transports.insert(config.id));
+                "CreateTransport".to_owned()
+            }
+            Command::CloseTransport(id) => {
+                assert!(books.transports.remove(&id), "no such transport");
+                "CloseTransport".to_owned()
+            }
+            Command::RestartIce { transport, .. } => {
+                assert!(books.transports.contains(&transport));
+                "RestartIce".to_owned()
+            }
+            Command::SendDtls { transport, datagram } => {
+                assert!(books.transports.contains(&transport));
+                self.datagrams.entry(transport).or_default().push_back(datagram.into_vec());
+                "SendDtls".to_owned()
+            }
+            Command::InstallSrtp { transport, keys } => {
+                assert!(books.transports.contains(&transport));
+                assert!(self.keys.insert(transport, *keys).is_none(), "keys come once");
+                "InstallSrtp".to_owned()
+            }
+            Command::CreateProducer(config) => {
+                assert!(!config.encodings.is_empty() && !config.payload_types.is_empty());
+                assert!(books.producers.insert(config.id));
+                assert!(config.home != core || books.transports.contains(&config.transport));
+                let text = format!("CreateProducer {}", kind_text(config.kind));
+                self.producers.insert(config.id, *config);
+                text
+            }
+            Command::CloseProducer(id) => {
+                assert!(books.producers.remove(&id), "no such producer");
+                assert!(books.consumers.values().all(|(producer, _)| *producer != id));
+                assert!(books.pipes.iter().all(|(producer, _)| *producer != id));
+                "CloseProducer".to_owned()
+            }
+            Command::PauseProducer(id) => {
+                assert!(books.producers.contains(&id));
+                "PauseProducer".to_owned()
+            }
+            Command::ResumeProducer(id) => {
+                assert!(books.producers.contains(&id));
+                "ResumeProducer".to_owned()
+            }
+            Command::OpenPipe { producer, to } => {
+                assert!(books.producers.contains(&producer) && to != core);
+                assert!(books.pipes.insert((producer, to)));
+                format!("OpenPipe to {}", to.0)
+            }
+            Command::ClosePipe { producer, to } => {
+                assert!(books.pipes.remove(&(producer, to)), "no such pipe");
+                format!("ClosePipe to {}", to.0)
+            }
+            Command::CreateConsumer(config) => {
+                assert!(books.transports.contains(&config.transport));
+                assert!(books.producers.contains(&config.producer), "nothing to consume here");
+                assert!(config.mid.len() <= 8 && !config.payload_types.is_empty());
+                let twin = self.consumers.values().any(|other| {
+                    books.consumers.contains_key(&other.id)
+                        && other.transport == config.transport
+                        && (other.mid == config.mid || other.ssrc == config.ssrc)
+                });
+                assert!(!twin, "MID and SSRC are unique on a transport");
+                let record = (config.producer, config.paused);
+                assert!(books.consumers.insert(config.id, record).is_none());
+                let paused = if config.paused { " paused" } else { "" };
+                self.consumers.insert(config.id, *config);
+                format!("CreateConsumer{paused}")
+            }
+            Command::CloseConsumer(id) => {
+                assert!(books.consumers.remove(&id).is_some(), "no such consumer");
+                "CloseConsumer".to_owned()
+            }
+            Command::PauseConsumer(id) => {
+                let record = books.consumers.get_mut(&id).expect("no such consumer");
+                assert!(!std::mem::replace(&mut record.1, true), "paused already");
+                "PauseConsumer".to_owned()
+            }
+            Command::ResumeConsumer(id) => {
+                let record = books.consumers.get_mut(&id).expect("no such consumer");
+                assert!(std::mem::replace(&mut record.1, false), "running already");
+                "ResumeConsumer".to_owned()
+            }
+            Command::SetPreferredLayers { consumer, layers } => {
+                assert!(books.consumers.contains_key(&consumer));
+                format!("SetPreferredLayers {} {:?}", layers.spatial, layers.temporal)
+            }
+            Command::SetPriority { consumer, priority } => {
+                assert!(books.consumers.contains_key(&consumer));
+                format!("SetPriority {priority}")
+            }
+            Command::RequestKeyFrame(id) => {
+                assert!(books.consumers.contains_key(&id));
+                "RequestKeyFrame".to_owned()
+            }
+            Command::QueryStats { token, of } => {
+                self.queries.push((core, token, of));
+                "QueryStats".to_owned()
+            }
+            Command::SetOutgoingBitrate { .. } => "SetOutgoingBitrate".to_owned(),
+            Command::Shutdown => "Shutdown".to_owned(),
+        };
+        let prefix = if self.books.len() > 1 { format!("{}: ", core.0) } else { String::new() };
+        self.commands.push(format!("{prefix}{text}"));
+    }
+
+    /// Everything has been closed, inside and on the cores.
+    pub fn assert_nothing_is_left(&self) {
+        assert_eq!(self.control.counts(), Default::default());
+        assert!(self.books.iter().all(Books::is_empty), "something was not closed on a core");
+        assert_eq!(self.control.next_timeout(), Time::NEVER);
+    }
+}
+
+fn kind_text(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+    }
+}
+
+pub fn text_of(notification: &Notification) -> String {
+    match notification {
+        Notification::NewConsumer(options) => {
+            format!("NewConsumer {} {:?}", options.peer_id, options.kind)
+        }
+        Notification::NewProducer { peer_id, kind, .. } => {
+            format!("NewProducer {peer_id} {kind:?}")
+        }
+        Notification::NewPeer(peer) => format!("NewPeer {}", peer.id),
+        Notification::PeerClosed { peer_id } => format!("PeerClosed {peer_id}"),
+        Notification::PeerDisplayNameChanged { display_name, old_display_name, .. } => {
+            format!("PeerDisplayNameChanged {old_display_name} {display_name}")
+        }
+        Notification::ProducerClosed { .. } => "ProducerClosed".to_owned(),
+        Notification::ConsumerClosed { .. } => "ConsumerClosed".to_owned(),
+        Notification::ConsumerPaused { .. } => "ConsumerPaused".to_owned(),
+        Notification::ConsumerResumed { .. } => "ConsumerResumed".to_owned(),
+        Notification::ConsumerLayersChanged { layers, .. } => {
+            format!("ConsumerLayersChanged {:?}", layers.map(|layers| layers.spatial))
+        }
+        Notification::ConsumerScore { score, .. } => {
+            format!("ConsumerScore {} {}", score.score, score.producer_score)
+        }
+        Notification::ProducerScore { score, .. } => {
+            let scores: Vec<u8> = score.iter().map(|score| score.score).collect();
+            format!("ProducerScore {scores:?}")
+        }
+        Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
+        Notification::ConnectionQuality(quality) => format!("{quality:?}"),
+    }
+}
+
+/// What mediasoup-client reports for a browser that can do all that the router can.
+pub fn capabilities() -> RtpCapabilities {
+    ortc::router_rtp_capabilities(&ortc::default_codecs()).expect("default codecs")
+}
+
+pub fn audio(mid: &str) -> RtpParameters {
+    serde_json::from_value(json!({
+        "mid": mid,
+        "codecs": [{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000,
+            "channels": 2, "parameters": {"minptime": 10, "useinbandfec": 1}}],
+        "headerExtensions": [{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 4},
+            {"uri": "urn:ietf:params:rtp-hdrext:ssrc-audio-level", "id": 1}],
+        "encodings": [{"ssrc": 1000 + mid.len(), "dtx": true}],
+        "rtcp": {"cname": "browser"}
+    }))
+    .expect("parameters")
+}
+
+pub fn simulcast(mid: &str) -> RtpParameters {
+    serde_json::from_value(json!({
+        "mid": mid,
+        "codecs": [
+            {"mimeType": "video/VP8", "payloadType": 96, "clockRate": 90000,
+             "rtcpFeedback": [{"type": "nack"}, {"type": "nack", "parameter": "pli"},
+                {"type": "transport-cc"}]},
+            {"mimeType": "video/rtx", "payloadType": 97, "clockRate": 90000,
+             "parameters": {"apt": 96}}],
+        "headerExtensions": [{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 4},
+            {"uri": "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "id": 10}],
+        "encodings": [{"rid": "r0", "scalabilityMode": "L1T3", "maxBitrate": 100_000},
+            {"rid": "r1", "scalabilityMode": "L1T3", "maxBitrate": 300_000},
+            {"rid": "r2", "scalabilityMode": "L1T3", "maxBitrate": 900_000}],
+        "rtcp": {"cname": "browser", "reducedSize": true}
+    }))
+    .expect("parameters")
+}
+
+pub fn join(name: &str) -> Request {
+    Request::Join {
+        display_name: name.to_owned(),
+        device: Map::new(),
+        rtp_capabilities: Some(capabilities()),
+    }
+}
+
+pub fn create(direction: Direction) -> Request {
+    Request::CreateTransport { direction, force_tcp: false }
+}
+
+pub fn produce(transport: &str, kind: Kind, rtp_parameters: RtpParameters) -> Request {
+    let app_data = match json!({"source": "camera"}) {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    };
+    Request::Produce {
+        transport_id: transport.to_owned(),
+        kind,
+        rtp_parameters,
+        app_data,
+        paused: false,
+    }
+}
+
+pub fn consume(producer: &str) -> Request {
+    Request::Consume {
+        producer_id: producer.to_owned(),
+        rtp_capabilities: None,
+        transport_id: None,
+        paused: false,
+    }
+}
+
+pub fn ready(consumer: &str, accepted: bool) -> Request {
+    Request::ConsumerReady { consumer_id: consumer.to_owned(), accepted }
+}
+
+/// A client that has entered the room with both transports.
+pub struct Client {
+    pub session: SessionId,
+    pub send: TransportOptions,
+    pub recv: TransportOptions,
+}
+
+impl Talk {
+    pub fn transport(&mut self, session: SessionId, direction: Direction) -> TransportOptions {
+        match self.ok(session, create(direction)) {
+            Response::Transport(options) => options,
+            _ => panic!("a transport was asked for"),
+        }
+    }
+
+    /// The newest transport on any core: the one just made.
+    pub fn newest_transport(&self) -> (u8, TransportId) {
+        let all = self.books.iter().enumerate();
+        let all = all.flat_map(|(core, books)| books.transports.iter().map(move |id| (core, *id)));
+        let (core, id) = all.max_by_key(|(_, id)| *id).expect("there is one");
+        (core as u8, id)
+    }
+
+    /// Connects, makes both transports and joins.
+    pub fn enter(&mut self, peer: &str, mode: ConsumeMode) -> Client {
+        let session = self.connect(peer, mode);
+        let send = self.transport(session, Direction::Send);
+        let recv = self.transport(session, Direction::Recv);
+        self.ok(session, join(peer));
+        Client { session, send, recv }
+    }
+
+    /// Produces; the producer's id.
+    pub fn produce(&mut self, client: &Client, kind: Kind, parameters: RtpParameters) -> String {
+        match self.ok(client.session, produce(&client.send.id, kind, parameters)) {
+            Response::Produced { producer_id } => producer_id,
+            _ => panic!("a producer was asked for"),
+        }
+    }
+
+    /// Offered consumers among a client's news.
+    pub fn offers(&mut self, session: SessionId) -> Vec<ConsumerOptions> {
+        let news = self.news(session).into_iter();
+        news.filter_map(|news| match news {
+            Notification::NewConsumer(options) => Some(options),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// The newest producer made on any core.
+    pub fn newest_producer(&self) -> ProducerId {
+        *self.producers.keys().max().expect("there is one")
+    }
+
+    /// The newest consumer made on any core.
+    pub fn newest_consumer(&self) -> ConsumerId {
+        *self.consumers.keys().max().expect("there is one")
+    }
+}
+
+/// A browser's side of a handshake.
+pub struct Browser {
+    pub endpoint: DtlsEndpoint,
+    pub fingerprint: DtlsFingerprint,
+    pub keys: Option<KeyingMaterial>,
+    pub failed: Option<String>,
+    pub closed: bool,
+}
+
+impl Browser {
+    pub fn new(
+        role: opencall_control::dtls::Role,
+        server: &TransportOptions,
+        now: Instant,
+    ) -> Browser {
+        let context = DtlsContext::new(&DtlsConfig::default()).expect("a certificate");
+        let mut endpoint = DtlsEndpoint::new(&context, role, now);
+        let fingerprints = PeerFingerprints::parse(&server.dtls_parameters.fingerprints);
+        endpoint.set_peer_fingerprints(fingerprints.expect("readable"));
+        let fingerprint = context.fingerprint();
+        Browser { endpoint, fingerprint, keys: None, failed: None, closed: false }
+    }
+
+    pub fn parameters(&self, role: DtlsRole) -> DtlsParameters {
+        DtlsParameters { role, fingerprints: vec![self.fingerprint.clone()] }
+    }
+}
+
+impl Talk {
+    /// Carries DTLS datagrams between a browser and a transport until both are silent.
+    pub fn exchange(&mut self, browser: &mut Browser, core: u8, transport: TransportId) {
+        let now = self.origin + Duration::from_nanos(self.now.as_nanos());
+        loop {
+            let mut silent = true;
+            while let Some(output) = browser.endpoint.poll_output() {
+                match output {
+                    DtlsOutput::Datagram(datagram) => {
+                        silent = false;
+                        self.event(core, Event::Dtls { transport, datagram });
+                    }
+                    DtlsOutput::Connected(keys) => browser.keys = Some(*keys),
+                    DtlsOutput::Closed => browser.closed = true,
+                    DtlsOutput::Failed(reason) => browser.failed = Some(reason),
+                }
+            }
+            let datagrams = self.datagrams.remove(&transport).unwrap_or_default();
+            for datagram in datagrams {
+                silent = false;
+                browser.endpoint.handle_datagram(&datagram, now);
+            }
+            if silent {
+                return;
+            }
+        }
+    }
+}

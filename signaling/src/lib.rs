@@ -2,7 +2,19 @@
 //!
 //! * [`config`] — flags and environment variables, parsed into a [`config::Config`].
 //! * [`envelope`] — JSON to typed requests and back, in two dialects.
+//! * [`http`] — the WebSocket upgrade, the meeting page, `/healthz`.
+//! * [`connection`] — one WebSocket: its limits, time-outs and closing.
+//! * [`hub`] — control between the connections and the data cores.
+//! * [`server`] — start and stop.
+//!
+//! All of it runs on one thread, beside the data cores' threads.
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod config;
+pub mod connection;
 pub mod envelope;
+pub mod gauges;
+pub mod http;
+pub mod hub;
+pub mod server;

@@ -1,3 +1,44 @@
 //! The `opencall-sfu` server.
+//!
+//! Exit status: 0 after SIGTERM or SIGINT, 1 when something it needs is not to be had, 2 when the
+//! configuration is wrong.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use opencall_signaling::config::{Config, ConfigError};
+use opencall_signaling::server::{self, ServerError};
+
+const NOT_TO_BE_HAD: u8 = 1;
+const WRONG_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let mut config = match Config::read(std::env::args_os()) {
+        Ok(config) => config,
+        Err(ConfigError::Display(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("opencall-sfu: {error}");
+            return ExitCode::from(WRONG_CONFIGURATION);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(std::mem::take(&mut config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("opencall-sfu: {error}");
+            ExitCode::from(match error {
+                ServerError::Control(_) => WRONG_CONFIGURATION,
+                _ => NOT_TO_BE_HAD,
+            })
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use opencall_control::PARTICIPANTS_PER_CORE;
 
 /// A WebRTC SFU for OpenCall meetings. Without any flag it serves meetings on this machine at
 /// http://127.0.0.1:8080/. For a server on the network give at least --listen-ip, --announced-ip
@@ -79,10 +80,18 @@ pub struct MediaArguments {
     /// How the kernel is spoken to; auto takes io_uring where it works, and says why.
     #[arg(long, env = "OPENCALL_IO", value_enum, default_value = "auto")]
     pub io: IoChoice,
-    /// Where participants go: pack keeps a room on one core, spread deals participants out over
-    /// all of them.
+    /// Where participants go: pack fills one core with a room before it takes the next one, spread
+    /// sends everyone to the least loaded core.
     #[arg(long, env = "OPENCALL_PLACEMENT", value_enum, default_value = "pack")]
     pub placement: PlacementChoice,
+    /// Participants of one room on one core, with --placement pack.
+    #[arg(
+        long,
+        env = "OPENCALL_PARTICIPANTS_PER_CORE",
+        value_name = "COUNT",
+        default_value_t = PARTICIPANTS_PER_CORE
+    )]
+    pub participants_per_core: usize,
     /// Whether each data core is bound to one CPU.
     #[arg(
         long,

@@ -10,11 +10,11 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use args::{Arguments, MediaArguments};
-pub use args::{DtlsVersion, IoChoice, PlacementChoice};
-use opencall_dataplane::message::Codec;
+use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
+use opencall_control::rtp_parameters::RtpCodecCapability;
+use opencall_control::{PlacementPolicy, ortc};
+use opencall_dataplane::io::BackendChoice;
 use opencall_dataplane::srtp::Profile;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
 const MAX_WORKERS: usize = 128;
@@ -39,20 +39,16 @@ pub struct Config {
     pub workers: usize,
     /// UDP port of the first data core; there are as many after it as there are cores.
     pub first_port: u16,
-    /// Certificate and key for DTLS; else they are made.
-    pub dtls_files: Option<DtlsFiles>,
-    /// Highest DTLS version.
-    pub dtls_max_version: DtlsVersion,
-    /// SRTP profiles, best first; not empty.
-    pub srtp_profiles: Vec<Profile>,
+    /// Certificate, versions and profiles.
+    pub dtls: DtlsConfig,
     /// Codecs, preferred first; not empty.
-    pub codecs: Vec<Codec>,
+    pub codecs: Vec<RtpCodecCapability>,
     /// Video budget of one client.
     pub outgoing_bitrate_bps: u32,
     /// How the kernel is spoken to.
-    pub io: IoChoice,
+    pub io: BackendChoice,
     /// Where participants go.
-    pub placement: PlacementChoice,
+    pub placement: PlacementPolicy,
     /// Whether each data core is bound to one CPU.
     pub pin: bool,
     /// Where HTTP listens.
@@ -72,14 +68,6 @@ pub struct ListenAddress {
     pub ip: IpAddr,
     /// What to put into candidates.
     pub announced: IpAddr,
-}
-
-/// Certificate and key, DER. No `Debug`: a secret.
-pub struct DtlsFiles {
-    /// The first certificate of the file.
-    pub certificate: CertificateDer<'static>,
-    /// Its private key.
-    pub key: PrivateKeyDer<'static>,
 }
 
 /// Limits of connections.
@@ -133,13 +121,22 @@ impl Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
             workers,
             first_port: first_port(&media, workers)?,
-            dtls_files: dtls_files(&media)?,
-            dtls_max_version: media.dtls_max_version,
-            srtp_profiles: named("--srtp-profiles", &media.srtp_profiles, &SRTP_PROFILES)?,
-            codecs: named("--codecs", &media.codecs, &CODECS)?,
+            dtls: DtlsConfig {
+                certificate: certificate(&media)?,
+                max_version: match media.dtls_max_version {
+                    args::DtlsVersion::V1_2 => DtlsVersion::Dtls12,
+                    args::DtlsVersion::V1_3 => DtlsVersion::Dtls13,
+                },
+                srtp_profiles: srtp_profiles(&media.srtp_profiles)?,
+            },
+            codecs: codecs(&media.codecs)?,
             outgoing_bitrate_bps: outgoing_bitrate(&media.outgoing_bitrate)?,
-            io: media.io,
-            placement: media.placement,
+            io: match media.io {
+                args::IoChoice::Uring => BackendChoice::Uring,
+                args::IoChoice::Mmsg => BackendChoice::Mmsg,
+                args::IoChoice::Auto => BackendChoice::Auto,
+            },
+            placement: placement(&media)?,
             pin: media.pin,
             http_listen: http_listen(&web.http_listen)?,
             page_dir: web.page_dir.unwrap_or_else(find_page_dir),
@@ -245,35 +242,20 @@ fn first_port(media: &MediaArguments, workers: usize) -> Result<u16, ConfigError
     Ok(min)
 }
 
-fn dtls_files(media: &MediaArguments) -> Result<Option<DtlsFiles>, ConfigError> {
-    let (certificate_file, key_file) = match (&media.dtls_cert_file, &media.dtls_key_file) {
-        (None, None) => return Ok(None),
-        (Some(certificate), Some(key)) => (certificate, key),
+fn certificate(media: &MediaArguments) -> Result<CertificateSource, ConfigError> {
+    match (&media.dtls_cert_file, &media.dtls_key_file) {
+        (None, None) => Ok(CertificateSource::Generate),
+        (Some(certificate), Some(key)) => Ok(CertificateSource::Pem {
+            certificate: read_pem("--dtls-cert-file", certificate)?,
+            key: read_pem("--dtls-key-file", key)?,
+        }),
         (Some(_), None) => {
-            return wrong("--dtls-cert-file needs its key: add --dtls-key-file (DTLS_KEY_FILE)");
+            wrong("--dtls-cert-file needs its key: add --dtls-key-file (DTLS_KEY_FILE)")
         }
         (None, Some(_)) => {
-            return wrong(
-                "--dtls-key-file needs its certificate: add --dtls-cert-file (DTLS_CERT_FILE)",
-            );
+            wrong("--dtls-key-file needs its certificate: add --dtls-cert-file (DTLS_CERT_FILE)")
         }
-    };
-    let certificate = read_pem("--dtls-cert-file", certificate_file)?;
-    let Ok(certificate) = CertificateDer::from_pem_slice(&certificate) else {
-        return wrong(format!(
-            "--dtls-cert-file {}: no PEM certificate in it; expected a block BEGIN CERTIFICATE",
-            certificate_file.display()
-        ));
-    };
-    let key = read_pem("--dtls-key-file", key_file)?;
-    let Ok(key) = PrivateKeyDer::from_pem_slice(&key) else {
-        return wrong(format!(
-            "--dtls-key-file {}: no PEM private key in it; expected a block BEGIN PRIVATE KEY, \
-             unencrypted",
-            key_file.display()
-        ));
-    };
-    Ok(Some(DtlsFiles { certificate, key }))
+    }
 }
 
 fn read_pem(flag: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
@@ -291,34 +273,48 @@ const SRTP_PROFILES: [(&str, Profile); 3] = [
     ("aes128-cm-sha1", Profile::AesCm128HmacSha1_80),
 ];
 
-const CODECS: [(&str, Codec); 5] = [
-    ("opus", Codec::Opus),
-    ("vp8", Codec::Vp8),
-    ("vp9", Codec::Vp9),
-    ("h264", Codec::H264),
-    ("av1", Codec::Av1),
-];
-
 /// A list of names, each at most once.
-fn named<T: Copy + PartialEq>(
-    flag: &str,
-    list: &str,
-    known: &[(&str, T)],
-) -> Result<Vec<T>, ConfigError> {
-    let mut values = Vec::new();
+fn srtp_profiles(list: &str) -> Result<Vec<Profile>, ConfigError> {
+    let mut profiles = Vec::new();
     for name in list.split(',').map(str::trim) {
-        let Some(&(_, value)) = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
-        else {
-            let names: Vec<&str> = known.iter().map(|&(name, _)| name).collect();
+        let Some(&(_, profile)) = SRTP_PROFILES.iter().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = SRTP_PROFILES.iter().map(|&(name, _)| name).collect();
             let names = names.join(", ");
-            return wrong(format!("{flag}: \"{name}\" is unknown; choose from {names}"));
+            return wrong(format!("--srtp-profiles: \"{name}\" is unknown; choose from {names}"));
         };
-        if values.contains(&value) {
-            return wrong(format!("{flag} has {name} twice: remove one"));
+        if profiles.contains(&profile) {
+            return wrong(format!("--srtp-profiles has {name} twice: remove one"));
         }
-        values.push(value);
+        profiles.push(profile);
     }
-    Ok(values)
+    Ok(profiles)
+}
+
+/// The router is tried out here, so that what it refuses is known before anything starts.
+fn codecs(list: &str) -> Result<Vec<RtpCodecCapability>, ConfigError> {
+    let names: Vec<&str> = list.split(',').map(str::trim).collect();
+    for (index, name) in names.iter().enumerate() {
+        if names.iter().take(index).any(|earlier| earlier.eq_ignore_ascii_case(name)) {
+            return wrong(format!("--codecs has {name} twice: remove one"));
+        }
+    }
+    let codecs = ortc::codec_list(list).and_then(|codecs| {
+        ortc::router_rtp_capabilities(&codecs)?;
+        Ok(codecs)
+    });
+    codecs.or_else(|error| wrong(format!("--codecs \"{list}\": {error}")))
+}
+
+fn placement(media: &MediaArguments) -> Result<PlacementPolicy, ConfigError> {
+    match media.placement {
+        args::PlacementChoice::Spread => Ok(PlacementPolicy::Spread),
+        args::PlacementChoice::Pack if media.participants_per_core == 0 => {
+            wrong("--participants-per-core is 0: give at least 1")
+        }
+        args::PlacementChoice::Pack => {
+            Ok(PlacementPolicy::Pack { participants_per_core: media.participants_per_core })
+        }
+    }
 }
 
 fn outgoing_bitrate(text: &str) -> Result<u32, ConfigError> {
@@ -411,9 +407,10 @@ mod tests {
         assert_eq!((config.first_port, config.http_listen.port()), (40_000, 8080));
         assert!(config.workers >= 1);
         assert_eq!(config.outgoing_bitrate_bps, 3_000_000);
-        assert_eq!(config.srtp_profiles[0], Profile::AeadAes128Gcm);
-        assert_eq!(config.codecs[..2], [Codec::Opus, Codec::Vp8]);
-        assert!(config.dtls_files.is_none());
+        assert_eq!(config.dtls.srtp_profiles[0], Profile::AeadAes128Gcm);
+        assert_eq!(config.codecs[0].mime_type, "audio/opus");
+        assert_eq!(config.codecs[1].mime_type, "video/VP8");
+        assert!(matches!(config.dtls.certificate, CertificateSource::Generate));
     }
 
     #[test]
@@ -456,11 +453,12 @@ mod tests {
             ("--dtls-cert-file /nowhere/cert.pem", "add --dtls-key-file"),
             ("--dtls-key-file /nowhere/key.pem", "add --dtls-cert-file"),
             ("--dtls-cert-file /nowhere/c --dtls-key-file /nowhere/k", "check the path"),
-            ("--dtls-cert-file /dev/null --dtls-key-file /dev/null", "BEGIN CERTIFICATE"),
             ("--dtls-max-version 1.1", "[possible values: 1.2, 1.3]"),
             ("--srtp-profiles null", "choose from aes128-gcm"),
             ("--srtp-profiles aes128-gcm,aes128-gcm", "twice"),
-            ("--codecs opus,h265", "choose from opus"),
+            ("--codecs opus,h265", "h265"),
+            ("--codecs vp8,VP8", "twice"),
+            ("--participants-per-core 0", "at least 1"),
             ("--outgoing-bitrate 1", "such as 1500k or 3M"),
             ("--io epoll", "[possible values: uring, mmsg, auto]"),
             ("--placement random", "[possible values: pack, spread]"),

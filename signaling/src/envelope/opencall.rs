@@ -635,7 +635,7 @@ mod tests {
         let frames = answer("produce", data, Response::Produced { producer_id: "p1".into() });
         assert_eq!(frames[0]["data"], json!({"producerId": "p1"}));
 
-        let consumer = Response::Consumed(samples::consumer(json!({"share": true})));
+        let consumer = Response::Consumed(Box::new(samples::consumer(json!({"share": true}))));
         let frames = answer("consume", json!({"producerId": "p1"}), consumer);
         assert_eq!(frames[0]["data"]["id"], "c1");
         assert_eq!(frames[0]["data"]["appData"]["source"], "screen");

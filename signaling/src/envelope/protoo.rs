@@ -75,6 +75,8 @@ pub struct Protoo {
     next_token: u64,
     pending: HashMap<Token, Pending>,
     offers: HashMap<u32, Offer>,
+    /// No offer is due before.
+    next_deadline: Time,
     joined: bool,
     malformed_frames: u32,
 }
@@ -93,6 +95,7 @@ impl Protoo {
             next_token: 0,
             pending: HashMap::new(),
             offers: HashMap::new(),
+            next_deadline: Time::NEVER,
             joined: false,
             malformed_frames: 0,
         }
@@ -295,6 +298,7 @@ impl Protoo {
         let timeout_ms =
             OFFER_TIMEOUT_BASE_MS + OFFER_TIMEOUT_PER_PENDING_MS.saturating_mul(pending);
         let deadline = now + Duration::from_millis(timeout_ms);
+        self.next_deadline = self.next_deadline.min(deadline);
         self.offers.insert(id, Offer { consumer_id: options.id.clone(), deadline });
         let frame = json!({
             "request": true, "id": id, "method": "newConsumer", "data": new_consumer(options),
@@ -412,10 +416,12 @@ impl Envelope for Protoo {
                 self.settle_offer(offer, false, effects);
             }
         }
+        let deadlines = self.offers.values().map(|offer| offer.deadline);
+        self.next_deadline = deadlines.min().unwrap_or(Time::NEVER);
     }
 
     fn next_timeout(&self) -> Time {
-        self.offers.values().map(|offer| offer.deadline).min().unwrap_or(Time::NEVER)
+        self.next_deadline
     }
 
     fn has_joined(&self) -> bool {

@@ -1,0 +1,130 @@
+//! The server under test: the binary, on ports of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Long enough for a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    lines: mpsc::Receiver<String>,
+}
+
+/// The binary with a clean environment.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_opencall-sfu"));
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A UDP port that is free now.
+pub fn free_udp_port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start_with(flags: &[&str]) -> Self {
+        // Between looking for a free port and taking it, another test may have taken it.
+        (0..5).find_map(|_| Self::try_start(flags)).expect("the server does not start")
+    }
+
+    fn try_start(flags: &[&str]) -> Option<Self> {
+        let port = free_udp_port().to_string();
+        let mut child = command()
+            .args(["--http-listen", "127.0.0.1:0", "--workers", "1", "--pin", "false"])
+            .args(["--rtc-min-port", &port, "--rtc-max-port", "65535"])
+            .args(flags)
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                let _ = sender.send(line);
+            }
+        });
+        loop {
+            // The channel ends with the server.
+            let Ok(line) = lines.recv_timeout(PATIENCE) else {
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            };
+            if let Some((_, rest)) = line.split_once("ready: http://") {
+                let address = rest.split('/').next().unwrap().parse().unwrap();
+                return Some(Server { child, address, lines });
+            }
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What it logged from when it served to its end.
+    pub fn log_to_end(&self) -> String {
+        self.lines.iter().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Resident memory, KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the binary to its end: exit code, standard output, standard error.
+pub fn run_to_end(flags: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let mut child = command().args(flags).envs(variables.iter().copied()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it runs: {flags:?} {variables:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (status.code(), stdout, stderr)
+}

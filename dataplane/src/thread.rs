@@ -269,6 +269,7 @@ impl Seat {
         loop {
             let now = self.clock.now();
             if self.run_commands(now, &mut tx) {
+                self.log_counters();
                 return Ok(());
             }
             self.core.gather(now, &mut rx, &mut tx);
@@ -285,6 +286,23 @@ impl Seat {
             self.parker.done();
             self.core.count_turn(&report);
         }
+    }
+
+    /// The last word of a core: what it did and what it dropped.
+    fn log_counters(&self) {
+        let stats = self.core.stats();
+        let drops: Vec<String> =
+            stats.drops.iter().map(|(reason, n)| format!("{} {n}", reason.label())).collect();
+        tracing::info!(
+            core = self.core.id().0,
+            received = stats.datagrams_received,
+            forwarded = stats.packets_forwarded,
+            piped = stats.packets_piped,
+            sent = stats.datagrams_sent,
+            trains = stats.trains_sent,
+            dropped = drops.join(", "),
+            "data core stopped"
+        );
     }
 
     fn has_work(&mut self) -> bool {

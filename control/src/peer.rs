@@ -242,9 +242,11 @@ impl Control {
         self.notify(session, Notification::ConnectionQuality(quality));
     }
 
-    /// The mean of all scores that are known of a client's streams, in tenths.
+    /// The mean of all scores that are known of a client's streams, in tenths. A paused producer
+    /// sends nothing, which says nothing of the link.
     fn mean_score(&self, peer: &Peer) -> Option<u32> {
         let sent = peer.producers.iter().filter_map(|id| self.producers.get(id));
+        let sent = sent.filter(|producer| !producer.paused);
         let sent = sent.filter_map(|producer| producer.scores.iter().map(|s| s.1).max());
         let received = peer.consumers.values().filter_map(|id| self.consumers.get(id));
         let received = received.filter_map(|consumer| consumer.score);

@@ -372,6 +372,27 @@ pub(super) mod tests {
         cut
     }
 
+    /// Lengthens the ClientHello of a datagram by a padding extension (RFC 7685).
+    pub fn pad_client_hello(datagram: &[u8], padding: usize) -> Vec<u8> {
+        const EXTENSION_PADDING: u16 = 0x0015;
+        let whole = Fragment::parse(datagram).expect("a ClientHello");
+        let mut body = whole.bytes.to_vec();
+        let ids = profile_ids(&body, 0).expect("a use_srtp extension");
+        // The list of extensions ends with the body, so its length stands where both fit.
+        let at = (0..ids.start)
+            .find(|&at| {
+                let length = u16::from_be_bytes([body[at], body[at + 1]]);
+                at > 34 && at + 2 + usize::from(length) == body.len()
+            })
+            .expect("the length of the extensions");
+        body.extend_from_slice(&EXTENSION_PADDING.to_be_bytes());
+        body.extend_from_slice(&(padding as u16).to_be_bytes());
+        body.resize(body.len() + padding, 0);
+        let length = (body.len() - at - 2) as u16;
+        body[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        whole_message(datagram, whole.message_seq, &body)
+    }
+
     fn rewritten(choice: &mut ProfileChoice, datagram: &[u8]) -> Vec<Vec<u8>> {
         let mut out = VecDeque::new();
         choice.rewrite(datagram, &mut out);

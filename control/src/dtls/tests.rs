@@ -178,6 +178,30 @@ fn a_client_hello_in_fragments_is_understood() {
     }
 }
 
+/// A ClientHello as long as Chromium's with post-quantum keys: far above one datagram. The client
+/// would not take the answer, as it sent another; that there is one shows that it was understood.
+#[test]
+fn a_client_hello_of_many_datagrams_is_answered() {
+    let client = context(DtlsVersion::Dtls13, &ALL);
+    for (padding, cut) in [(1_500, 1_100), (1_500, 300), (4_000, 1_100), (0, 100)] {
+        let server = context(DtlsVersion::Dtls13, &ALL);
+        let mut call = Call::new(&server, &client);
+        let hello = Call::drain(&mut call.client, &mut call.at_client).remove(0);
+        let hello = profile_choice::tests::pad_client_hello(&hello, padding);
+        let pieces = profile_choice::tests::cut_client_hello(&hello, cut);
+        let (last, first) = pieces.split_last().expect("several");
+        assert!(first.len() >= padding / cut);
+        for piece in first {
+            call.server.handle_datagram(piece, call.now);
+            assert!(Call::drain(&mut call.server, &mut call.at_server).is_empty());
+        }
+        call.server.handle_datagram(last, call.now);
+        let answer = Call::drain(&mut call.server, &mut call.at_server);
+        assert!(!answer.is_empty() && call.at_server.failed.is_none(), "{padding} in {cut}");
+        assert!(answer.iter().all(|datagram| datagram.len() <= DTLS_MTU_BYTES));
+    }
+}
+
 #[test]
 fn lost_datagrams_are_sent_again() {
     for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {

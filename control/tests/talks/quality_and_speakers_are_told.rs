@@ -42,6 +42,24 @@ fn scores_and_layers_are_told_on_change() {
 }
 
 #[test]
+fn a_paused_producer_says_nothing_of_the_link() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", Automatic);
+    let producer_id = talk.produce(&anna, Kind::Video, simulcast("0"));
+    let producer = talk.newest_producer();
+    let scores = |score| SmallVec::from_slice(&[(11, score)]);
+    talk.event(0, Event::ProducerScore { producer, scores: scores(10) });
+    assert_eq!(talk.news_texts(anna.session), ["ProducerScore [10]", "Excellent"]);
+    talk.ok(anna.session, Request::PauseProducer { producer_id: producer_id.clone() });
+    talk.event(0, Event::ProducerScore { producer, scores: scores(0) });
+    let news = talk.news_texts(anna.session);
+    assert!(!news.contains(&"Poor".to_owned()), "{news:?}");
+    talk.ok(anna.session, Request::ResumeProducer { producer_id });
+    talk.event(0, Event::ProducerScore { producer, scores: scores(1) });
+    assert_eq!(talk.news_texts(anna.session), ["ProducerScore [1]", "Poor"]);
+}
+
+#[test]
 fn the_far_end_of_a_pipe_does_not_judge_or_hear() {
     let mut talk = Talk::on_two_cores();
     let anna = talk.enter("anna", Automatic);

@@ -292,8 +292,7 @@ export class Session {
       producerId,
       kind: answer.kind,
       rtpParameters: answer.rtpParameters,
-      // One stream per participant and kind of source: lips stay with voices, screens stay apart.
-      streamId: `${participantId}/${sourceOf(kind, appData ?? {}).startsWith('screen') ? 'screen' : 'person'}`,
+      streamId: streamIdOf(participantId, sourceOf(kind, appData ?? {})),
       appData: { participantId },
     });
     if (this.#closed) return;
@@ -341,6 +340,15 @@ export class Session {
     }, delayMs);
     this.#timers.add(timer);
   }
+}
+
+/**
+ * One stream for each participant's person and one for their screen: lips stay with voices, and screens apart. Encoded,
+ * because it becomes a word of the SDP.
+ */
+function streamIdOf(participantId: string, source: Source): string {
+  const part = source.startsWith('screen') ? 'screen' : 'person';
+  return `${encodeURIComponent(participantId)}-${part}`;
 }
 
 function explainClose({ code, reason }: ChannelEvents['close']): MeetingError {

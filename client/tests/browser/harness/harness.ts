@@ -324,7 +324,7 @@ class TestPeer {
       producerId: offer.producerId,
       kind: offer.kind,
       rtpParameters: offer.rtpParameters,
-      streamId: `${offer.peerId}-${offer.kind}-${offer.producerId}`,
+      streamId: `${encodeURIComponent(offer.peerId)}-${offer.kind}`,
     });
     const element = document.createElement(offer.kind);
     element.autoplay = true;

@@ -264,6 +264,8 @@ export class Meeting {
 
   async #reconnect(life: number, reason: MeetingError): Promise<void> {
     for (const local of this.#local.values()) local.producer = undefined;
+    this.#roster.dropRemoteMedia();
+    this.#speakers = [];
     if (reason.code === 'sent-away') {
       this.#setStatus('failed');
       this.#report(reason);

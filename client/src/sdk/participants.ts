@@ -77,6 +77,14 @@ export class Roster {
     this.#participants = this.#participants.filter((participant) => participant.isLocal);
   }
 
+  /** Nobody can be seen or heard for now, but nobody has left. */
+  dropRemoteMedia(): void {
+    this.#participants = this.#participants.map((participant) =>
+      participant.isLocal ? participant : { ...participant, media: {} },
+    );
+    this.setSpeaking([]);
+  }
+
   setMedia(id: string, source: Source, media: Media): void {
     const participant = this.find(id);
     if (!participant) return;

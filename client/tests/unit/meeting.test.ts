@@ -173,7 +173,9 @@ test('a lost connection is made anew, and everything is sent again', async () =>
   channel.drop();
   await vi.advanceTimersByTimeAsync(3000);
   expect(meeting.snapshot.status).toBe('reconnecting');
+  // Nobody has left, as far as is known; but nobody can be seen.
   expect(meeting.snapshot.participants.map(({ id }) => id)).toEqual(['me', 'ann']);
+  expect(meeting.snapshot.participants[1]?.media).toEqual({});
   isServerUp = true;
   await vi.advanceTimersByTimeAsync(8000);
   expect(meeting.snapshot.status).toBe('joined');

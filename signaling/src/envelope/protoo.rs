@@ -34,6 +34,9 @@ const MAX_REQUEST_ID: u32 = 10_000_000;
 const OFFER_TIMEOUT_BASE_MS: u64 = 2000 * 15;
 const OFFER_TIMEOUT_PER_PENDING_MS: u64 = 200;
 
+/// Of texts that clients wrote, this much goes into logs and errors.
+const MAX_SHOWN_CHARS: usize = 200;
+
 /// How often the server pings.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -147,6 +150,11 @@ impl Protoo {
         // An answer that comes after its time-out is no fault.
         let Some(offer) = id.and_then(|id| self.offers.remove(&id)) else { return };
         let accepted = frame.get("ok") == Some(&Value::Bool(true));
+        if !accepted {
+            let reason = frame.get("errorReason").and_then(Value::as_str).unwrap_or_default();
+            let reason: String = reason.chars().take(MAX_SHOWN_CHARS).collect();
+            tracing::debug!(consumer = offer.consumer_id, reason, "client refused a consumer");
+        }
         self.settle_offer(offer, accepted, effects);
     }
 
@@ -457,7 +465,7 @@ fn stream_action(method: &str, fields: &mut Fields) -> Result<Request, RequestEr
             priority: fields.small_number("priority", 1)?,
         },
         unknown => {
-            let shown: String = unknown.chars().take(64).collect();
+            let shown: String = unknown.chars().take(MAX_SHOWN_CHARS).collect();
             return Err(RequestError { code: 404, reason: format!("unknown method \"{shown}\"") });
         }
     };

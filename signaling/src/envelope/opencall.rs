@@ -9,12 +9,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumeMode, ConsumerOptions, Notification, PeerInfo, Request, RequestError, Response,
-    SessionConfig, StatsOf, Token,
+    ConsumeMode, ConsumerOptions, ConsumerType, Notification, PeerInfo, Request, RequestError,
+    Response, SessionConfig, StatsOf, Token,
 };
-use opencall_control::rtp_parameters::RtpCapabilities;
+use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
 use opencall_dataplane::message::Layers;
 use opencall_dataplane::time::Time;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::fields::{Fields, MAX_NAME_BYTES, bad_request};
@@ -212,16 +213,25 @@ impl Envelope for OpenCall {
             Err(error) => return fail(Some(&id), &error, effects),
         };
         self.joined |= kind == PendingKind::SetRtpCapabilities;
-        let after = match &response {
-            Response::Consumed(options) => vec![("newConsumer", new_consumer(options))],
-            Response::Joined { peers } => {
-                peers.iter().map(|peer| ("newParticipant", new_participant(peer))).collect()
+        match response {
+            Response::Consumed(options) => {
+                respond(effects, &id, ConsumerData::new(&options));
+                event(effects, "newConsumer", NewConsumer::new(&options));
             }
-            _ => Vec::new(),
-        };
-        send(effects, &json!({"type": "response", "id": id, "data": response_data(&response)}));
-        for (name, data) in after {
-            event(effects, name, data);
+            Response::Joined { peers } => {
+                respond(effects, &id, json!({}));
+                for peer in &peers {
+                    event(effects, "newParticipant", new_participant(peer));
+                }
+            }
+            Response::Done => respond(effects, &id, json!({})),
+            Response::RouterRtpCapabilities(capabilities) => respond(effects, &id, capabilities),
+            Response::Transport(options) => respond(effects, &id, options),
+            Response::Ice(parameters) => respond(effects, &id, parameters),
+            Response::Produced { producer_id } => {
+                respond(effects, &id, json!({"producerId": producer_id}));
+            }
+            Response::Stats(stats) => respond(effects, &id, json!({"stats": stats})),
         }
     }
 
@@ -232,7 +242,9 @@ impl Envelope for OpenCall {
         effects: &mut Vec<Effect>,
     ) {
         let (name, data) = match notification {
-            Notification::NewConsumer(options) => ("newConsumer", new_consumer(&options)),
+            Notification::NewConsumer(options) => {
+                return event(effects, "newConsumer", NewConsumer::new(&options));
+            }
             Notification::NewProducer { peer_id, producer_id, kind, app_data } => (
                 "newProducer",
                 json!({
@@ -368,37 +380,73 @@ fn stream_request(name: &str, kind: &str, fields: &mut Fields) -> Result<Request
     Ok(request)
 }
 
-/// The data of a positive answer.
-fn response_data(response: &Response) -> Value {
-    match response {
-        Response::Done | Response::Joined { .. } => json!({}),
-        Response::RouterRtpCapabilities(capabilities) => json!(capabilities),
-        Response::Transport(options) => json!(options),
-        Response::Ice(parameters) => json!(parameters),
-        Response::Produced { producer_id } => json!({"producerId": producer_id}),
-        Response::Consumed(options) => consumer_data(options),
-        Response::Stats(stats) => json!({"stats": stats}),
-    }
-}
-
 fn new_participant(peer: &PeerInfo) -> Value {
     json!({"participantId": peer.id, "displayName": peer.display_name})
 }
 
-fn new_consumer(options: &ConsumerOptions) -> Value {
-    json!({"participantId": options.peer_id, "consumerData": consumer_data(options)})
+/// A consumer, as its client makes it. Written without a tree of JSON values between: in a large
+/// room there are many.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConsumerData<'a> {
+    id: &'a str,
+    producer_id: &'a str,
+    kind: Kind,
+    rtp_parameters: &'a RtpParameters,
+    app_data: Map<String, Value>,
+    #[serde(rename = "type")]
+    consumer_type: ConsumerType,
+    producer_paused: bool,
 }
 
-fn consumer_data(options: &ConsumerOptions) -> Value {
-    json!({
-        "id": options.id,
-        "producerId": options.producer_id,
-        "kind": options.kind,
-        "rtpParameters": options.rtp_parameters,
-        "appData": app_data_of(options.app_data.clone()),
-        "type": options.consumer_type,
-        "producerPaused": options.producer_paused,
-    })
+impl<'a> ConsumerData<'a> {
+    fn new(options: &'a ConsumerOptions) -> Self {
+        ConsumerData {
+            id: &options.id,
+            producer_id: &options.producer_id,
+            kind: options.kind,
+            rtp_parameters: &options.rtp_parameters,
+            app_data: app_data_of(options.app_data.clone()),
+            consumer_type: options.consumer_type,
+            producer_paused: options.producer_paused,
+        }
+    }
+}
+
+/// The data of `newConsumer`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewConsumer<'a> {
+    participant_id: &'a str,
+    consumer_data: ConsumerData<'a>,
+}
+
+impl<'a> NewConsumer<'a> {
+    fn new(options: &'a ConsumerOptions) -> Self {
+        let consumer_data = ConsumerData::new(options);
+        NewConsumer { participant_id: &options.peer_id, consumer_data }
+    }
+}
+
+/// An answer.
+#[derive(Serialize)]
+struct ResponseFrame<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    data: T,
+}
+
+/// An event.
+#[derive(Serialize)]
+struct EventFrame<T> {
+    #[serde(rename = "type")]
+    kind: String,
+    data: T,
+}
+
+fn respond(effects: &mut Vec<Effect>, id: &str, data: impl Serialize) {
+    send(effects, &ResponseFrame { kind: "response", id, data });
 }
 
 /// The producer's appData with a screen called as OpenCall's client calls it.
@@ -420,18 +468,18 @@ fn fail(id: Option<&str>, error: &RequestError, effects: &mut Vec<Effect>) {
     send(effects, &frame);
 }
 
-fn event(effects: &mut Vec<Effect>, name: &str, data: Value) {
-    send(effects, &json!({"type": format!("{PREFIX}{name}"), "data": data}));
+fn event(effects: &mut Vec<Effect>, name: &str, data: impl Serialize) {
+    send(effects, &EventFrame { kind: format!("{PREFIX}{name}"), data });
 }
 
-fn send(effects: &mut Vec<Effect>, frame: &Value) {
-    effects.push(Effect::Send(frame.to_string()));
+fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
+    // Nothing here has keys that are not strings, the one thing that JSON cannot say.
+    effects.push(Effect::Send(serde_json::to_string(frame).unwrap_or_default()));
 }
 
 #[cfg(test)]
 mod tests {
     use opencall_control::api::{ConnectionQuality, Direction, DtlsParameters};
-    use opencall_control::rtp_parameters::{Kind, RtpParameters};
 
     use super::super::samples;
     use super::*;

@@ -10,9 +10,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumerOptions, Direction, Notification, PeerInfo, Request, RequestError, Response, StatsOf,
-    Token,
+    ConsumerOptions, ConsumerScore, ConsumerType, Direction, Notification, PeerInfo, Request,
+    RequestError, Response, StatsOf, Token,
 };
+use opencall_control::rtp_parameters::{Kind, RtpParameters};
 use opencall_dataplane::message::Layers;
 use opencall_dataplane::time::Time;
 use serde::Serialize;
@@ -286,7 +287,7 @@ impl Protoo {
             Response::Produced { producer_id } => {
                 json!({"id": producer_id, "producerId": producer_id})
             }
-            Response::Consumed(options) => new_consumer(&options),
+            Response::Consumed(options) => json!(NewConsumer::new(&options)),
             Response::Stats(stats) => match self.generation {
                 Generation::Old => json!(stats),
                 Generation::New => json!({"stats": stats}),
@@ -308,10 +309,8 @@ impl Protoo {
         let deadline = now + Duration::from_millis(timeout_ms);
         self.next_deadline = self.next_deadline.min(deadline);
         self.offers.insert(id, Offer { consumer_id: options.id.clone(), deadline });
-        let frame = json!({
-            "request": true, "id": id, "method": "newConsumer", "data": new_consumer(options),
-        });
-        send(effects, &frame);
+        let data = NewConsumer::new(options);
+        send(effects, &OfferFrame { request: true, id, method: "newConsumer", data });
     }
 
     fn speakers(&self, speakers: &[(String, i8)], effects: &mut Vec<Effect>) {
@@ -472,14 +471,53 @@ fn stream_action(method: &str, fields: &mut Fields) -> Result<Request, RequestEr
     Ok(request)
 }
 
-/// `newConsumer` for both generations.
-fn new_consumer(options: &ConsumerOptions) -> Value {
-    let mut data = with_alias(options, "id", "consumerId");
-    insert(&mut data, "appData", Value::Object(consumer_app_data(options)));
-    // No report has come yet; clients expect the field.
-    let score = json!({"score": 10, "producerScore": 10, "producerScores": []});
-    insert(&mut data, "consumerScore", score);
-    data
+/// A `newConsumer` request. Written without a tree of JSON values between: in a large room there
+/// are two for every pair of peers.
+#[derive(Serialize)]
+struct OfferFrame<'a> {
+    request: bool,
+    id: u32,
+    method: &'static str,
+    data: NewConsumer<'a>,
+}
+
+/// Its data, for both generations.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewConsumer<'a> {
+    id: &'a str,
+    consumer_id: &'a str,
+    transport_id: &'a str,
+    producer_id: &'a str,
+    peer_id: &'a str,
+    kind: Kind,
+    rtp_parameters: &'a RtpParameters,
+    #[serde(rename = "type")]
+    consumer_type: ConsumerType,
+    app_data: Map<String, Value>,
+    producer_paused: bool,
+    consumer_score: ConsumerScore,
+}
+
+impl<'a> NewConsumer<'a> {
+    fn new(options: &'a ConsumerOptions) -> Self {
+        // No report has come yet; clients expect the field.
+        let consumer_score =
+            ConsumerScore { score: 10, producer_score: 10, producer_scores: Vec::new() };
+        NewConsumer {
+            id: &options.id,
+            consumer_id: &options.id,
+            transport_id: &options.transport_id,
+            producer_id: &options.producer_id,
+            peer_id: &options.peer_id,
+            kind: options.kind,
+            rtp_parameters: &options.rtp_parameters,
+            consumer_type: options.consumer_type,
+            app_data: consumer_app_data(options),
+            producer_paused: options.producer_paused,
+            consumer_score,
+        }
+    }
 }
 
 /// The producer's appData in both generations' words: `share` and `source`, and whose it is.
@@ -491,8 +529,8 @@ fn consumer_app_data(options: &ConsumerOptions) -> Map<String, Value> {
         Some(other) => other.to_owned(),
         None if shares => "screensharing".into(),
         None => match options.kind {
-            opencall_control::rtp_parameters::Kind::Audio => "audio".into(),
-            opencall_control::rtp_parameters::Kind::Video => "video".into(),
+            Kind::Audio => "audio".into(),
+            Kind::Video => "video".into(),
         },
     };
     app_data.insert("share".into(), Value::Bool(source == "screensharing"));
@@ -550,14 +588,14 @@ fn notify(effects: &mut Vec<Effect>, method: &str, data: Value) {
     send(effects, &json!({"notification": true, "method": method, "data": data}));
 }
 
-fn send(effects: &mut Vec<Effect>, frame: &Value) {
-    effects.push(Effect::Send(frame.to_string()));
+fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
+    // Nothing here has keys that are not strings, the one thing that JSON cannot say.
+    effects.push(Effect::Send(serde_json::to_string(frame).unwrap_or_default()));
 }
 
 #[cfg(test)]
 mod tests {
-    use opencall_control::api::{ConsumerScore, DtlsParameters};
-    use opencall_control::rtp_parameters::{Kind, RtpParameters};
+    use opencall_control::api::DtlsParameters;
 
     use super::super::samples;
     use super::*;
@@ -871,7 +909,7 @@ mod tests {
             (json!({"source": 5}), "video", false),
         ];
         for (app_data, source, share) in table {
-            let data = new_consumer(&samples::consumer(app_data.clone()));
+            let data = json!(NewConsumer::new(&samples::consumer(app_data.clone())));
             let seen = &data["appData"];
             assert_eq!(seen["source"], source, "{app_data}");
             assert_eq!(seen["share"], share, "{app_data}");

@@ -4,20 +4,20 @@ import { TestServer } from './support/server';
 import { endTalk, pictures, startTalk } from './support/talk';
 
 test.each([
-  ['by default', [], 'FEFC', 'AEAD_AES_128_GCM'],
-  ['with DTLS up to 1.2', ['--dtls-max-version=1.2'], 'FEFD', 'AEAD_AES_128_GCM'],
-  ['with 256 bits', ['--srtp-profiles=aes256-gcm'], 'FEFC', 'AEAD_AES_256_GCM'],
+  ['by default', [], 'FEFC', 'SRTP_AEAD_AES_128_GCM'],
+  ['with DTLS up to 1.2', ['--dtls-max-version=1.2'], 'FEFD', 'SRTP_AEAD_AES_128_GCM'],
+  ['with 256 bits', ['--srtp-profiles=aes256-gcm'], 'FEFC', 'SRTP_AEAD_AES_256_GCM'],
   [
     'with AES-CM over DTLS 1.3',
     ['--srtp-profiles=aes128-cm-sha1'],
     'FEFC',
-    'AES_CM_128_HMAC_SHA1_80',
+    'SRTP_AES128_CM_HMAC_SHA1_80',
   ],
   [
     'with AES-CM over DTLS 1.2',
     ['--srtp-profiles=aes128-cm-sha1', '--dtls-max-version=1.2'],
     'FEFD',
-    'AES_CM_128_HMAC_SHA1_80',
+    'SRTP_AES128_CM_HMAC_SHA1_80',
   ],
 ])('%s, Chromium agrees on what the server wants', async (name, flags, version, cipher) => {
   const server = await TestServer.start({ name: 'security', flags });

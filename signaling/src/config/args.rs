@@ -65,7 +65,7 @@ pub struct MediaArguments {
         default_value = "aes128-gcm,aes256-gcm,aes128-cm-sha1"
     )]
     pub srtp_profiles: String,
-    /// Codecs offered to clients, preferred first: opus, vp8, vp9, h264, av1.
+    /// Codecs offered to clients, preferred first: opus, pcmu, pcma, g722, vp8, vp9, h264, av1.
     #[arg(
         long,
         env = "OPENCALL_CODECS",

@@ -249,3 +249,113 @@ pub(crate) mod samples {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    use serde_json::{Value, json};
+
+    use super::opencall::OpenCall;
+    use super::protoo::Protoo;
+    use super::*;
+
+    /// One frame of every kind, whole.
+    fn frames() -> Vec<String> {
+        let rtp = json!({"codecs": [{"mimeType": "audio/opus", "payloadType": 111,
+                                     "clockRate": 48000, "channels": 2}],
+                         "encodings": [{"ssrc": 1, "rtx": {"ssrc": 2}}], "rtcp": {"cname": "c"}});
+        let dtls =
+            json!({"role": "auto", "fingerprints": [{"algorithm": "sha-256", "value": "AB"}]});
+        let calls = [
+            (
+                "join",
+                json!({"displayName": "n", "device": {"flag": "f"},
+                            "rtpCapabilities": {"codecs": [], "headerExtensions": []}}),
+            ),
+            ("createWebRtcTransport", json!({"producing": true, "consuming": false})),
+            ("createWebRtcTransport", json!({"appData": {"direction": "consumer"}})),
+            ("connectWebRtcTransport", json!({"transportId": "t", "dtlsParameters": dtls})),
+            ("produce", json!({"transportId": "t", "kind": "audio", "rtpParameters": rtp})),
+            ("setConsumerPreferredLayers", json!({"consumerId": "c", "spatialLayer": 1})),
+            ("setConsumerPriority", json!({"consumerId": "c", "priority": 9})),
+        ];
+        let mut frames = vec![json!({"response": true, "id": 5, "ok": true}).to_string()];
+        for (method, data) in calls {
+            let request = json!({"request": true, "id": 1, "method": method, "data": data});
+            frames.push(request.to_string());
+            let mut data = data;
+            data["meetingId"] = "m".into();
+            data["participantId"] = "p".into();
+            let kind = format!("mediasoup:{}", method.replace("WebRtcTransport", "Transport"));
+            frames.push(json!({"type": kind, "id": "1", "data": data}).to_string());
+        }
+        frames
+    }
+
+    /// Puts something else in the place of a random part of `value`.
+    fn replace_a_part(value: &mut Value, rng: &mut StdRng) {
+        let children: Vec<&mut Value> = match value {
+            Value::Array(items) => items.iter_mut().collect(),
+            Value::Object(members) => members.values_mut().collect(),
+            _ => Vec::new(),
+        };
+        let count = children.len();
+        if count > 0 && rng.random_range(0..5) > 0 {
+            let chosen = rng.random_range(0..count);
+            if let Some(child) = children.into_iter().nth(chosen) {
+                return replace_a_part(child, rng);
+            }
+        }
+        let others = [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(1e300),
+            json!(u64::MAX),
+            json!(""),
+            json!("\u{0}\u{fffd}"),
+            json!("x".repeat(300)),
+            json!([]),
+            json!([[]]),
+            json!({}),
+            json!({"": {}}),
+        ];
+        *value = others[rng.random_range(0..others.len())].clone();
+    }
+
+    /// Whatever a client sends, each frame has at most a few effects and none of them is a panic.
+    #[test]
+    fn mutated_frames_are_survived() {
+        let mut rng = StdRng::seed_from_u64(0x0c0f_fee5);
+        let frames = frames();
+        let (mut asked, mut refused) = (0, 0);
+        for round in 0..20_000 {
+            let mut text = frames[rng.random_range(0..frames.len())].clone();
+            if round % 2 == 0 {
+                let mut value = serde_json::from_str(&text).unwrap();
+                replace_a_part(&mut value, &mut rng);
+                text = value.to_string();
+            } else {
+                let mut bytes = text.into_bytes();
+                let place = rng.random_range(0..bytes.len());
+                bytes[place] = rng.random();
+                text = String::from_utf8_lossy(&bytes).into_owned();
+            }
+            let envelopes: [Box<dyn Envelope>; 2] =
+                [Box::new(Protoo::new()), Box::new(OpenCall::new(None))];
+            for mut envelope in envelopes {
+                let mut effects = Vec::new();
+                envelope.handle_text(Time::ZERO, &text, Permit::Granted, &mut effects);
+                assert!(effects.len() <= 2, "{text}");
+                match effects.last() {
+                    Some(Effect::Ask { .. }) => asked += 1,
+                    Some(Effect::Send(_)) => refused += 1,
+                    _ => {}
+                }
+            }
+        }
+        // The mutations are neither all harmless nor all fatal.
+        assert!(asked > 1000 && refused > 1000, "{asked} asked, {refused} refused");
+    }
+}

@@ -35,3 +35,14 @@ async fn a_signal_stops_the_server_cleanly() {
         assert!(server.log_to_end().contains("stopped"));
     }
 }
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut server = Server::start();
+    // It never reads, so that stopping has someone to wait for.
+    let _deaf = Client::opencall(&server).await;
+    server.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(130));
+}

@@ -9,8 +9,8 @@
 //! * Sending stays outside the ring, for that measured better. As ring entries (`SENDMSG` with
 //!   `MSG_DONTWAIT`, registered files, no completions for successes, up to 256 to a call) trains
 //!   cost 1.20 us each against 1.06 us by `sendmmsg` (one segment, loopback, Linux 6.18): an entry
-//!   is a request to be set up and torn down. That outweighs the saved call from two trains a turn
-//!   on, and no turn measured was cheaper; whole turns of receiving and sending were 6-10 % dearer.
+//!   is a request to be set up and torn down. Whole turns of receiving and sending were 4-8 % dearer
+//!   from 8 trains a turn on, and equal at one train; none was cheaper.
 //!   It also leaves nothing in flight: when a turn returns the arena is free.
 //!
 //! Completions are made only within our own system calls (`DEFER_TASKRUN`): nothing interrupts the

@@ -242,6 +242,8 @@ impl DependencyTracker {
             frame: None,
         };
         let mut own_indications = false;
+        // Remembered only once the whole descriptor has been read.
+        let mut brought = None;
         let mut bits = Bits { bytes: extended, at: 0 };
         if !extended.is_empty() {
             found.has_structure = bits.flag()?;
@@ -253,14 +255,16 @@ impl DependencyTracker {
                 structure.template(template_id)?;
                 let targets = u32::from(structure.target_count);
                 found.active_decode_targets = Some(u32::MAX >> (u32::BITS - targets));
-                self.structure = Some(structure);
+                brought = Some(structure);
             }
             if has_active_targets {
-                let Some(structure) = &self.structure else { return Some(found) };
+                let known = brought.as_ref().or(self.structure.as_ref());
+                let Some(structure) = known else { return Some(found) };
                 found.active_decode_targets = Some(bits.read(u32::from(structure.target_count))?);
             }
         }
-        let Some(structure) = &self.structure else { return Some(found) };
+        let known = brought.as_ref().or(self.structure.as_ref());
+        let Some(structure) = known else { return Some(found) };
         let Some(&template) = structure.template(template_id) else { return Some(found) };
         found.frame = Some(if own_indications {
             let indications = Indications::read(&mut bits, structure.target_count)?;
@@ -268,6 +272,9 @@ impl DependencyTracker {
         } else {
             template
         });
+        if brought.is_some() {
+            self.structure = brought;
+        }
         Some(found)
     }
 }
@@ -512,6 +519,22 @@ mod tests {
         }
         assert!(tracker.read(&[61, 0, 9]).unwrap().frame.is_some());
         assert_eq!(tracker.read(&key_frame(&l2t2(), 30, 7)), None, "its own template missing");
+    }
+
+    #[test]
+    fn a_structure_is_kept_only_if_what_follows_it_can_be_read() {
+        let mut tracker = DependencyTracker::default();
+        tracker.read(&key_frame(&l2t2(), 60, 7)).unwrap();
+        let before = tracker.structure().cloned();
+        let mut out = Written::default();
+        out.put(0b10, 2).put(10, 6).put(8, 16).put(0b11100, 5);
+        Wanted { id_offset: 10, ..l2t2() }.write(&mut out);
+        // Twelve bits of active decode targets and indications are announced, and missing.
+        assert_eq!(tracker.read(&out.bytes), None);
+        assert!(tracker.structure() == before.as_ref());
+        out.put(0, 12);
+        assert!(tracker.read(&out.bytes).is_some());
+        assert!(tracker.structure() != before.as_ref());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type CallHarness, openHarness } from './support/chromium';
-import { openFirefox } from './support/firefox';
+import { openFirefox, ownAddress } from './support/firefox';
 import { TestServer } from './support/server';
 import { newRoom, pictures, sound } from './support/talk';
 import { until } from './support/wait';
@@ -11,7 +11,7 @@ let firefox: CallHarness;
 let closeFirefox: () => Promise<void>;
 
 beforeAll(async () => {
-  server = await TestServer.start({ name: 'firefox' });
+  server = await TestServer.start({ name: 'firefox', mediaIp: ownAddress() });
   chromium = await openHarness();
   ({ call: firefox, close: closeFirefox } = await openFirefox());
 });

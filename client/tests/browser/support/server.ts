@@ -12,6 +12,8 @@ export interface ServerOptions {
   flags?: string[];
   /** Where media and pages are served. */
   ip?: '127.0.0.1' | '::1';
+  /** Where media alone are served, if elsewhere. */
+  mediaIp?: string;
   workers?: number;
   /** Given when a server is to come back where it was. */
   ports?: Ports;
@@ -48,14 +50,15 @@ export class TestServer {
   /** Starts a server on free ports and waits until it answers. */
   static async start(options: ServerOptions): Promise<TestServer> {
     const ip = options.ip ?? '127.0.0.1';
+    const mediaIp = options.mediaIp ?? ip;
     const workers = options.workers ?? 1;
     const ports = options.ports ?? {
       http: await freeTcpPort(ip),
-      rtc: await freeUdpPorts(ip, workers),
+      rtc: await freeUdpPorts(mediaIp, workers),
     };
     const host = `${ip.includes(':') ? `[${ip}]` : ip}:${ports.http}`;
     const flags = [
-      `--listen-ip=${ip}`,
+      `--listen-ip=${mediaIp}`,
       `--http-listen=${host}`,
       `--rtc-min-port=${ports.rtc}`,
       `--workers=${workers}`,

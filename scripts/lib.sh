@@ -95,7 +95,9 @@ ensure_node() {
 
 ensure_rust() {
   has cargo || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
-  has cargo || die "no Rust toolchain found; see https://rustup.rs (1.95 or later)"
+  # Debian keeps a recent compiler for its browsers.
+  has cargo || apt_install rustc-web cargo-web rustfmt-web rust-web-clippy ||
+    die "no Rust toolchain found; see https://rustup.rs (1.95 or later)"
   # The cryptography library is compiled from C.
   need cc build-essential
 }

@@ -2,8 +2,9 @@ import { expect, test } from 'vitest';
 import type { DialectName } from './harness/dialects';
 import { AiortcPeer, type AiortcReport } from './support/aiortc';
 import { openHarness } from './support/chromium';
+import { Relay } from './support/relay';
 import { TestServer } from './support/server';
-import { newRoom, pictures, sound } from './support/talk';
+import { find, newRoom, pictures, sound } from './support/talk';
 import { until } from './support/wait';
 
 const BROWSER = 'browser';
@@ -75,3 +76,39 @@ test.each<[string, string[], DialectName, string, string]>([
     expect(await server.stop()).toBe(0);
   }
 });
+
+test('aiortc and the server repair each other’s losses', async () => {
+  const server = await TestServer.start({ name: 'aiortc-loss' });
+  const relay = await Relay.start(server, { lossUpPercent: 5, lossDownPercent: 2, seed: 3 });
+  const flags = [`--relay-port=${relay.port}`];
+  const room = newRoom();
+  const peer = new AiortcPeer('aiortc-loss', server.wsUrl, room, AIORTC, flags);
+  try {
+    const call = await openHarness();
+    await call('open', BROWSER, 'opencall', server.wsUrl, room);
+    const videoId = await call('sendVideo', BROWSER, { codec: 'VP8' });
+    const report = await until(
+      'aiortc was sent packets again',
+      () => peer.report(),
+      (report) =>
+        (report?.received[videoId]?.retransmittedPacketsReceived ?? 0) >= 5 &&
+        (report?.received[videoId]?.frames ?? 0) >= 100,
+      25_000,
+    );
+    expect(report?.received[videoId]?.packetsLost).toBeGreaterThan(0);
+
+    // One picture in twenty, at one packet each, would be missing if the server had not asked for it.
+    const sentVideo = idOf(report?.sent, 'video') ?? '';
+    const before = await find(call, BROWSER, sentVideo);
+    const after = await pictures(call, BROWSER, sentVideo, 100);
+    expect(after.packetsReceived - (before?.packetsReceived ?? 0)).toBeGreaterThanOrEqual(100);
+    expect(after.packetsLost).toBe(0);
+    expect(after.freezeCount).toBe(before?.freezeCount);
+    expect(await peer.stop()).toBe(0);
+    await call('closeAll');
+  } finally {
+    await peer.stop();
+    relay.stop();
+    expect(await server.stop()).toBe(0);
+  }
+}, 55_000);

@@ -347,15 +347,20 @@ class Watched:
 
     async def report(self):
         stats = await self._receiver.getStats()
-        inbound = [each for each in stats.values() if each.type == "inbound-rtp"]
+        # What it keeps for each SSRC; its statistics show one of them, whichever it met last.
+        streams = self._receiver._RTCRtpReceiver__remote_streams
+        media = {encoding["ssrc"] for encoding in self._parameters["encodings"]}
+        inbound = [stream for ssrc, stream in streams.items() if ssrc in media]
+        repair = [stream for ssrc, stream in streams.items() if ssrc not in media]
         return {
             "kind": self.kind,
             "frames": self.frames,
             "energy": round(self.energy, 6),
             "size": self.size,
             "contrast": self.contrast,
-            "packetsReceived": sum(each.packetsReceived for each in inbound),
-            "packetsLost": sum(each.packetsLost for each in inbound),
+            "packetsReceived": sum(stream.packets_received for stream in inbound),
+            "packetsLost": sum(stream.packets_lost for stream in inbound),
+            "retransmittedPacketsReceived": sum(stream.packets_received for stream in repair),
             "senderReports": sum(each.type == "remote-outbound-rtp" for each in stats.values()),
         }
 

@@ -11,7 +11,9 @@ export interface AiortcReceived {
   size: [number, number] | null;
   contrast: number;
   packetsReceived: number;
+  /** Before retransmission. */
   packetsLost: number;
+  retransmittedPacketsReceived: number;
   senderReports: number;
 }
 

@@ -95,7 +95,7 @@ function difference<T extends object>(before: T, after: T): T {
 }
 
 test.each([0, 20])(
-  'a loss of 2 %% each way on either link is not seen, with a delay of %i ms each',
+  'a loss of two percent each way on either link is not seen, with a delay of %i ms',
   async (delayMs) => {
     const { shown, video, sent } = await play(`loss-${delayMs}`, { repair: true, delayMs });
     expect(shown.longestGapMs).toBeLessThan(FREEZE_MS);

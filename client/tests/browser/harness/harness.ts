@@ -12,6 +12,12 @@ export interface VideoOptions {
   fps?: number;
 }
 
+/** How to send sound. */
+export interface AudioOptions {
+  /** Packets of sound are sent again when they were lost; applications rarely ask for it. */
+  opusNack?: boolean;
+}
+
 /** What is between a peer and the server. */
 export interface LinkOptions {
   /** Where a relay takes this peer's media in the server's place; otherwise straight to the server. */
@@ -151,13 +157,13 @@ class TestPeer {
     return producer.id;
   }
 
-  async sendAudio(): Promise<string> {
+  async sendAudio(options: AudioOptions): Promise<string> {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
     const [track] = stream.getAudioTracks();
     if (!track) throw new Error('no audio track');
     const producer = await this.#send.produce({
       track,
-      codecOptions: { opusStereo: true, opusFec: true, opusDtx: true },
+      codecOptions: { opusStereo: true, opusFec: true, opusDtx: true, ...options },
       appData: { source: 'microphone' },
     });
     this.#producers.set(producer.id, producer);
@@ -387,7 +393,7 @@ const harness = {
     peers.set(peerId, await TestPeer.open(dialect, serverUrl, room, peerId, link));
   },
   sendVideo: (peerId: string, options: VideoOptions) => find(peerId).sendVideo(options),
-  sendAudio: (peerId: string) => find(peerId).sendAudio(),
+  sendAudio: (peerId: string, options: AudioOptions = {}) => find(peerId).sendAudio(options),
   received: (peerId: string) => find(peerId).received(),
   smoothness: async (peerId: string, producerId: string) => find(peerId).smoothness(producerId),
   sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),

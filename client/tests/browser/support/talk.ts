@@ -1,5 +1,5 @@
 import type { DialectName } from '../harness/dialects';
-import type { LinkOptions, Received, VideoOptions } from '../harness/harness';
+import type { AudioOptions, LinkOptions, Received, VideoOptions } from '../harness/harness';
 import type { CallHarness } from './chromium';
 import type { TestServer } from './server';
 import { until } from './wait';
@@ -28,6 +28,7 @@ export async function startTalk(
   options: {
     dialect?: DialectName;
     video?: VideoOptions;
+    audio?: AudioOptions;
     links?: { sender: LinkOptions; receiver: LinkOptions };
   } = {},
 ): Promise<Talk> {
@@ -36,7 +37,7 @@ export async function startTalk(
   const [sender, receiver] = [`${room}-ann`, `${room}-ben`];
   await call('open', sender, dialect, server.wsUrl, room, options.links?.sender ?? {});
   const videoId = await call('sendVideo', sender, options.video ?? {});
-  const audioId = await call('sendAudio', sender);
+  const audioId = await call('sendAudio', sender, options.audio ?? {});
   await call('open', receiver, dialect, server.wsUrl, room, options.links?.receiver ?? {});
   return { room, sender, receiver, videoId, audioId };
 }

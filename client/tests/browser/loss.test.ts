@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { StreamStats } from './harness/dialects';
 import type { Received, Sent, Smoothness } from './harness/harness';
 import { openHarness } from './support/chromium';
 import { Relay } from './support/relay';
@@ -26,6 +27,8 @@ interface Played {
   /** The same of the sender. */
   sent: Sent;
   sentAudio: Sent;
+  /** What the server counted of the video all along, where it came in and where it went out. */
+  server: { incoming: StreamStats | undefined; outgoing: StreamStats | undefined };
 }
 
 /** A call in which either side's link loses 2 % of the packets each way. */
@@ -48,7 +51,7 @@ async function play(name: string, options: { repair: boolean; delayMs: number })
       audio: { opusNack: options.repair },
       links: { sender, receiver },
     });
-    await pictures(call, talk.receiver, talk.videoId);
+    await pictures(call, talk.receiver, talk.videoId, 1);
     await sound(call, talk.receiver, talk.audioId);
     for (const [peer, direction, relay] of [
       [talk.sender, 'send', relays[0]],
@@ -71,6 +74,9 @@ async function play(name: string, options: { repair: boolean; delayMs: number })
     await sleep(PLAY_MS);
     const shown = await call('smoothness', talk.receiver, talk.videoId);
     const after = await counters();
+    const { sender: ann, receiver: ben, videoId } = talk;
+    const [incoming] = await call('streamStats', ann, 'producer', videoId);
+    const [outgoing] = await call('streamStats', ben, 'consumer', after.video.consumerId);
     await endTalk(call, talk);
     const played = {
       shown,
@@ -78,6 +84,7 @@ async function play(name: string, options: { repair: boolean; delayMs: number })
       audio: difference(before.audio, after.audio),
       sent: difference(before.sent, after.sent),
       sentAudio: difference(before.sentAudio, after.sentAudio),
+      server: { incoming, outgoing },
     };
     console.info(name, JSON.stringify(played));
     return played;
@@ -101,19 +108,22 @@ function difference<T extends object>(before: T, after: T): T {
 test.each([0, 20])(
   'a loss of two percent each way on either link is not seen, with a delay of %i ms',
   async (delayMs) => {
-    const { shown, video, audio, sent, sentAudio } = await play(`loss-${delayMs}`, {
+    const { shown, video, audio, sent, sentAudio, server } = await play(`loss-${delayMs}`, {
       repair: true,
       delayMs,
     });
     expect(shown.longestGapMs).toBeLessThan(FREEZE_MS);
     // Frames that come together after a repair may share a screen refresh, so fewer are shown.
-    expect(shown.frames).toBeGreaterThan((PLAY_MS / 1000) * FPS * 0.75);
+    expect(shown.frames).toBeGreaterThan((PLAY_MS / 1000) * FPS * 0.5);
     expect(video.framesDecoded).toBeGreaterThan(sent.framesEncoded * 0.97);
     // Both legs were repaired, by the one who asks and the one who answers.
     expect(sent.nackCount).toBeGreaterThan(0);
     expect(sent.retransmittedPacketsSent).toBeGreaterThan(0);
     expect(video.nackCount).toBeGreaterThan(0);
     expect(video.retransmittedPacketsReceived).toBeGreaterThan(0);
+    expect(server.incoming?.nackCount).toBeGreaterThan(0);
+    expect(server.outgoing?.nackCount).toBeGreaterThan(0);
+    expect(server.outgoing?.packetsRetransmitted).toBeGreaterThan(0);
     expect(sentAudio.nackCount).toBeGreaterThan(0);
     expect(sentAudio.retransmittedPacketsSent).toBeGreaterThan(0);
     expect(audio.nackCount).toBeGreaterThan(0);
@@ -127,10 +137,12 @@ test.each([0, 20])(
 );
 
 test('the same loss is seen and heard by those who cannot ask for packets again', async () => {
-  const { shown, video, audio, sent, sentAudio } = await play('loss-unrepaired', {
+  const { shown, video, audio, sent, sentAudio, server } = await play('loss-unrepaired', {
     repair: false,
     delayMs: 0,
   });
+  expect(server.incoming?.nackCount).toBe(0);
+  expect(server.outgoing?.packetsRetransmitted).toBe(0);
   expect(sent.nackCount + sentAudio.nackCount).toBe(0);
   expect(video.nackCount + audio.nackCount).toBe(0);
   expect(video.retransmittedPacketsReceived).toBe(0);

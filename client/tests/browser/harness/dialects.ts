@@ -21,6 +21,16 @@ export interface Said {
   data: unknown;
 }
 
+/** The server's statistics of one SSRC. */
+export interface StreamStats {
+  type: 'inbound-rtp' | 'outbound-rtp';
+  producerId?: string;
+  consumerId?: string;
+  nackCount: number;
+  packetsRetransmitted: number;
+  pliCount: number;
+}
+
 /** What a dialect needs of its peer. */
 export interface Listener {
   offered(offer: Offer): Promise<void>;
@@ -40,6 +50,8 @@ export interface Dialect {
     appData: Record<string, unknown>,
   ): Promise<string>;
   restartIce(transportId: string): Promise<types.IceParameters>;
+  /** What the server counts of a stream. */
+  streamStats(of: 'producer' | 'consumer', id: string): Promise<StreamStats[]>;
   setPreferredLayers(
     consumerId: string,
     spatialLayer: number,
@@ -146,6 +158,12 @@ class Protoo implements Dialect {
     return (this.#isOld ? answer : answer.iceParameters) as types.IceParameters;
   }
 
+  async streamStats(of: 'producer' | 'consumer', id: string): Promise<StreamStats[]> {
+    const method = of === 'producer' ? 'getProducerStats' : 'getConsumerStats';
+    const answer = await this.#ask(method, { [`${of}Id`]: id });
+    return (this.#isOld ? answer : answer.stats) as StreamStats[];
+  }
+
   setPreferredLayers(consumerId: string, spatialLayer: number, temporalLayer: number) {
     return this.#act('setConsumerPreferredLayers', { consumerId, spatialLayer, temporalLayer });
   }
@@ -237,6 +255,12 @@ class OpenCall implements Dialect {
 
   restartIce(transportId: string) {
     return this.#channel.request('restartIce', { transportId });
+  }
+
+  async streamStats(of: 'producer' | 'consumer', id: string): Promise<StreamStats[]> {
+    const answer = await this.#channel.request('getStats', {});
+    const { stats } = answer as { stats: StreamStats[] };
+    return stats.filter((each) => each[`${of}Id`] === id);
   }
 
   async setPreferredLayers(consumerId: string, spatialLayer: number, temporalLayer: number) {

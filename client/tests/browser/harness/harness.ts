@@ -1,6 +1,13 @@
 /** Runs in the browser: peers made of unmodified mediasoup-client, moved by the tests from outside. */
 import { Device, type types } from 'mediasoup-client';
-import { connect, type Dialect, type DialectName, type Offer, type Said } from './dialects';
+import {
+  connect,
+  type Dialect,
+  type DialectName,
+  type Offer,
+  type Said,
+  type StreamStats,
+} from './dialects';
 
 /** What to send as video. */
 export interface VideoOptions {
@@ -105,7 +112,7 @@ class TestPeer {
   >();
   readonly #producers = new Map<string, types.Producer>();
   readonly #firstFrameMs = new Map<string, number>();
-  readonly #shown = new Map<string, Smoothness & { lastAt: number }>();
+  readonly #shown = new Map<string, Smoothness & { lastAt: number; lastFrame: number }>();
   #dialect!: Dialect;
   #send!: types.Transport;
   #recv!: types.Transport;
@@ -211,7 +218,7 @@ class TestPeer {
     if (!shown) throw new Error('no such video');
     const { frames, longestGapMs, lastAt } = shown;
     const now = performance.now();
-    this.#shown.set(producerId, { frames: 0, longestGapMs: 0, lastAt: now });
+    this.#shown.set(producerId, { ...shown, frames: 0, longestGapMs: 0, lastAt: now });
     // A gap that is not over counts as well.
     return { frames, longestGapMs: Math.max(longestGapMs, now - lastAt) };
   }
@@ -233,6 +240,10 @@ class TestPeer {
         pliCount: Number(outbound.pliCount ?? 0),
         active: outbound.active !== false,
       }));
+  }
+
+  streamStats(of: 'producer' | 'consumer', id: string): Promise<StreamStats[]> {
+    return this.#dialect.streamStats(of, id);
   }
 
   async path(direction: 'send' | 'recv'): Promise<Path> {
@@ -311,11 +322,14 @@ class TestPeer {
   }
 
   #countFrames(element: HTMLVideoElement, producerId: string): void {
-    this.#shown.set(producerId, { frames: 0, longestGapMs: 0, lastAt: performance.now() });
-    const shownAt = (now: number) => {
+    const lastAt = performance.now();
+    this.#shown.set(producerId, { frames: 0, longestGapMs: 0, lastAt, lastFrame: 0 });
+    const shownAt = (now: number, { presentedFrames }: VideoFrameCallbackMetadata) => {
       const shown = this.#shown.get(producerId);
       if (shown) {
-        shown.frames += 1;
+        // A busy page is not called for each of them.
+        shown.frames += presentedFrames - shown.lastFrame;
+        shown.lastFrame = presentedFrames;
         shown.longestGapMs = Math.max(shown.longestGapMs, now - shown.lastAt);
         shown.lastAt = now;
       }
@@ -397,6 +411,8 @@ const harness = {
   received: (peerId: string) => find(peerId).received(),
   smoothness: async (peerId: string, producerId: string) => find(peerId).smoothness(producerId),
   sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),
+  streamStats: (peerId: string, of: 'producer' | 'consumer', id: string) =>
+    find(peerId).streamStats(of, id),
   path: (peerId: string, direction: 'send' | 'recv') => find(peerId).path(direction),
   setLayers: (peerId: string, consumerId: string, spatialLayer: number, temporalLayer: number) =>
     find(peerId).setLayers(consumerId, spatialLayer, temporalLayer),

@@ -102,20 +102,6 @@ ensure_rust() {
   need cc build-essential
 }
 
-# Makes .cache/interop: a Python with the packages that the interoperability tests speak through.
-interop_python() {
-  local venv="$cache/interop" wanted="$root/client/tests/interop/requirements.txt"
-  cmp -s "$wanted" "$venv/requirements.txt" && return
-  need python3 python3
-  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
-  say "Installing the Python peer's packages"
-  rm -rf "$venv"
-  python3 -m venv "$venv" &&
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --requirement "$wanted" || return 1
-  cp "$wanted" "$venv/requirements.txt"
-}
-
 # Installs the client's packages as locked, unless that was done.
 client_packages() {
   local stamp="$root/client/node_modules/.opencall-lock" lock

@@ -50,6 +50,9 @@ impl SequenceTranslator {
     /// Leaves this packet out. Without effect when a newer one has gone out already: then its
     /// number stays a gap.
     pub fn skip(&mut self, source: ExtendedSeq) {
+        if self.numbering.steps_ahead(source.0) >= MAX_STEP_PACKETS {
+            self.numbering.switch(source.0);
+        }
         self.numbering.skip(source.0);
     }
 
@@ -108,6 +111,14 @@ mod tests {
             [1_000, 3_999, 7_000, 6_999, 7_001, 1_000_000].map(&mut forward),
             [Some(10), Some(3_009), Some(3_010), None, Some(3_011), Some(3_012)]
         );
+    }
+
+    #[test]
+    fn a_jump_to_a_dropped_packet_leaves_no_gap() {
+        let mut translator = SequenceTranslator::new(ExtendedSeq(10));
+        translator.forward(ExtendedSeq(1_000));
+        translator.skip(ExtendedSeq(60_000));
+        assert_eq!(translator.forward(ExtendedSeq(60_001)), Some(ExtendedSeq(11)));
     }
 
     #[test]

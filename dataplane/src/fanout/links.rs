@@ -69,7 +69,8 @@ pub struct Links {
     outgoing: Vec<Option<RingProducer<PipeSlot>>>,
     incoming: Vec<Option<RingConsumer<PipeSlot>>>,
     taken: Vec<usize>,
-    wake: u64,
+    /// Bit per core; a server has at most 128.
+    wake: u128,
 }
 
 /// Makes the rings between `cores` cores: one [`Links`] each.
@@ -112,7 +113,7 @@ impl Links {
             slot.bytes[..bytes.len()].copy_from_slice(bytes);
         })
         .map_err(|_| DropReason::RingFull)?;
-        self.wake |= 1 << to.0;
+        self.wake |= 1_u128.checked_shl(to.0.into()).unwrap_or(0);
         Ok(())
     }
 
@@ -121,7 +122,7 @@ impl Links {
         let mut mask = std::mem::take(&mut self.wake);
         std::iter::from_fn(move || {
             let core = mask.trailing_zeros();
-            (core < 64).then(|| {
+            (core < u128::BITS).then(|| {
                 mask &= mask - 1;
                 CoreId(core as u8)
             })
@@ -185,6 +186,15 @@ mod tests {
         assert!(second.slot(0, MAX_PIPED_PER_TURN).is_none());
         second.release();
         assert!(first.send(CoreId(1), PipeMessage::Empty, b"x").is_ok());
+    }
+
+    #[test]
+    fn the_last_of_128_cores_is_woken() {
+        let mut links = Links { outgoing: (0..128).map(|_| None).collect(), ..Links::default() };
+        let (producer, _consumer) = ring(1, PipeSlot::new);
+        links.outgoing[127] = Some(producer);
+        links.send(CoreId(127), PipeMessage::Empty, &[]).unwrap();
+        assert_eq!(links.take_wake().collect::<Vec<_>>(), [CoreId(127)]);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) struct Turn {
     pub gathered: Vec<Gathered>,
     pub touched: Vec<u32>,
     pub key_frames: Vec<(usize, u8)>,
+    pub stale_allocations: Vec<usize>,
 }
 
 /// One data core.
@@ -142,7 +143,7 @@ impl Core {
             Command::SetOutgoingBitrate { transport, bitrate_bps } => {
                 if let Some(&key) = self.index.transports.get(&transport) {
                     self.transports[key].outgoing_bitrate_bps = bitrate_bps;
-                    self.allocate_layers(now, key);
+                    self.share_out_later(key);
                 }
             }
             Command::CreateProducer(config) => self.create_producer(now, &config),
@@ -157,13 +158,13 @@ impl Core {
             }
             Command::CreateConsumer(config) => self.create_consumer(now, &config),
             Command::CloseConsumer(id) => self.close_consumer(id),
-            Command::PauseConsumer(id) => self.set_consumer_paused(now, id, true),
-            Command::ResumeConsumer(id) => self.set_consumer_paused(now, id, false),
+            Command::PauseConsumer(id) => self.set_consumer_paused(id, true),
+            Command::ResumeConsumer(id) => self.set_consumer_paused(id, false),
             Command::SetPreferredLayers { consumer, layers } => {
-                self.update_consumer(now, consumer, |consumer| consumer.prefer(layers));
+                self.update_consumer(consumer, |consumer| consumer.prefer(layers));
             }
             Command::SetPriority { consumer, priority } => {
-                self.update_consumer(now, consumer, |consumer| consumer.priority = priority.max(1));
+                self.update_consumer(consumer, |consumer| consumer.priority = priority.max(1));
             }
             Command::RequestKeyFrame(id) => {
                 if let Some(&key) = self.index.consumers.get(&id) {
@@ -216,6 +217,11 @@ impl Core {
 
     fn install_srtp(&mut self, now: Time, id: TransportId, keys: &KeyingMaterial) {
         let Some(&key) = self.index.transports.get(&id) else { return };
+        if self.transports[key].srtp.is_some() {
+            // A transport has one DTLS association in its life. The same keys once more would begin
+            // the SRTCP indexes anew, and a nonce must never protect two different packets.
+            return;
+        }
         let (Ok(open), Ok(seal)) = (keys.open_context(), keys.seal_context()) else {
             tracing::error!(?id, "SRTP keys of a wrong length: the transport stays without keys");
             return;
@@ -331,9 +337,8 @@ impl Core {
         });
         self.transports[transport].consumers.push(key);
         self.transports[transport].outgoing_ssrcs.insert(config.ssrc, key);
-        self.allocate_layers(now, transport);
         self.refresh_subscription(key);
-        self.request_key_frame_for(now, key);
+        self.share_out_later(transport);
         self.reschedule(now, transport);
     }
 
@@ -360,20 +365,20 @@ impl Core {
         transport.outgoing_ssrcs.remove(&consumer.ssrc);
     }
 
-    fn set_consumer_paused(&mut self, now: Time, id: ConsumerId, paused: bool) {
-        self.update_consumer(now, id, |consumer| {
+    fn set_consumer_paused(&mut self, id: ConsumerId, paused: bool) {
+        self.update_consumer(id, |consumer| {
             consumer.paused = paused;
             consumer.restart();
         });
     }
 
-    /// Changes a consumer, then shares its transport's budget out anew.
-    fn update_consumer(&mut self, now: Time, id: ConsumerId, change: impl FnOnce(&mut Consumer)) {
+    /// Changes a consumer, then has its transport's budget shared out anew, which asks for the key
+    /// frame that this takes.
+    fn update_consumer(&mut self, id: ConsumerId, change: impl FnOnce(&mut Consumer)) {
         let Some(&key) = self.index.consumers.get(&id) else { return };
         change(&mut self.consumers[key]);
-        self.allocate_layers(now, self.consumers[key].transport);
         self.refresh_subscription(key);
-        self.request_key_frame_for(now, key);
+        self.share_out_later(self.consumers[key].transport);
     }
 
     /// Copies what a consumer may forward now into its producer's list.

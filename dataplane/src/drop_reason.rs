@@ -72,6 +72,10 @@ drop_reasons! {
     SendFailed => "send_failed",
     /// A NACK asked for a packet that history no longer holds.
     HistoryMiss => "history_miss",
+    /// NACKs ask for more than retransmission may add to what a client is sent.
+    ResendBudget => "resend_budget",
+    /// STUN check from an address at which another transport's client was heard just now.
+    AddressTaken => "address_taken",
     /// The consumer's transport has no selected address or keys yet.
     TransportNotReady => "transport_not_ready",
     /// Packet larger than the path's limit after rewriting.

@@ -27,6 +27,13 @@ pub const MAX_DTLS_PER_SECOND: u32 = 64;
 /// RFC 4585 use 1 s for video, which keeps round-trip times and lip-sync fresh.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Bytes that a transport may send again before it has sent any.
+const RESEND_CREDIT_FIRST_BYTES: usize = 16 << 10;
+
+/// Most that may be sent again at once, however much was sent before: more than a history holds of
+/// one encoding (400 KiB), so that a burst of loss is repaired whole.
+const RESEND_CREDIT_MAX_BYTES: usize = 512 << 10;
+
 /// Window of the transport's own bitrate meters.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
@@ -92,8 +99,13 @@ pub struct Transport {
     pub next_transport_sequence: u16,
     /// Budget for video to this client, bits per second.
     pub outgoing_bitrate_bps: u32,
-    /// When its layers were last shared out.
-    pub allocated_at: Time,
+    /// Whether its layers are to be shared out anew: it is in the turn's list.
+    pub allocation_stale: bool,
+    /// Bytes that may be sent again: one for each that was sent, so that NACKs double what a client
+    /// is sent at most.
+    resend_credit_bytes: usize,
+    /// The remote address told to control last.
+    pub reported_remote: Option<SocketAddr>,
     /// When the next report is due; [`Time::NEVER`] while it has no media.
     pub report_due: Time,
     /// The deadline for which the timers hold an entry.
@@ -132,7 +144,9 @@ impl Transport {
             pending: Vec::new(),
             next_transport_sequence: 0,
             outgoing_bitrate_bps: config.outgoing_bitrate_bps,
-            allocated_at: Time::ZERO,
+            allocation_stale: false,
+            resend_credit_bytes: RESEND_CREDIT_FIRST_BYTES,
+            reported_remote: None,
             report_due: Time::NEVER,
             scheduled: Time::NEVER,
             dtls_in_window: 0,
@@ -152,6 +166,21 @@ impl Transport {
         }
         self.dtls_in_window += 1;
         self.dtls_in_window <= MAX_DTLS_PER_SECOND
+    }
+
+    /// Notes media bytes that were sent for the first time: as many may be sent again.
+    pub fn earn_resend(&mut self, len: usize) {
+        self.resend_credit_bytes = (self.resend_credit_bytes + len).min(RESEND_CREDIT_MAX_BYTES);
+    }
+
+    /// Whether so many bytes may be sent again.
+    pub fn may_resend(&self, len: usize) -> bool {
+        self.resend_credit_bytes >= len
+    }
+
+    /// Notes bytes that were sent again.
+    pub fn spend_resend(&mut self, len: usize) {
+        self.resend_credit_bytes = self.resend_credit_bytes.saturating_sub(len);
     }
 
     /// Notes a datagram received.

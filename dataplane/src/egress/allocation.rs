@@ -15,6 +15,11 @@ pub const MAX_ENCODINGS: usize = 4;
 /// frame.
 const UPGRADE_HEADROOM_PERCENT: u64 = 120;
 
+/// Consumers of a transport up to which a new encoding is given to it within the turn, so that the
+/// key frame it begins with is not missed. With more, that would stall everyone's packets for
+/// milliseconds: then it comes at the end of the turn, and a key frame is asked for.
+const AT_ONCE_CONSUMERS: usize = 32;
+
 /// What one consumer could get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -82,7 +87,7 @@ fn allocate(budget_bps: u32, demands: &mut [Demand]) {
 impl Core {
     /// Shares the transport's budget out anew, and asks for the key frames that switches need.
     pub(crate) fn allocate_layers(&mut self, now: Time, key: usize) {
-        self.transports[key].allocated_at = now;
+        self.transports[key].allocation_stale = false;
         let mut order: SmallVec<[usize; 32]> = SmallVec::new();
         let mut demands: SmallVec<[Demand; 32]> = SmallVec::new();
         for &consumer_key in &self.transports[key].consumers {
@@ -91,9 +96,10 @@ impl Core {
                 continue;
             }
             let producer = &mut self.producers[consumer.producer];
+            let newest = producer.newest_packet();
             let mut rates_bps = [0; MAX_ENCODINGS];
             for (rate, encoding) in rates_bps.iter_mut().zip(&mut producer.encodings) {
-                *rate = encoding.expected_bps(now);
+                *rate = encoding.expected_bps(now, newest);
             }
             demands.push(Demand {
                 priority: consumer.priority,
@@ -127,7 +133,29 @@ impl Core {
         }
         for index in 0..self.producers[producer].subscriptions.len() {
             let transport = self.producers[producer].subscriptions[index].transport as usize;
-            self.allocate_layers(now, transport);
+            if self.transports[transport].consumers.len() <= AT_ONCE_CONSUMERS {
+                self.allocate_layers(now, transport);
+            } else {
+                self.share_out_later(transport);
+            }
+        }
+    }
+
+    /// Has a transport's budget shared out in this turn, once for all that asks for it: a client
+    /// that joins gets hundreds of consumers at once.
+    pub(crate) fn share_out_later(&mut self, key: usize) {
+        let stale = &mut self.transports[key].allocation_stale;
+        if !std::mem::replace(stale, true) {
+            self.turn.stale_allocations.push(key);
+        }
+    }
+
+    /// Does what [`Core::share_out_later`] noted.
+    pub(crate) fn share_out_stale(&mut self, now: Time) {
+        while let Some(key) = self.turn.stale_allocations.pop() {
+            if self.transports.get(key).is_some_and(|transport| transport.allocation_stale) {
+                self.allocate_layers(now, key);
+            }
         }
     }
 }

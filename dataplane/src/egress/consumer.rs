@@ -12,7 +12,7 @@ use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
 use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
-    ConsumerConfig, ConsumerId, ExtensionIds, Feedback, Layers, MediaKind, ShortId,
+    ConsumerConfig, ConsumerId, Extension, ExtensionIds, Feedback, Layers, MediaKind, ShortId,
 };
 use crate::rtp::payload::PayloadInfo;
 use crate::seq::ExtendedSeq;
@@ -197,7 +197,11 @@ impl Consumer {
             self.switch_to(now, packet, source);
             switched = true;
         } else if packet.restarted {
+            self.sequence.switch(packet.sequence);
             self.timestamp.switch(now, packet.header.timestamp, None, None);
+            if let Some(vp8) = &packet.info.vp8 {
+                self.picture_id.switch(vp8);
+            }
         }
         if packet.payload().is_empty() {
             // Padding probed the producer's link; it leaves no gap here.
@@ -253,6 +257,25 @@ impl Consumer {
             self.picture_id.switch(vp8);
         }
         self.current = Some(packet.encoding);
+    }
+
+    /// Whether its packets are sent again as they were. Without RTX that happens under the same SRTP
+    /// index, so they must be the same to the byte (a nonce must never protect two different
+    /// packets): they carry nothing that tells send time.
+    pub fn is_repeatable(&self) -> bool {
+        self.feedback.nack && self.rtx.is_none()
+    }
+
+    /// Whether its packets take transport-wide sequence numbers, which must leave no gap.
+    pub fn numbers_transport(&self) -> bool {
+        !self.is_repeatable() && self.extensions.id(Extension::TransportCc).is_some()
+    }
+
+    /// Notes a packet that should have left and for which there was no room.
+    pub fn on_missed(&mut self, packet: &MediaPacket, out: &Outgoing) {
+        if self.feedback.nack {
+            self.sent.record(out.sequence, packet.sequence, out.rewrite);
+        }
     }
 
     /// Notes a packet that left.

@@ -4,6 +4,7 @@
 use smallvec::SmallVec;
 
 use crate::core::Core;
+use crate::ingress::feedback::RTCP_MAX;
 use crate::ingress::producer::DEFAULT_RTT;
 use crate::ingress::receive_stats::Report;
 use crate::io::TxBatch;
@@ -15,8 +16,12 @@ use crate::transport::REPORT_INTERVAL;
 /// Transports whose deadlines are served in one turn, so that media is not starved by timers.
 const MAX_TIMEOUTS_PER_TURN: usize = 256;
 
-/// Sender reports with their SDES in one datagram: 1200 bytes hold that many with room to spare.
+/// Sender reports with their SDES in one datagram at most.
 const SENDER_REPORTS_PER_DATAGRAM: usize = 10;
+
+/// Bytes of a sender report and an SDES packet, but for the CNAME (RFC 3550 sections 6.4.1 and 6.5):
+/// 28 for the report; header, SSRC, item header, end and padding.
+const SENDER_REPORT_BYTES: usize = 28 + 4 + 4 + 2 + 4;
 
 /// Report blocks in one receiver report: the count field has five bits (RFC 3550 section 6.4).
 const REPORT_BLOCKS_MAX: usize = 31;
@@ -24,6 +29,7 @@ const REPORT_BLOCKS_MAX: usize = 31;
 impl Core {
     /// Does what is due: NACKs, transport-wide feedback, reports, consent.
     pub fn handle_timeouts(&mut self, now: Time, tx: &mut TxBatch) {
+        self.share_out_stale(now);
         for _ in 0..MAX_TIMEOUTS_PER_TURN {
             let Some((at, key)) = self.timers.pop_due(now) else { break };
             match self.transports.get_mut(key) {
@@ -139,9 +145,9 @@ impl Core {
             return;
         }
         self.send_receiver_report(now, key, tx);
-        let count = self.transports[key].consumers.len();
-        for first in (0..count).step_by(SENDER_REPORTS_PER_DATAGRAM) {
-            self.send_sender_reports(now, key, first, tx);
+        let mut first = 0;
+        while first < self.transports[key].consumers.len() {
+            first += self.send_sender_reports(now, key, first, tx);
         }
     }
 
@@ -179,14 +185,30 @@ impl Core {
         });
     }
 
-    fn send_sender_reports(&mut self, now: Time, key: usize, first: usize, tx: &mut TxBatch) {
+    /// Writes the reports of as many consumers as fit one datagram, from the `first` on; how many
+    /// those are. Long CNAMEs take room, and no client's may cost another's report.
+    fn send_sender_reports(
+        &mut self,
+        now: Time,
+        key: usize,
+        first: usize,
+        tx: &mut TxBatch,
+    ) -> usize {
+        let mut room = RTCP_MAX;
         let keys: SmallVec<[usize; SENDER_REPORTS_PER_DATAGRAM]> = self.transports[key]
             .consumers
             .iter()
             .skip(first)
             .take(SENDER_REPORTS_PER_DATAGRAM)
             .copied()
+            .take_while(|&consumer| {
+                let needed = SENDER_REPORT_BYTES + self.consumers[consumer].cname.len();
+                let fits = needed <= room;
+                room = room.saturating_sub(needed);
+                fits
+            })
             .collect();
+        let taken = keys.len().max(1);
         let mut reports: SmallVec<[(usize, SenderInfo); SENDER_REPORTS_PER_DATAGRAM]> =
             SmallVec::new();
         for consumer in keys {
@@ -213,6 +235,7 @@ impl Core {
                 self.consumers[consumer].cname = cname;
             }
         }
+        taken
     }
 
     /// The sender report of a consumer: the producer's own relation between wall clock and media

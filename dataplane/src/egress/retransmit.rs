@@ -6,6 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::egress::consumer::Outgoing;
 use crate::egress::scatter::{PACKET_MAX, write_extensions, write_header};
 use crate::io::TxBatch;
+use crate::message::Extension;
 use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
@@ -32,6 +33,10 @@ impl Core {
     ) -> Result<(), DropReason> {
         let consumer = &mut self.consumers[key];
         let transport = &mut self.transports[consumer.transport];
+        // Before anything is looked up: a storm of requests costs no more than counting them.
+        if !transport.may_resend(PACKET_MAX) {
+            return Err(DropReason::ResendBudget);
+        }
         let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
         else {
             return Err(DropReason::TransportNotReady);
@@ -73,7 +78,9 @@ impl Core {
                         ssrc: rtx.ssrc,
                     };
                     let transport_sequence = transport.next_transport_sequence;
-                    transport.next_transport_sequence = transport_sequence.wrapping_add(1);
+                    if consumer.extensions.id(Extension::TransportCc).is_some() {
+                        transport.next_transport_sequence = transport_sequence.wrapping_add(1);
+                    }
                     let info = Some((now, transport_sequence));
                     stored.rtx_payload[..2].copy_from_slice(&sequence.to_be_bytes());
                     let len =
@@ -98,6 +105,7 @@ impl Core {
             .seal_rtp(index, header_len, payload, buffer)
             .map_err(|_| DropReason::TooLarge)?;
         tx.commit(len, address, socket);
+        transport.spend_resend(len);
         transport.counters.rtp_packets_sent += 1;
         transport.counters.rtp_bytes_sent += len as u64;
         transport.count_sent(now, len);

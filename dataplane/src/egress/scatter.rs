@@ -69,7 +69,11 @@ impl Core {
         let Some(out) = consumer.translate(now, packet, producer) else { return Ok(()) };
         let bytes =
             packet_bytes(rx, &mut self.links, gathered.bytes).ok_or(DropReason::RtpMalformed)?;
-        let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;
+        let Some(buffer) = tx.reserve(PACKET_MAX) else {
+            // The client will ask for it, at a time when there is room.
+            consumer.on_missed(packet, &out);
+            return Err(DropReason::ArenaFull);
+        };
         let sequence = transport.next_transport_sequence;
         let header_len = write_header(now, buffer, consumer, packet, &out, bytes, sequence)
             .ok_or(DropReason::TooLarge)?;
@@ -84,7 +88,10 @@ impl Core {
             .map_err(|_| DropReason::TooLarge)?;
         tx.commit(len, address, socket);
 
-        transport.next_transport_sequence = sequence.wrapping_add(1);
+        if consumer.numbers_transport() {
+            transport.next_transport_sequence = sequence.wrapping_add(1);
+        }
+        transport.earn_resend(len);
         transport.counters.rtp_packets_sent += 1;
         transport.counters.rtp_bytes_sent += len as u64;
         transport.count_sent(now, len);
@@ -150,10 +157,7 @@ pub(crate) fn write_header(
         timestamp: out.timestamp,
         ssrc: consumer.ssrc,
     };
-    // Without RTX a lost packet is sent again under the same SRTP index, so it must be the same to
-    // the byte (a nonce must never protect two different packets): nothing that tells send time.
-    let repeatable = consumer.feedback.nack && consumer.rtx.is_none();
-    let send_info = (!repeatable).then_some((now, transport_sequence));
+    let send_info = (!consumer.is_repeatable()).then_some((now, transport_sequence));
     write_extensions(buffer, fields, consumer, packet, original, send_info)
 }
 

@@ -208,6 +208,12 @@ impl IceAgent {
         self.find((source, socket)).is_some()
     }
 
+    /// When the last valid check came from there.
+    pub fn last_check_from(&self, source: SocketAddr, socket: SocketId) -> Option<Time> {
+        let index = self.find((source, socket))?;
+        Some(self.tuples[index].last_check)
+    }
+
     /// All validated tuples.
     pub fn tuples(&self) -> impl Iterator<Item = Tuple> {
         self.tuples.iter().map(|t| t.tuple)

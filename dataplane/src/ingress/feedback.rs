@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
@@ -14,10 +15,14 @@ use crate::sender_clock::SenderClock;
 use crate::time::Time;
 
 /// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
-const RTCP_MAX: usize = 1200;
+pub(crate) const RTCP_MAX: usize = 1200;
 
 /// Room for the SRTCP trailer: tag and index.
 const SRTCP_TRAILER_MAX: usize = 32;
+
+/// Time between two key-frame requests to another core for one encoding: it merges and limits them
+/// itself, and a storm of them must not fill the ring that media takes.
+const RELAY_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Core {
     pub(crate) fn on_rtcp(
@@ -139,37 +144,57 @@ impl Core {
     }
 
     /// Notes that an encoding must send a key frame; said at the end of the turn, once.
-    pub(crate) fn request_key_frame(&mut self, producer: usize, encoding: u8) {
-        let request = (producer, encoding);
-        if !self.turn.key_frames.contains(&request) {
-            self.turn.key_frames.push(request);
+    pub(crate) fn request_key_frame(&mut self, producer: usize, index: u8) {
+        let encodings = &mut self.producers[producer].encodings;
+        let Some(encoding) = encodings.get_mut(usize::from(index)) else { return };
+        if !encoding.key_frame_asked {
+            encoding.key_frame_asked = true;
+            self.turn.key_frames.push((producer, index));
         }
     }
 
-    /// Says what [`Core::request_key_frame`] noted: to the client, or to the core that has it.
+    /// Says what [`Core::request_key_frame`] noted: to the client, or to the core that has it. What
+    /// cannot be said now stays for the next turn.
     pub(crate) fn flush_key_frame_requests(&mut self, now: Time, tx: &mut TxBatch) {
-        while let Some((key, index)) = self.turn.key_frames.pop() {
-            let Some(producer) = self.producers.get_mut(key) else { continue };
-            let Some(encoding) = producer.encodings.get_mut(usize::from(index)) else { continue };
-            if let Some(home) = &mut encoding.home {
-                if home.key_frame.request(now) {
-                    self.send_key_frame_request(now, key, usize::from(index), tx);
-                }
-                let due = self.producers[key].encodings[usize::from(index)]
-                    .home
-                    .as_ref()
-                    .map_or(Time::NEVER, |home| home.key_frame.next_timeout());
-                if let Some(transport) = self.producers[key].transport {
-                    self.schedule(transport, due);
-                }
-                continue;
+        let mut asked = std::mem::take(&mut self.turn.key_frames);
+        asked.retain(|&(key, index)| !self.say_key_frame_request(now, key, index, tx));
+        self.turn.key_frames = asked;
+    }
+
+    /// Returns whether that is done with.
+    fn say_key_frame_request(
+        &mut self,
+        now: Time,
+        key: usize,
+        index: u8,
+        tx: &mut TxBatch,
+    ) -> bool {
+        let Some(producer) = self.producers.get_mut(key) else { return true };
+        let (id, home_core, transport) = (producer.id, producer.home, producer.transport);
+        let Some(encoding) = producer.encodings.get_mut(usize::from(index)) else { return true };
+        let Some(home) = &mut encoding.home else {
+            if encoding.relayed_at.is_some_and(|at| now.since(at) < RELAY_INTERVAL) {
+                return false;
             }
-            let message = PipeMessage::KeyFrameRequest { producer: producer.id, encoding: index };
-            let home = producer.home;
-            if let Err(reason) = self.links.send(home, message, &[]) {
+            let message = PipeMessage::KeyFrameRequest { producer: id, encoding: index };
+            if let Err(reason) = self.links.send(home_core, message, &[]) {
                 self.stats.drops.count(reason);
+                return false;
             }
+            encoding.relayed_at = Some(now);
+            encoding.key_frame_asked = false;
+            return true;
+        };
+        encoding.key_frame_asked = false;
+        let ask_now = home.key_frame.request(now);
+        let due = home.key_frame.next_timeout();
+        if ask_now {
+            self.send_key_frame_request(now, key, usize::from(index), tx);
         }
+        if let Some(transport) = transport {
+            self.schedule(transport, due);
+        }
+        true
     }
 
     /// Sends PLI, or FIR to a client that knows only that.

@@ -20,7 +20,7 @@ use crate::demux::{PacketClass, classify};
 use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
-use crate::ice::agent::Outcome;
+use crate::ice::agent::{Outcome, SELECTED_SILENCE};
 use crate::ice::stun::parse_binding_request;
 use crate::io::{RxBatch, SocketId, TxBatch};
 use crate::message::{Event, IceState, TransportId};
@@ -37,6 +37,7 @@ impl Core {
     /// written to `tx`; media waits in pending lists for [`Core::scatter`].
     pub fn gather(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
         self.stats.turns += 1;
+        self.share_out_stale(now);
         self.stats.datagrams_received += rx.len() as u64;
         for index in 0..rx.len() {
             let (source, socket) = {
@@ -103,6 +104,9 @@ impl Core {
     ) -> Result<(), DropReason> {
         let request = parse_binding_request(bytes)?;
         let &key = self.index.ufrags.get(request.ufrag()).ok_or(DropReason::StunUnknownUfrag)?;
+        if self.is_taken(now, key, source, socket) {
+            return Err(DropReason::AddressTaken);
+        }
         let transport = &mut self.transports[key];
         let out = tx.reserve(STUN_RESPONSE_MAX).ok_or(DropReason::ArenaFull)?;
         let handled = transport.ice.handle_binding_request(now, &request, source, socket, out)?;
@@ -123,11 +127,21 @@ impl Core {
             // The address moved to another transport: a client that began anew on the same port.
             if let Some(owner) = self.transports.get_mut(owner) {
                 owner.ice.forget(source, socket);
-                owner.destination = owner.ice.selected();
+                owner.destination = owner.ice.selected().filter(|_| owner.ice.has_consent());
             }
         }
         self.after_ice_check(now, key);
         Ok(())
+    }
+
+    /// Whether another transport's client was heard at this address just now. A client may write any
+    /// source address into its checks, and must not take another's place with that; an address that
+    /// a NAT gave away, or a browser used again, is silent first.
+    fn is_taken(&self, now: Time, key: usize, source: SocketAddr, socket: SocketId) -> bool {
+        let owner = self.index.addresses.get(&(source, socket)).filter(|owner| **owner != key);
+        let owner = owner.and_then(|&owner| self.transports.get(owner));
+        let heard = owner.and_then(|owner| owner.ice.last_check_from(source, socket));
+        heard.is_some_and(|at| now.since(at) < SELECTED_SILENCE)
     }
 
     /// Brings the transport's destination and control's knowledge in line with the ICE agent.
@@ -140,6 +154,7 @@ impl Core {
         {
             transport.destination = selected;
             transport.reported_ice = Some(state);
+            transport.reported_remote = Some(remote);
             self.events.push_back(Event::Ice { transport: transport.id, state, remote });
         }
         self.reschedule(now, key);
@@ -149,7 +164,8 @@ impl Core {
     pub(crate) fn on_consent_lost(&mut self, key: usize) {
         let transport = &mut self.transports[key];
         // RFC 7675 section 5.1: without consent nothing more is sent.
-        let Some((remote, _)) = transport.destination.take() else { return };
+        transport.destination = None;
+        let Some(remote) = transport.reported_remote else { return };
         transport.reported_ice = Some(IceState::Disconnected);
         self.events.push_back(Event::Ice {
             transport: transport.id,

@@ -25,6 +25,10 @@ use crate::time::Time;
 /// frame a second at least; a paused simulcast layer sends nothing.
 pub const ENCODING_SILENCE: Duration = Duration::from_millis(2500);
 
+/// An encoding that was silent for so long while another of the same producer was not counts as not
+/// arriving either: the sender has stopped it, and who gets it should get another soon.
+pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
+
 /// Window of an encoding's bitrate meter: long enough to hold a key frame and its pause.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
@@ -88,6 +92,10 @@ pub struct Encoding {
     pub history: Option<History<MediaPacket>>,
     /// The newest sender report.
     pub sender_report: Option<SenderReport>,
+    /// Whether the turn's list of key frames to ask for has it.
+    pub key_frame_asked: bool,
+    /// When its home core was last asked for a key frame, at the far end of a pipe.
+    pub relayed_at: Option<Time>,
     /// What only the home core has.
     pub home: Option<Box<HomeEncoding>>,
 }
@@ -98,10 +106,11 @@ impl Encoding {
         self.last_packet.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
     }
 
-    /// Bits per second as measured, or as announced while that is more: a layer that just began has
-    /// no history, and one that rests between key frames will be back at its announced rate.
-    pub fn expected_bps(&mut self, now: Time) -> u32 {
-        if !self.is_active(now) {
+    /// Bits per second as measured; 0 where nothing arrives. `newest` is when the producer's newest
+    /// packet came, of whichever encoding.
+    pub fn expected_bps(&mut self, now: Time, newest: Time) -> u32 {
+        let stopped = self.last_packet.is_some_and(|last| newest.since(last) >= LAYER_SILENCE);
+        if stopped || !self.is_active(now) {
             return 0;
         }
         self.rate.bps(now).max(1)
@@ -189,6 +198,8 @@ impl Producer {
                 key_frame_timestamp: None,
                 history: None,
                 sender_report: None,
+                key_frame_asked: false,
+                relayed_at: None,
                 home: transport.map(|_| {
                     Box::new(HomeEncoding {
                         receive: ReceiveStats::new(clock_rate_hz),
@@ -226,6 +237,15 @@ impl Producer {
             pipes: SmallVec::new(),
             level: LevelWindow::new(),
         }
+    }
+
+    /// When the newest packet came, of whichever encoding.
+    pub fn newest_packet(&self) -> Time {
+        self.encodings
+            .iter()
+            .filter_map(|encoding| encoding.last_packet)
+            .max()
+            .unwrap_or(Time::ZERO)
     }
 
     /// Starts keeping history: a consumer that NACKs has come.

@@ -78,6 +78,8 @@ pub struct ReceiveStats {
     seen: [u64; WINDOW_WORDS],
     /// First number counted as expected; moves with restarts so that a jump is no loss.
     base: u64,
+    /// The next packet is that of another sender of the same stream.
+    begins_anew: bool,
     /// The number that would prove a restart: one after the last implausible one.
     probation: Option<u16>,
     received: u64,
@@ -101,6 +103,7 @@ impl ReceiveStats {
             unwrapper: SeqUnwrapper::new(),
             seen: [0; WINDOW_WORDS],
             base: 0,
+            begins_anew: false,
             probation: None,
             received: 0,
             repaired: 0,
@@ -129,6 +132,12 @@ impl ReceiveStats {
             ArrivalKind::Duplicate => self.duplicates += 1,
         }
         arrival
+    }
+
+    /// Says that the stream goes on under another SSRC: the numbers of the next packet have nothing
+    /// to do with those before.
+    pub fn begin_anew(&mut self) {
+        self.begins_anew = self.highest().is_some();
     }
 
     /// Notes a packet of this SSRC that came as a retransmission on another (RFC 4588): `sequence`
@@ -244,6 +253,9 @@ impl ReceiveStats {
             self.set(extended);
             return Arrival { extended, kind: ArrivalKind::New };
         };
+        if std::mem::take(&mut self.begins_anew) {
+            return self.restart(highest, sequence);
+        }
         let extended = self.unwrapper.peek(sequence);
         if extended > highest {
             if extended.ahead_of(highest) >= MAX_DROPOUT_PACKETS {

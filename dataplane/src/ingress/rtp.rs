@@ -9,7 +9,7 @@ use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ArrivalKind;
-use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
+use crate::ingress::stream_table::{Identity, PayloadType, StreamRef, needs_key_frame};
 use crate::io::SocketId;
 use crate::message::{Event, Extension, MediaKind};
 use crate::rtp::extension::{ExtensionSpans, parse_audio_level};
@@ -90,7 +90,24 @@ impl Core {
         if !stream.rtx {
             self.transports[key].media_ssrc = header.ssrc;
         }
+        self.on_new_ssrc(key, stream, header.ssrc);
         Ok(stream)
+    }
+
+    /// A stream goes on under another SSRC: the old one makes room, and what its numbers say of the
+    /// stream is over.
+    fn on_new_ssrc(&mut self, key: usize, stream: StreamRef, ssrc: u32) {
+        let encodings = &mut self.producers[stream.producer].encodings;
+        let encoding = encodings.get_mut(usize::from(stream.encoding));
+        let Some(home) = encoding.and_then(|encoding| encoding.home.as_mut()) else { return };
+        let old = if stream.rtx { home.rtx_ssrc } else { home.ssrc };
+        let Some(old) = old.filter(|&old| old != ssrc) else { return };
+        if !stream.rtx {
+            home.receive.begin_anew();
+        }
+        if let Some(srtp) = &mut self.transports[key].srtp {
+            srtp.open.retire(old);
+        }
     }
 
     /// Statistics, loss detection and the undoing of RTX; what is left is the media packet.
@@ -106,6 +123,7 @@ impl Core {
         bytes: &[u8],
     ) -> Result<MediaPacket, DropReason> {
         let payload = header.payload_range(bytes).ok_or(DropReason::RtpMalformed)?;
+        let mut begins_anew = false;
         let producer = &mut self.producers[stream.producer];
         let encoding = producer
             .encodings
@@ -135,7 +153,10 @@ impl Core {
         match arrival.kind {
             ArrivalKind::Duplicate if is_rtx => return Err(DropReason::UselessRtx),
             ArrivalKind::Duplicate => return Err(DropReason::Duplicate),
-            ArrivalKind::Restart => home.nack.reset(),
+            ArrivalKind::Restart => {
+                home.nack.reset();
+                begins_anew = true;
+            }
             _ => {}
         }
         if producer.feedback.nack {
@@ -152,6 +173,8 @@ impl Core {
         if info.key_frame {
             home.key_frame.on_key_frame(now);
             home.nack.on_key_frame(arrival.extended);
+        } else if begins_anew && needs_key_frame(payload_type.mapping.codec) {
+            self.request_key_frame(stream.producer, stream.encoding);
         }
         self.reschedule(now, key);
         Ok(MediaPacket {

@@ -3,9 +3,16 @@
 
 mod world;
 
+mod a_key_frame_request_outlives_a_full_ring;
+mod a_layer_that_stops_is_replaced;
+mod a_new_ssrc_goes_on_at_once;
 mod a_packet_reaches_everyone_else;
 mod a_retransmission_is_the_packet_again;
+mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
+mod an_address_stays_with_its_client;
+mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;
+mod keys_are_taken_once;
 mod participants_on_other_cores_see_the_same;

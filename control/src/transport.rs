@@ -43,6 +43,8 @@ pub(crate) struct Transport {
     pub cname: Option<String>,
     /// SSRCs in use on it.
     pub ssrcs: HashSet<u32>,
+    /// The next even SSRC to hand out.
+    next_ssrc: Option<u32>,
     /// MIDs its producers use.
     pub mids: HashSet<String>,
     /// RIDs of producers without a MID.
@@ -76,10 +78,16 @@ impl Transport {
         mid
     }
 
-    /// A random SSRC such that neither it nor the next number is in use here.
+    /// An SSRC such that neither it nor the next number was ever handed out here: two consumers under
+    /// one SSRC, even one after the other, would seal two packets under one nonce. So they are
+    /// counted, from a random number on.
     pub fn new_ssrc_pair(&mut self, rng: &mut impl rand::Rng) -> (u32, u32) {
         loop {
-            let ssrc: u32 = rng.random_range(1..u32::MAX);
+            let ssrc = *self.next_ssrc.get_or_insert_with(|| rng.random::<u32>() & !1);
+            self.next_ssrc = Some(ssrc.wrapping_add(2));
+            if ssrc == 0 {
+                continue;
+            }
             let pair = [ssrc, ssrc + 1];
             if pair.iter().any(|ssrc| *ssrc == PROBATOR_SSRC || self.ssrcs.contains(ssrc)) {
                 continue;
@@ -131,6 +139,7 @@ impl Control {
             dtls_state: DtlsState::New,
             cname: None,
             ssrcs: HashSet::new(),
+            next_ssrc: None,
             mids: HashSet::new(),
             rids: HashSet::new(),
             next_mid: 0,

@@ -1,0 +1,257 @@
+//! The result of one run as JSON: what the generator writes, and what pages and comparisons read.
+//!
+//! Names end in their units; a field that a run cannot know is `null`. Readers take files with
+//! fields missing, so that older results can still be compared.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// One run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BenchResult {
+    /// The scenario's name: `pair`, `meeting`, `webinar`, …
+    pub scenario: String,
+    /// Seed of the media and of the arrivals.
+    pub seed: u64,
+    /// How long was measured, seconds: the time after everyone had joined.
+    pub duration_s: f64,
+    /// The command as it was given.
+    pub command_line: String,
+    /// When the run began, seconds since 1970.
+    pub started_unix_s: u64,
+
+    /// Participants that took part.
+    pub participants: u64,
+    /// Rooms they were in.
+    pub rooms: u64,
+    /// Participants per second that joined, from the first request to keys on both transports.
+    pub joins_per_second: f64,
+    /// Participants that could not join.
+    pub failed_joins: u64,
+
+    /// Media packets that participants sent while it was measured.
+    pub sent_packets: u64,
+    /// Media packets that participants received, each checked.
+    pub forwarded_packets: u64,
+    /// Bytes of these on the wire (UDP payload).
+    pub forwarded_bytes: u64,
+    /// Packets that were missing in a stream and never came.
+    pub lost: u64,
+    /// `lost` of all that should have come, 0 to 1.
+    pub loss_ratio: f64,
+    /// Packets that came twice as media (not as RTX).
+    pub duplicated: u64,
+    /// Packets that failed authentication, or whose content was not what was sent.
+    pub corrupted: u64,
+    /// Packets that came after a later one of their stream.
+    pub reordered: u64,
+    /// Packets that came by retransmission.
+    pub retransmitted: u64,
+
+    /// CPU of the whole server, user and system, per forwarded packet, microseconds. `None` where
+    /// no process was counted.
+    pub cpu_us_per_forwarded_packet: Option<f64>,
+    /// Of that in user space.
+    pub user_us_per_forwarded_packet: Option<f64>,
+    /// Of that in the kernel.
+    pub system_us_per_forwarded_packet: Option<f64>,
+    /// CPU of the server while it was measured, 1.0 = one CPU.
+    pub server_cpu: Option<f64>,
+    /// CPU of the generator while it was measured, 1.0 = one CPU: near 1, it is the limit.
+    pub generator_cpu: f64,
+    /// From the sender's clock reading before sealing to the receiver's after its receive call.
+    pub latency_us: Latency,
+    /// Packets per send call of the server, if it tells.
+    pub send_packets_per_syscall: Option<f64>,
+    /// Segments per GSO message of the server, if it tells.
+    pub mean_gso_segments: Option<f64>,
+    /// Resident memory of the server at the end, bytes.
+    pub rss_bytes: Option<u64>,
+    /// CPU per forwarded packet over what the same packets cost in a loop of seal and send.
+    pub floor_ratio: Option<f64>,
+    /// That loop, if it was run.
+    pub floor: Option<Floor>,
+
+    /// The machine.
+    pub machine: Machine,
+    /// Kernel release.
+    pub kernel: String,
+    /// Commit of the generator, `unknown` outside a checkout.
+    pub commit: String,
+    /// What was measured: the server's name and flags, or its URL.
+    pub server: String,
+    /// Its data cores, where the generator started it.
+    pub workers: Option<u64>,
+    /// Its I/O backend, where the generator started it.
+    pub io: Option<String>,
+
+    /// One entry per second.
+    pub seconds: Vec<Second>,
+    /// Latency distribution, ascending, empty buckets left out.
+    pub latency_histogram: Vec<Bucket>,
+}
+
+/// Latency percentiles, microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// The slowest packet.
+    pub max: f64,
+}
+
+/// The machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// CPU model as the kernel names it.
+    pub cpu_model: String,
+    /// CPUs online.
+    pub cpus: u64,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+}
+
+/// One second of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Second {
+    /// End of the second, counted from the start of the run (joining included).
+    pub t: f64,
+    /// Whether it counts for the totals: false while people join or leave.
+    pub measured: bool,
+    /// Participants with keys on both transports.
+    pub participants: u64,
+    /// Packets received per second.
+    pub packets_per_s: f64,
+    /// Packets sent per second.
+    pub sent_packets_per_s: f64,
+    /// Bits received per second.
+    pub bits_per_s: f64,
+    /// Packets found lost in this second.
+    pub lost: u64,
+    /// Median latency of this second, microseconds.
+    pub latency_p50_us: f64,
+    /// 99th percentile of this second, microseconds.
+    pub latency_p99_us: f64,
+    /// CPU of the server by thread, 1.0 = one CPU.
+    pub threads: Vec<ThreadCpu>,
+    /// CPU of the generator, 1.0 = one CPU.
+    pub generator_cpu: f64,
+    /// Resident memory of the server, bytes.
+    pub rss_bytes: u64,
+}
+
+/// What one thread took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ThreadCpu {
+    /// Its name, with its thread id where names repeat.
+    pub name: String,
+    /// The CPU it last ran on.
+    pub cpu: u64,
+    /// Time in user space, 1.0 = one CPU.
+    pub user: f64,
+    /// Time in the kernel, 1.0 = one CPU.
+    pub system: f64,
+}
+
+/// One bucket of the latency distribution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bucket {
+    /// Its upper edge, microseconds.
+    pub up_to_us: f64,
+    /// Packets in it.
+    pub count: u64,
+}
+
+/// What sealing and sending cost in a tight loop.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Floor {
+    /// Bytes of a sealed packet, mean.
+    pub mean_packet_bytes: f64,
+    /// Segments of a train, mean.
+    pub train_segments: f64,
+    /// Nanoseconds of CPU per packet in trains of that length.
+    pub ns_per_packet: f64,
+    /// Nanoseconds of CPU per packet, each sent on its own.
+    pub single_ns_per_packet: f64,
+    /// Nanoseconds per packet of sealing alone.
+    pub seal_ns_per_packet: f64,
+}
+
+impl BenchResult {
+    /// Reads a result.
+    ///
+    /// # Errors
+    /// What the file system or the JSON reader says, with the file's name.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Writes a result, indented.
+    ///
+    /// # Errors
+    /// What the file system says, with the file's name.
+    pub fn write(&self, path: &Path) -> Result<(), String> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_in_a_file_is_a_default_and_nothing_is_lost_on_the_way() {
+        let old: BenchResult = serde_json::from_str(r#"{"scenario": "pair", "lost": 3}"#).unwrap();
+        assert_eq!((old.scenario.as_str(), old.lost, old.floor_ratio), ("pair", 3, None));
+        let second = Second { t: 1.0, threads: vec![ThreadCpu::default()], ..Second::default() };
+        let result = BenchResult { seconds: vec![second], floor_ratio: Some(1.5), ..old };
+        let text = serde_json::to_string(&result).unwrap();
+        assert_eq!(serde_json::from_str::<BenchResult>(&text).unwrap(), result);
+    }
+
+    #[test]
+    fn the_names_that_readers_rely_on_are_there() {
+        let json = serde_json::to_value(BenchResult::default()).unwrap();
+        for name in [
+            "forwarded_packets",
+            "cpu_us_per_forwarded_packet",
+            "user_us_per_forwarded_packet",
+            "system_us_per_forwarded_packet",
+            "lost",
+            "duplicated",
+            "corrupted",
+            "send_packets_per_syscall",
+            "mean_gso_segments",
+            "rss_bytes",
+            "participants",
+            "joins_per_second",
+            "floor_ratio",
+            "machine",
+            "kernel",
+            "commit",
+            "command_line",
+        ] {
+            assert!(json.get(name).is_some(), "{name}");
+        }
+        for name in ["p50", "p90", "p99", "p999", "max"] {
+            assert!(json["latency_us"].get(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,10 +1,21 @@
 //! The load side of opencall-sfu: speaks to a server over its public protocols only.
 //!
+//! * [`media`] — what participants send, and how each packet is checked.
+//! * [`client`] — participants that speak ICE, DTLS, SRTP and signaling.
 //! * [`impairment`] — what a bad link does to packets, as a pure, seeded function of time.
 //! * [`link`] — a UDP relay that puts such a link between clients and a server.
+//! * [`scenario`], [`server`], [`run`] — who meets whom, the server under load, a whole run.
+//! * [`floor`] — what the same packets cost with nothing but sealing and sending.
 //! * [`result`] — a run's figures as JSON.
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod floor;
 pub mod impairment;
 pub mod link;
+mod machine;
+pub mod media;
 pub mod result;
+pub mod run;
+pub mod scenario;
+pub mod server;

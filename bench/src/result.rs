@@ -62,7 +62,8 @@ pub struct BenchResult {
     pub server_cpu: Option<f64>,
     /// CPU of the generator while it was measured, 1.0 = one CPU: near 1, it is the limit.
     pub generator_cpu: f64,
-    /// From the sender's clock reading before sealing to the receiver's after its receive call.
+    /// From the sender's clock reading before sealing to the kernel's timestamp of the arrival at
+    /// the receiver's socket: the server and two passages of the loopback.
     pub latency_us: Latency,
     /// Packets per send call of the server, if it tells.
     pub send_packets_per_syscall: Option<f64>,
@@ -74,6 +75,12 @@ pub struct BenchResult {
     pub floor_ratio: Option<f64>,
     /// That loop, if it was run.
     pub floor: Option<Floor>,
+
+    /// How late the generator's own timers ran at most while it was measured, milliseconds: large
+    /// values mean that the generator was the limit.
+    pub generator_lag_ms: f64,
+    /// Streams that were announced and of which nothing came.
+    pub silent_streams: u64,
 
     /// The machine.
     pub machine: Machine,

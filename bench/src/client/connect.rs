@@ -1,0 +1,269 @@
+//! One transport: connectivity checks, the DTLS handshake, consent.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
+use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+use zeroize::Zeroizing;
+
+use super::net::Net;
+use super::stun::Checker;
+
+/// First wait for the answer to a check; it doubles.
+const CHECK_RTO: Duration = Duration::from_millis(100);
+
+/// Checks until a server counts as unreachable: some 25 s.
+const MAX_CHECKS: u32 = 8;
+
+/// Consent is asked for this often (RFC 7675: 4 to 6 s).
+const CONSENT_INTERVAL: Duration = Duration::from_secs(4);
+
+/// A handshake that takes longer has failed.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Room for one DTLS record.
+const RECORD_LEN: usize = 2048;
+
+/// Our certificate and how DTLS is done, shared by all participants.
+#[derive(Clone)]
+pub struct DtlsIdentity {
+    config: Arc<dimpl::Config>,
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    /// The fingerprint for signaling.
+    pub fingerprint: String,
+}
+
+impl DtlsIdentity {
+    /// Makes a certificate.
+    ///
+    /// # Errors
+    /// What the libraries say.
+    pub fn new() -> Result<Self, String> {
+        let made = rcgen::generate_simple_self_signed(Vec::new()).map_err(|e| e.to_string())?;
+        let certificate = made.cert.der().to_vec();
+        let config = dimpl::Config::builder().mtu(1200).build().map_err(|e| e.to_string())?;
+        let fingerprint = fingerprint_of(&certificate);
+        let key = made.signing_key.serialize_der();
+        Ok(DtlsIdentity { config: Arc::new(config), certificate, key, fingerprint })
+    }
+}
+
+fn fingerprint_of(der: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, der);
+    let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
+}
+
+/// What a transport was told about the server.
+pub struct Remote {
+    /// Where it is.
+    pub address: SocketAddrV4,
+    /// Its ICE credentials.
+    pub ufrag: String,
+    /// The password.
+    pub pwd: String,
+    /// Its certificate's SHA-256 fingerprint.
+    pub fingerprint: String,
+}
+
+/// One transport, until it is dropped.
+pub struct Connection {
+    /// Which transport of ours.
+    pub transport: u32,
+    /// The other side.
+    pub remote: Remote,
+    /// All transports' socket.
+    pub net: Net,
+    /// What came to this transport and is no media.
+    pub inbox: mpsc::UnboundedReceiver<Vec<u8>>,
+}
+
+impl Connection {
+    /// Runs the transport: says the keys or why there are none, then keeps consent until aborted.
+    pub async fn run(
+        mut self,
+        identity: DtlsIdentity,
+        keys: oneshot::Sender<Result<KeyingMaterial, String>>,
+    ) {
+        let ufrag = format!("bench{}", self.transport);
+        let tie_breaker = u64::from(self.transport) + 1;
+        let checker = Checker::new(&self.remote.ufrag, &self.remote.pwd, &ufrag, tie_breaker);
+        if let Err(reason) = self.check(&checker).await {
+            let _ = keys.send(Err(reason));
+            return;
+        }
+        let mut handshake = Handshake::new(&identity, &self.remote.fingerprint);
+        let done = timeout(HANDSHAKE_TIMEOUT, self.shake_hands(&mut handshake)).await;
+        let result = done.unwrap_or_else(|_| Err("the DTLS handshake takes too long".to_owned()));
+        let failed = result.is_err();
+        if keys.send(result).is_err() || failed {
+            return;
+        }
+        self.keep_consent(&checker, &mut handshake).await;
+    }
+
+    fn send(&self, datagram: &[u8]) {
+        // A full socket buffer is a lost datagram: checks and flights are repeated.
+        let _ = self.net.send(self.transport, self.remote.address, datagram, datagram.len());
+    }
+
+    async fn check(&mut self, checker: &Checker) -> Result<(), String> {
+        for attempt in 0..MAX_CHECKS {
+            let id: [u8; 12] = rand::random();
+            self.send(&checker.request(id));
+            let answered = async {
+                while let Some(datagram) = self.inbox.recv().await {
+                    if Checker::is_success(&datagram, id) {
+                        return true;
+                    }
+                }
+                false
+            };
+            if timeout(CHECK_RTO * 2u32.pow(attempt), answered).await == Ok(true) {
+                return Ok(());
+            }
+        }
+        Err(format!("{} does not answer connectivity checks", self.remote.address))
+    }
+
+    async fn shake_hands(&mut self, handshake: &mut Handshake) -> Result<KeyingMaterial, String> {
+        loop {
+            for datagram in handshake.drive(Instant::now())? {
+                self.send(&datagram);
+            }
+            if let Some(keys) = handshake.keys.take() {
+                return Ok(keys);
+            }
+            let timer = sleep_until(handshake.timeout.into());
+            tokio::select! {
+                datagram = self.inbox.recv() => {
+                    let datagram = datagram.ok_or("the run is over")?;
+                    handshake.take(&datagram)?;
+                }
+                () = timer => {}
+            }
+        }
+    }
+
+    /// Asks for consent, and answers flights that the server repeats.
+    async fn keep_consent(&mut self, checker: &Checker, handshake: &mut Handshake) {
+        let mut next = tokio::time::Instant::now() + CONSENT_INTERVAL.mul_f64(rand::random());
+        loop {
+            tokio::select! {
+                datagram = self.inbox.recv() => {
+                    let Some(datagram) = datagram else { return };
+                    let repeated = handshake.take(&datagram);
+                    let answer = repeated.and_then(|()| handshake.drive(Instant::now()));
+                    for datagram in answer.unwrap_or_default() {
+                        self.send(&datagram);
+                    }
+                }
+                () = sleep_until(next) => {
+                    next += CONSENT_INTERVAL;
+                    self.send(&checker.request(rand::random()));
+                }
+            }
+        }
+    }
+}
+
+/// The DTLS client of one transport.
+struct Handshake {
+    dtls: Dtls,
+    expected: String,
+    verified: bool,
+    connected: bool,
+    found: Option<KeyingMaterial>,
+    keys: Option<KeyingMaterial>,
+    timeout: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Handshake {
+    fn new(identity: &DtlsIdentity, expected: &str) -> Self {
+        let certificate = DtlsCertificate {
+            certificate: identity.certificate.clone(),
+            private_key: identity.key.clone(),
+        };
+        let now = Instant::now();
+        let mut dtls = Dtls::new_auto(Arc::clone(&identity.config), certificate, now);
+        dtls.set_active(true);
+        Handshake {
+            dtls,
+            expected: expected.to_owned(),
+            verified: false,
+            connected: false,
+            found: None,
+            keys: None,
+            timeout: now,
+            buffer: vec![0; RECORD_LEN],
+        }
+    }
+
+    /// Takes a datagram if it is DTLS (RFC 7983).
+    fn take(&mut self, datagram: &[u8]) -> Result<(), String> {
+        if !matches!(datagram.first(), Some(20..=63)) {
+            return Ok(());
+        }
+        let result = self.dtls.handle_timeout(Instant::now());
+        result.and_then(|()| self.dtls.handle_packet(datagram)).map_err(|e| format!("DTLS: {e}"))
+    }
+
+    /// Lets time pass; what there is to send.
+    fn drive(&mut self, now: Instant) -> Result<Vec<Vec<u8>>, String> {
+        self.dtls.handle_timeout(now).map_err(|e| format!("DTLS: {e}"))?;
+        let mut datagrams = Vec::new();
+        loop {
+            match self.dtls.poll_output(&mut self.buffer) {
+                Output::Packet(packet) => datagrams.push(packet.to_vec()),
+                Output::BufferTooSmall { needed } => self.buffer.resize(needed, 0),
+                Output::Connected => self.connected = true,
+                Output::PeerCert(der) => {
+                    if fingerprint_of(der) != self.expected {
+                        return Err("the server's certificate is not the announced one".to_owned());
+                    }
+                    self.verified = true;
+                }
+                Output::KeyingMaterial(material, profile) => {
+                    self.found = Some(split_keys(&material, profile)?);
+                }
+                Output::CloseNotify => return Err("the server closed DTLS".to_owned()),
+                Output::Timeout(at) => {
+                    self.timeout = at;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if self.connected && self.verified {
+            self.keys = self.keys.take().or_else(|| self.found.take());
+        }
+        Ok(datagrams)
+    }
+}
+
+/// RFC 5764 section 4.2, as the client sees it.
+fn split_keys(material: &[u8], profile: SrtpProfile) -> Result<KeyingMaterial, String> {
+    let profile = match profile {
+        SrtpProfile::AEAD_AES_128_GCM => Profile::AeadAes128Gcm,
+        SrtpProfile::AEAD_AES_256_GCM => Profile::AeadAes256Gcm,
+        SrtpProfile::AES128_CM_SHA1_80 => Profile::AesCm128HmacSha1_80,
+        other => return Err(format!("the SRTP profile {other} is unknown")),
+    };
+    let mut rest = material;
+    let mut take = |len: usize| {
+        let (part, after) = rest.split_at_checked(len).ok_or("the keys are too short")?;
+        rest = after;
+        Ok::<_, String>(Zeroizing::new(part.to_vec()))
+    };
+    let (local_key, remote_key) = (take(profile.key_len())?, take(profile.key_len())?);
+    let (local_salt, remote_salt) = (take(profile.salt_len())?, take(profile.salt_len())?);
+    Ok(KeyingMaterial { profile, remote_key, remote_salt, local_key, local_salt })
+}

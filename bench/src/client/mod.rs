@@ -1,0 +1,18 @@
+//! Participants: real clients, made light.
+//!
+//! * [`signaling`] — OpenCall's messages over a WebSocket.
+//! * [`stun`], [`connect`] — ICE as the controlling side, DTLS as the client, consent.
+//! * [`net`] — one socket, in which each transport has a loopback address of its own.
+//! * [`session`] — one participant from its first request to its last.
+//! * [`publish`], [`receive`] — what is sent, and what is made of what comes.
+//! * [`engine`] — the thread on which all media runs.
+#![forbid(unsafe_code)]
+
+pub mod connect;
+pub mod engine;
+pub mod net;
+pub mod publish;
+pub mod receive;
+pub mod session;
+pub mod signaling;
+pub mod stun;

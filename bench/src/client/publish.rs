@@ -1,0 +1,525 @@
+//! What a participant sends: a voice and a camera with simulcast layers, and answers to feedback.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddrV4;
+
+use opencall_dataplane::rtcp::{self, Packet, Writer};
+use opencall_dataplane::rtp::extension::ExtensionForm;
+use opencall_dataplane::rtp::extension::writer::HeaderWriter;
+use opencall_dataplane::rtp::header::OutgoingHeader;
+use opencall_dataplane::srtp::{OpenContext, SealContext};
+use opencall_dataplane::time::NtpTime;
+
+use super::engine::{Clock, Tally};
+use super::net::Net;
+use crate::media::model::{FrameModel, Voice, VoiceModel};
+use crate::media::stamp::{STAMP_LEN, Stamp};
+
+/// Payload types and extension ids as browsers number them.
+pub mod numbers {
+    /// Opus.
+    pub const OPUS: u8 = 111;
+    /// VP8.
+    pub const VP8: u8 = 96;
+    /// RTX for VP8.
+    pub const RTX: u8 = 97;
+    /// Audio level.
+    pub const LEVEL_ID: u8 = 1;
+    /// Transport-wide sequence number.
+    pub const TRANSPORT_CC_ID: u8 = 3;
+    /// MID.
+    pub const MID_ID: u8 = 4;
+    /// RID.
+    pub const RID_ID: u8 = 10;
+    /// Repaired RID.
+    pub const REPAIRED_RID_ID: u8 = 11;
+}
+
+/// Bits per second of the layers r0, r1, r2.
+pub const LAYER_RATES: [u32; 3] = [150_000, 500_000, 1_500_000];
+
+/// MID of the voice and of the camera.
+pub const MIDS: [&str; 2] = ["0", "1"];
+
+/// Longest payload: what browsers put into a packet of 1200 bytes.
+const MAX_PAYLOAD_LEN: usize = 1100;
+
+/// Our VP8 descriptor: X, I (15 bits), L and T.
+pub const DESCRIPTOR_LEN: usize = 6;
+
+/// VP8 frame tags of a key frame and of another.
+pub const KEY_TAG_LEN: usize = 10;
+/// As above.
+pub const DELTA_TAG_LEN: usize = 3;
+
+/// Packets kept for retransmission per layer: over a second of the largest.
+const HISTORY: usize = 256;
+
+/// Media clock ticks of a frame and of a voice packet.
+const FRAME_TICKS: u32 = 3000;
+const VOICE_TICKS: u32 = 960;
+
+/// First byte of an Opus packet: hybrid, full band, 20 ms, mono.
+const OPUS_TOC: u8 = 0x78;
+
+/// Room for a train.
+const TRAIN_ROOM: usize = 66_000;
+
+/// Buffers that all publishers share, one after the other.
+pub struct Scratch {
+    train: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch { train: vec![0; TRAIN_ROOM], payload: vec![0; 2048] }
+    }
+}
+
+/// A packet that may be asked for again.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    sequence: u64,
+    index: u32,
+    timestamp: u32,
+    picture: u16,
+    content_len: u16,
+    is_first: bool,
+    is_last: bool,
+    is_key: bool,
+    sent_ns: u64,
+}
+
+struct Layer {
+    rid: &'static str,
+    ssrc: u32,
+    rtx_ssrc: u32,
+    model: FrameModel,
+    sequence: u64,
+    rtx_sequence: u64,
+    index: u32,
+    frames: u32,
+    key_wanted: bool,
+    announced: bool,
+    packets: u32,
+    octets: u32,
+    history: Vec<Sent>,
+}
+
+struct Audio {
+    ssrc: u32,
+    voice: VoiceModel,
+    sequence: u64,
+    timestamp: u32,
+    index: u32,
+    announced: bool,
+    packets: u32,
+    octets: u32,
+}
+
+/// A sending transport.
+pub struct Publisher {
+    transport: u32,
+    remote: SocketAddrV4,
+    participant: u32,
+    run: u32,
+    seal: SealContext,
+    open: OpenContext,
+    audio: Option<Audio>,
+    layers: Vec<Layer>,
+    timestamp: u32,
+    transport_sequence: u16,
+}
+
+/// SSRCs of a participant: 16 numbers are its own.
+fn ssrc(participant: u32, which: u32) -> u32 {
+    0x1000_0000 | participant << 4 | which
+}
+
+/// The SSRC of a participant's voice, which signaling names.
+pub fn voice_ssrc(participant: u32) -> u32 {
+    ssrc(participant, 1)
+}
+
+/// What a publisher is made of.
+pub struct PublisherSetup {
+    /// The transport and where it sends.
+    pub transport: u32,
+    /// The server.
+    pub remote: SocketAddrV4,
+    /// Who it is.
+    pub participant: u32,
+    /// The run.
+    pub run: u32,
+    /// For what it sends.
+    pub seal: SealContext,
+    /// For what it receives.
+    pub open: OpenContext,
+    /// A voice.
+    pub audio: bool,
+    /// A camera.
+    pub video: bool,
+    /// Seed of its media.
+    pub seed: u64,
+}
+
+impl Publisher {
+    /// A publisher that has sent nothing.
+    pub fn new(setup: PublisherSetup) -> Self {
+        let PublisherSetup { participant, seed, .. } = setup;
+        let audio = setup.audio.then(|| Audio {
+            ssrc: ssrc(participant, 1),
+            voice: VoiceModel::new(seed),
+            sequence: seed & 0x3fff,
+            timestamp: seed as u32,
+            index: 0,
+            announced: false,
+            packets: 0,
+            octets: 0,
+        });
+        let layer = |(at, rate): (usize, &u32)| Layer {
+            rid: ["r0", "r1", "r2"][at],
+            ssrc: ssrc(participant, 2 + at as u32),
+            rtx_ssrc: ssrc(participant, 8 + at as u32),
+            model: FrameModel::new(*rate, seed ^ (at as u64 + 1)),
+            sequence: seed >> 8 & 0x3fff,
+            rtx_sequence: seed >> 16 & 0x3fff,
+            index: 0,
+            frames: 0,
+            key_wanted: true,
+            announced: false,
+            packets: 0,
+            octets: 0,
+            history: vec![Sent::default(); HISTORY],
+        };
+        let rates = if setup.video { &LAYER_RATES[..] } else { &[] };
+        Publisher {
+            transport: setup.transport,
+            remote: setup.remote,
+            participant,
+            run: setup.run,
+            seal: setup.seal,
+            open: setup.open,
+            audio,
+            layers: rates.iter().enumerate().map(layer).collect(),
+            timestamp: (seed >> 32) as u32,
+            transport_sequence: 0,
+        }
+    }
+
+    /// One tick of the voice.
+    pub fn send_voice(
+        &mut self,
+        clock: &Clock,
+        net: &Net,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        let Some(audio) = &mut self.audio else { return };
+        audio.timestamp = audio.timestamp.wrapping_add(VOICE_TICKS);
+        let (len, level) = match audio.voice.tick() {
+            Voice::Nothing => return,
+            Voice::Comfort => (STAMP_LEN, 127),
+            Voice::Speech { len, level } => (len.max(STAMP_LEN), level | 0x80),
+        };
+        let fields = OutgoingHeader {
+            marker: false,
+            payload_type: numbers::OPUS,
+            sequence: audio.sequence as u16,
+            timestamp: audio.timestamp,
+            ssrc: audio.ssrc,
+        };
+        let Some(writer) = HeaderWriter::new(&mut scratch.train, fields, ExtensionForm::OneByte)
+        else {
+            return;
+        };
+        let mut writer = writer.extension(numbers::LEVEL_ID, &[level]);
+        if !audio.announced {
+            writer = writer.extension(numbers::MID_ID, MIDS[0].as_bytes());
+        }
+        let Some(header_len) = writer.finish() else { return };
+        let stamp = Stamp {
+            sender: self.participant,
+            stream: 0,
+            index: audio.index,
+            run: self.run,
+            sent_ns: clock.now_ns(),
+        };
+        let payload = &mut scratch.payload[..=len];
+        payload[0] = OPUS_TOC;
+        stamp.write(&mut payload[1..]);
+        let sealed = self.seal.seal_rtp(audio.sequence, header_len, payload, &mut scratch.train);
+        audio.sequence += 1;
+        audio.index += 1;
+        audio.packets += 1;
+        audio.octets = audio.octets.wrapping_add(len as u32);
+        if let Ok(sealed) = sealed {
+            tally.sent += 1;
+            let datagram = &scratch.train[..sealed];
+            tally.send_errors +=
+                u64::from(net.send(self.transport, self.remote, datagram, sealed).is_err());
+        }
+    }
+
+    /// One frame of each layer, each in one burst.
+    pub fn send_frame(
+        &mut self,
+        clock: &Clock,
+        net: &Net,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        self.timestamp = self.timestamp.wrapping_add(FRAME_TICKS);
+        for at in 0..self.layers.len() {
+            self.send_layer(at, clock.now_ns(), net, scratch, tally);
+        }
+    }
+
+    fn send_layer(
+        &mut self,
+        at: usize,
+        sent_ns: u64,
+        net: &Net,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        let timestamp = self.timestamp;
+        let Some(layer) = self.layers.get_mut(at) else { return };
+        let is_key = std::mem::take(&mut layer.key_wanted);
+        let frame_len = layer.model.next_len(is_key);
+        layer.frames += 1;
+        let picture = layer.frames as u16 & 0x7fff;
+        let count = frame_len.div_ceil(MAX_PAYLOAD_LEN).max(1);
+        let each = frame_len.div_ceil(count);
+        let (mut used, mut segment) = (0, 0);
+        for n in 0..count {
+            let Some(layer) = self.layers.get_mut(at) else { return };
+            let payload_len = each.min(frame_len - (n * each).min(frame_len));
+            let tag_len = tag_len(n == 0, is_key);
+            let sent = Sent {
+                sequence: layer.sequence,
+                index: layer.index,
+                timestamp,
+                picture,
+                content_len: payload_len.saturating_sub(tag_len).max(STAMP_LEN) as u16,
+                is_first: n == 0,
+                is_last: n + 1 == count,
+                is_key,
+                sent_ns,
+            };
+            layer.sequence += 1;
+            layer.index += 1;
+            layer.packets += 1;
+            layer.octets = layer.octets.wrapping_add(payload_len as u32);
+            if let Some(kept) = layer.history.get_mut(sent.sequence as usize % HISTORY) {
+                *kept = sent;
+            }
+            let Some(len) = self.write_packet(at, &sent, false, used, scratch) else { continue };
+            tally.sent += 1;
+            // A train has equal segments, only its last may be shorter.
+            if len > segment && used > 0 {
+                self.flush(net, &scratch.train[..used], segment, tally);
+                scratch.train.copy_within(used..used + len, 0);
+                used = 0;
+            }
+            segment = segment.max(len);
+            used += len;
+            if len < segment || n + 1 == count {
+                self.flush(net, &scratch.train[..used], segment, tally);
+                (used, segment) = (0, 0);
+            }
+        }
+    }
+
+    fn flush(&self, net: &Net, train: &[u8], segment: usize, tally: &mut Tally) {
+        let sent = net.send(self.transport, self.remote, train, segment);
+        tally.send_errors += u64::from(sent.is_err());
+    }
+
+    /// Writes and seals a packet of a layer at `start` of the train; its length.
+    fn write_packet(
+        &mut self,
+        at: usize,
+        sent: &Sent,
+        as_rtx: bool,
+        start: usize,
+        scratch: &mut Scratch,
+    ) -> Option<usize> {
+        let layer = self.layers.get_mut(at)?;
+        let index = if as_rtx { layer.rtx_sequence } else { sent.sequence };
+        let fields = OutgoingHeader {
+            marker: sent.is_last,
+            payload_type: if as_rtx { numbers::RTX } else { numbers::VP8 },
+            sequence: index as u16,
+            timestamp: sent.timestamp,
+            ssrc: if as_rtx { layer.rtx_ssrc } else { layer.ssrc },
+        };
+        let out = scratch.train.get_mut(start..)?;
+        let mut writer = HeaderWriter::new(out, fields, ExtensionForm::OneByte)?
+            .extension(numbers::TRANSPORT_CC_ID, &self.transport_sequence.to_be_bytes());
+        if as_rtx || !layer.announced {
+            let rid_id = if as_rtx { numbers::REPAIRED_RID_ID } else { numbers::RID_ID };
+            writer = writer
+                .extension(numbers::MID_ID, MIDS[1].as_bytes())
+                .extension(rid_id, layer.rid.as_bytes());
+        }
+        let header_len = writer.finish()?;
+        self.transport_sequence = self.transport_sequence.wrapping_add(1);
+        let stamp = Stamp {
+            sender: self.participant,
+            stream: at as u8 + 1,
+            index: sent.index,
+            run: self.run,
+            sent_ns: sent.sent_ns,
+        };
+        let prefix = if as_rtx { 2 } else { 0 };
+        scratch.payload[..2].copy_from_slice(&(sent.sequence as u16).to_be_bytes());
+        let len = write_vp8(sent, &stamp, scratch.payload.get_mut(prefix..)?)?;
+        if as_rtx {
+            layer.rtx_sequence += 1;
+        }
+        let payload = scratch.payload.get(..prefix + len)?;
+        self.seal.seal_rtp(index, header_len, payload, out).ok()
+    }
+
+    /// Feedback of the server.
+    pub fn handle_rtcp(
+        &mut self,
+        packet: &mut [u8],
+        net: &Net,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        let Ok(len) = self.open.open_rtcp(packet) else {
+            tally.corrupted += 1;
+            return;
+        };
+        for part in rtcp::packets(&packet[..len]) {
+            match part {
+                Ok(Packet::Pli { media_ssrc, .. }) => self.want_key(media_ssrc),
+                Ok(Packet::Fir(fir)) => fir.entries().for_each(|entry| self.want_key(entry.ssrc)),
+                Ok(Packet::ReceiverReport(report)) => {
+                    report.reports().for_each(|block| self.announce(block.ssrc));
+                }
+                Ok(Packet::SenderReport(report)) => {
+                    report.reports().for_each(|block| self.announce(block.ssrc));
+                }
+                Ok(Packet::Nack(nack)) => {
+                    for sequence in nack.sequences() {
+                        self.retransmit(nack.media_ssrc, sequence, net, scratch, tally);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn want_key(&mut self, ssrc: u32) {
+        self.layers.iter_mut().filter(|l| l.ssrc == ssrc).for_each(|l| l.key_wanted = true);
+    }
+
+    /// The server knows this SSRC now: browsers stop naming MID and RID then.
+    fn announce(&mut self, ssrc: u32) {
+        self.audio.iter_mut().filter(|a| a.ssrc == ssrc).for_each(|a| a.announced = true);
+        self.layers.iter_mut().filter(|l| l.ssrc == ssrc).for_each(|l| l.announced = true);
+    }
+
+    fn retransmit(
+        &mut self,
+        ssrc: u32,
+        sequence: u16,
+        net: &Net,
+        scratch: &mut Scratch,
+        tally: &mut Tally,
+    ) {
+        tally.upstream_nacks += 1;
+        let Some(at) = self.layers.iter().position(|layer| layer.ssrc == ssrc) else { return };
+        let kept = |sent: &&Sent| sent.sequence as u16 == sequence && sent.content_len > 0;
+        let Some(&sent) = self.layers.get(at).and_then(|l| l.history.iter().find(kept)) else {
+            return;
+        };
+        if let Some(len) = self.write_packet(at, &sent, true, 0, scratch) {
+            self.flush(net, &scratch.train[..len], len, tally);
+        }
+    }
+
+    /// Sender reports of all streams.
+    pub fn send_reports(&mut self, ntp: NtpTime, net: &Net, tally: &mut Tally) {
+        let mut buffer = [0; 512];
+        let mut writer = Writer::new(&mut buffer);
+        let mut report = |ssrc, rtp_timestamp, packets, octets| {
+            let info = rtcp::report::SenderInfo { ntp, rtp_timestamp, packets, octets };
+            // Four reports are far below the buffer's size.
+            let _ = writer.sender_report(ssrc, &info, &[]);
+        };
+        if let Some(audio) = self.audio.as_ref().filter(|audio| audio.packets > 0) {
+            report(audio.ssrc, audio.timestamp, audio.packets, audio.octets);
+        }
+        for layer in &self.layers {
+            report(layer.ssrc, self.timestamp, layer.packets, layer.octets);
+        }
+        let len = writer.finish();
+        if len == 0 {
+            return;
+        }
+        if let Ok(len) = self.seal.seal_rtcp(&mut buffer, len) {
+            self.flush(net, &buffer[..len], len, tally);
+        }
+    }
+}
+
+fn tag_len(is_first: bool, is_key: bool) -> usize {
+    match (is_first, is_key) {
+        (false, _) => 0,
+        (true, true) => KEY_TAG_LEN,
+        (true, false) => DELTA_TAG_LEN,
+    }
+}
+
+/// Descriptor (RFC 7741 section 4.2), frame tag (RFC 6386 section 9.1), content; the length.
+fn write_vp8(sent: &Sent, stamp: &Stamp, out: &mut [u8]) -> Option<usize> {
+    let [p0, p1] = (sent.picture | 0x8000).to_be_bytes();
+    let first = 0x80 | u8::from(sent.is_first) << 4;
+    let descriptor = [first, 0xe0, p0, p1, sent.picture as u8, 0x20];
+    out.get_mut(..DESCRIPTOR_LEN)?.copy_from_slice(&descriptor);
+    // Shown, version 0; a key frame of 640 by 360.
+    let tag = [0x10 | u8::from(!sent.is_key), 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
+    let tag_len = tag_len(sent.is_first, sent.is_key);
+    let content = DESCRIPTOR_LEN + tag_len;
+    out.get_mut(DESCRIPTOR_LEN..content)?.copy_from_slice(&tag[..tag_len]);
+    let end = content + usize::from(sent.content_len);
+    stamp.write(out.get_mut(content..end)?).then_some(end)
+}
+
+/// The content of a VP8 payload of ours, and whether it begins a key frame.
+pub fn read_vp8(payload: &[u8]) -> Option<(&[u8], bool)> {
+    let (descriptor, rest) = payload.split_at_checked(DESCRIPTOR_LEN)?;
+    if descriptor[0] & 0x10 == 0 {
+        return Some((rest, false));
+    }
+    let is_key = rest.first()? & 1 == 0;
+    Some((rest.get(tag_len(true, is_key)..)?, is_key))
+}
+
+#[cfg(test)]
+mod tests {
+    use opencall_dataplane::rtp::vp8::Vp8Descriptor;
+
+    use super::*;
+
+    #[test]
+    fn payloads_are_vp8_that_others_read_and_hold_the_stamp() {
+        for (is_first, is_key) in [(true, true), (true, false), (false, true), (false, false)] {
+            let stamp = Stamp { sender: 1, stream: 2, index: 3, run: 4, sent_ns: 5 };
+            let sent = Sent { picture: 300, content_len: 200, is_first, is_key, ..Sent::default() };
+            let mut out = [0; 400];
+            let len = write_vp8(&sent, &stamp, &mut out).unwrap();
+            let payload = &mut out[..len];
+            let descriptor = Vp8Descriptor::parse(payload).expect("VP8");
+            descriptor.patch(payload, 77, 78);
+            let (content, key) = read_vp8(payload).unwrap();
+            assert_eq!((Stamp::read(content), key), (Some(stamp), is_first && is_key));
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! What a participant receives: every packet is opened, read and accounted for; the server hears of
+//! it as from a browser.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+
+use opencall_dataplane::drop_reason::DropReason;
+use opencall_dataplane::rtcp::Writer;
+use opencall_dataplane::rtcp::report::ReportBlock;
+use opencall_dataplane::rtp::header::RtpHeader;
+use opencall_dataplane::srtp::{OpenContext, SealContext};
+
+use super::engine::Tally;
+use super::net::Net;
+use super::publish::read_vp8;
+use crate::media::stamp::Stamp;
+use crate::media::window::{Arrival, Window};
+
+/// Sequence numbers asked for again at a time, per stream.
+const MAX_MISSING: usize = 64;
+
+/// Times a packet is asked for.
+const MAX_TRIES: u8 = 10;
+
+/// Transport-wide arrivals kept between two feedbacks.
+const MAX_ARRIVALS: usize = 512;
+
+/// The SSRC we speak under where we send nothing.
+const OUR_SSRC: u32 = 1;
+
+/// Reports in one packet.
+const MAX_BLOCKS: usize = 31;
+
+/// Header extension elements of the one-byte form.
+const ONE_BYTE_PROFILE: u16 = 0xbede;
+
+/// What signaling says about a stream to come.
+#[derive(Debug, Clone)]
+pub struct ConsumerSetup {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// The SSRC of its retransmissions.
+    pub rtx_ssrc: Option<u32>,
+    /// A camera's; else a voice.
+    pub is_video: bool,
+    /// Who must be its sender.
+    pub sender: u32,
+    /// Id of the transport-wide sequence number.
+    pub transport_cc_id: Option<u8>,
+}
+
+struct Consumer {
+    setup: ConsumerSetup,
+    /// The stream it shows now, by the stamps.
+    stream: Option<u8>,
+    window: Window,
+    highest_sequence: Option<u64>,
+    missing: Vec<(u64, u8)>,
+    received: u64,
+}
+
+/// A receiving transport.
+pub struct Receiver {
+    transport: u32,
+    remote: SocketAddrV4,
+    run: u32,
+    seal: SealContext,
+    open: OpenContext,
+    consumers: Vec<Consumer>,
+    /// SSRC to consumer; and whether it is the SSRC of retransmissions.
+    by_ssrc: HashMap<u32, (usize, bool)>,
+    transport_cc_id: Option<u8>,
+    arrivals: Vec<(u16, u64)>,
+    deltas: Vec<Option<i32>>,
+    feedback_count: u8,
+}
+
+impl Receiver {
+    /// A transport without streams.
+    pub fn new(
+        transport: u32,
+        remote: SocketAddrV4,
+        run: u32,
+        seal: SealContext,
+        open: OpenContext,
+    ) -> Self {
+        Receiver {
+            transport,
+            remote,
+            run,
+            seal,
+            open,
+            consumers: Vec::new(),
+            by_ssrc: HashMap::new(),
+            transport_cc_id: None,
+            arrivals: Vec::with_capacity(MAX_ARRIVALS),
+            deltas: Vec::with_capacity(2 * MAX_ARRIVALS),
+            feedback_count: 0,
+        }
+    }
+
+    /// A stream will come.
+    pub fn add_consumer(&mut self, setup: ConsumerSetup) {
+        let at = self.consumers.len();
+        self.by_ssrc.insert(setup.ssrc, (at, false));
+        if let Some(rtx) = setup.rtx_ssrc {
+            self.by_ssrc.insert(rtx, (at, true));
+        }
+        self.transport_cc_id = self.transport_cc_id.or(setup.transport_cc_id);
+        self.consumers.push(Consumer {
+            setup,
+            stream: None,
+            window: Window::default(),
+            highest_sequence: None,
+            missing: Vec::new(),
+            received: 0,
+        });
+    }
+
+    /// A sealed RTP packet that arrived at `now_ns`.
+    pub fn handle_rtp(&mut self, now_ns: u64, packet: &mut [u8], tally: &mut Tally) {
+        let wire_len = packet.len();
+        let Some(header) = RtpHeader::parse(packet) else {
+            tally.corrupted += 1;
+            return;
+        };
+        let header_len = usize::from(header.header_len);
+        let opened = self.open.open_rtp(packet, header.ssrc, header.sequence, header_len);
+        let packet = match opened {
+            Ok(opened) => packet.get(..opened.len).unwrap_or_default(),
+            Err(DropReason::SrtpReplay) => {
+                tally.duplicated += 1;
+                return;
+            }
+            Err(_) => {
+                tally.corrupted += 1;
+                return;
+            }
+        };
+        self.note_arrival(now_ns, packet, &header);
+        let Some(&(at, is_rtx)) = self.by_ssrc.get(&header.ssrc) else {
+            // Padding that probes the link has an SSRC of its own; and media may be faster than the
+            // answer that announces it.
+            tally.unannounced += 1;
+            return;
+        };
+        let Some(range) = header.payload_range(packet) else {
+            tally.corrupted += 1;
+            return;
+        };
+        let payload = packet.get(range).unwrap_or_default();
+        if payload.is_empty() {
+            return;
+        }
+        tally.received += 1;
+        tally.bytes += wire_len as u64;
+        if let Some(consumer) = self.consumers.get_mut(at) {
+            consumer.take(now_ns, self.run, header.sequence, payload, is_rtx, tally);
+        }
+    }
+
+    fn note_arrival(&mut self, now_ns: u64, packet: &[u8], header: &RtpHeader) {
+        let Some(id) = self.transport_cc_id else { return };
+        if let Some(&[high, low]) = element(packet, header, id)
+            && self.arrivals.len() < MAX_ARRIVALS
+        {
+            self.arrivals.push((u16::from_be_bytes([high, low]), now_ns));
+        }
+    }
+
+    /// What a browser says every 100 ms: transport-wide feedback, and what is missing.
+    pub fn send_feedback(&mut self, net: &Net, tally: &mut Tally) {
+        let mut buffer = [0; 1500];
+        let mut writer = Writer::new(&mut buffer[..1400]);
+        for consumer in &mut self.consumers {
+            if consumer.missing.is_empty() {
+                continue;
+            }
+            consumer.missing.iter_mut().for_each(|(_, tries)| *tries += 1);
+            consumer.missing.retain(|&(_, tries)| tries <= MAX_TRIES);
+            consumer.missing.sort_unstable();
+            let sequences = consumer.missing.iter().map(|&(sequence, _)| sequence as u16);
+            // What does not fit now is asked for with the next feedback.
+            if writer.nack(OUR_SSRC, consumer.setup.ssrc, sequences).is_ok() {
+                tally.downstream_nacks += 1;
+            }
+        }
+        self.feedback_count = self.feedback_count.wrapping_add(1);
+        write_transport_cc(&mut writer, &mut self.arrivals, &mut self.deltas, self.feedback_count);
+        let len = writer.finish();
+        self.send_rtcp(&mut buffer, len, net, tally);
+    }
+
+    /// Receiver reports of all streams.
+    pub fn send_reports(&mut self, net: &Net, tally: &mut Tally) {
+        for first in (0..self.consumers.len()).step_by(MAX_BLOCKS) {
+            let mut blocks = [ReportBlock::default(); MAX_BLOCKS];
+            let mut count = 0;
+            for consumer in self.consumers.iter().skip(first).take(MAX_BLOCKS) {
+                let Some(highest) = consumer.highest_sequence else { continue };
+                blocks[count] = ReportBlock {
+                    ssrc: consumer.setup.ssrc,
+                    cumulative_lost: consumer.window.lost() as i32,
+                    highest_sequence: highest as u32,
+                    ..ReportBlock::default()
+                };
+                count += 1;
+            }
+            let mut buffer = [0; 1024];
+            let mut writer = Writer::new(&mut buffer[..900]);
+            if count > 0 && writer.receiver_report(OUR_SSRC, &blocks[..count]).is_ok() {
+                let len = writer.finish();
+                self.send_rtcp(&mut buffer, len, net, tally);
+            }
+        }
+    }
+
+    fn send_rtcp(&mut self, buffer: &mut [u8], len: usize, net: &Net, tally: &mut Tally) {
+        if len == 0 {
+            return;
+        }
+        if let Ok(len) = self.seal.seal_rtcp(buffer, len) {
+            let sent = net.send(self.transport, self.remote, &buffer[..len], len);
+            tally.send_errors += u64::from(sent.is_err());
+        }
+    }
+
+    /// A report of the server: only its authenticity is looked at.
+    pub fn handle_rtcp(&mut self, packet: &mut [u8], tally: &mut Tally) {
+        tally.corrupted += u64::from(self.open.open_rtcp(packet).is_err());
+    }
+
+    /// Packets that are lost by now, and streams of which nothing has come.
+    pub fn losses(&self) -> (u64, u64) {
+        let lost = self.consumers.iter().map(|c| c.window.lost() + c.window.missing()).sum();
+        let silent = self.consumers.iter().filter(|c| c.received == 0).count() as u64;
+        (lost, silent)
+    }
+}
+
+impl Consumer {
+    fn take(
+        &mut self,
+        now_ns: u64,
+        run: u32,
+        sequence: u16,
+        payload: &[u8],
+        is_rtx: bool,
+        tally: &mut Tally,
+    ) {
+        let (sequence, payload) = match (is_rtx, payload) {
+            (false, payload) => (sequence, payload),
+            (true, &[high, low, ref rest @ ..]) => (u16::from_be_bytes([high, low]), rest),
+            (true, _) => {
+                tally.corrupted += 1;
+                return;
+            }
+        };
+        let content = match self.setup.is_video {
+            true => read_vp8(payload),
+            false => payload.split_first().map(|(_, content)| (content, false)),
+        };
+        let stamped = content.and_then(|(content, is_key)| Some((Stamp::read(content)?, is_key)));
+        let Some((stamp, is_key)) = stamped else {
+            tally.corrupted += 1;
+            return;
+        };
+        let is_ours = stamp.run == run
+            && stamp.sender == self.setup.sender
+            && self.setup.is_video == (stamp.stream > 0);
+        if !is_ours {
+            tally.corrupted += 1;
+            return;
+        }
+        self.received += 1;
+        let jump = self.note_sequence(sequence);
+        let index = u64::from(stamp.index);
+        if self.stream != Some(stamp.stream) {
+            // A late packet of the layer before the switch is not a switch back.
+            if is_rtx || jump == Jump::Back {
+                tally.retransmitted += u64::from(is_rtx);
+                return;
+            }
+            self.stream = Some(stamp.stream);
+            self.restart(index, jump);
+        } else if is_key && jump == Jump::Next {
+            // The server paused the stream and goes on: what it skipped was not lost.
+            self.restart(index, jump);
+        }
+        match self.window.insert(index) {
+            Arrival::InOrder => {}
+            Arrival::Duplicate => tally.duplicated += 1,
+            Arrival::Late if !is_rtx => tally.reordered += 1,
+            Arrival::Late | Arrival::TooLate => {}
+        }
+        tally.retransmitted += u64::from(is_rtx);
+        if !is_rtx {
+            tally.record_latency(now_ns.saturating_sub(stamp.sent_ns));
+        }
+    }
+
+    fn restart(&mut self, index: u64, jump: Jump) {
+        self.window.restart(index);
+        if let Jump::Gap(missing) = jump {
+            self.window.add_lost(missing);
+        }
+    }
+
+    /// Places a sequence number, and remembers which are missing.
+    fn note_sequence(&mut self, sequence: u16) -> Jump {
+        let Some(highest) = self.highest_sequence else {
+            self.highest_sequence = Some(u64::from(sequence));
+            return Jump::Next;
+        };
+        let ahead = sequence.wrapping_sub(highest as u16);
+        if ahead == 0 || ahead >= 0x8000 {
+            let behind = u64::from((highest as u16).wrapping_sub(sequence));
+            let full = highest.saturating_sub(behind);
+            self.missing.retain(|&(missing, _)| missing != full);
+            return Jump::Back;
+        }
+        let full = highest + u64::from(ahead);
+        for missing in highest + 1..full {
+            if self.missing.len() < MAX_MISSING {
+                self.missing.push((missing, 0));
+            }
+        }
+        self.highest_sequence = Some(full);
+        if ahead == 1 { Jump::Next } else { Jump::Gap(u64::from(ahead) - 1) }
+    }
+}
+
+/// Where a sequence number lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Jump {
+    /// Right after the highest.
+    Next,
+    /// So many are missing before it.
+    Gap(u64),
+    /// It is not the highest.
+    Back,
+}
+
+/// The value of a one-byte header extension.
+fn element<'a>(packet: &'a [u8], header: &RtpHeader, id: u8) -> Option<&'a [u8]> {
+    if header.extension_profile? != ONE_BYTE_PROFILE {
+        return None;
+    }
+    let start = usize::from(header.extension_offset);
+    let mut rest = packet.get(start..start + usize::from(header.extension_len))?;
+    while let Some((&head, after)) = rest.split_first() {
+        if head == 0 {
+            rest = after;
+            continue;
+        }
+        let (value, after) = after.split_at_checked(usize::from(head & 0x0f) + 1)?;
+        if head >> 4 == id {
+            return Some(value);
+        }
+        rest = after;
+    }
+    None
+}
+
+/// Nanoseconds of a delta's unit and of the reference time's.
+const DELTA_NS: u64 = 250_000;
+const REFERENCE_NS: u64 = 64_000_000;
+
+/// Tells of all arrivals, and forgets them.
+fn write_transport_cc(
+    writer: &mut Writer<'_>,
+    arrivals: &mut Vec<(u16, u64)>,
+    deltas: &mut Vec<Option<i32>>,
+    count: u8,
+) {
+    let Some(&(first, _)) = arrivals.first() else { return };
+    // In the order of sending, relative to the first that came.
+    arrivals.sort_unstable_by_key(|&(sequence, _)| sequence.wrapping_sub(first).cast_signed());
+    let Some(&(base, base_ns)) = arrivals.first() else { return };
+    let reference = base_ns / REFERENCE_NS;
+    let mut last = reference * (REFERENCE_NS / DELTA_NS);
+    deltas.clear();
+    for &(sequence, at_ns) in arrivals.iter() {
+        let position = usize::from(sequence.wrapping_sub(base));
+        if position < deltas.len() || position >= 2 * MAX_ARRIVALS {
+            continue;
+        }
+        deltas.resize(position, None);
+        let at = at_ns / DELTA_NS;
+        deltas.push(Some(at.wrapping_sub(last).cast_signed() as i32));
+        last = at;
+    }
+    let reference = (reference & 0x00ff_ffff) as i32;
+    // Arrivals that span more than a feedback can say are left out, as if the feedback was lost.
+    let _ = writer.transport_cc(OUR_SSRC, 0, count, base, reference, deltas);
+    arrivals.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use opencall_dataplane::rtcp::{Packet, packets};
+
+    use super::*;
+
+    #[test]
+    fn arrivals_are_told_in_the_order_of_sending_with_what_is_missing() {
+        let ms = 1_000_000;
+        let mut arrivals = vec![(0xffff, 1000 * ms), (2, 1003 * ms), (1, 1004 * ms)];
+        let mut buffer = [0; 200];
+        let mut writer = Writer::new(&mut buffer);
+        write_transport_cc(&mut writer, &mut arrivals, &mut Vec::new(), 9);
+        let len = writer.finish();
+        let packet = packets(&buffer[..len]).next().unwrap().unwrap();
+        let Packet::TransportCc(feedback) = packet else { panic!("{packet:?}") };
+        let came: Vec<bool> = feedback.packets().map(|p| p.1.is_some()).collect();
+        assert_eq!(came, [true, false, true, true]);
+        assert!(arrivals.is_empty());
+    }
+
+    fn consumer() -> Consumer {
+        Consumer {
+            setup: ConsumerSetup {
+                ssrc: 1,
+                rtx_ssrc: None,
+                is_video: false,
+                sender: 7,
+                transport_cc_id: None,
+            },
+            stream: None,
+            window: Window::default(),
+            highest_sequence: None,
+            missing: Vec::new(),
+            received: 0,
+        }
+    }
+
+    fn voice(sender: u32, index: u32) -> [u8; 61] {
+        let mut payload = [0x78; 61];
+        let stamp = Stamp { sender, stream: 0, index, run: 5, sent_ns: 1000 };
+        assert!(stamp.write(&mut payload[1..]));
+        payload
+    }
+
+    #[test]
+    fn every_fault_has_its_counter() {
+        let (mut consumer, mut tally) = (consumer(), Tally::default());
+        let mut take = |sequence: u16, payload: &[u8]| {
+            consumer.take(3000, 5, sequence, payload, false, &mut tally);
+        };
+        take(0xfffe, &voice(7, 10));
+        take(1, &voice(7, 13));
+        take(0xffff, &voice(7, 11));
+        take(1, &voice(7, 13));
+        take(2, &voice(8, 14));
+        take(3, &voice(7, 15)[..60]);
+        let counted = (tally.reordered, tally.duplicated, tally.corrupted);
+        assert_eq!(counted, (1, 1, 2));
+        assert_eq!(consumer.missing, [(0x10000, 0)]);
+        assert_eq!(consumer.window.missing(), 1);
+        assert!((2000..2050).contains(&tally.latency.max()));
+    }
+}

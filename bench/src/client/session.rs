@@ -1,0 +1,290 @@
+//! One participant from its first request to its last.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use opencall_dataplane::srtp::KeyingMaterial;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, spawn_local};
+
+use super::connect::{Connection, DtlsIdentity, Remote};
+use super::engine::{Command, EngineSender};
+use super::net::{MAX_TRANSPORTS, Net};
+use super::publish::{LAYER_RATES, Publisher, PublisherSetup, voice_ssrc};
+use super::receive::{ConsumerSetup, Receiver};
+use super::signaling::{Signaling, camera, microphone};
+
+/// Who a participant is and what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Its number.
+    pub participant: u32,
+    /// Its room's number.
+    pub room: u32,
+    /// It has a voice.
+    pub audio: bool,
+    /// It has a camera.
+    pub video: bool,
+    /// It asks for what the others send.
+    pub receives: bool,
+}
+
+/// How many have come how far.
+#[derive(Default)]
+pub struct Progress {
+    /// With keys on both transports.
+    pub joined: AtomicU64,
+    /// Of these, still there.
+    pub present: AtomicU64,
+    /// Not let in, or thrown out.
+    pub failed: AtomicU64,
+    /// Requests to consume that failed.
+    pub failed_consumes: AtomicU64,
+}
+
+/// What all participants share.
+pub struct World {
+    /// The server's WebSocket.
+    pub url: String,
+    /// Their socket.
+    pub net: Net,
+    /// Their certificate.
+    pub identity: DtlsIdentity,
+    /// The media thread.
+    pub engine: EngineSender,
+    /// The run.
+    pub run: u32,
+    /// The seed of all media.
+    pub seed: u64,
+    /// The next free transport.
+    pub next_transport: AtomicU32,
+    /// How far they are.
+    pub progress: Arc<Progress>,
+}
+
+/// A transport of ours. Dropped, it stops.
+struct Guard {
+    transport: u32,
+    task: AbortHandle,
+    world: Rc<World>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.world.engine.send(Command::Remove(self.transport));
+    }
+}
+
+/// A transport that is being connected.
+struct Pending {
+    guard: Guard,
+    id: Value,
+    remote: SocketAddrV4,
+    keys: oneshot::Receiver<Result<KeyingMaterial, String>>,
+}
+
+impl Pending {
+    async fn connected(self) -> Result<Link, String> {
+        let keys = self.keys.await.map_err(|_| "the transport's task ended".to_owned())??;
+        Ok(Link { guard: self.guard, id: self.id, remote: self.remote, keys })
+    }
+}
+
+/// A transport with keys.
+struct Link {
+    guard: Guard,
+    id: Value,
+    remote: SocketAddrV4,
+    keys: KeyingMaterial,
+}
+
+/// Lives the life of a participant until `leave` says so.
+///
+/// # Errors
+/// What went wrong, in words.
+pub async fn live(
+    world: Rc<World>,
+    plan: Plan,
+    leave: oneshot::Receiver<()>,
+) -> Result<(), String> {
+    let room = format!("bench-{}-{}", world.run, plan.room);
+    let name = format!("p{}", plan.participant);
+    let mut signaling = Signaling::connect(&world.url, room, name).await?;
+    let capabilities = signaling.request("getRouterCapabilities", json!({})).await?;
+    let send = link(&world, &mut signaling, "send").await?;
+    let receive = link(&world, &mut signaling, "recv").await?;
+    let (send, receive) = (send.connected().await?, receive.connected().await?);
+    world.progress.joined.fetch_add(1, Ordering::Relaxed);
+    world.progress.present.fetch_add(1, Ordering::Relaxed);
+    let links = (&send, &receive);
+    let result = take_part(&world, plan, &mut signaling, &capabilities, links, leave).await;
+    world.progress.present.fetch_sub(1, Ordering::Relaxed);
+    signaling.close().await;
+    result
+}
+
+/// Sends and receives until it is time to go.
+async fn take_part(
+    world: &World,
+    plan: Plan,
+    signaling: &mut Signaling,
+    capabilities: &Value,
+    (send, receive): (&Link, &Link),
+    leave: oneshot::Receiver<()>,
+) -> Result<(), String> {
+    start_receiver(world, receive)?;
+    let name = format!("p{}", plan.participant);
+    let data = json!({"rtpCapabilities": capabilities, "displayName": name});
+    signaling.request("setRtpCapabilities", data).await?;
+    start_publisher(world, send, plan, signaling).await?;
+    stay(world, plan, signaling, capabilities, receive, leave).await
+}
+
+/// Consumes what is offered until it is time to go.
+async fn stay(
+    world: &World,
+    plan: Plan,
+    signaling: &mut Signaling,
+    capabilities: &Value,
+    receive: &Link,
+    mut leave: oneshot::Receiver<()>,
+) -> Result<(), String> {
+    loop {
+        let (_, offer) = tokio::select! {
+            event = signaling.event() => event?,
+            _ = &mut leave => return Ok(()),
+        };
+        if !plan.receives {
+            continue;
+        }
+        let data = json!({"producerId": offer["producerId"], "rtpCapabilities": capabilities});
+        match signaling.request("consume", data).await.and_then(|data| consumer_of(&data)) {
+            Ok(setup) => world.engine.send(Command::Consume(receive.guard.transport, setup)),
+            Err(_) => {
+                // The producer may have left meanwhile; the count is shown at the end.
+                world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Asks for a transport and begins to connect it; the keys come later.
+async fn link(
+    world: &Rc<World>,
+    signaling: &mut Signaling,
+    direction: &str,
+) -> Result<Pending, String> {
+    let data = json!({"direction": direction});
+    let options = signaling.request("createTransport", data).await?;
+    let remote = remote_of(&options).ok_or_else(|| {
+        format!("the server offers no UDP candidate on this machine's loopback: {options}")
+    })?;
+    let transport = world.next_transport.fetch_add(1, Ordering::Relaxed);
+    if transport >= MAX_TRANSPORTS {
+        return Err("no loopback addresses are left: make the run shorter".into());
+    }
+    let (inbox_sender, inbox) = mpsc::unbounded_channel();
+    world.engine.send(Command::Inbox(transport, inbox_sender));
+    let address = remote.address;
+    let connection = Connection { transport, remote, net: world.net.clone(), inbox };
+    let (keys_sender, keys) = oneshot::channel();
+    let fingerprints = json!([{"algorithm": "sha-256", "value": world.identity.fingerprint}]);
+    let data = json!({"transportId": options["id"],
+                      "dtlsParameters": {"role": "client", "fingerprints": fingerprints}});
+    signaling.request("connectTransport", data).await?;
+    let task = spawn_local(connection.run(world.identity.clone(), keys_sender)).abort_handle();
+    let guard = Guard { transport, task, world: Rc::clone(world) };
+    Ok(Pending { guard, id: options["id"].clone(), remote: address, keys })
+}
+
+fn remote_of(options: &Value) -> Option<Remote> {
+    let ice = &options["iceParameters"];
+    let fingerprints = options["dtlsParameters"]["fingerprints"].as_array()?;
+    let fingerprint = fingerprints.iter().find(|f| f["algorithm"] == "sha-256")?;
+    let loopback = |candidate: &Value| {
+        let address = candidate["address"].as_str().or(candidate["ip"].as_str())?;
+        let address: Ipv4Addr = address.parse().ok()?;
+        let port = u16::try_from(candidate["port"].as_u64()?).ok()?;
+        let is_fit = candidate["protocol"] == "udp" && address.is_loopback();
+        is_fit.then_some(SocketAddrV4::new(address, port))
+    };
+    Some(Remote {
+        address: options["iceCandidates"].as_array()?.iter().find_map(loopback)?,
+        ufrag: ice["usernameFragment"].as_str()?.to_owned(),
+        pwd: ice["password"].as_str()?.to_owned(),
+        fingerprint: fingerprint["value"].as_str()?.to_owned(),
+    })
+}
+
+fn start_receiver(world: &World, link: &Link) -> Result<(), String> {
+    let seal = link.keys.seal_context().map_err(|error| error.to_string())?;
+    let open = link.keys.open_context().map_err(|error| error.to_string())?;
+    let receiver = Receiver::new(link.guard.transport, link.remote, world.run, seal, open);
+    world.engine.send(Command::Receive(link.guard.transport, Box::new(receiver)));
+    Ok(())
+}
+
+async fn start_publisher(
+    world: &World,
+    link: &Link,
+    plan: Plan,
+    signaling: &mut Signaling,
+) -> Result<(), String> {
+    let Plan { participant, audio, video, .. } = plan;
+    let source = |source: &str| json!({"source": source, "benchSender": participant});
+    if audio {
+        let data = json!({"transportId": link.id, "kind": "audio", "appData": source("microphone"),
+                          "rtpParameters": microphone(voice_ssrc(participant))});
+        signaling.request("produce", data).await?;
+    }
+    if video {
+        let data = json!({"transportId": link.id, "kind": "video", "appData": source("webcam"),
+                          "rtpParameters": camera(LAYER_RATES)});
+        signaling.request("produce", data).await?;
+    }
+    let publisher = Publisher::new(PublisherSetup {
+        transport: link.guard.transport,
+        remote: link.remote,
+        participant,
+        run: world.run,
+        seal: link.keys.seal_context().map_err(|error| error.to_string())?,
+        open: link.keys.open_context().map_err(|error| error.to_string())?,
+        audio,
+        video,
+        seed: mix(world.seed, participant),
+    });
+    world.engine.send(Command::Publish(link.guard.transport, Box::new(publisher)));
+    Ok(())
+}
+
+/// A seed for each participant (splitmix64).
+fn mix(seed: u64, participant: u32) -> u64 {
+    let mut z = seed.wrapping_add((u64::from(participant) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A stream as the server describes it.
+fn consumer_of(data: &Value) -> Result<ConsumerSetup, String> {
+    let parameters = &data["rtpParameters"];
+    let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+    let encoding = &parameters["encodings"][0];
+    let is_transport_cc = |extension: &&Value| {
+        extension["uri"].as_str().is_some_and(|uri| uri.contains("transport-wide-cc"))
+    };
+    let extensions = parameters["headerExtensions"].as_array().map_or(&[][..], Vec::as_slice);
+    let transport_cc = extensions.iter().find(is_transport_cc);
+    Ok(ConsumerSetup {
+        ssrc: number(&encoding["ssrc"]).ok_or("a consumer without SSRC")?,
+        rtx_ssrc: number(&encoding["rtx"]["ssrc"]),
+        is_video: data["kind"] == "video",
+        sender: number(&data["appData"]["benchSender"]).ok_or("a producer of someone else")?,
+        transport_cc_id: transport_cc.and_then(|e| u8::try_from(e["id"].as_u64()?).ok()),
+    })
+}

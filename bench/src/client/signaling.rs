@@ -1,0 +1,165 @@
+//! OpenCall's messages over a WebSocket: requests with answers, and events in between.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::publish::{MIDS, numbers};
+
+/// OpenCall's own client waits so long for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A participant's connection.
+pub struct Signaling {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    meeting: String,
+    participant: String,
+    next_id: u64,
+    /// Events that came while an answer was waited for.
+    events: VecDeque<(String, Value)>,
+}
+
+impl Signaling {
+    /// Connects to `url`.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(url: &str, meeting: String, participant: String) -> Result<Self, String> {
+        let connecting = timeout(ANSWER_TIMEOUT, connect_async(url)).await;
+        let (socket, _) = connecting
+            .map_err(|_| format!("{url} does not answer"))?
+            .map_err(|error| format!("{url}: {error}"))?;
+        Ok(Signaling { socket, meeting, participant, next_id: 0, events: VecDeque::new() })
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// What the server says against it, or that it says nothing.
+    pub async fn request(&mut self, name: &str, mut data: Value) -> Result<Value, String> {
+        self.next_id += 1;
+        let id = self.next_id.to_string();
+        data["meetingId"] = self.meeting.as_str().into();
+        data["participantId"] = self.participant.as_str().into();
+        let frame = json!({"type": format!("mediasoup:{name}"), "id": id, "data": data});
+        let sent = self.socket.send(Message::text(frame.to_string())).await;
+        sent.map_err(|error| format!("{name}: {error}"))?;
+        let answer = timeout(ANSWER_TIMEOUT, self.answer(&id)).await;
+        answer.unwrap_or_else(|_| Err("no answer".into())).map_err(|e| format!("{name}: {e}"))
+    }
+
+    async fn answer(&mut self, id: &str) -> Result<Value, String> {
+        loop {
+            let mut frame = self.frame().await?;
+            if frame["id"] == id {
+                return match frame["type"].as_str() {
+                    Some("response") => Ok(frame["data"].take()),
+                    _ => Err(frame["error"].to_string()),
+                };
+            }
+            self.keep(frame);
+        }
+    }
+
+    fn keep(&mut self, mut frame: Value) {
+        let Some(name) = frame["type"].as_str().and_then(|kind| kind.strip_prefix("mediasoup:"))
+        else {
+            return;
+        };
+        // What nobody waits for would only pile up.
+        if name == "newProducer" {
+            let name = name.to_owned();
+            self.events.push_back((name, frame["data"].take()));
+        }
+    }
+
+    /// The next event; ends with the connection.
+    ///
+    /// # Errors
+    /// How the connection ended.
+    pub async fn event(&mut self) -> Result<(String, Value), String> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            let frame = self.frame().await?;
+            self.keep(frame);
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Value, String> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return serde_json::from_str(&text).map_err(|error| error.to_string());
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    return Err(format!("the server closed the connection: {frame:?}"));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Err("the connection is gone".into()),
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(mut self) {
+        // The server notices the end of the connection even without a close frame.
+        let _ = self.socket.close(None).await;
+    }
+}
+
+/// A microphone as a browser describes it.
+pub fn microphone(ssrc: u32) -> Value {
+    json!({
+        "mid": MIDS[0],
+        "codecs": [{"mimeType": "audio/opus", "payloadType": numbers::OPUS, "clockRate": 48000,
+                    "channels": 2,
+                    "parameters": {"minptime": 10, "useinbandfec": 1, "usedtx": 1},
+                    "rtcpFeedback": [{"type": "nack", "parameter": ""}]}],
+        "headerExtensions": [
+            {"uri": "urn:ietf:params:rtp-hdrext:ssrc-audio-level", "id": numbers::LEVEL_ID},
+            {"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": numbers::MID_ID},
+        ],
+        "encodings": [{"ssrc": ssrc, "dtx": true}],
+        "rtcp": {"cname": format!("voice{ssrc}"), "reducedSize": true},
+    })
+}
+
+/// A camera with three layers.
+pub fn camera(rates: [u32; 3]) -> Value {
+    let encoding = |(at, rate): (usize, u32)| {
+        json!({"rid": format!("r{at}"), "maxBitrate": rate, "scalabilityMode": "L1T1",
+               "scaleResolutionDownBy": 4 >> at})
+    };
+    let encodings: Vec<Value> = rates.into_iter().enumerate().map(encoding).collect();
+    let cc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    json!({
+        "mid": MIDS[1],
+        "codecs": [
+            {"mimeType": "video/VP8", "payloadType": numbers::VP8, "clockRate": 90000,
+             "parameters": {},
+             "rtcpFeedback": [{"type": "nack"}, {"type": "nack", "parameter": "pli"},
+                              {"type": "ccm", "parameter": "fir"}, {"type": "transport-cc"}]},
+            {"mimeType": "video/rtx", "payloadType": numbers::RTX, "clockRate": 90000,
+             "parameters": {"apt": numbers::VP8}, "rtcpFeedback": []},
+        ],
+        "headerExtensions": [
+            {"uri": cc, "id": numbers::TRANSPORT_CC_ID},
+            {"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": numbers::MID_ID},
+            {"uri": "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "id": numbers::RID_ID},
+            {"uri": "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+             "id": numbers::REPAIRED_RID_ID},
+        ],
+        "encodings": encodings,
+        "rtcp": {"cname": "camera", "reducedSize": true},
+    })
+}

@@ -1,0 +1,6 @@
+//! Media that looks like media, and can be checked packet by packet.
+#![forbid(unsafe_code)]
+
+pub mod model;
+pub mod stamp;
+pub mod window;

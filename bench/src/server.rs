@@ -1,0 +1,370 @@
+//! The server that is measured: started here, or someone else's; its CPU and memory as the kernel
+//! counts them.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use crate::result::ThreadCpu;
+
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the server says when it serves.
+const READY: &str = "ready: http://";
+
+/// What it says for each data core when it ends.
+const LAST_WORD: &str = "data core stopped";
+
+/// How a server is to be started.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Its program.
+    pub program: PathBuf,
+    /// Data cores.
+    pub workers: usize,
+    /// `uring`, `mmsg` or `auto`.
+    pub io: String,
+    /// Video budget for each receiver, as the server takes it.
+    pub outgoing_bitrate: String,
+    /// CPUs it may run on; empty: all.
+    pub cpus: Vec<usize>,
+}
+
+/// A server that was started here. Dropped, it is killed.
+pub struct Server {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    /// Where its WebSocket is.
+    pub url: String,
+}
+
+impl Server {
+    /// Starts a server and waits until it serves.
+    ///
+    /// # Errors
+    /// Why it does not, with its own last words.
+    pub fn start(options: &ServerOptions) -> Result<Server, String> {
+        if !options.program.is_file() {
+            return Err(format!(
+                "there is no server at {}: build it (cargo build --release --bin opencall-sfu), \
+                 name one with --server, or load a running one with --target",
+                options.program.display()
+            ));
+        }
+        // Between looking for free ports and taking them, another program may have taken one.
+        let mut said = String::new();
+        for _ in 0..5 {
+            match Self::try_start(options) {
+                Ok(server) => return Ok(server),
+                Err(words) => said = words,
+            }
+        }
+        Err(format!("{} does not start: {said}", options.program.display()))
+    }
+
+    fn try_start(options: &ServerOptions) -> Result<Server, String> {
+        let port = free_udp_ports(options.workers).map_err(|error| error.to_string())?;
+        let mut command = Command::new(&options.program);
+        command
+            .args(["--http-listen", "127.0.0.1:0", "--rtc-max-port", "65535"])
+            .args(["--rtc-min-port", &port.to_string(), "--io", &options.io])
+            .args(["--workers", &options.workers.to_string()])
+            .args(["--outgoing-bitrate", &options.outgoing_bitrate, "--log", "info"])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = spawn_on(&mut command, &options.cpus)?;
+        let Some(stderr) = child.stderr.take() else { return Err("no standard error".into()) };
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut said = String::new();
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Some((_, rest)) = line.split_once(READY) {
+                let address = rest.split('/').next().unwrap_or_default();
+                let url = format!("ws://{address}/ws");
+                return Ok(Server { child, lines, url });
+            }
+            said = line;
+        }
+        // It has ended, or is of no use.
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(said)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it; what its data cores say of themselves.
+    pub fn stop(self) -> CoreCounters {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        // A server that is gone already has said its last word, too.
+        let _ = kill(pid, Signal::SIGTERM);
+        let mut counters = CoreCounters::default();
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) =
+            self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            counters.add_line(&line);
+        }
+        counters
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What data cores did in their life.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CoreCounters {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Messages they went in: trains and single ones.
+    pub trains: u64,
+    /// What was dropped and why, as the cores say it.
+    pub dropped: Vec<String>,
+}
+
+impl CoreCounters {
+    fn add_line(&mut self, line: &str) {
+        let Some((_, rest)) = line.split_once(LAST_WORD) else { return };
+        let number = |name: &str| {
+            let (_, value) = rest.split_once(&format!(" {name}="))?;
+            value.split(' ').next()?.parse::<u64>().ok()
+        };
+        self.sent += number("sent").unwrap_or(0);
+        self.trains += number("trains").unwrap_or(0);
+        if let Some((_, dropped)) = rest.split_once("dropped=\"") {
+            let dropped = dropped.split('"').next().unwrap_or_default();
+            self.dropped.extend((!dropped.is_empty()).then(|| dropped.to_owned()));
+        }
+    }
+
+    /// Segments of a message, if anything was sent.
+    pub fn mean_segments(&self) -> Option<f64> {
+        (self.trains > 0).then(|| self.sent as f64 / self.trains as f64)
+    }
+}
+
+/// A child inherits the affinity of the thread that starts it.
+fn spawn_on(command: &mut Command, cpus: &[usize]) -> Result<Child, String> {
+    if cpus.is_empty() {
+        return command.spawn().map_err(|error| error.to_string());
+    }
+    let ours = sched_getaffinity(Pid::from_raw(0)).map_err(|error| error.to_string())?;
+    pin(cpus)?;
+    let child = command.spawn().map_err(|error| error.to_string());
+    sched_setaffinity(Pid::from_raw(0), &ours).map_err(|error| error.to_string())?;
+    child
+}
+
+/// Binds the calling thread, and those it starts from now on, to CPUs.
+///
+/// # Errors
+/// The kernel's, for a CPU that is not there.
+pub fn pin(cpus: &[usize]) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| format!("CPUs {cpus:?}: {error}"))
+}
+
+/// The CPUs this thread may run on.
+pub fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()
+}
+
+/// The first of `count` ports in a row that are free now.
+fn free_udp_ports(count: usize) -> std::io::Result<u16> {
+    let mut last = None;
+    for _ in 0..20 {
+        let first = UdpSocket::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        let more: Vec<_> = (1..count)
+            .map(|i| UdpSocket::bind(("127.0.0.1", port.saturating_add(i as u16))))
+            .collect();
+        match more.into_iter().find_map(Result::err) {
+            None => return Ok(port),
+            error => last = error,
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
+}
+
+/// Where the server lies that belongs to this program: beside it.
+pub fn beside_us() -> PathBuf {
+    let here = std::env::current_exe().unwrap_or_default();
+    let folder = here.parent().unwrap_or(Path::new("."));
+    // Test executables lie one folder deeper.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    folder.join("opencall-sfu")
+}
+
+/// CPU time that processes have taken, seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CpuTime {
+    /// In user space.
+    pub user_s: f64,
+    /// In the kernel.
+    pub system_s: f64,
+}
+
+impl CpuTime {
+    /// What was taken since `before`.
+    pub fn since(self, before: CpuTime) -> CpuTime {
+        CpuTime {
+            user_s: (self.user_s - before.user_s).max(0.0),
+            system_s: (self.system_s - before.system_s).max(0.0),
+        }
+    }
+
+    /// Both.
+    pub fn total_s(self) -> f64 {
+        self.user_s + self.system_s
+    }
+}
+
+/// Watches processes.
+pub struct Watch {
+    pids: Vec<u32>,
+    tick_s: f64,
+    threads: HashMap<u32, CpuTime>,
+}
+
+impl Watch {
+    /// Watches these.
+    pub fn new(pids: Vec<u32>) -> Self {
+        let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+        Watch { pids, tick_s: 1.0 / ticks as f64, threads: HashMap::new() }
+    }
+
+    /// What they have taken, ended threads included.
+    pub fn cpu(&self) -> CpuTime {
+        self.pids.iter().fold(CpuTime::default(), |sum, pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let cpu = Stat::parse(&stat, self.tick_s).map(|stat| stat.cpu).unwrap_or_default();
+            CpuTime { user_s: sum.user_s + cpu.user_s, system_s: sum.system_s + cpu.system_s }
+        })
+    }
+
+    /// What each thread took since the last call, of `seconds`.
+    pub fn threads(&mut self, seconds: f64) -> Vec<ThreadCpu> {
+        let mut now = HashMap::new();
+        let mut list = Vec::new();
+        for pid in &self.pids {
+            let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+            for task in tasks.flatten() {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                let Some(stat) = Stat::parse(&stat, self.tick_s) else { continue };
+                let before = self.threads.get(&stat.id).copied().unwrap_or(stat.cpu);
+                let taken = stat.cpu.since(before);
+                now.insert(stat.id, stat.cpu);
+                list.push(ThreadCpu {
+                    name: stat.name,
+                    cpu: stat.processor,
+                    user: taken.user_s / seconds,
+                    system: taken.system_s / seconds,
+                });
+            }
+        }
+        self.threads = now;
+        list
+    }
+
+    /// Resident memory, bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        let kib = |pid: &u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+        };
+        self.pids.iter().filter_map(kib).sum::<u64>() * 1024
+    }
+}
+
+/// One line of `/proc/…/stat`.
+struct Stat {
+    id: u32,
+    name: String,
+    cpu: CpuTime,
+    processor: u64,
+}
+
+impl Stat {
+    fn parse(line: &str, tick_s: f64) -> Option<Stat> {
+        // The name may hold anything, brackets included.
+        let (head, rest) = line.rsplit_once(") ")?;
+        let (id, name) = head.split_once(" (")?;
+        let fields: Vec<&str> = rest.split(' ').collect();
+        let number = |at: usize| fields.get(at)?.trim().parse::<u64>().ok();
+        Some(Stat {
+            id: id.parse().ok()?,
+            name: name.to_owned(),
+            cpu: CpuTime {
+                user_s: number(11)? as f64 * tick_s,
+                system_s: number(12)? as f64 * tick_s,
+            },
+            processor: number(36)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_stat_is_read_even_with_brackets_in_the_name() {
+        let rest: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
+        let line = format!("77 (a) b (c) {}\n", rest.join(" "));
+        let stat = Stat::parse(&line, 0.01).expect("read");
+        assert_eq!((stat.id, stat.name.as_str(), stat.processor), (77, "a) b (c", 39));
+        assert_eq!(stat.cpu, CpuTime { user_s: 0.14, system_s: 0.15 });
+        assert!(Stat::parse("77 (a", 0.01).is_none());
+    }
+
+    #[test]
+    fn we_can_watch_ourselves() {
+        let mut watch = Watch::new(vec![std::process::id()]);
+        assert!(watch.rss_bytes() > 100_000);
+        assert!(!watch.threads(1.0).is_empty());
+        let before = watch.cpu();
+        while watch.cpu().since(before).total_s() < 0.02 {}
+    }
+
+    #[test]
+    fn the_last_words_of_two_cores_are_added() {
+        let mut counters = CoreCounters::default();
+        counters.add_line("INFO data core stopped core=0 received=9 forwarded=8 piped=0 sent=30 trains=10 dropped=\"srtp_replay 2\"");
+        counters.add_line("INFO data core stopped core=1 received=9 forwarded=8 piped=0 sent=10 trains=10 dropped=\"\"");
+        counters.add_line("INFO something else sent=7");
+        assert_eq!((counters.sent, counters.trains), (40, 20));
+        assert_eq!(counters.dropped, ["srtp_replay 2"]);
+        assert_eq!(counters.mean_segments(), Some(2.0));
+    }
+}

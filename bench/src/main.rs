@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use opencall_bench::client::net::Network;
+use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::floor;
 use opencall_bench::impairment::LinkConfig;
 use opencall_bench::link::{Relay, RelayConfig};
@@ -207,10 +209,12 @@ fn load(args: RunArgs) -> Result<(), String> {
             workers: args.workers,
             io: args.io,
             outgoing_bitrate: args.outgoing_bitrate,
-            cpus: Vec::new(),
+            ..ServerOptions::beside_us()
         },
         pin: args.pin,
         floor: args.floor,
+        network: Network::Loopback,
+        layers: LAYER_RATES.to_vec(),
     };
     let result = run(&options, &mut show_second)?;
     show_result(&result);

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc as channel, oneshot};
 
 use crate::client::connect::DtlsIdentity;
 use crate::client::engine::{Command, Engine, EngineSender, Tally, new_histogram};
-use crate::client::net::Net;
+use crate::client::net::{Net, Network};
 use crate::client::session::{Plan, Progress, World, live};
 use crate::floor;
 use crate::machine;
@@ -55,6 +55,10 @@ pub struct RunOptions {
     pub pin: bool,
     /// Whether the floor is measured as well.
     pub floor: bool,
+    /// Where participants and server meet.
+    pub network: Network,
+    /// Bits per second of a camera's layers, lowest first.
+    pub layers: Vec<u32>,
 }
 
 /// What participants are told to do.
@@ -96,7 +100,7 @@ pub fn run(
         pin(&load_cpus)?;
     }
     let pids = server.as_ref().map_or(options.pids.clone(), |server| vec![server.pid()]);
-    let load = start_load(url.clone(), options.seed)?;
+    let load = start_load(url.clone(), options)?;
     let mut director = Director::new(options, load, pids);
     director.gather(on_second)?;
     director.settle(on_second)?;
@@ -122,8 +126,8 @@ fn share_cpus(options: &RunOptions) -> (Vec<usize>, Vec<usize>) {
     (server.to_vec(), load.to_vec())
 }
 
-fn start_load(url: String, seed: u64) -> Result<Load, String> {
-    let net = Net::bind().map_err(|error| format!("UDP socket: {error}"))?;
+fn start_load(url: String, options: &RunOptions) -> Result<Load, String> {
+    let net = Net::bind(options.network).map_err(|error| format!("UDP socket: {error}"))?;
     let identity = DtlsIdentity::new()?;
     let progress = Arc::new(Progress::default());
     let stop = Arc::new(AtomicBool::new(false));
@@ -135,6 +139,7 @@ fn start_load(url: String, seed: u64) -> Result<Load, String> {
         engine.run().map_err(|error| format!("the participants cannot receive: {error}"))
     })?;
     let shared = Arc::clone(&progress);
+    let (seed, layers) = (options.seed, options.layers.clone());
     spawn("sessions", move || {
         let world = World {
             url,
@@ -143,6 +148,7 @@ fn start_load(url: String, seed: u64) -> Result<Load, String> {
             engine: EngineSender(commands),
             run: rand::random(),
             seed,
+            layers,
             next_transport: AtomicU32::new(0),
             progress: shared,
         };

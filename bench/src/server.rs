@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -38,6 +38,37 @@ pub struct ServerOptions {
     pub outgoing_bitrate: String,
     /// CPUs it may run on; empty: all.
     pub cpus: Vec<usize>,
+    /// The address it takes connections and media on.
+    pub listen: Ipv4Addr,
+    /// The network namespace it runs in, where it is not ours: `/proc/PID/ns/net`.
+    pub namespace: Option<PathBuf>,
+    /// More of its flags.
+    pub more: Vec<String>,
+}
+
+impl ServerOptions {
+    /// The server beside this program, on loopback, with one data core.
+    pub fn beside_us() -> Self {
+        ServerOptions {
+            program: beside_us(),
+            workers: 1,
+            io: "auto".to_owned(),
+            outgoing_bitrate: "1500k".to_owned(),
+            cpus: Vec::new(),
+            listen: Ipv4Addr::LOCALHOST,
+            namespace: None,
+            more: Vec::new(),
+        }
+    }
+
+    /// Its program, in its network namespace.
+    fn command(&self) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(&self.program) };
+        // It becomes the program, so that its process is the server's.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace.display())).arg("--").arg(&self.program);
+        command
+    }
 }
 
 /// A server that was started here. Dropped, it is killed.
@@ -74,12 +105,21 @@ impl Server {
 
     fn try_start(options: &ServerOptions) -> Result<Server, String> {
         let port = free_udp_ports(options.workers).map_err(|error| error.to_string())?;
-        let mut command = Command::new(&options.program);
+        let mut command = options.command();
+        let listen = options.listen.to_string();
         command
-            .args(["--http-listen", "127.0.0.1:0", "--rtc-max-port", "65535"])
-            .args(["--rtc-min-port", &port.to_string(), "--io", &options.io])
+            .args(["--http-listen", &format!("{listen}:0"), "--listen-ip", &listen])
+            .args([
+                "--rtc-min-port",
+                &port.to_string(),
+                "--rtc-max-port",
+                "65535",
+                "--io",
+                &options.io,
+            ])
             .args(["--workers", &options.workers.to_string()])
             .args(["--outgoing-bitrate", &options.outgoing_bitrate, "--log", "info"])
+            .args(&options.more)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use opencall_bench::client::net::Network;
+use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::run::{RunOptions, run};
 use opencall_bench::scenario::Scenario;
-use opencall_bench::server::{ServerOptions, beside_us};
+use opencall_bench::server::ServerOptions;
 
 #[test]
 fn two_people_see_and_hear_each_other() {
@@ -17,15 +19,11 @@ fn two_people_see_and_hear_each_other() {
         seed: 1,
         target: None,
         pids: Vec::new(),
-        server: ServerOptions {
-            program: beside_us(),
-            workers: 1,
-            io: "auto".to_owned(),
-            outgoing_bitrate: "3M".to_owned(),
-            cpus: Vec::new(),
-        },
+        server: ServerOptions { outgoing_bitrate: "3M".to_owned(), ..ServerOptions::beside_us() },
         pin: false,
         floor: false,
+        network: Network::Loopback,
+        layers: LAYER_RATES.to_vec(),
     };
     let result = run(&options, &mut |_| {}).expect("cargo build --bin opencall-sfu, first");
     assert_eq!((result.participants, result.failed_joins, result.silent_streams), (2, 0, 0));

@@ -3,6 +3,7 @@
 //! * [`signaling`] — OpenCall's messages over a WebSocket.
 //! * [`stun`], [`connect`] — ICE as the controlling side, DTLS as the client, consent.
 //! * [`net`] — one socket, in which each transport has a loopback address of its own.
+//! * [`link`] — a transport of either kind, from its first check to its end.
 //! * [`session`] — one participant from its first request to its last.
 //! * [`publish`], [`receive`] — what is sent, and what is made of what comes.
 //! * [`engine`] — the thread on which all media runs.
@@ -10,6 +11,7 @@
 
 pub mod connect;
 pub mod engine;
+pub mod link;
 pub mod net;
 pub mod publish;
 pub mod receive;

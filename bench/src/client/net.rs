@@ -1,8 +1,9 @@
 //! One UDP socket for all participants.
 //!
-//! All of 127.0.0.0/8 is this machine, so each transport gets an address of its own there, and the
-//! kernel says for each datagram which one it came to (`IP_PKTINFO`), and when. One call then receives for
-//! hundreds of participants, which a socket for each could not.
+//! All of 127.0.0.0/8 is this machine, and in a laboratory all of 198.19.0.0/16 is, so each transport gets
+//! an address of its own there, and the kernel says for each datagram which one it came to
+//! (`IP_PKTINFO`), and when. One call then receives for hundreds of participants, which a socket for
+//! each could not.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -28,27 +29,62 @@ pub const SLOT: usize = 2048;
 /// 50 ms at 200 000 packets/s must not lose any.
 const BUFFER_BYTES: usize = 64 << 20;
 
-/// Transports at most: one address each.
-pub const MAX_TRANSPORTS: u32 = 250 * 250 * 60;
-
-/// The address of a transport.
-pub fn address_of(transport: u32) -> Ipv4Addr {
-    let [low, middle, high] = [transport % 250, transport / 250 % 250, transport / 62_500];
-    Ipv4Addr::new(127, 64 + high as u8, middle as u8, low as u8 + 1)
+/// Where participants and server meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// On 127.0.0.0/8.
+    Loopback,
+    /// Over a wire between two network namespaces, as `scripts/janus-lab` lays it: 198.19.0.0/16 is ours.
+    Lab,
 }
 
-/// The transport that has an address.
-pub fn transport_of(address: Ipv4Addr) -> Option<u32> {
-    let [first, high, middle, low] = address.octets().map(u32::from);
-    let (high, low) = (high.checked_sub(64)?, low.checked_sub(1)?);
-    let is_ours = first == 127 && high < 60 && middle < 250 && low < 250;
-    is_ours.then_some(high * 62_500 + middle * 250 + low)
+impl Network {
+    /// Transports at most: one address each.
+    pub fn max_transports(self) -> u32 {
+        match self {
+            Network::Loopback => 250 * 250 * 60,
+            Network::Lab => 250 * 250,
+        }
+    }
+
+    /// The first two bytes of the addresses.
+    fn base(self) -> (u8, u8) {
+        match self {
+            Network::Loopback => (127, 64),
+            Network::Lab => (198, 19),
+        }
+    }
+
+    /// The address of a transport.
+    pub fn address_of(self, transport: u32) -> Ipv4Addr {
+        let [low, middle, high] = [transport % 250, transport / 250 % 250, transport / 62_500];
+        let (first, second) = self.base();
+        Ipv4Addr::new(first, second + high as u8, middle as u8, low as u8 + 1)
+    }
+
+    /// The transport that has an address.
+    pub fn transport_of(self, address: Ipv4Addr) -> Option<u32> {
+        let [first, second, middle, low] = address.octets();
+        let (high, low) = (second.checked_sub(self.base().1)?, low.checked_sub(1)?);
+        if first != self.base().0 || middle >= 250 || low >= 250 {
+            return None;
+        }
+        let transport = u32::from(high) * 62_500 + u32::from(middle) * 250 + u32::from(low);
+        (transport < self.max_transports()).then_some(transport)
+    }
+
+    /// Whether a server's address can be reached from there.
+    pub fn reaches(self, server: Ipv4Addr) -> bool {
+        server.is_loopback() == (self == Network::Loopback)
+    }
 }
 
 /// The socket; clones are the same one.
 #[derive(Clone)]
 pub struct Net {
     socket: Arc<UdpSocket>,
+    /// Where it is.
+    pub network: Network,
 }
 
 impl Net {
@@ -56,7 +92,7 @@ impl Net {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn bind() -> io::Result<Self> {
+    pub fn bind(network: Network) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -67,7 +103,7 @@ impl Net {
         if setsockopt(&socket, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
             setsockopt(&socket, sockopt::SndBuf, &BUFFER_BYTES)?;
         }
-        Ok(Net { socket: Arc::new(socket) })
+        Ok(Net { socket: Arc::new(socket), network })
     }
 
     /// Sends what lies in `bytes`, cut into datagrams of `segment` bytes, from a transport.
@@ -82,7 +118,7 @@ impl Net {
         segment: usize,
     ) -> io::Result<()> {
         // The field keeps network order.
-        let source = u32::from_ne_bytes(address_of(transport).octets());
+        let source = u32::from_ne_bytes(self.network.address_of(transport).octets());
         let info = nix::libc::in_pktinfo {
             ipi_ifindex: 0,
             ipi_spec_dst: nix::libc::in_addr { s_addr: source },
@@ -156,7 +192,7 @@ impl Received {
                 match control {
                     ControlMessageOwned::Ipv4PacketInfo(info) => {
                         let address = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
-                        transport = transport_of(address).unwrap_or(u32::MAX);
+                        transport = net.network.transport_of(address).unwrap_or(u32::MAX);
                     }
                     ControlMessageOwned::ScmTimestampns(at) => {
                         at_ns = at.tv_sec() as u64 * 1_000_000_000 + at.tv_nsec() as u64;
@@ -184,19 +220,31 @@ mod tests {
 
     #[test]
     fn each_transport_has_an_address() {
-        for transport in [0, 1, 249, 250, 62_499, 62_500, MAX_TRANSPORTS - 1] {
-            assert_eq!(transport_of(address_of(transport)), Some(transport));
+        for network in [Network::Loopback, Network::Lab] {
+            for transport in [0, 1, 249, 250, 62_499, 62_500, network.max_transports() - 1] {
+                let known = (transport < network.max_transports()).then_some(transport);
+                assert_eq!(network.transport_of(network.address_of(transport)), known);
+            }
+            let foreign = [
+                [127, 0, 0, 1],
+                [10, 64, 0, 1],
+                [127, 64, 250, 1],
+                [127, 64, 0, 0],
+                [198, 18, 0, 1],
+            ];
+            for foreign in foreign {
+                assert_eq!(network.transport_of(foreign.into()), None, "{foreign:?}");
+            }
         }
-        for foreign in [[127, 0, 0, 1], [10, 64, 0, 1], [127, 64, 250, 1], [127, 64, 0, 0]] {
-            assert_eq!(transport_of(foreign.into()), None, "{foreign:?}");
-        }
+        assert_eq!(Network::Lab.address_of(250), Ipv4Addr::new(198, 19, 1, 1));
     }
 
     #[test]
     fn a_train_arrives_in_pieces_at_the_transport_it_was_sent_to() {
-        let (here, there) = (Net::bind().unwrap(), Net::bind().unwrap());
+        let bind = || Net::bind(Network::Loopback).unwrap();
+        let (here, there) = (bind(), bind());
         let port = there.socket.local_addr().unwrap().port();
-        let to = SocketAddrV4::new(address_of(70_000), port);
+        let to = SocketAddrV4::new(Network::Loopback.address_of(70_000), port);
         here.send(5, to, b"aaabbbcc", 3).unwrap();
         here.send(5, to, b"alone", 5).unwrap();
         let mut received = Received::new();

@@ -92,7 +92,8 @@ struct Sent {
 }
 
 struct Layer {
-    rid: &'static str,
+    /// None where there is but one layer.
+    rid: Option<&'static str>,
     ssrc: u32,
     rtx_ssrc: u32,
     model: FrameModel,
@@ -142,6 +143,11 @@ pub fn voice_ssrc(participant: u32) -> u32 {
     ssrc(participant, 1)
 }
 
+/// The SSRCs of a participant's only layer and of its retransmissions, which signaling names.
+pub fn camera_ssrcs(participant: u32) -> [u32; 2] {
+    [ssrc(participant, 2), ssrc(participant, 8)]
+}
+
 /// What a publisher is made of.
 pub struct PublisherSetup {
     /// The transport and where it sends.
@@ -158,8 +164,8 @@ pub struct PublisherSetup {
     pub open: OpenContext,
     /// A voice.
     pub audio: bool,
-    /// A camera.
-    pub video: bool,
+    /// Bits per second of the camera's layers, lowest first: at most three, and none without a camera.
+    pub layers: Vec<u32>,
     /// Seed of its media.
     pub seed: u64,
 }
@@ -178,8 +184,9 @@ impl Publisher {
             packets: 0,
             octets: 0,
         });
+        let is_simulcast = setup.layers.len() > 1;
         let layer = |(at, rate): (usize, &u32)| Layer {
-            rid: ["r0", "r1", "r2"][at],
+            rid: is_simulcast.then(|| ["r0", "r1", "r2"][at]),
             ssrc: ssrc(participant, 2 + at as u32),
             rtx_ssrc: ssrc(participant, 8 + at as u32),
             model: FrameModel::new(*rate, seed ^ (at as u64 + 1)),
@@ -193,7 +200,6 @@ impl Publisher {
             octets: 0,
             history: vec![Sent::default(); HISTORY],
         };
-        let rates = if setup.video { &LAYER_RATES[..] } else { &[] };
         Publisher {
             transport: setup.transport,
             remote: setup.remote,
@@ -202,7 +208,7 @@ impl Publisher {
             seal: setup.seal,
             open: setup.open,
             audio,
-            layers: rates.iter().enumerate().map(layer).collect(),
+            layers: setup.layers.iter().take(3).enumerate().map(layer).collect(),
             timestamp: (seed >> 32) as u32,
             transport_sequence: 0,
         }
@@ -360,9 +366,10 @@ impl Publisher {
             .extension(numbers::TRANSPORT_CC_ID, &self.transport_sequence.to_be_bytes());
         if as_rtx || !layer.announced {
             let rid_id = if as_rtx { numbers::REPAIRED_RID_ID } else { numbers::RID_ID };
-            writer = writer
-                .extension(numbers::MID_ID, MIDS[1].as_bytes())
-                .extension(rid_id, layer.rid.as_bytes());
+            writer = writer.extension(numbers::MID_ID, MIDS[1].as_bytes());
+            if let Some(rid) = layer.rid {
+                writer = writer.extension(rid_id, rid.as_bytes());
+            }
         }
         let header_len = writer.finish()?;
         self.transport_sequence = self.transport_sequence.wrapping_add(1);

@@ -6,16 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use opencall_dataplane::srtp::KeyingMaterial;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::sync::oneshot;
 
-use super::connect::{Connection, DtlsIdentity, Remote};
-use super::engine::{Command, EngineSender};
-use super::net::{MAX_TRANSPORTS, Net};
-use super::publish::{LAYER_RATES, Publisher, PublisherSetup, voice_ssrc};
-use super::receive::{ConsumerSetup, Receiver};
+use super::connect::{DtlsIdentity, Remote};
+use super::engine::EngineSender;
+use super::link::{Link, Pending, next_transport};
+use super::net::{Net, Network};
+use super::publish::voice_ssrc;
+use super::receive::ConsumerSetup;
 use super::signaling::{Signaling, camera, microphone};
 
 /// Who a participant is and what it does.
@@ -60,47 +59,18 @@ pub struct World {
     pub run: u32,
     /// The seed of all media.
     pub seed: u64,
+    /// Bits per second of a camera's layers.
+    pub layers: Vec<u32>,
     /// The next free transport.
     pub next_transport: AtomicU32,
     /// How far they are.
     pub progress: Arc<Progress>,
 }
 
-/// A transport of ours. Dropped, it stops.
-struct Guard {
-    transport: u32,
-    task: AbortHandle,
-    world: Rc<World>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.world.engine.send(Command::Remove(self.transport));
-    }
-}
-
-/// A transport that is being connected.
-struct Pending {
-    guard: Guard,
+/// A transport with keys, and what the server calls it.
+struct Transport {
     id: Value,
-    remote: SocketAddrV4,
-    keys: oneshot::Receiver<Result<KeyingMaterial, String>>,
-}
-
-impl Pending {
-    async fn connected(self) -> Result<Link, String> {
-        let keys = self.keys.await.map_err(|_| "the transport's task ended".to_owned())??;
-        Ok(Link { guard: self.guard, id: self.id, remote: self.remote, keys })
-    }
-}
-
-/// A transport with keys.
-struct Link {
-    guard: Guard,
-    id: Value,
-    remote: SocketAddrV4,
-    keys: KeyingMaterial,
+    link: Link,
 }
 
 /// Lives the life of a participant until `leave` says so.
@@ -118,7 +88,8 @@ pub async fn live(
     let capabilities = signaling.request("getRouterCapabilities", json!({})).await?;
     let send = link(&world, &mut signaling, "send").await?;
     let receive = link(&world, &mut signaling, "recv").await?;
-    let (send, receive) = (send.connected().await?, receive.connected().await?);
+    let send = Transport { id: send.0, link: send.1.connected().await? };
+    let receive = receive.1.connected().await?;
     world.progress.joined.fetch_add(1, Ordering::Relaxed);
     world.progress.present.fetch_add(1, Ordering::Relaxed);
     let links = (&send, &receive);
@@ -134,14 +105,14 @@ async fn take_part(
     plan: Plan,
     signaling: &mut Signaling,
     capabilities: &Value,
-    (send, receive): (&Link, &Link),
+    (send, receive): (&Transport, &Link),
     leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
-    start_receiver(world, receive)?;
+    receive.start_receiver()?;
     let name = format!("p{}", plan.participant);
     let data = json!({"rtpCapabilities": capabilities, "displayName": name});
     signaling.request("setRtpCapabilities", data).await?;
-    start_publisher(world, send, plan, signaling).await?;
+    publish(world, send, plan, signaling).await?;
     stay(world, plan, signaling, capabilities, receive, leave).await
 }
 
@@ -164,7 +135,7 @@ async fn stay(
         }
         let data = json!({"producerId": offer["producerId"], "rtpCapabilities": capabilities});
         match signaling.request("consume", data).await.and_then(|data| consumer_of(&data)) {
-            Ok(setup) => world.engine.send(Command::Consume(receive.guard.transport, setup)),
+            Ok(setup) => receive.consume(setup),
             Err(_) => {
                 // The producer may have left meanwhile; the count is shown at the end.
                 world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
@@ -178,96 +149,58 @@ async fn link(
     world: &Rc<World>,
     signaling: &mut Signaling,
     direction: &str,
-) -> Result<Pending, String> {
+) -> Result<(Value, Pending), String> {
     let data = json!({"direction": direction});
-    let options = signaling.request("createTransport", data).await?;
-    let remote = remote_of(&options).ok_or_else(|| {
-        format!("the server offers no UDP candidate on this machine's loopback: {options}")
+    let mut options = signaling.request("createTransport", data).await?;
+    let remote = remote_of(&options, world.net.network).ok_or_else(|| {
+        format!("the server offers no UDP candidate that participants can reach: {options}")
     })?;
-    let transport = world.next_transport.fetch_add(1, Ordering::Relaxed);
-    if transport >= MAX_TRANSPORTS {
-        return Err("no loopback addresses are left: make the run shorter".into());
-    }
-    let (inbox_sender, inbox) = mpsc::unbounded_channel();
-    world.engine.send(Command::Inbox(transport, inbox_sender));
-    let address = remote.address;
-    let connection = Connection { transport, remote, net: world.net.clone(), inbox };
-    let (keys_sender, keys) = oneshot::channel();
+    let transport = next_transport(world)?;
     let fingerprints = json!([{"algorithm": "sha-256", "value": world.identity.fingerprint}]);
     let data = json!({"transportId": options["id"],
                       "dtlsParameters": {"role": "client", "fingerprints": fingerprints}});
     signaling.request("connectTransport", data).await?;
-    let task = spawn_local(connection.run(world.identity.clone(), keys_sender)).abort_handle();
-    let guard = Guard { transport, task, world: Rc::clone(world) };
-    Ok(Pending { guard, id: options["id"].clone(), remote: address, keys })
+    Ok((options["id"].take(), Pending::begin(world, transport, remote)))
 }
 
-fn remote_of(options: &Value) -> Option<Remote> {
+fn remote_of(options: &Value, network: Network) -> Option<Remote> {
     let ice = &options["iceParameters"];
     let fingerprints = options["dtlsParameters"]["fingerprints"].as_array()?;
     let fingerprint = fingerprints.iter().find(|f| f["algorithm"] == "sha-256")?;
-    let loopback = |candidate: &Value| {
+    let reachable = |candidate: &Value| {
         let address = candidate["address"].as_str().or(candidate["ip"].as_str())?;
         let address: Ipv4Addr = address.parse().ok()?;
         let port = u16::try_from(candidate["port"].as_u64()?).ok()?;
-        let is_fit = candidate["protocol"] == "udp" && address.is_loopback();
+        let is_fit = candidate["protocol"] == "udp" && network.reaches(address);
         is_fit.then_some(SocketAddrV4::new(address, port))
     };
     Some(Remote {
-        address: options["iceCandidates"].as_array()?.iter().find_map(loopback)?,
+        address: options["iceCandidates"].as_array()?.iter().find_map(reachable)?,
         ufrag: ice["usernameFragment"].as_str()?.to_owned(),
         pwd: ice["password"].as_str()?.to_owned(),
         fingerprint: fingerprint["value"].as_str()?.to_owned(),
     })
 }
 
-fn start_receiver(world: &World, link: &Link) -> Result<(), String> {
-    let seal = link.keys.seal_context().map_err(|error| error.to_string())?;
-    let open = link.keys.open_context().map_err(|error| error.to_string())?;
-    let receiver = Receiver::new(link.guard.transport, link.remote, world.run, seal, open);
-    world.engine.send(Command::Receive(link.guard.transport, Box::new(receiver)));
-    Ok(())
-}
-
-async fn start_publisher(
+async fn publish(
     world: &World,
-    link: &Link,
+    transport: &Transport,
     plan: Plan,
     signaling: &mut Signaling,
 ) -> Result<(), String> {
     let Plan { participant, audio, video, .. } = plan;
     let source = |source: &str| json!({"source": source, "benchSender": participant});
     if audio {
-        let data = json!({"transportId": link.id, "kind": "audio", "appData": source("microphone"),
+        let data = json!({"transportId": transport.id, "kind": "audio", "appData": source("microphone"),
                           "rtpParameters": microphone(voice_ssrc(participant))});
         signaling.request("produce", data).await?;
     }
     if video {
-        let data = json!({"transportId": link.id, "kind": "video", "appData": source("webcam"),
-                          "rtpParameters": camera(LAYER_RATES)});
+        let data = json!({"transportId": transport.id, "kind": "video", "appData": source("webcam"),
+                          "rtpParameters": camera(participant, &world.layers)});
         signaling.request("produce", data).await?;
     }
-    let publisher = Publisher::new(PublisherSetup {
-        transport: link.guard.transport,
-        remote: link.remote,
-        participant,
-        run: world.run,
-        seal: link.keys.seal_context().map_err(|error| error.to_string())?,
-        open: link.keys.open_context().map_err(|error| error.to_string())?,
-        audio,
-        video,
-        seed: mix(world.seed, participant),
-    });
-    world.engine.send(Command::Publish(link.guard.transport, Box::new(publisher)));
-    Ok(())
-}
-
-/// A seed for each participant (splitmix64).
-fn mix(seed: u64, participant: u32) -> u64 {
-    let mut z = seed.wrapping_add((u64::from(participant) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    transport.link.start_publisher(plan)
 }
 
 /// A stream as the server describes it.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::publish::{MIDS, numbers};
+use super::publish::{MIDS, camera_ssrcs, numbers};
 
 /// OpenCall's own client waits so long for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -134,13 +134,19 @@ pub fn microphone(ssrc: u32) -> Value {
     })
 }
 
-/// A camera with three layers.
-pub fn camera(rates: [u32; 3]) -> Value {
-    let encoding = |(at, rate): (usize, u32)| {
+/// A camera with layers of so many bits per second; a single one is known by its SSRCs.
+pub fn camera(participant: u32, layers: &[u32]) -> Value {
+    let encoding = |(at, rate): (usize, &u32)| {
         json!({"rid": format!("r{at}"), "maxBitrate": rate, "scalabilityMode": "L1T1",
                "scaleResolutionDownBy": 4 >> at})
     };
-    let encodings: Vec<Value> = rates.into_iter().enumerate().map(encoding).collect();
+    let encodings = match *layers {
+        [rate] => {
+            let [ssrc, rtx] = camera_ssrcs(participant);
+            vec![json!({"ssrc": ssrc, "rtx": {"ssrc": rtx}, "maxBitrate": rate})]
+        }
+        _ => layers.iter().enumerate().map(encoding).collect::<Vec<Value>>(),
+    };
     let cc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
     json!({
         "mid": MIDS[1],

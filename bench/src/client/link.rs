@@ -1,0 +1,129 @@
+//! Transports of participants, whatever signaling told of the server: connected, then sending or
+//! receiving, until they are dropped.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddrV4;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use opencall_dataplane::srtp::KeyingMaterial;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, spawn_local};
+
+use super::connect::{Connection, Remote};
+use super::engine::Command;
+use super::publish::{Publisher, PublisherSetup};
+use super::receive::{ConsumerSetup, Receiver};
+use super::session::{Plan, World};
+
+/// A transport of ours. Dropped, it stops.
+struct Guard {
+    transport: u32,
+    task: AbortHandle,
+    world: Rc<World>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.world.engine.send(Command::Remove(self.transport));
+    }
+}
+
+/// A number for a new transport.
+///
+/// # Errors
+/// When no addresses are left.
+pub fn next_transport(world: &World) -> Result<u32, String> {
+    let transport = world.next_transport.fetch_add(1, Ordering::Relaxed);
+    if transport >= world.net.network.max_transports() {
+        return Err("no addresses are left for participants: make the run shorter".into());
+    }
+    Ok(transport)
+}
+
+/// A transport that is being connected.
+pub struct Pending {
+    guard: Guard,
+    remote: SocketAddrV4,
+    keys: oneshot::Receiver<Result<KeyingMaterial, String>>,
+}
+
+impl Pending {
+    /// Begins to connect; the keys come later.
+    pub fn begin(world: &Rc<World>, transport: u32, remote: Remote) -> Self {
+        let (inbox_sender, inbox) = mpsc::unbounded_channel();
+        world.engine.send(Command::Inbox(transport, inbox_sender));
+        let address = remote.address;
+        let connection = Connection { transport, remote, net: world.net.clone(), inbox };
+        let (keys_sender, keys) = oneshot::channel();
+        let task = spawn_local(connection.run(world.identity.clone(), keys_sender)).abort_handle();
+        let guard = Guard { transport, task, world: Rc::clone(world) };
+        Pending { guard, remote: address, keys }
+    }
+
+    /// Waits for the keys.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn connected(self) -> Result<Link, String> {
+        let keys = self.keys.await.map_err(|_| "the transport's task ended".to_owned())??;
+        Ok(Link { guard: self.guard, remote: self.remote, keys })
+    }
+}
+
+/// A transport with keys.
+pub struct Link {
+    guard: Guard,
+    remote: SocketAddrV4,
+    keys: KeyingMaterial,
+}
+
+impl Link {
+    /// Receives from now on.
+    ///
+    /// # Errors
+    /// What is wrong with the keys.
+    pub fn start_receiver(&self) -> Result<(), String> {
+        let Guard { transport, world, .. } = &self.guard;
+        let seal = self.keys.seal_context().map_err(|error| error.to_string())?;
+        let open = self.keys.open_context().map_err(|error| error.to_string())?;
+        let receiver = Receiver::new(*transport, self.remote, world.run, seal, open);
+        world.engine.send(Command::Receive(*transport, Box::new(receiver)));
+        Ok(())
+    }
+
+    /// A stream will come.
+    pub fn consume(&self, setup: ConsumerSetup) {
+        self.guard.world.engine.send(Command::Consume(self.guard.transport, setup));
+    }
+
+    /// Sends what a participant sends.
+    ///
+    /// # Errors
+    /// What is wrong with the keys.
+    pub fn start_publisher(&self, plan: Plan) -> Result<(), String> {
+        let Guard { transport, world, .. } = &self.guard;
+        let publisher = Publisher::new(PublisherSetup {
+            transport: *transport,
+            remote: self.remote,
+            participant: plan.participant,
+            run: world.run,
+            seal: self.keys.seal_context().map_err(|error| error.to_string())?,
+            open: self.keys.open_context().map_err(|error| error.to_string())?,
+            audio: plan.audio,
+            layers: if plan.video { world.layers.clone() } else { Vec::new() },
+            seed: mix(world.seed, plan.participant),
+        });
+        world.engine.send(Command::Publish(*transport, Box::new(publisher)));
+        Ok(())
+    }
+}
+
+/// A seed for each participant (splitmix64).
+fn mix(seed: u64, participant: u32) -> u64 {
+    let mut z = seed.wrapping_add((u64::from(participant) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

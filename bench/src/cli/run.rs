@@ -1,0 +1,156 @@
+//! `opencall-bench run`: participants against a server.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use opencall_bench::client::net::Network;
+use opencall_bench::client::publish::LAYER_RATES;
+use opencall_bench::result::{BenchResult, Second};
+use opencall_bench::run::{self, RunOptions};
+use opencall_bench::scenario::Scenario;
+use opencall_bench::server::{ServerOptions, beside_us};
+
+use super::parse_duration;
+
+/// Who meets whom, on which server, and where the result goes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Who meets whom.
+    scenario: Scenario,
+    /// Participants of a room; the default depends on the scenario.
+    #[arg(long)]
+    participants: Option<u32>,
+    /// Rooms.
+    #[arg(long, default_value_t = 1)]
+    rooms: u32,
+    /// How long is measured, after everyone has joined: 20s, 5m, 500 (seconds).
+    #[arg(long, default_value = "20s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Participants that enter per second.
+    #[arg(long, default_value_t = 50.0, value_name = "PER_SECOND")]
+    join_rate: f64,
+    /// Data cores of the server that is started.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Its I/O: uring, mmsg or auto.
+    #[arg(long, default_value = "auto", value_parser = ["uring", "mmsg", "auto"])]
+    io: String,
+    /// Its budget for the video sent to one participant.
+    #[arg(long, default_value = "1500k", value_name = "RATE")]
+    outgoing_bitrate: String,
+    /// Its program; the default is opencall-sfu beside this one.
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// A server that runs already, which offers media on loopback: ws://127.0.0.1:8080/ws
+    #[arg(long, value_name = "URL")]
+    target: Option<String>,
+    /// Its processes, whose CPU and memory are counted.
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+    /// Whether server and participants get CPUs of their own.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pin: bool,
+    /// Measure the floor of the same packets afterwards.
+    #[arg(long)]
+    floor: bool,
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Seed of all media.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Measures, prints and writes the result.
+///
+/// # Errors
+/// Why there is no result, or why it cannot be written.
+pub fn run(args: Args) -> Result<(), String> {
+    if args.join_rate.is_nan() || args.join_rate <= 0.0 || args.workers == 0 || args.rooms == 0 {
+        return Err("--join-rate, --workers and --rooms are at least one".into());
+    }
+    let options = RunOptions {
+        scenario: args.scenario,
+        participants: args.participants.unwrap_or(args.scenario.default_participants()),
+        rooms: args.rooms,
+        duration: args.duration,
+        join_rate: args.join_rate,
+        seed: args.seed,
+        target: args.target,
+        pids: args.pid,
+        server: ServerOptions {
+            program: args.server.unwrap_or_else(beside_us),
+            workers: args.workers,
+            io: args.io,
+            outgoing_bitrate: args.outgoing_bitrate,
+            ..ServerOptions::beside_us()
+        },
+        pin: args.pin,
+        floor: args.floor,
+        network: Network::Loopback,
+        layers: LAYER_RATES.to_vec(),
+    };
+    let result = run::run(&options, &mut show_second)?;
+    show_result(&result);
+    args.json.map_or(Ok(()), |path| result.write(&path))
+}
+
+fn show_second(second: &Second) {
+    let server: f64 = second.threads.iter().map(|thread| thread.user + thread.system).sum();
+    println!(
+        "{:6.1} s {} {:5} participants {:9.0} packets/s {:4} lost  p50 {:6.0} p99 {:6.0} us  \
+         CPU server {:3.0} % load {:3.0} %",
+        second.t,
+        if second.measured { ' ' } else { '-' },
+        second.participants,
+        second.packets_per_s,
+        second.lost,
+        second.latency_p50_us,
+        second.latency_p99_us,
+        server * 100.0,
+        second.generator_cpu * 100.0,
+    );
+}
+
+fn show_result(result: &BenchResult) {
+    let us = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+    println!("forwarded  {} packets in {:.1} s", result.forwarded_packets, result.duration_s);
+    println!(
+        "CPU        {} us per forwarded packet (user {}, system {})",
+        us(result.cpu_us_per_forwarded_packet),
+        us(result.user_us_per_forwarded_packet),
+        us(result.system_us_per_forwarded_packet),
+    );
+    let latency = &result.latency_us;
+    println!(
+        "latency    p50 {:.0} p90 {:.0} p99 {:.0} p99.9 {:.0} max {:.0} us",
+        latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+    );
+    println!(
+        "faults     {} lost ({:.4} %), {} duplicated, {} corrupted, {} reordered, {} retransmitted",
+        result.lost,
+        result.loss_ratio * 100.0,
+        result.duplicated,
+        result.corrupted,
+        result.reordered,
+        result.retransmitted,
+    );
+    println!(
+        "people     {} present, {} failed, {} silent streams, {:.1} joins/s",
+        result.participants, result.failed_joins, result.silent_streams, result.joins_per_second
+    );
+    println!(
+        "load       {:.0} % of a CPU, timers late by {:.1} ms at most",
+        result.generator_cpu * 100.0,
+        result.generator_lag_ms
+    );
+    println!("trains     {} packets per message", us(result.mean_gso_segments));
+    if let Some(floor) = &result.floor {
+        println!(
+            "floor      {:.0} ns per packet, ratio {}",
+            floor.ns_per_packet,
+            us(result.floor_ratio)
+        );
+    }
+}

@@ -109,6 +109,8 @@ class Target:
     def start(self, given):
         """Starts a scenario, and returns when it measures."""
         program = bench_program()
+        # Told to end, the load is ended first, as on an interrupt.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         self.directory = tempfile.TemporaryDirectory()
         command = [program, "run", *given.scenario, "--duration", f"{given.seconds + MARGIN_S:g}s",
                    "--json", Path(self.directory.name) / "result.json"]

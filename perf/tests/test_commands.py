@@ -12,6 +12,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 from context import PERF
+import proc
 import sampler
 
 # A process that computes, sleeps, writes, and has a UDP socket.
@@ -141,6 +142,27 @@ class Scenario(unittest.TestCase):
         self.assertIn("4.50 us of CPU per forwarded packet (user 1.50, system 3.00)", done.stdout)
         self.assertRegex(done.stdout, r"p50 +120\n")
         self.assertRegex(done.stdout, r"UDP \d+")
+
+    def test_told_to_end_it_ends_what_it_started(self):
+        environment = {**os.environ, **self.bench(30)}
+        command = subprocess.Popen([PERF / "stat", "--seconds", "30", "pair", "--rooms", "1"],
+                                   stderr=subprocess.PIPE, text=True, env=environment)
+        # It has found the server.
+        line = next(line for line in command.stderr if "watching process" in line)
+        pid = line.split("process ")[1].split()[0]
+        self.assertIsNotNone(self.state(pid))
+        command.terminate()
+        self.assertEqual(command.wait(20), 128 + 15)
+        command.stderr.close()
+        until = time.monotonic() + 5
+        while (state := self.state(pid)) and time.monotonic() < until:
+            time.sleep(0.05)
+        self.assertIsNone(state)
+
+    def state(self, pid):
+        """What a process does; None when it has ended, whoever looks after its remains."""
+        fields = proc.stat_fields(proc.read(f"/proc/{pid}/stat"))
+        return fields[0] if fields and fields[0] != "Z" else None
 
     def test_a_generator_that_fails_ends_it_in_one_line(self):
         done = run("stat", "--seconds", "0.3", "nonsense", **self.bench(1))

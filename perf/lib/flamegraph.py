@@ -1,5 +1,6 @@
 """Draws folded stacks as one self-contained SVG: a click zooms, `/` searches, Escape goes back."""
 
+import re
 from html import escape
 
 WIDTH = 1200
@@ -15,6 +16,8 @@ LETTER = 6.6
 
 # The cryptography library: its C names begin with `aws_lc_`, its Rust paths with `aws_lc_rs`.
 CRYPTO = "aws_lc"
+# A module of a Rust path: in small letters, and something comes behind it. The script says the same.
+MODULE = re.compile(r"\b[a-z_][a-z0-9_]*::(?=[\w<{])")
 KINDS = {
     "k": "kernel",
     "c": "cryptography",
@@ -74,9 +77,14 @@ def boxes(root):
     return placed
 
 
+def short(name):
+    """A name without its modules: `a::b::Core::gather` is `Core::gather`."""
+    return MODULE.sub("", name)
+
+
 def label(name, width):
     """As much of a name as fits."""
-    letters = int((width - 6) / LETTER)
+    name, letters = short(name), int((width - 6) / LETTER)
     if width < NARROWEST_LABEL or letters < 3:
         return ""
     return name if len(name) <= letters else name[: letters - 2] + "…"
@@ -115,7 +123,8 @@ def svg(folded, title, subtitle="", unit="samples"):
 
 def legend(height):
     """What the colours mean."""
-    parts, x = ['<g class="legend">'], WIDTH - SIDE - 470
+    parts = ['<g class="legend">']
+    x = WIDTH - SIDE - sum(34 + 7 * len(name) for name in KINDS.values())
     for letter, name in KINDS.items():
         parts.append(f'<g class="{letter}"><rect x="{x}" y="{height - 22}" width="11" height="11" '
                      f'rx="2"/></g><text x="{x + 16}" y="{height - 12}">{name}</text>')
@@ -163,10 +172,11 @@ SCRIPT = """<script><![CDATA[
   }));
   const hint = document.getElementById('hint'), resting = hint.textContent;
   const nameOf = f => f.what.slice(0, f.what.lastIndexOf(' \\u00b7 '));
+  const short = name => name.replace(/\\b[a-z_][a-z0-9_]*::(?=[\\w<{])/g, '');
   const slack = 1e-6;
   let wanted = null;
   function place(f, x, w) {
-    const left = side + x * inner, width = Math.max(w * inner, 0), name = nameOf(f);
+    const left = side + x * inner, width = Math.max(w * inner, 0), name = short(nameOf(f));
     f.rect.setAttribute('x', left); f.rect.setAttribute('width', width);
     f.text.setAttribute('x', left + 3);
     const letters = Math.floor((width - 6) / letter);

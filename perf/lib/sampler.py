@@ -56,7 +56,7 @@ def samples(data, more=""):
     """The recorded samples, each with its stack."""
     say("reading the stacks")
     fields = f"comm,pid,tid,time,event{more},ip,sym,symoff,dso"
-    command = ["perf", "script", "-i", data, "--no-inline", "-F", fields]
+    command = ["perf", "script", "-i", data, "--no-inline", "--show-switch-events", "-F", fields]
     script = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               text=True, errors="replace")
     yield from stacks.samples(script.stdout)

@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 
-# `data-0  1234/1240  12.345678: sched:sched_waking: comm=…`; the name may hold spaces.
+# `data-0  1234/1240  12.345678: sched:sched_waking: comm=…`, or `… PERF_RECORD_SWITCH_CPU_WIDE IN …`;
+# the name may hold spaces.
 HEADER = re.compile(
     r"^\s*(?P<comm>\S.*?)\s+(?P<pid>-?\d+)/(?P<tid>-?\d+)\s+"
-    r"(?P<time>\d+\.\d+):\s+(?P<event>\S+?):(?:\s+(?P<rest>.*))?$"
+    r"(?P<time>\d+\.\d+):\s+(?P<event>PERF_RECORD_\w+|\S+(?=:(?:\s|$))):?\s*(?P<rest>.*)$"
 )
 # `        ffffffff8100 udp_sendmsg+0x1c ([kernel.kallsyms])`; the symbol may hold brackets.
 FRAME = re.compile(r"^\s+(?P<address>[0-9a-f]+) (?P<symbol>.+) \((?P<module>[^()]*(?:\(deleted\))?)\)$")

@@ -59,6 +59,16 @@ class Picture(unittest.TestCase):
     def test_any_name_is_written_soundly(self):
         self.assertIn("<a as b<\"c\" & 'd'>>::poll", self.frames)
 
+    def test_labels_do_without_modules(self):
+        self.assertEqual(self.frames["opencall_dataplane::thread::Seat::run"][4], "Seat::run")
+        for name, wanted in {
+            "<a::b::Uring as a::b::Io>::turn": "<Uring as Io>::turn",
+            "a::b::<impl a::core::Core>::gather": "<impl Core>::gather",
+            "a::f::{{closure}}": "{{closure}}",
+            "udp_sendmsg_[k]": "udp_sendmsg_[k]",
+        }.items():
+            self.assertEqual(flamegraph.short(name), wanted)
+
     def test_labels_fit(self):
         for _, _, width, _, label in self.frames.values():
             self.assertLessEqual(len(label) * flamegraph.LETTER, width)

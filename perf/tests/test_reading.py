@@ -57,27 +57,35 @@ class Stacks(unittest.TestCase):
 
 class Switches(unittest.TestCase):
     def test_stops_wakings_and_runs_are_paired(self):
-        found = switches.intervals(samples("sched.txt"), {23115})
-        slept, preempted = found[0], found[1]
-        self.assertEqual((round(slept.off_us), round(slept.ready_us)), (939, 764))
-        self.assertFalse(slept.preempted)
-        self.assertIn("io_cqring_wait_[k]", slept.stack)
-        self.assertEqual((round(preempted.off_us), round(preempted.ready_us)), (14, 14))
-        self.assertTrue(preempted.preempted)
-        # What began before the recording, and what had not ended with it, is no interval.
-        self.assertEqual(len(found), 3)
+        found = switches.intervals(samples("sched.txt"), {11187})
+        # The last stop did not end within the recording: that is no interval.
+        self.assertEqual([(round(i.off_us), round(i.ready_us)) for i in found],
+                         [(593, 30), (404, 12), (1087, 32), (165, 33), (252, 17)])
+        self.assertFalse(any(i.preempted for i in found))
+        self.assertIn("io_cqring_wait_[k]", found[0].stack)
 
     def test_other_threads_are_no_concern(self):
         self.assertEqual(switches.intervals(samples("sched.txt"), {1}), [])
 
-    def test_the_short_form_of_perf_is_read_too(self):
-        def at(time, event, rest):
-            return {"time": time, "event": event, "rest": rest}, ["f"]
+    def test_a_thread_that_was_preempted_was_ready_all_the_time(self):
         found = switches.intervals([
-            at("1.0", "sched:sched_switch", "data-0:7 [120] S ==> swapper/1:0 [120]"),
-            at("1.5", "sched:sched_waking", "data-0:7 [120] success=1"),
-            at("1.75", "sched:sched_switch", "swapper/1:0 [120] R ==> data-0:7 [120]")], {7})
-        self.assertEqual([(i.off_us, i.ready_us) for i in found], [(750000, 250000)])
+            sample("0.5", "PERF_RECORD_SWITCH_CPU_WIDE", "IN prev pid/tid: 0/0"),
+            sample("1.0", "sched:sched_switch", "prev_comm=data-0 prev_pid=7 prev_prio=120 "
+                   "prev_state=R+ ==> next_comm=x y next_pid=9 next_prio=120"),
+            sample("1.25", "PERF_RECORD_SWITCH_CPU_WIDE", "IN prev pid/tid: 9/9")], {7})
+        self.assertEqual(found, [switches.Interval(7, ["f"], 250000, 250000, True)])
+
+    def test_the_short_form_of_perf_is_read_too(self):
+        found = switches.intervals([
+            sample("1.0", "sched:sched_switch", "data-0:7 [120] S ==> swapper/1:0 [120]"),
+            sample("1.5", "sched:sched_waking", "data-0:7 [120] success=1"),
+            sample("1.75", "PERF_RECORD_SWITCH_CPU_WIDE", "IN prev pid/tid: 0/0")], {7})
+        self.assertEqual(found, [switches.Interval(7, ["f"], 750000, 250000, False)])
+
+
+def sample(time, event, rest):
+    """A sample of thread 7."""
+    return {"tid": "7", "time": time, "event": event, "rest": rest}, ["f"]
 
 
 class Traces(unittest.TestCase):

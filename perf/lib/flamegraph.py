@@ -16,7 +16,7 @@ LETTER = 6.6
 
 # The cryptography library: its C names begin with `aws_lc_`, its Rust paths with `aws_lc_rs`.
 CRYPTO = "aws_lc"
-# A module of a Rust path: in small letters, and something comes behind it. The script says the same.
+# A module of a Rust path: in small letters, and more comes behind. The script says the same.
 MODULE = re.compile(r"\b[a-z_][a-z0-9_]*::(?=[\w<{])")
 KINDS = {
     "k": "kernel",

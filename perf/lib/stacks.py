@@ -3,14 +3,15 @@
 import re
 from collections import Counter
 
-# `data-0  1234/1240  12.345678: sched:sched_waking: comm=…`, or `… PERF_RECORD_SWITCH_CPU_WIDE IN …`;
+# `data-0  1234/1240  12.345678: sched:sched_waking: comm=…`, `… PERF_RECORD_SWITCH_CPU_WIDE IN …`;
 # the name may hold spaces.
 HEADER = re.compile(
     r"^\s*(?P<comm>\S.*?)\s+(?P<pid>-?\d+)/(?P<tid>-?\d+)\s+"
     r"(?P<time>\d+\.\d+):\s+(?P<event>PERF_RECORD_\w+|\S+(?=:(?:\s|$))):?\s*(?P<rest>.*)$"
 )
 # `        ffffffff8100 udp_sendmsg+0x1c ([kernel.kallsyms])`; the symbol may hold brackets.
-FRAME = re.compile(r"^\s+(?P<address>[0-9a-f]+) (?P<symbol>.+) \((?P<module>[^()]*(?:\(deleted\))?)\)$")
+FRAME = re.compile(r"^\s+(?P<address>[0-9a-f]+) (?P<symbol>.+) "
+                   r"\((?P<module>[^()]*(?:\(deleted\))?)\)$")
 OFFSET = re.compile(r"\+0x[0-9a-f]+$")
 # The hash that Rust's mangling puts behind a name, in the older form and in the newer.
 HASH = re.compile(r"::h[0-9a-f]{16}$|\[[0-9a-f]{16}\]")

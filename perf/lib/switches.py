@@ -17,8 +17,8 @@ Interval = namedtuple("Interval", "tid stack off_us ready_us preempted")
 def intervals(samples, tids):
     """All times these threads did not run that began and ended within the samples.
 
-    That a thread stopped, and in what, is told by sched_switch. That it runs again is told by perf's
-    own record: the tracepoint is silent on some guests when the CPU comes from idle.
+    That a thread stopped, and in what, is told by sched_switch. That it runs again is told by
+    perf's own record: the tracepoint is silent on some guests when the CPU comes from idle.
     """
     found, stopped, woken = [], {}, {}
     for header, frames in samples:

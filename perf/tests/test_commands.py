@@ -27,7 +27,7 @@ while True:
         os.write(sink, b"x")
     time.sleep(0.001)
 """
-# Stands for the load generator: starts a process that is named as the server, says that it measures.
+# Stands for the load generator: starts a process named as the server, says that it measures.
 FAKE_BENCH = """#!{python}
 import json, subprocess, sys, time
 words = sys.argv[1:]
@@ -138,7 +138,7 @@ class Scenario(unittest.TestCase):
     def test_what_follows_the_scenario_goes_to_the_generator(self):
         done = run("latency", "--seconds", "0.3", "pair", "--rooms", "1", **self.bench(0.8))
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("run pair --rooms 1 --duration 3.3s", done.stderr)
+        self.assertIn("run pair --rooms 1 --duration 5.3s", done.stderr)
         self.assertIn("4.50 us of CPU per forwarded packet (user 1.50, system 3.00)", done.stdout)
         self.assertRegex(done.stdout, r"p50 +120\n")
         self.assertRegex(done.stdout, r"UDP \d+")

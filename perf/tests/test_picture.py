@@ -36,7 +36,8 @@ class Picture(unittest.TestCase):
         inner = flamegraph.WIDTH - 2 * flamegraph.SIDE
         _, left, width, y, _ = self.frames["udp_sendmsg_[k]"]
         self.assertAlmostEqual(width, 0.6 * inner, places=1)
-        _, below_left, below_width, below_y, _ = self.frames["opencall_dataplane::thread::Seat::run"]
+        caller = self.frames["opencall_dataplane::thread::Seat::run"]
+        _, below_left, below_width, below_y, _ = caller
         self.assertLess(y, below_y)
         self.assertGreaterEqual(left + 0.01, below_left)
         self.assertLessEqual(left + width, below_left + below_width + 0.01)

@@ -23,8 +23,8 @@ class Stacks(unittest.TestCase):
         self.assertEqual((header["comm"], header["tid"], header["event"]),
                          ("data-0", "23115", "cpu-clock"))
         self.assertEqual(frames[:2], ["clone3", "start_thread"])
-        self.assertIn("<opencall_dataplane::io::uring::UringIo as opencall_dataplane::io::Io>::turn",
-                      frames)
+        self.assertIn("<opencall_dataplane::io::uring::UringIo as "
+                      "opencall_dataplane::io::Io>::turn", frames)
         self.assertEqual(frames[-1], "__ip_select_ident_[k]")
         self.assertEqual(len(frames), 19)
 

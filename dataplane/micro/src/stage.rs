@@ -40,6 +40,9 @@ const CONSUMER_SSRCS: u32 = 0x5000_0000;
 /// done once in so many runs.
 const FRAME_INTERVAL: Duration = Duration::from_millis(40);
 
+/// Time between two checks of each client, well within the 30 s after which nothing more is sent.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A client with ICE and keys in place.
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
@@ -58,13 +61,16 @@ pub(crate) struct Stage {
     kind: MediaKind,
     publisher: Client,
     watchers: Vec<Client>,
+    /// When the clients last said that they may be sent to.
+    checked: Time,
     /// Packets that the publisher has sent.
     sent: u64,
     frames: u64,
 }
 
 impl Stage {
-    /// A publisher of `kind` and so many that watch it, all under `profile`.
+    /// A publisher of `kind` and so many that watch it, all under `profile`; fewer than a receive batch
+    /// has places.
     pub(crate) fn new(profile: Profile, kind: MediaKind, watchers: usize) -> Self {
         let network = Network::new();
         let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };
@@ -81,12 +87,14 @@ impl Stage {
             kind,
             publisher: client(profile, 0),
             watchers: (1..=watchers).map(|number| client(profile, number)).collect(),
+            checked: Time::ZERO,
             sent: 0,
             frames: 0,
         };
         for number in 0..=watchers {
             stage.join(profile, number);
         }
+        stage.check();
         let producer = producer(kind);
         stage.command(Command::CreateProducer(Box::new(producer)));
         for number in 1..=watchers {
@@ -101,6 +109,9 @@ impl Stage {
     /// Begins a turn with nothing received.
     pub(crate) fn clear(&mut self) {
         self.now = self.now + FRAME_INTERVAL;
+        if self.now.since(self.checked) >= CHECK_INTERVAL {
+            self.check();
+        }
         while self.core.poll_event().is_some() {}
         self.tx.clear();
     }
@@ -143,10 +154,10 @@ impl Stage {
         CONSUMER_SSRCS + 2 * (watcher as u32 + 1)
     }
 
-    /// Datagrams received so far and not dropped.
+    /// Packets that the publisher has sent and the core has taken.
     pub(crate) fn received(&self) -> u64 {
-        let stats = self.core.stats();
-        stats.datagrams_received - stats.drops.iter().map(|(_, count)| count).sum::<u64>()
+        let dropped: u64 = self.core.stats().drops.iter().map(|(_, count)| count).sum();
+        self.sent - dropped
     }
 
     fn arrive(&mut self) {
@@ -165,9 +176,15 @@ impl Stage {
         self.command(Command::CreateTransport(Box::new(config)));
         let keys = Box::new(keys(profile, number));
         self.command(Command::InstallSrtp { transport: id, keys });
-        let client = if number == 0 { &self.publisher } else { &self.watchers[number - 1] };
-        self.network.push(client.address, server_address(), &client.check);
-        self.clear();
+    }
+
+    /// Lets all clients check their connection, as they do every few seconds.
+    fn check(&mut self) {
+        self.checked = self.now;
+        for client in std::iter::once(&self.publisher).chain(&self.watchers) {
+            self.network.push(client.address, server_address(), &client.check);
+        }
+        self.tx.clear();
         self.arrive();
         self.turn();
     }

@@ -117,9 +117,10 @@ impl Nack {
 impl Work for Nack {
     fn prepare(&mut self) {
         self.answered = self.done();
-        self.stage.receive_frame(ASKED);
+        // One more than is asked for: as much may be sent again as was sent, and RTX is a bit longer.
+        self.stage.receive_frame(ASKED + 1);
         self.stage.turn();
-        let sent: Vec<u16> = media(&self.stage.tx).map(sequence).collect();
+        let sent: Vec<u16> = media(&self.stage.tx).map(sequence).take(ASKED).collect();
         let mut message = vec![0; 256];
         let mut writer = Writer::new(&mut message);
         writer.nack(1, Stage::watched_ssrc(0), sent.into_iter()).expect("there is room");

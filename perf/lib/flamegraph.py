@@ -9,7 +9,7 @@ SIDE = 10
 TOP = 62
 BOTTOM = 34
 # Narrower frames are left out: they cannot be seen, and a graph may hold tens of thousands.
-NARROWEST = 0.3
+NARROWEST = 0.5
 # Below this many pixels no letter fits.
 NARROWEST_LABEL = 24
 LETTER = 6.6

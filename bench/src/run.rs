@@ -12,11 +12,13 @@ use hdrhistogram::Histogram;
 use tokio::sync::{mpsc as channel, oneshot};
 
 use crate::client::connect::DtlsIdentity;
-use crate::client::engine::{Command, Engine, EngineSender, Tally, new_histogram};
+use crate::client::emulation::BadLinks;
+use crate::client::engine::{Command, Engine, EngineSender, EngineSetup, Tally, new_histogram};
 use crate::client::net::{Net, Network};
 use crate::client::session::{Plan, Progress, World, live};
 use crate::floor;
 use crate::machine;
+use crate::media::codec::VideoCodec;
 use crate::result::{BenchResult, Bucket, Latency, Second};
 use crate::scenario::Scenario;
 use crate::server::{CoreCounters, CpuTime, Server, ServerOptions, Watch, allowed_cpus, pin};
@@ -59,6 +61,10 @@ pub struct RunOptions {
     pub network: Network,
     /// Bits per second of a camera's layers, lowest first.
     pub layers: Vec<u32>,
+    /// A camera's codec.
+    pub codec: VideoCodec,
+    /// Who has a bad link, and how bad it is.
+    pub bad_links: Option<BadLinks>,
 }
 
 /// What participants are told to do.
@@ -134,12 +140,19 @@ fn start_load(url: String, options: &RunOptions) -> Result<Load, String> {
     let (commands, inlet) = mpsc::channel::<Command>();
     let (tally_sender, tallies) = mpsc::channel();
     let (orders, order_inlet) = channel::unbounded_channel();
-    let engine = Engine::new(net.clone(), inlet, tally_sender, Arc::clone(&stop));
+    let engine = Engine::new(EngineSetup {
+        net: net.clone(),
+        commands: inlet,
+        tallies: tally_sender,
+        stop: Arc::clone(&stop),
+        bad_links: options.bad_links,
+    });
     let engine = spawn("media", move || {
         engine.run().map_err(|error| format!("the participants cannot receive: {error}"))
     })?;
     let shared = Arc::clone(&progress);
-    let (seed, layers) = (options.seed, options.layers.clone());
+    let (seed, layers, codec) = (options.seed, options.layers.clone(), options.codec);
+    let bad_links = options.bad_links;
     spawn("sessions", move || {
         let world = World {
             url,
@@ -149,6 +162,8 @@ fn start_load(url: String, options: &RunOptions) -> Result<Load, String> {
             run: rand::random(),
             seed,
             layers,
+            codec,
+            bad_links,
             next_transport: AtomicU32::new(0),
             progress: shared,
         };
@@ -417,7 +432,7 @@ struct Sums {
     retransmitted: u64,
     send_errors: u64,
     silent: u64,
-    lag_ns: u64,
+    lag: Histogram<u64>,
     latency: Histogram<u64>,
 }
 
@@ -435,7 +450,7 @@ impl Default for Sums {
             retransmitted: 0,
             send_errors: 0,
             silent: 0,
-            lag_ns: 0,
+            lag: new_histogram(),
             latency: new_histogram(),
         }
     }
@@ -452,8 +467,8 @@ impl Sums {
         self.retransmitted += tally.retransmitted;
         self.send_errors += tally.send_errors;
         self.silent = tally.silent;
-        self.lag_ns = self.lag_ns.max(tally.lag_ns);
-        // Both have the same bounds.
+        // All have the same bounds.
+        let _ = self.lag.add(&tally.lag);
         let _ = self.latency.add(&tally.latency);
     }
 
@@ -466,7 +481,7 @@ impl Sums {
         result.reordered = self.reordered;
         result.retransmitted = self.retransmitted;
         result.silent_streams = self.silent;
-        result.generator_lag_ms = self.lag_ns as f64 / 1e6;
+        result.generator_lag_ms = self.lag.max() as f64 / 1e6;
         let expected = (self.received + result.lost).max(1) as f64;
         result.loss_ratio = result.lost as f64 / expected;
         if self.is_watched && self.received > 0 {

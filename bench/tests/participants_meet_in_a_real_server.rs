@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
+use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::run::{RunOptions, run};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::ServerOptions;
@@ -24,6 +25,8 @@ fn two_people_see_and_hear_each_other() {
         floor: false,
         network: Network::Loopback,
         layers: LAYER_RATES.to_vec(),
+        codec: VideoCodec::Vp8,
+        bad_links: None,
     };
     let result = run(&options, &mut |_| {}).expect("cargo build --bin opencall-sfu, first");
     assert_eq!((result.participants, result.failed_joins, result.silent_streams), (2, 0, 0));

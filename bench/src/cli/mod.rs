@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod floor;
 mod link;
+mod link_flags;
 mod run;
 
 /// Load and link tools for WebRTC media servers.

@@ -4,13 +4,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
+use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::result::{BenchResult, Second};
 use opencall_bench::run::{self, RunOptions};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::{ServerOptions, beside_us};
 
+use super::link_flags::LinkFlags;
 use super::parse_duration;
 
 /// Who meets whom, on which server, and where the result goes.
@@ -57,9 +60,17 @@ pub struct Args {
     /// Write the result as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Seed of all media.
+    /// Seed of all media, of who has a bad link, and of what that does.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Codec of the cameras.
+    #[arg(long, value_enum, default_value_t)]
+    codec: VideoCodec,
+    /// Participants behind a bad link, which the flags below describe: a number, or a share as in 20%.
+    #[arg(long, value_parser = Share::parse, default_value = "0", value_name = "N|PERCENT")]
+    impaired: Share,
+    #[command(flatten)]
+    link: LinkFlags,
 }
 
 /// Measures, prints and writes the result.
@@ -90,6 +101,13 @@ pub fn run(args: Args) -> Result<(), String> {
         floor: args.floor,
         network: Network::Loopback,
         layers: LAYER_RATES.to_vec(),
+        codec: args.codec,
+        bad_links: (args.impaired != Share::Count(0)).then(|| BadLinks {
+            up: args.link.up(),
+            down: args.link.down(),
+            share: args.impaired,
+            seed: args.seed,
+        }),
     };
     let result = run::run(&options, &mut show_second)?;
     show_result(&result);

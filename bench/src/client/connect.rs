@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use zeroize::Zeroizing;
 
+use super::engine::{Command, EngineSender};
 use super::net::Net;
 use super::stun::Checker;
 
@@ -81,6 +82,8 @@ pub struct Connection {
     pub remote: Remote,
     /// All transports' socket.
     pub net: Net,
+    /// Where what it sends goes instead, on a bad link.
+    pub detour: Option<EngineSender>,
     /// What came to this transport and is no media.
     pub inbox: mpsc::UnboundedReceiver<Vec<u8>>,
 }
@@ -110,6 +113,9 @@ impl Connection {
     }
 
     fn send(&self, datagram: &[u8]) {
+        if let Some(detour) = &self.detour {
+            return detour.send(Command::Send(self.transport, datagram.to_vec()));
+        }
         // A full socket buffer is a lost datagram: checks and flights are repeated.
         let _ = self.net.send(self.transport, self.remote.address, datagram, datagram.len());
     }

@@ -1,20 +1,23 @@
 //! The thread on which all media runs: timers, sending, receiving, counting.
 #![forbid(unsafe_code)]
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Inlet, Sender, TryRecvError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+use nix::sys::prctl::set_timerslack;
 use opencall_dataplane::time::NtpTime;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::emulation::{BadLinks, Links, Through, Way};
 use super::net::{Net, Received};
+use super::outlet::{Outlet, Path};
 use super::publish::{Publisher, Scratch};
-use super::receive::{ConsumerSetup, Receiver};
+use super::receive::{ConsumerSetup, Receiver, Standing};
+use super::wheel::Wheel;
 
 /// Intervals of what happens again and again, nanoseconds.
 const VOICE_NS: u64 = 20_000_000;
@@ -23,11 +26,21 @@ const FEEDBACK_NS: u64 = 100_000_000;
 const REPORT_NS: u64 = 1_000_000_000;
 const TALLY_NS: u64 = 1_000_000_000;
 
-/// Longest sleep: commands have no other way to wake the thread.
-const MAX_SLEEP: Duration = Duration::from_millis(5);
+/// Longest sleep. The thread sleeps on the clock and never in its socket, for waking it would be the
+/// sender's work: the kernel does it within the server's call, as no network card would. So nothing
+/// wakes it, and what arrives waits for so long, which its latency, stamped by the kernel, does not
+/// contain. Less costs the generator CPU while it has little to do.
+const MAX_SLEEP_NS: u64 = 200_000;
 
-/// Timers run before the socket is looked at again.
+/// How late a sleep may end beyond what was asked for: the kernel's own is 50 us.
+const TIMER_SLACK_NS: u64 = 1_000;
+
+/// Timers run before the socket is looked at again: some 0.2 ms of sending.
 const MAX_TIMERS: usize = 64;
+
+/// Participants from this number on only pass through: they are no part of the latencies, so that
+/// these compare the same people before and during a storm of joins.
+pub const FIRST_VISITOR: u32 = 1 << 20;
 
 /// Latencies above count as this: a minute, nanoseconds.
 const MAX_LATENCY_NS: u64 = 60_000_000_000;
@@ -76,9 +89,28 @@ pub struct Tally {
     pub lost_so_far: u64,
     /// Streams that are announced, and nothing has come.
     pub silent: u64,
-    /// How late a timer ran at most, nanoseconds.
-    pub lag_ns: u64,
+    /// Frames, voice packets and reports left out because the generator was late for them.
+    pub skipped: u64,
+    /// How late timers ran, nanoseconds: what they sent was sent later, not counted as slower.
+    pub lag: Histogram<u64>,
     /// Latencies, nanoseconds.
+    pub latency: Histogram<u64>,
+    /// What concerns participants on bad links, who are no part of the other figures.
+    pub bad: BadTally,
+}
+
+/// Media from or to participants on bad links.
+#[derive(Clone)]
+pub struct BadTally {
+    /// Packets received.
+    pub received: u64,
+    /// Packets that came by retransmission.
+    pub retransmitted: u64,
+    /// Lost since the beginning.
+    pub lost_so_far: u64,
+    /// Datagrams that found no room in the emulation, since the beginning.
+    pub overflowed: u64,
+    /// Latencies with both links in them, nanoseconds.
     pub latency: Histogram<u64>,
 }
 
@@ -99,8 +131,16 @@ impl Default for Tally {
             downstream_nacks: 0,
             lost_so_far: 0,
             silent: 0,
-            lag_ns: 0,
+            skipped: 0,
+            lag: new_histogram(),
             latency: new_histogram(),
+            bad: BadTally {
+                received: 0,
+                retransmitted: 0,
+                lost_so_far: 0,
+                overflowed: 0,
+                latency: new_histogram(),
+            },
         }
     }
 }
@@ -112,17 +152,13 @@ pub fn new_histogram() -> Histogram<u64> {
         .unwrap_or_else(|error| panic!("histogram bounds are constants: {error}"))
 }
 
-impl Tally {
-    /// Counts a latency.
-    pub fn record_latency(&mut self, latency_ns: u64) {
-        self.latency.saturating_record(latency_ns);
-    }
-}
-
 /// What the engine is told.
 pub enum Command {
-    /// Where a transport's STUN and DTLS go.
-    Inbox(u32, UnboundedSender<Vec<u8>>),
+    /// A transport begins.
+    Begin(Beginning),
+    /// A datagram that is no media goes out; only bad links are asked to carry them, others are
+    /// sent without us.
+    Send(u32, Vec<u8>),
     /// A transport sends from now on.
     Publish(u32, Box<Publisher>),
     /// A transport receives from now on.
@@ -131,6 +167,18 @@ pub enum Command {
     Consume(u32, ConsumerSetup),
     /// A transport is gone.
     Remove(u32),
+}
+
+/// What is known of a transport when it begins.
+pub struct Beginning {
+    /// The transport.
+    pub transport: u32,
+    /// Whose it is.
+    pub participant: u32,
+    /// The server.
+    pub remote: SocketAddrV4,
+    /// Where its STUN and DTLS go.
+    pub inbox: UnboundedSender<Vec<u8>>,
 }
 
 /// The way to the engine.
@@ -145,15 +193,17 @@ impl EngineSender {
     }
 }
 
-#[derive(Default)]
+/// What the engine knows of a transport.
 struct Slot {
-    inbox: Option<UnboundedSender<Vec<u8>>>,
+    participant: u32,
+    path: Path,
+    inbox: UnboundedSender<Vec<u8>>,
     publisher: Option<Box<Publisher>>,
     receiver: Option<Box<Receiver>>,
 }
 
 /// What a timer is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 enum Timer {
     Voice,
     Frame,
@@ -172,39 +222,53 @@ impl Timer {
     }
 }
 
+/// What an engine is made of.
+pub struct EngineSetup {
+    /// All transports' socket.
+    pub net: Net,
+    /// What it is told.
+    pub commands: Inlet<Command>,
+    /// Where its figures go.
+    pub tallies: Sender<Tally>,
+    /// Whether it is to end.
+    pub stop: Arc<AtomicBool>,
+    /// Who has a bad link.
+    pub bad_links: Option<BadLinks>,
+}
+
 /// See the module.
 pub struct Engine {
     clock: Clock,
-    net: Net,
+    outlet: Outlet,
+    bad_links: Option<BadLinks>,
     commands: Inlet<Command>,
     tallies: Sender<Tally>,
     stop: Arc<AtomicBool>,
-    slots: Vec<Slot>,
-    timers: BinaryHeap<Reverse<(u64, u32, Timer)>>,
+    slots: Vec<Option<Slot>>,
+    timers: Wheel<(u32, Timer)>,
     scratch: Scratch,
     tally: Tally,
     lost_of_the_gone: u64,
+    bad_lost_of_the_gone: u64,
 }
 
 impl Engine {
     /// An engine without participants.
-    pub fn new(
-        net: Net,
-        commands: Inlet<Command>,
-        tallies: Sender<Tally>,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(setup: EngineSetup) -> Self {
+        let links = Links::new(setup.bad_links);
         Engine {
             clock: Clock,
-            net,
-            commands,
-            tallies,
-            stop,
+            outlet: Outlet { net: setup.net, links, clock: Clock },
+            bad_links: setup.bad_links,
+            commands: setup.commands,
+            tallies: setup.tallies,
+            stop: setup.stop,
             slots: Vec::new(),
-            timers: BinaryHeap::new(),
+            timers: Wheel::new(Clock.now_ns()),
             scratch: Scratch::default(),
             tally: Tally::default(),
             lost_of_the_gone: 0,
+            bad_lost_of_the_gone: 0,
         }
     }
 
@@ -213,29 +277,40 @@ impl Engine {
     /// # Errors
     /// What the kernel says against receiving.
     pub fn run(mut self) -> std::io::Result<()> {
+        // Without it the sleeps are longer, and that is all.
+        let _ = set_timerslack(TIMER_SLACK_NS);
         let mut received = Received::new();
         let mut next_tally = self.clock.now_ns() + TALLY_NS;
         while !self.stop.load(Ordering::Relaxed) {
             if !self.take_commands() {
                 return Ok(());
             }
+            self.run_timers();
+            self.release();
             let now = self.clock.now_ns();
-            self.run_timers(now);
             if now >= next_tally {
                 next_tally += TALLY_NS;
                 self.hand_in(now);
             }
-            if received.fill(&self.net)? > 0 {
-                self.handle_batch(&mut received);
+            if received.fill(&self.outlet.net)? > 0 {
+                received.for_each(|transport, at_ns, datagram| {
+                    self.take_datagram(transport, at_ns, datagram);
+                });
                 continue;
             }
-            let due = self.timers.peek().map_or(u64::MAX, |Reverse((due, ..))| *due);
-            let sleep = Duration::from_nanos(due.saturating_sub(self.clock.now_ns()));
-            if !sleep.is_zero() {
-                self.net.wait(sleep.min(MAX_SLEEP));
-            }
+            self.sleep();
         }
         Ok(())
+    }
+
+    fn sleep(&self) {
+        let now = self.clock.now_ns();
+        let due = self.timers.next_due(now, MAX_SLEEP_NS);
+        let due = self.outlet.links.next_due().map_or(due, |link| due.min(link));
+        let sleep = Duration::from_nanos(due.saturating_sub(now));
+        if !sleep.is_zero() {
+            std::thread::sleep(sleep);
+        }
     }
 
     /// False when nobody is left to give commands.
@@ -251,33 +326,59 @@ impl Engine {
 
     fn take_command(&mut self, command: Command) {
         match command {
-            Command::Inbox(transport, inbox) => self.slot(transport).inbox = Some(inbox),
-            Command::Publish(transport, publisher) => {
-                self.slot(transport).publisher = Some(publisher);
+            Command::Begin(beginning) => self.begin(beginning),
+            Command::Send(transport, bytes) => {
+                if let Some(Some(slot)) = self.slots.get(transport as usize) {
+                    self.outlet.send(&slot.path, &bytes, bytes.len(), &mut self.tally);
+                }
+            }
+            Command::Publish(transport, mut publisher) => {
+                let Some(Some(slot)) = self.slots.get_mut(transport as usize) else { return };
+                publisher.path = slot.path;
+                slot.publisher = Some(publisher);
                 self.start(transport, &[Timer::Voice, Timer::Frame, Timer::Report]);
             }
-            Command::Receive(transport, receiver) => {
-                self.slot(transport).receiver = Some(receiver);
+            Command::Receive(transport, mut receiver) => {
+                let Some(Some(slot)) = self.slots.get_mut(transport as usize) else { return };
+                receiver.path = slot.path;
+                slot.receiver = Some(receiver);
                 self.start(transport, &[Timer::Feedback, Timer::Report]);
             }
             Command::Consume(transport, setup) => {
-                if let Some(receiver) = &mut self.slot(transport).receiver {
-                    receiver.add_consumer(setup);
+                let Some(Some(slot)) = self.slots.get_mut(transport as usize) else { return };
+                let is_sender_bad = self.bad_links.is_some_and(|links| links.has(setup.sender));
+                let standing = match slot.participant {
+                    _ if slot.path.is_bad || is_sender_bad => Standing::BadLink,
+                    FIRST_VISITOR.. => Standing::Visitor,
+                    _ => Standing::Regular,
+                };
+                if let Some(receiver) = &mut slot.receiver {
+                    receiver.add_consumer(setup, standing);
                 }
             }
-            Command::Remove(transport) => {
-                let gone = std::mem::take(self.slot(transport));
-                self.lost_of_the_gone += gone.receiver.map_or(0, |receiver| receiver.losses().0);
-            }
+            Command::Remove(transport) => self.remove(transport),
         }
     }
 
-    fn slot(&mut self, transport: u32) -> &mut Slot {
+    fn begin(&mut self, beginning: Beginning) {
+        let Beginning { transport, participant, remote, inbox } = beginning;
         let at = transport as usize;
         if at >= self.slots.len() {
-            self.slots.resize_with(at + 1, Slot::default);
+            self.slots.resize_with(at + 1, || None);
         }
-        &mut self.slots[at]
+        let is_bad = self.outlet.links.add(transport, participant);
+        let path = Path { transport, remote, is_bad };
+        self.slots[at] = Some(Slot { participant, path, inbox, publisher: None, receiver: None });
+    }
+
+    fn remove(&mut self, transport: u32) {
+        self.outlet.links.remove(transport);
+        let gone = self.slots.get_mut(transport as usize).and_then(Option::take);
+        if let Some(receiver) = gone.and_then(|slot| slot.receiver) {
+            let losses = receiver.losses();
+            self.lost_of_the_gone += losses.lost;
+            self.bad_lost_of_the_gone += losses.lost_on_bad_links;
+        }
     }
 
     /// Starts timers somewhere in their interval, so that participants do not act in step.
@@ -285,36 +386,43 @@ impl Engine {
         let now = self.clock.now_ns();
         for &timer in timers {
             let phase = rand::random::<u64>() % timer.interval_ns();
-            self.timers.push(Reverse((now + phase, transport, timer)));
+            self.timers.set(now + phase, (transport, timer));
         }
     }
 
-    fn run_timers(&mut self, now: u64) {
-        for _ in 0..MAX_TIMERS {
-            let Some(&Reverse((due, transport, timer))) = self.timers.peek() else { return };
-            if due > now {
-                return;
+    fn run_timers(&mut self) {
+        let mut count = 0;
+        while count < MAX_TIMERS {
+            let now = self.clock.now_ns();
+            let Some(due) = self.timers.take_due(now) else { return };
+            count += due.len();
+            for &(due_ns, (transport, timer)) in &due {
+                let late_ns = now.saturating_sub(due_ns);
+                self.tally.lag.saturating_record(late_ns);
+                // Who is late by whole intervals leaves them out, as an encoder without CPU does:
+                // making up for them would be a burst that nobody sends.
+                let missed = late_ns / timer.interval_ns();
+                self.tally.skipped += missed;
+                if self.run_timer(transport, timer) {
+                    let next = due_ns + timer.interval_ns() * (missed + 1);
+                    self.timers.set(next, (transport, timer));
+                }
             }
-            self.timers.pop();
-            self.tally.lag_ns = self.tally.lag_ns.max(now - due);
-            if self.run_timer(transport, timer) {
-                let next = due + timer.interval_ns();
-                self.timers.push(Reverse((next, transport, timer)));
-            }
+            self.timers.done(due);
         }
     }
 
     /// False if the transport is gone.
     fn run_timer(&mut self, transport: u32, timer: Timer) -> bool {
-        let Engine { clock, net, slots, scratch, tally, .. } = self;
-        let Some(slot) = slots.get_mut(transport as usize) else { return false };
+        let Engine { outlet, slots, scratch, tally, .. } = self;
+        let Some(Some(slot)) = slots.get_mut(transport as usize) else { return false };
         if let Some(publisher) = &mut slot.publisher {
             match timer {
-                Timer::Voice => publisher.send_voice(clock, net, scratch, tally),
-                Timer::Frame => publisher.send_frame(clock, net, scratch, tally),
+                Timer::Voice => publisher.send_voice(outlet, scratch, tally),
+                Timer::Frame => publisher.send_frame(outlet, scratch, tally),
                 Timer::Report => {
                     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                    publisher.send_reports(NtpTime::from_unix(since), net, tally);
+                    publisher.send_reports(NtpTime::from_unix(since), outlet, tally);
                 }
                 Timer::Feedback => {}
             }
@@ -322,39 +430,60 @@ impl Engine {
         }
         let Some(receiver) = &mut slot.receiver else { return false };
         match timer {
-            Timer::Feedback => receiver.send_feedback(net, tally),
-            Timer::Report => receiver.send_reports(net, tally),
+            Timer::Feedback => receiver.send_feedback(outlet, tally),
+            Timer::Report => receiver.send_reports(outlet, tally),
             Timer::Voice | Timer::Frame => {}
         }
         true
     }
 
-    fn handle_batch(&mut self, received: &mut Received) {
-        let Engine { net, slots, scratch, tally, .. } = self;
-        let mut i = 0;
-        while let Some((transport, at_ns, datagram)) = received.datagram(i) {
-            i += 1;
-            let Some(slot) = slots.get_mut(transport as usize) else { continue };
-            match *datagram {
-                // RFC 7983 and RFC 5761.
-                [128..=191, 192..=223, ..] => {
-                    if let Some(publisher) = &mut slot.publisher {
-                        publisher.handle_rtcp(datagram, net, scratch, tally);
-                    } else if let Some(receiver) = &mut slot.receiver {
-                        receiver.handle_rtcp(datagram, tally);
-                    }
+    /// Lets out what has come through bad links by now.
+    fn release(&mut self) {
+        let now = self.clock.now_ns();
+        while let Some(through) = self.outlet.links.pop(now) {
+            let Through { at_ns, way, transport, mut bytes, .. } = through;
+            match way {
+                Way::Down => self.deliver(transport, at_ns, &mut bytes),
+                Way::Up => {
+                    let Some(Some(slot)) = self.slots.get(transport as usize) else { continue };
+                    let path = Path { is_bad: false, ..slot.path };
+                    let len = bytes.len();
+                    self.outlet.send(&path, &bytes, len, &mut self.tally);
                 }
-                [128..=191, ..] => {
-                    if let Some(receiver) = &mut slot.receiver {
-                        receiver.handle_rtp(at_ns, datagram, tally);
-                    }
+            }
+        }
+    }
+
+    fn take_datagram(&mut self, transport: u32, at_ns: u64, datagram: &mut [u8]) {
+        let slot = self.slots.get(transport as usize).and_then(Option::as_ref);
+        if slot.is_some_and(|slot| slot.path.is_bad) {
+            self.outlet.links.offer(Way::Down, transport, at_ns, datagram);
+            return;
+        }
+        self.deliver(transport, at_ns, datagram);
+    }
+
+    /// A datagram has come to a transport.
+    fn deliver(&mut self, transport: u32, at_ns: u64, datagram: &mut [u8]) {
+        let Engine { outlet, slots, scratch, tally, .. } = self;
+        let Some(Some(slot)) = slots.get_mut(transport as usize) else { return };
+        match *datagram {
+            // RFC 7983 and RFC 5761.
+            [128..=191, 192..=223, ..] => {
+                if let Some(publisher) = &mut slot.publisher {
+                    publisher.handle_rtcp(datagram, outlet, scratch, tally);
+                } else if let Some(receiver) = &mut slot.receiver {
+                    receiver.handle_rtcp(datagram, tally);
                 }
-                _ => {
-                    if let Some(inbox) = &slot.inbox {
-                        // A transport that ends no longer reads.
-                        let _ = inbox.send(datagram.to_vec());
-                    }
+            }
+            [128..=191, ..] => {
+                if let Some(receiver) = &mut slot.receiver {
+                    receiver.handle_rtp(at_ns, datagram, tally);
                 }
+            }
+            _ => {
+                // A transport that ends no longer reads.
+                let _ = slot.inbox.send(datagram.to_vec());
             }
         }
     }
@@ -363,10 +492,13 @@ impl Engine {
         let mut tally = std::mem::take(&mut self.tally);
         tally.at_ns = now;
         tally.lost_so_far = self.lost_of_the_gone;
-        for receiver in self.slots.iter().filter_map(|slot| slot.receiver.as_ref()) {
-            let (lost, silent) = receiver.losses();
-            tally.lost_so_far += lost;
-            tally.silent += silent;
+        tally.bad.lost_so_far = self.bad_lost_of_the_gone;
+        tally.bad.overflowed = self.outlet.links.overflowed();
+        for receiver in self.slots.iter().flatten().filter_map(|slot| slot.receiver.as_ref()) {
+            let losses = receiver.losses();
+            tally.lost_so_far += losses.lost;
+            tally.bad.lost_so_far += losses.lost_on_bad_links;
+            tally.silent += losses.silent;
         }
         // Without a listener the run is about to be stopped.
         let _ = self.tallies.send(tally);

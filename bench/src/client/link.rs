@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::connect::{Connection, Remote};
-use super::engine::Command;
+use super::engine::{Beginning, Command};
+use super::outlet::Path;
 use super::publish::{Publisher, PublisherSetup};
 use super::receive::{ConsumerSetup, Receiver};
 use super::session::{Plan, World};
@@ -51,11 +52,15 @@ pub struct Pending {
 
 impl Pending {
     /// Begins to connect; the keys come later.
-    pub fn begin(world: &Rc<World>, transport: u32, remote: Remote) -> Self {
+    pub fn begin(world: &Rc<World>, participant: u32, transport: u32, remote: Remote) -> Self {
         let (inbox_sender, inbox) = mpsc::unbounded_channel();
-        world.engine.send(Command::Inbox(transport, inbox_sender));
         let address = remote.address;
-        let connection = Connection { transport, remote, net: world.net.clone(), inbox };
+        let beginning = Beginning { transport, participant, remote: address, inbox: inbox_sender };
+        world.engine.send(Command::Begin(beginning));
+        let is_bad = world.bad_links.is_some_and(|links| links.has(participant));
+        let detour = is_bad.then(|| world.engine.clone());
+        let net = world.net.clone();
+        let connection = Connection { transport, remote, net, detour, inbox };
         let (keys_sender, keys) = oneshot::channel();
         let task = spawn_local(connection.run(world.identity.clone(), keys_sender)).abort_handle();
         let guard = Guard { transport, task, world: Rc::clone(world) };
@@ -88,9 +93,14 @@ impl Link {
         let Guard { transport, world, .. } = &self.guard;
         let seal = self.keys.seal_context().map_err(|error| error.to_string())?;
         let open = self.keys.open_context().map_err(|error| error.to_string())?;
-        let receiver = Receiver::new(*transport, self.remote, world.run, seal, open);
+        let receiver = Receiver::new(self.path(), world.run, world.codec, seal, open);
         world.engine.send(Command::Receive(*transport, Box::new(receiver)));
         Ok(())
+    }
+
+    /// The engine knows better whether a bad link lies between.
+    fn path(&self) -> Path {
+        Path { transport: self.guard.transport, remote: self.remote, is_bad: false }
     }
 
     /// A stream will come.
@@ -105,8 +115,8 @@ impl Link {
     pub fn start_publisher(&self, plan: Plan) -> Result<(), String> {
         let Guard { transport, world, .. } = &self.guard;
         let publisher = Publisher::new(PublisherSetup {
-            transport: *transport,
-            remote: self.remote,
+            path: self.path(),
+            codec: world.codec,
             participant: plan.participant,
             run: world.run,
             seal: self.keys.seal_context().map_err(|error| error.to_string())?,

@@ -6,15 +6,19 @@
 //! * [`link`] — a transport of either kind, from its first check to its end.
 //! * [`session`] — one participant from its first request to its last.
 //! * [`publish`], [`receive`] — what is sent, and what is made of what comes.
-//! * [`engine`] — the thread on which all media runs.
+//! * [`engine`] — the thread on which all media runs; [`wheel`] — its timers.
+//! * [`outlet`] — its way out; [`emulation`] — bad links of single participants.
 #![forbid(unsafe_code)]
 
 pub mod connect;
+pub mod emulation;
 pub mod engine;
 pub mod link;
 pub mod net;
+pub mod outlet;
 pub mod publish;
 pub mod receive;
 pub mod session;
 pub mod signaling;
 pub mod stun;
+pub mod wheel;

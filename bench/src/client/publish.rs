@@ -1,8 +1,6 @@
 //! What a participant sends: a voice and a camera with simulcast layers, and answers to feedback.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddrV4;
-
 use opencall_dataplane::rtcp::{self, Packet, Writer};
 use opencall_dataplane::rtp::extension::ExtensionForm;
 use opencall_dataplane::rtp::extension::writer::HeaderWriter;
@@ -10,8 +8,9 @@ use opencall_dataplane::rtp::header::OutgoingHeader;
 use opencall_dataplane::srtp::{OpenContext, SealContext};
 use opencall_dataplane::time::NtpTime;
 
-use super::engine::{Clock, Tally};
-use super::net::Net;
+use super::engine::Tally;
+use super::outlet::{Outlet, Path};
+use crate::media::codec::{self, MAX_DEPENDENCY_LEN, Place, VideoCodec};
 use crate::media::model::{FrameModel, Voice, VoiceModel};
 use crate::media::stamp::{STAMP_LEN, Stamp};
 
@@ -19,9 +18,9 @@ use crate::media::stamp::{STAMP_LEN, Stamp};
 pub mod numbers {
     /// Opus.
     pub const OPUS: u8 = 111;
-    /// VP8.
-    pub const VP8: u8 = 96;
-    /// RTX for VP8.
+    /// The camera's codec.
+    pub const VIDEO: u8 = 96;
+    /// RTX for it.
     pub const RTX: u8 = 97;
     /// Audio level.
     pub const LEVEL_ID: u8 = 1;
@@ -33,6 +32,8 @@ pub mod numbers {
     pub const RID_ID: u8 = 10;
     /// Repaired RID.
     pub const REPAIRED_RID_ID: u8 = 11;
+    /// Dependency descriptor, with AV1.
+    pub const DEPENDENCY_ID: u8 = 12;
 }
 
 /// Bits per second of the layers r0, r1, r2.
@@ -43,14 +44,6 @@ pub const MIDS: [&str; 2] = ["0", "1"];
 
 /// Longest payload: what browsers put into a packet of 1200 bytes.
 const MAX_PAYLOAD_LEN: usize = 1100;
-
-/// Our VP8 descriptor: X, I (15 bits), L and T.
-pub const DESCRIPTOR_LEN: usize = 6;
-
-/// VP8 frame tags of a key frame and of another.
-pub const KEY_TAG_LEN: usize = 10;
-/// As above.
-pub const DELTA_TAG_LEN: usize = 3;
 
 /// Packets kept for retransmission per layer: over a second of the largest.
 const HISTORY: usize = 256;
@@ -83,11 +76,9 @@ struct Sent {
     sequence: u64,
     index: u32,
     timestamp: u32,
-    picture: u16,
-    content_len: u16,
-    is_first: bool,
-    is_last: bool,
-    is_key: bool,
+    /// Zero where nothing was sent yet.
+    payload_len: u16,
+    place: Place,
     sent_ns: u64,
 }
 
@@ -121,8 +112,9 @@ struct Audio {
 
 /// A sending transport.
 pub struct Publisher {
-    transport: u32,
-    remote: SocketAddrV4,
+    /// Its way to the server.
+    pub path: Path,
+    codec: VideoCodec,
     participant: u32,
     run: u32,
     seal: SealContext,
@@ -150,10 +142,10 @@ pub fn camera_ssrcs(participant: u32) -> [u32; 2] {
 
 /// What a publisher is made of.
 pub struct PublisherSetup {
-    /// The transport and where it sends.
-    pub transport: u32,
-    /// The server.
-    pub remote: SocketAddrV4,
+    /// Its way to the server.
+    pub path: Path,
+    /// The camera's codec.
+    pub codec: VideoCodec,
     /// Who it is.
     pub participant: u32,
     /// The run.
@@ -201,8 +193,8 @@ impl Publisher {
             history: vec![Sent::default(); HISTORY],
         };
         Publisher {
-            transport: setup.transport,
-            remote: setup.remote,
+            path: setup.path,
+            codec: setup.codec,
             participant,
             run: setup.run,
             seal: setup.seal,
@@ -215,13 +207,7 @@ impl Publisher {
     }
 
     /// One tick of the voice.
-    pub fn send_voice(
-        &mut self,
-        clock: &Clock,
-        net: &Net,
-        scratch: &mut Scratch,
-        tally: &mut Tally,
-    ) {
+    pub fn send_voice(&mut self, outlet: &mut Outlet, scratch: &mut Scratch, tally: &mut Tally) {
         let Some(audio) = &mut self.audio else { return };
         audio.timestamp = audio.timestamp.wrapping_add(VOICE_TICKS);
         let (len, level) = match audio.voice.tick() {
@@ -250,7 +236,7 @@ impl Publisher {
             stream: 0,
             index: audio.index,
             run: self.run,
-            sent_ns: clock.now_ns(),
+            sent_ns: outlet.clock.now_ns(),
         };
         let payload = &mut scratch.payload[..=len];
         payload[0] = OPUS_TOC;
@@ -262,35 +248,26 @@ impl Publisher {
         audio.octets = audio.octets.wrapping_add(len as u32);
         if let Ok(sealed) = sealed {
             tally.sent += 1;
-            let datagram = &scratch.train[..sealed];
-            tally.send_errors +=
-                u64::from(net.send(self.transport, self.remote, datagram, sealed).is_err());
+            outlet.send(&self.path, &scratch.train[..sealed], sealed, tally);
         }
     }
 
     /// One frame of each layer, each in one burst.
-    pub fn send_frame(
-        &mut self,
-        clock: &Clock,
-        net: &Net,
-        scratch: &mut Scratch,
-        tally: &mut Tally,
-    ) {
+    pub fn send_frame(&mut self, outlet: &mut Outlet, scratch: &mut Scratch, tally: &mut Tally) {
         self.timestamp = self.timestamp.wrapping_add(FRAME_TICKS);
         for at in 0..self.layers.len() {
-            self.send_layer(at, clock.now_ns(), net, scratch, tally);
+            self.send_layer(at, outlet, scratch, tally);
         }
     }
 
     fn send_layer(
         &mut self,
         at: usize,
-        sent_ns: u64,
-        net: &Net,
+        outlet: &mut Outlet,
         scratch: &mut Scratch,
         tally: &mut Tally,
     ) {
-        let timestamp = self.timestamp;
+        let (timestamp, sent_ns) = (self.timestamp, outlet.clock.now_ns());
         let Some(layer) = self.layers.get_mut(at) else { return };
         let is_key = std::mem::take(&mut layer.key_wanted);
         let frame_len = layer.model.next_len(is_key);
@@ -301,23 +278,19 @@ impl Publisher {
         let (mut used, mut segment) = (0, 0);
         for n in 0..count {
             let Some(layer) = self.layers.get_mut(at) else { return };
-            let payload_len = each.min(frame_len - (n * each).min(frame_len));
-            let tag_len = tag_len(n == 0, is_key);
+            let (is_first, is_second, is_last) = (n == 0, n == 1, n + 1 == count);
             let sent = Sent {
                 sequence: layer.sequence,
                 index: layer.index,
                 timestamp,
-                picture,
-                content_len: payload_len.saturating_sub(tag_len).max(STAMP_LEN) as u16,
-                is_first: n == 0,
-                is_last: n + 1 == count,
-                is_key,
+                payload_len: each.min(frame_len - (n * each).min(frame_len)).max(1) as u16,
+                place: Place { picture, is_first, is_second, is_last, is_key },
                 sent_ns,
             };
             layer.sequence += 1;
             layer.index += 1;
             layer.packets += 1;
-            layer.octets = layer.octets.wrapping_add(payload_len as u32);
+            layer.octets = layer.octets.wrapping_add(u32::from(sent.payload_len));
             if let Some(kept) = layer.history.get_mut(sent.sequence as usize % HISTORY) {
                 *kept = sent;
             }
@@ -325,22 +298,17 @@ impl Publisher {
             tally.sent += 1;
             // A train has equal segments, only its last may be shorter.
             if len > segment && used > 0 {
-                self.flush(net, &scratch.train[..used], segment, tally);
+                outlet.send(&self.path, &scratch.train[..used], segment, tally);
                 scratch.train.copy_within(used..used + len, 0);
-                used = 0;
+                (used, segment) = (0, 0);
             }
             segment = segment.max(len);
             used += len;
             if len < segment || n + 1 == count {
-                self.flush(net, &scratch.train[..used], segment, tally);
+                outlet.send(&self.path, &scratch.train[..used], segment, tally);
                 (used, segment) = (0, 0);
             }
         }
-    }
-
-    fn flush(&self, net: &Net, train: &[u8], segment: usize, tally: &mut Tally) {
-        let sent = net.send(self.transport, self.remote, train, segment);
-        tally.send_errors += u64::from(sent.is_err());
     }
 
     /// Writes and seals a packet of a layer at `start` of the train; its length.
@@ -355,8 +323,8 @@ impl Publisher {
         let layer = self.layers.get_mut(at)?;
         let index = if as_rtx { layer.rtx_sequence } else { sent.sequence };
         let fields = OutgoingHeader {
-            marker: sent.is_last,
-            payload_type: if as_rtx { numbers::RTX } else { numbers::VP8 },
+            marker: sent.place.is_last,
+            payload_type: if as_rtx { numbers::RTX } else { numbers::VIDEO },
             sequence: index as u16,
             timestamp: sent.timestamp,
             ssrc: if as_rtx { layer.rtx_ssrc } else { layer.ssrc },
@@ -371,6 +339,11 @@ impl Publisher {
                 writer = writer.extension(rid_id, rid.as_bytes());
             }
         }
+        if self.codec == VideoCodec::Av1 {
+            let mut descriptor = [0; MAX_DEPENDENCY_LEN];
+            let len = codec::write_dependency(&sent.place, &mut descriptor);
+            writer = writer.extension(numbers::DEPENDENCY_ID, &descriptor[..len]);
+        }
         let header_len = writer.finish()?;
         self.transport_sequence = self.transport_sequence.wrapping_add(1);
         let stamp = Stamp {
@@ -382,7 +355,9 @@ impl Publisher {
         };
         let prefix = if as_rtx { 2 } else { 0 };
         scratch.payload[..2].copy_from_slice(&(sent.sequence as u16).to_be_bytes());
-        let len = write_vp8(sent, &stamp, scratch.payload.get_mut(prefix..)?)?;
+        let out_payload = scratch.payload.get_mut(prefix..)?;
+        let payload_len = usize::from(sent.payload_len);
+        let len = codec::write(self.codec, &sent.place, payload_len, &stamp, out_payload)?;
         if as_rtx {
             layer.rtx_sequence += 1;
         }
@@ -394,7 +369,7 @@ impl Publisher {
     pub fn handle_rtcp(
         &mut self,
         packet: &mut [u8],
-        net: &Net,
+        outlet: &mut Outlet,
         scratch: &mut Scratch,
         tally: &mut Tally,
     ) {
@@ -414,7 +389,7 @@ impl Publisher {
                 }
                 Ok(Packet::Nack(nack)) => {
                     for sequence in nack.sequences() {
-                        self.retransmit(nack.media_ssrc, sequence, net, scratch, tally);
+                        self.retransmit(nack.media_ssrc, sequence, outlet, scratch, tally);
                     }
                 }
                 _ => {}
@@ -436,23 +411,23 @@ impl Publisher {
         &mut self,
         ssrc: u32,
         sequence: u16,
-        net: &Net,
+        outlet: &mut Outlet,
         scratch: &mut Scratch,
         tally: &mut Tally,
     ) {
         tally.upstream_nacks += 1;
         let Some(at) = self.layers.iter().position(|layer| layer.ssrc == ssrc) else { return };
-        let kept = |sent: &&Sent| sent.sequence as u16 == sequence && sent.content_len > 0;
+        let kept = |sent: &&Sent| sent.sequence as u16 == sequence && sent.payload_len > 0;
         let Some(&sent) = self.layers.get(at).and_then(|l| l.history.iter().find(kept)) else {
             return;
         };
         if let Some(len) = self.write_packet(at, &sent, true, 0, scratch) {
-            self.flush(net, &scratch.train[..len], len, tally);
+            outlet.send(&self.path, &scratch.train[..len], len, tally);
         }
     }
 
     /// Sender reports of all streams.
-    pub fn send_reports(&mut self, ntp: NtpTime, net: &Net, tally: &mut Tally) {
+    pub fn send_reports(&mut self, ntp: NtpTime, outlet: &mut Outlet, tally: &mut Tally) {
         let mut buffer = [0; 512];
         let mut writer = Writer::new(&mut buffer);
         let mut report = |ssrc, rtp_timestamp, packets, octets| {
@@ -471,62 +446,7 @@ impl Publisher {
             return;
         }
         if let Ok(len) = self.seal.seal_rtcp(&mut buffer, len) {
-            self.flush(net, &buffer[..len], len, tally);
-        }
-    }
-}
-
-fn tag_len(is_first: bool, is_key: bool) -> usize {
-    match (is_first, is_key) {
-        (false, _) => 0,
-        (true, true) => KEY_TAG_LEN,
-        (true, false) => DELTA_TAG_LEN,
-    }
-}
-
-/// Descriptor (RFC 7741 section 4.2), frame tag (RFC 6386 section 9.1), content; the length.
-fn write_vp8(sent: &Sent, stamp: &Stamp, out: &mut [u8]) -> Option<usize> {
-    let [p0, p1] = (sent.picture | 0x8000).to_be_bytes();
-    let first = 0x80 | u8::from(sent.is_first) << 4;
-    let descriptor = [first, 0xe0, p0, p1, sent.picture as u8, 0x20];
-    out.get_mut(..DESCRIPTOR_LEN)?.copy_from_slice(&descriptor);
-    // Shown, version 0; a key frame of 640 by 360.
-    let tag = [0x10 | u8::from(!sent.is_key), 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
-    let tag_len = tag_len(sent.is_first, sent.is_key);
-    let content = DESCRIPTOR_LEN + tag_len;
-    out.get_mut(DESCRIPTOR_LEN..content)?.copy_from_slice(&tag[..tag_len]);
-    let end = content + usize::from(sent.content_len);
-    stamp.write(out.get_mut(content..end)?).then_some(end)
-}
-
-/// The content of a VP8 payload of ours, and whether it begins a key frame.
-pub fn read_vp8(payload: &[u8]) -> Option<(&[u8], bool)> {
-    let (descriptor, rest) = payload.split_at_checked(DESCRIPTOR_LEN)?;
-    if descriptor[0] & 0x10 == 0 {
-        return Some((rest, false));
-    }
-    let is_key = rest.first()? & 1 == 0;
-    Some((rest.get(tag_len(true, is_key)..)?, is_key))
-}
-
-#[cfg(test)]
-mod tests {
-    use opencall_dataplane::rtp::vp8::Vp8Descriptor;
-
-    use super::*;
-
-    #[test]
-    fn payloads_are_vp8_that_others_read_and_hold_the_stamp() {
-        for (is_first, is_key) in [(true, true), (true, false), (false, true), (false, false)] {
-            let stamp = Stamp { sender: 1, stream: 2, index: 3, run: 4, sent_ns: 5 };
-            let sent = Sent { picture: 300, content_len: 200, is_first, is_key, ..Sent::default() };
-            let mut out = [0; 400];
-            let len = write_vp8(&sent, &stamp, &mut out).unwrap();
-            let payload = &mut out[..len];
-            let descriptor = Vp8Descriptor::parse(payload).expect("VP8");
-            descriptor.patch(payload, 77, 78);
-            let (content, key) = read_vp8(payload).unwrap();
-            assert_eq!((Stamp::read(content), key), (Some(stamp), is_first && is_key));
+            outlet.send(&self.path, &buffer[..len], len, tally);
         }
     }
 }

@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::rtcp::Writer;
@@ -12,8 +11,8 @@ use opencall_dataplane::rtp::header::RtpHeader;
 use opencall_dataplane::srtp::{OpenContext, SealContext};
 
 use super::engine::Tally;
-use super::net::Net;
-use super::publish::read_vp8;
+use super::outlet::{Outlet, Path};
+use crate::media::codec::{self, VideoCodec};
 use crate::media::stamp::Stamp;
 use crate::media::window::{Arrival, Window};
 
@@ -50,8 +49,31 @@ pub struct ConsumerSetup {
     pub transport_cc_id: Option<u8>,
 }
 
+/// Which figures a stream is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// All.
+    Regular,
+    /// All but the latencies: its receiver only passes through.
+    Visitor,
+    /// Those of bad links: its sender or its receiver has one.
+    BadLink,
+}
+
+/// Losses of a transport since its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Packets lost by now.
+    pub lost: u64,
+    /// The same of streams that cross bad links.
+    pub lost_on_bad_links: u64,
+    /// Streams of which nothing has come.
+    pub silent: u64,
+}
+
 struct Consumer {
     setup: ConsumerSetup,
+    standing: Standing,
     /// The stream it shows now, by the stamps.
     stream: Option<u8>,
     window: Window,
@@ -62,14 +84,15 @@ struct Consumer {
 
 /// A receiving transport.
 pub struct Receiver {
-    transport: u32,
-    remote: SocketAddrV4,
+    /// Its way to the server.
+    pub path: Path,
     run: u32,
+    codec: VideoCodec,
     seal: SealContext,
     open: OpenContext,
     consumers: Vec<Consumer>,
     /// SSRC to consumer; and whether it is the SSRC of retransmissions.
-    by_ssrc: HashMap<u32, (usize, bool)>,
+    by_ssrc: HashMap<u32, (usize, bool), foldhash::fast::RandomState>,
     transport_cc_id: Option<u8>,
     arrivals: Vec<(u16, u64)>,
     deltas: Vec<Option<i32>>,
@@ -77,22 +100,22 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A transport without streams.
+    /// A transport without streams. Cameras send `codec`.
     pub fn new(
-        transport: u32,
-        remote: SocketAddrV4,
+        path: Path,
         run: u32,
+        codec: VideoCodec,
         seal: SealContext,
         open: OpenContext,
     ) -> Self {
         Receiver {
-            transport,
-            remote,
+            path,
             run,
+            codec,
             seal,
             open,
             consumers: Vec::new(),
-            by_ssrc: HashMap::new(),
+            by_ssrc: HashMap::default(),
             transport_cc_id: None,
             arrivals: Vec::with_capacity(MAX_ARRIVALS),
             deltas: Vec::with_capacity(2 * MAX_ARRIVALS),
@@ -101,7 +124,7 @@ impl Receiver {
     }
 
     /// A stream will come.
-    pub fn add_consumer(&mut self, setup: ConsumerSetup) {
+    pub fn add_consumer(&mut self, setup: ConsumerSetup, standing: Standing) {
         let at = self.consumers.len();
         self.by_ssrc.insert(setup.ssrc, (at, false));
         if let Some(rtx) = setup.rtx_ssrc {
@@ -110,6 +133,7 @@ impl Receiver {
         self.transport_cc_id = self.transport_cc_id.or(setup.transport_cc_id);
         self.consumers.push(Consumer {
             setup,
+            standing,
             stream: None,
             window: Window::default(),
             highest_sequence: None,
@@ -153,11 +177,15 @@ impl Receiver {
         if payload.is_empty() {
             return;
         }
-        tally.received += 1;
-        tally.bytes += wire_len as u64;
-        if let Some(consumer) = self.consumers.get_mut(at) {
-            consumer.take(now_ns, self.run, header.sequence, payload, is_rtx, tally);
+        let Some(consumer) = self.consumers.get_mut(at) else { return };
+        if consumer.standing == Standing::BadLink {
+            tally.bad.received += 1;
+        } else {
+            tally.received += 1;
+            tally.bytes += wire_len as u64;
         }
+        let from = From { run: self.run, codec: self.codec, sequence: header.sequence, is_rtx };
+        consumer.take(now_ns, from, payload, tally);
     }
 
     fn note_arrival(&mut self, now_ns: u64, packet: &[u8], header: &RtpHeader) {
@@ -170,7 +198,7 @@ impl Receiver {
     }
 
     /// What a browser says every 100 ms: transport-wide feedback, and what is missing.
-    pub fn send_feedback(&mut self, net: &Net, tally: &mut Tally) {
+    pub fn send_feedback(&mut self, outlet: &mut Outlet, tally: &mut Tally) {
         let mut buffer = [0; 1500];
         let mut writer = Writer::new(&mut buffer[..1400]);
         for consumer in &mut self.consumers {
@@ -189,11 +217,11 @@ impl Receiver {
         self.feedback_count = self.feedback_count.wrapping_add(1);
         write_transport_cc(&mut writer, &mut self.arrivals, &mut self.deltas, self.feedback_count);
         let len = writer.finish();
-        self.send_rtcp(&mut buffer, len, net, tally);
+        self.send_rtcp(&mut buffer, len, outlet, tally);
     }
 
     /// Receiver reports of all streams.
-    pub fn send_reports(&mut self, net: &Net, tally: &mut Tally) {
+    pub fn send_reports(&mut self, outlet: &mut Outlet, tally: &mut Tally) {
         for first in (0..self.consumers.len()).step_by(MAX_BLOCKS) {
             let mut blocks = [ReportBlock::default(); MAX_BLOCKS];
             let mut count = 0;
@@ -211,18 +239,17 @@ impl Receiver {
             let mut writer = Writer::new(&mut buffer[..900]);
             if count > 0 && writer.receiver_report(OUR_SSRC, &blocks[..count]).is_ok() {
                 let len = writer.finish();
-                self.send_rtcp(&mut buffer, len, net, tally);
+                self.send_rtcp(&mut buffer, len, outlet, tally);
             }
         }
     }
 
-    fn send_rtcp(&mut self, buffer: &mut [u8], len: usize, net: &Net, tally: &mut Tally) {
+    fn send_rtcp(&mut self, buffer: &mut [u8], len: usize, outlet: &mut Outlet, tally: &mut Tally) {
         if len == 0 {
             return;
         }
         if let Ok(len) = self.seal.seal_rtcp(buffer, len) {
-            let sent = net.send(self.transport, self.remote, &buffer[..len], len);
-            tally.send_errors += u64::from(sent.is_err());
+            outlet.send(&self.path, &buffer[..len], len, tally);
         }
     }
 
@@ -231,24 +258,33 @@ impl Receiver {
         tally.corrupted += u64::from(self.open.open_rtcp(packet).is_err());
     }
 
-    /// Packets that are lost by now, and streams of which nothing has come.
-    pub fn losses(&self) -> (u64, u64) {
-        let lost = self.consumers.iter().map(|c| c.window.lost() + c.window.missing()).sum();
-        let silent = self.consumers.iter().filter(|c| c.received == 0).count() as u64;
-        (lost, silent)
+    /// What is lost by now.
+    pub fn losses(&self) -> Losses {
+        let mut losses = Losses::default();
+        for consumer in &self.consumers {
+            let lost = consumer.window.lost() + consumer.window.missing();
+            match consumer.standing {
+                Standing::BadLink => losses.lost_on_bad_links += lost,
+                Standing::Regular | Standing::Visitor => losses.lost += lost,
+            }
+            losses.silent += u64::from(consumer.received == 0);
+        }
+        losses
     }
 }
 
+/// What is known of a packet before its payload is looked at.
+#[derive(Clone, Copy)]
+struct From {
+    run: u32,
+    codec: VideoCodec,
+    sequence: u16,
+    is_rtx: bool,
+}
+
 impl Consumer {
-    fn take(
-        &mut self,
-        now_ns: u64,
-        run: u32,
-        sequence: u16,
-        payload: &[u8],
-        is_rtx: bool,
-        tally: &mut Tally,
-    ) {
+    fn take(&mut self, now_ns: u64, from: From, payload: &[u8], tally: &mut Tally) {
+        let From { sequence, is_rtx, .. } = from;
         let (sequence, payload) = match (is_rtx, payload) {
             (false, payload) => (sequence, payload),
             (true, &[high, low, ref rest @ ..]) => (u16::from_be_bytes([high, low]), rest),
@@ -257,29 +293,22 @@ impl Consumer {
                 return;
             }
         };
-        let content = match self.setup.is_video {
-            true => read_vp8(payload),
-            false => payload.split_first().map(|(_, content)| (content, false)),
-        };
-        let stamped = content.and_then(|(content, is_key)| Some((Stamp::read(content)?, is_key)));
-        let Some((stamp, is_key)) = stamped else {
+        let Some((stamp, is_key)) = self.read(&from, payload) else {
             tally.corrupted += 1;
             return;
         };
-        let is_ours = stamp.run == run
-            && stamp.sender == self.setup.sender
-            && self.setup.is_video == (stamp.stream > 0);
-        if !is_ours {
-            tally.corrupted += 1;
-            return;
-        }
         self.received += 1;
+        if is_rtx {
+            match self.standing {
+                Standing::BadLink => tally.bad.retransmitted += 1,
+                Standing::Regular | Standing::Visitor => tally.retransmitted += 1,
+            }
+        }
         let jump = self.note_sequence(sequence);
         let index = u64::from(stamp.index);
         if self.stream != Some(stamp.stream) {
             // A late packet of the layer before the switch is not a switch back.
             if is_rtx || jump == Jump::Back {
-                tally.retransmitted += u64::from(is_rtx);
                 return;
             }
             self.stream = Some(stamp.stream);
@@ -288,15 +317,39 @@ impl Consumer {
             // The server paused the stream and goes on: what it skipped was not lost.
             self.restart(index, jump);
         }
-        match self.window.insert(index) {
-            Arrival::InOrder => {}
-            Arrival::Duplicate => tally.duplicated += 1,
-            Arrival::Late if !is_rtx => tally.reordered += 1,
-            Arrival::Late | Arrival::TooLate => {}
+        let arrival = self.window.insert(index);
+        // A bad link duplicates and reorders by itself.
+        if self.standing != Standing::BadLink {
+            match arrival {
+                Arrival::InOrder => {}
+                Arrival::Duplicate => tally.duplicated += 1,
+                Arrival::Late if !is_rtx => tally.reordered += 1,
+                Arrival::Late | Arrival::TooLate => {}
+            }
         }
-        tally.retransmitted += u64::from(is_rtx);
         if !is_rtx {
-            tally.record_latency(now_ns.saturating_sub(stamp.sent_ns));
+            self.record_latency(now_ns.saturating_sub(stamp.sent_ns), tally);
+        }
+    }
+
+    /// The stamp of a payload, and whether a key frame begins; `None` if it is not what was sent.
+    fn read(&self, from: &From, payload: &[u8]) -> Option<(Stamp, bool)> {
+        let (content, is_key) = match self.setup.is_video {
+            true => codec::read(from.codec, payload)?,
+            false => (payload.split_first()?.1, false),
+        };
+        let stamp = Stamp::read(content)?;
+        let is_ours = stamp.run == from.run
+            && stamp.sender == self.setup.sender
+            && self.setup.is_video == (stamp.stream > 0);
+        is_ours.then_some((stamp, is_key))
+    }
+
+    fn record_latency(&self, latency_ns: u64, tally: &mut Tally) {
+        match self.standing {
+            Standing::Regular => tally.latency.saturating_record(latency_ns),
+            Standing::BadLink => tally.bad.latency.saturating_record(latency_ns),
+            Standing::Visitor => {}
         }
     }
 
@@ -427,6 +480,7 @@ mod tests {
                 sender: 7,
                 transport_cc_id: None,
             },
+            standing: Standing::Regular,
             stream: None,
             window: Window::default(),
             highest_sequence: None,
@@ -446,7 +500,8 @@ mod tests {
     fn every_fault_has_its_counter() {
         let (mut consumer, mut tally) = (consumer(), Tally::default());
         let mut take = |sequence: u16, payload: &[u8]| {
-            consumer.take(3000, 5, sequence, payload, false, &mut tally);
+            let from = From { run: 5, codec: VideoCodec::Vp8, sequence, is_rtx: false };
+            consumer.take(3000, from, payload, &mut tally);
         };
         take(0xfffe, &voice(7, 10));
         take(1, &voice(7, 13));
@@ -459,5 +514,19 @@ mod tests {
         assert_eq!(consumer.missing, [(0x10000, 0)]);
         assert_eq!(consumer.window.missing(), 1);
         assert!((2000..2050).contains(&tally.latency.max()));
+    }
+
+    #[test]
+    fn a_stream_is_part_of_the_figures_of_its_standing_only() {
+        for (standing, expected) in
+            [(Standing::Regular, (1, 0)), (Standing::Visitor, (0, 0)), (Standing::BadLink, (0, 1))]
+        {
+            let (mut consumer, mut tally) = (consumer(), Tally::default());
+            consumer.standing = standing;
+            let from = From { run: 5, codec: VideoCodec::Vp8, sequence: 1, is_rtx: false };
+            consumer.take(3000, from, &voice(7, 10), &mut tally);
+            let counted = (tally.latency.len(), tally.bad.latency.len());
+            assert_eq!(counted, expected, "{standing:?}");
+        }
     }
 }

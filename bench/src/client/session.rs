@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::connect::{DtlsIdentity, Remote};
+use super::emulation::BadLinks;
 use super::engine::EngineSender;
 use super::link::{Link, Pending, next_transport};
 use super::net::{Net, Network};
 use super::publish::voice_ssrc;
 use super::receive::ConsumerSetup;
 use super::signaling::{Signaling, camera, microphone};
+use crate::media::codec::VideoCodec;
 
 /// Who a participant is and what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,10 @@ pub struct World {
     pub seed: u64,
     /// Bits per second of a camera's layers.
     pub layers: Vec<u32>,
+    /// A camera's codec.
+    pub codec: VideoCodec,
+    /// Who has a bad link.
+    pub bad_links: Option<BadLinks>,
     /// The next free transport.
     pub next_transport: AtomicU32,
     /// How far they are.
@@ -86,8 +92,8 @@ pub async fn live(
     let name = format!("p{}", plan.participant);
     let mut signaling = Signaling::connect(&world.url, room, name).await?;
     let capabilities = signaling.request("getRouterCapabilities", json!({})).await?;
-    let send = link(&world, &mut signaling, "send").await?;
-    let receive = link(&world, &mut signaling, "recv").await?;
+    let send = link(&world, plan, &mut signaling, "send").await?;
+    let receive = link(&world, plan, &mut signaling, "recv").await?;
     let send = Transport { id: send.0, link: send.1.connected().await? };
     let receive = receive.1.connected().await?;
     world.progress.joined.fetch_add(1, Ordering::Relaxed);
@@ -147,6 +153,7 @@ async fn stay(
 /// Asks for a transport and begins to connect it; the keys come later.
 async fn link(
     world: &Rc<World>,
+    plan: Plan,
     signaling: &mut Signaling,
     direction: &str,
 ) -> Result<(Value, Pending), String> {
@@ -160,7 +167,7 @@ async fn link(
     let data = json!({"transportId": options["id"],
                       "dtlsParameters": {"role": "client", "fingerprints": fingerprints}});
     signaling.request("connectTransport", data).await?;
-    Ok((options["id"].take(), Pending::begin(world, transport, remote)))
+    Ok((options["id"].take(), Pending::begin(world, plan.participant, transport, remote)))
 }
 
 fn remote_of(options: &Value, network: Network) -> Option<Remote> {
@@ -197,7 +204,7 @@ async fn publish(
     }
     if video {
         let data = json!({"transportId": transport.id, "kind": "video", "appData": source("webcam"),
-                          "rtpParameters": camera(participant, &world.layers)});
+                          "rtpParameters": camera(participant, world.codec, &world.layers)});
         signaling.request("produce", data).await?;
     }
     transport.link.start_publisher(plan)

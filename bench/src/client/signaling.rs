@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::publish::{MIDS, camera_ssrcs, numbers};
+use crate::media::codec::VideoCodec;
 
 /// OpenCall's own client waits so long for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -97,6 +98,8 @@ impl Signaling {
     async fn frame(&mut self) -> Result<Value, String> {
         loop {
             match self.socket.next().await {
+                // Speakers change several times a second in each room: not worth reading.
+                Some(Ok(Message::Text(text))) if is_ignored(&text) => {}
                 Some(Ok(Message::Text(text))) => {
                     return serde_json::from_str(&text).map_err(|error| error.to_string());
                 }
@@ -117,6 +120,13 @@ impl Signaling {
     }
 }
 
+/// Whether a frame is one of the frequent events that no participant of ours looks at.
+fn is_ignored(frame: &str) -> bool {
+    ["\"mediasoup:activeSpeakers\"", "\"mediasoup:connectionQuality\""]
+        .iter()
+        .any(|name| frame.contains(name) && !frame.contains("\"id\":"))
+}
+
 /// A microphone as a browser describes it.
 pub fn microphone(ssrc: u32) -> Value {
     json!({
@@ -135,7 +145,7 @@ pub fn microphone(ssrc: u32) -> Value {
 }
 
 /// A camera with layers of so many bits per second; a single one is known by its SSRCs.
-pub fn camera(participant: u32, layers: &[u32]) -> Value {
+pub fn camera(participant: u32, codec: VideoCodec, layers: &[u32]) -> Value {
     let encoding = |(at, rate): (usize, &u32)| {
         json!({"rid": format!("r{at}"), "maxBitrate": rate, "scalabilityMode": "L1T1",
                "scaleResolutionDownBy": 4 >> at})
@@ -148,24 +158,40 @@ pub fn camera(participant: u32, layers: &[u32]) -> Value {
         _ => layers.iter().enumerate().map(encoding).collect::<Vec<Value>>(),
     };
     let cc = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    let mut extensions = vec![
+        json!({"uri": cc, "id": numbers::TRANSPORT_CC_ID}),
+        json!({"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": numbers::MID_ID}),
+        json!({"uri": "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "id": numbers::RID_ID}),
+        json!({"uri": "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+               "id": numbers::REPAIRED_RID_ID}),
+    ];
+    if codec == VideoCodec::Av1 {
+        let uri = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+        extensions.push(json!({"uri": uri, "id": numbers::DEPENDENCY_ID}));
+    }
     json!({
         "mid": MIDS[1],
         "codecs": [
-            {"mimeType": "video/VP8", "payloadType": numbers::VP8, "clockRate": 90000,
-             "parameters": {},
+            {"mimeType": codec.mime_type(), "payloadType": numbers::VIDEO, "clockRate": 90000,
+             "parameters": parameters_of(codec),
              "rtcpFeedback": [{"type": "nack"}, {"type": "nack", "parameter": "pli"},
                               {"type": "ccm", "parameter": "fir"}, {"type": "transport-cc"}]},
             {"mimeType": "video/rtx", "payloadType": numbers::RTX, "clockRate": 90000,
-             "parameters": {"apt": numbers::VP8}, "rtcpFeedback": []},
+             "parameters": {"apt": numbers::VIDEO}, "rtcpFeedback": []},
         ],
-        "headerExtensions": [
-            {"uri": cc, "id": numbers::TRANSPORT_CC_ID},
-            {"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": numbers::MID_ID},
-            {"uri": "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "id": numbers::RID_ID},
-            {"uri": "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
-             "id": numbers::REPAIRED_RID_ID},
-        ],
+        "headerExtensions": extensions,
         "encodings": encodings,
         "rtcp": {"cname": "camera", "reducedSize": true},
     })
+}
+
+/// What distinguishes a codec from others of its name.
+fn parameters_of(codec: VideoCodec) -> Value {
+    match codec {
+        VideoCodec::Vp8 => json!({}),
+        VideoCodec::Vp9 => json!({"profile-id": 0}),
+        VideoCodec::H264 => json!({"packetization-mode": 1, "profile-level-id": "42e01f",
+                                   "level-asymmetry-allowed": 1}),
+        VideoCodec::Av1 => json!({"profile": 0, "level-idx": 5, "tier": 0}),
+    }
 }

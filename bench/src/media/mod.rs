@@ -1,6 +1,7 @@
 //! Media that looks like media, and can be checked packet by packet.
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod model;
 pub mod stamp;
 pub mod window;

@@ -57,7 +57,8 @@ impl Stamp {
         if !(STAMP_LEN..=MAX_CONTENT_LEN).contains(&len) {
             return false;
         }
-        let Some((head, rest)) = out.split_first_chunk_mut::<STAMP_LEN>() else { return false };
+        let Some((head, rest)) = out.split_first_chunk_mut::<COVERED_LEN>() else { return false };
+        let Some((sum, rest)) = rest.split_first_chunk_mut() else { return false };
         head[..4].copy_from_slice(&self.sender.to_be_bytes());
         head[4] = self.stream;
         head[5] = 0;
@@ -65,22 +66,22 @@ impl Stamp {
         head[8..12].copy_from_slice(&self.index.to_be_bytes());
         head[12..16].copy_from_slice(&self.run.to_be_bytes());
         head[16..24].copy_from_slice(&self.sent_ns.to_be_bytes());
-        let sum = checksum(&head[..COVERED_LEN]);
-        head[COVERED_LEN..].copy_from_slice(&sum.to_be_bytes());
+        *sum = checksum(head).to_be_bytes();
         rest.copy_from_slice(filler_of(self.index, rest.len()));
         true
     }
 
     /// Reads a content; `None` if a single bit of it is not what was written.
     pub fn read(content: &[u8]) -> Option<Stamp> {
-        let (head, rest) = content.split_first_chunk::<STAMP_LEN>()?;
+        let (head, rest) = content.split_first_chunk::<COVERED_LEN>()?;
+        let (sum, rest) = rest.split_first_chunk()?;
         let word = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
         let (sender, index, run) = (word(0)?, word(8)?, word(12)?);
         let len = usize::from(u16::from_be_bytes([head[6], head[7]]));
         let is_whole = len == content.len()
             && len <= MAX_CONTENT_LEN
             && head[5] == 0
-            && word(COVERED_LEN)? == checksum(&head[..COVERED_LEN])
+            && u32::from_be_bytes(*sum) == checksum(head)
             && rest == filler_of(index, rest.len());
         let sent_ns = u64::from(word(16)?) << 32 | u64::from(word(20)?);
         is_whole.then_some(Stamp { sender, stream: head[4], index, run, sent_ns })
@@ -92,9 +93,14 @@ fn filler_of(index: u32, len: usize) -> &'static [u8] {
     FILLER.get(phase..phase + len).unwrap_or_default()
 }
 
-/// FNV-1a.
-fn checksum(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |sum, &b| (sum ^ u32::from(b)).wrapping_mul(0x0100_0193))
+/// Mixes the words so that each bit of each of them changes half of the sum.
+fn checksum(bytes: &[u8; COVERED_LEN]) -> u32 {
+    let (words, _) = bytes.as_chunks::<8>();
+    let mix = |sum: u64, word: &[u8; 8]| {
+        let mixed = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ mixed >> 29
+    };
+    (words.iter().fold(0x811c_9dc5, mix) >> 16) as u32
 }
 
 #[cfg(test)]

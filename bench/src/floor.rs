@@ -1,11 +1,19 @@
 //! The floor: what sealing and sending the same packets costs with nothing else around it.
 //!
 //! A loop seals packets under the keys of many receivers and sends them in trains through the same
-//! I/O backend as the server. What arrives is thrown away between the timed parts, so that the
-//! receiving half that the loopback does within the sender's call is counted, as it is in a run.
+//! I/O backend as the server, to sockets that take whole trains, as the generator's does. What arrives
+//! is thrown away, so that the receiving half that the loopback does within the sender's call is
+//! counted, as it is in a run.
+//!
+//! In a run the generator works on the CPU beside the server's, and two CPUs may be one core's two
+//! threads. So the floor is measured twice: with nobody else at work, and with a neighbour that is as
+//! busy as the generator was and takes what arrives. The ratio is to the second.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -16,6 +24,7 @@ use opencall_dataplane::io::{
 use opencall_dataplane::srtp::{Profile, SealContext};
 
 use crate::result::Floor;
+use crate::server::pin;
 
 /// Receivers, each with keys and a port of its own.
 const RECEIVERS: usize = 50;
@@ -35,40 +44,108 @@ const DURATION: Duration = Duration::from_secs(1);
 /// Buffer of each receiver, bytes: more than a batch.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
+/// The length of the neighbour's cycles: long against its work, short against what it disturbs.
+const CYCLE: Duration = Duration::from_millis(1);
+
+/// Which packets, and on which CPUs.
+#[derive(Debug, Clone, Default)]
+pub struct FloorOptions {
+    /// Bytes of a sealed packet.
+    pub packet_len: usize,
+    /// Packets of a train, on average.
+    pub train_segments: f64,
+    /// The CPUs to measure on; empty: any.
+    pub cpus: Vec<usize>,
+    /// The CPUs of the neighbour; empty: any.
+    pub neighbour_cpus: Vec<usize>,
+    /// How busy the neighbour is, 0 to 1.
+    pub neighbour_share: f64,
+}
+
 struct Bench {
     io: Box<dyn Io>,
     tx: TxBatch,
     rx: RxBatch,
-    receivers: Vec<(UdpSocket, SocketAddr, SealContext)>,
+    receivers: Vec<(Arc<UdpSocket>, SocketAddr, SealContext)>,
     payload: Vec<u8>,
     index: u64,
+    has_neighbour: bool,
 }
 
-/// Measures with sealed packets of `packet_len` bytes, in trains of `train_segments` on average.
+/// Measures, on a thread of its own.
 ///
 /// # Errors
-/// What the kernel says against the sockets.
-pub fn measure(packet_len: usize, train_segments: f64) -> Result<Floor, String> {
-    let mut bench = Bench::new(packet_len).map_err(|error| format!("floor: {error}"))?;
-    let train_segments = train_segments.max(1.0);
-    let (short, long) = (train_segments.floor() as usize, train_segments.ceil() as usize);
-    let share_of_long = train_segments - train_segments.floor();
-    let mut owed = 0.0;
-    let ns_per_packet = bench.time(|_| {
-        owed += share_of_long;
-        if owed >= 1.0 {
-            owed -= 1.0;
-            return long;
-        }
-        short
-    })?;
+/// What the kernel says against the sockets or the CPUs.
+pub fn measure(options: &FloorOptions) -> Result<Floor, String> {
+    let options = options.clone();
+    let measuring = std::thread::spawn(move || measure_here(&options));
+    measuring.join().map_err(|_| "the floor's thread panicked".to_owned())?
+}
+
+fn measure_here(options: &FloorOptions) -> Result<Floor, String> {
+    if !options.cpus.is_empty() {
+        pin(&options.cpus)?;
+    }
+    let mut bench = Bench::new(options.packet_len).map_err(|error| format!("floor: {error}"))?;
+    let train_segments = options.train_segments.max(1.0);
+    let quiet_ns_per_packet = bench.time_trains(train_segments)?;
+    let single_ns_per_packet = bench.time(|_| 1)?;
+    let seal_ns_per_packet = bench.time_seal();
+    let neighbour = Neighbour::start(&bench, options);
+    bench.has_neighbour = true;
+    let ns_per_packet = bench.time_trains(train_segments)?;
+    neighbour.stop()?;
     Ok(Floor {
-        mean_packet_bytes: packet_len as f64,
+        mean_packet_bytes: options.packet_len as f64,
         train_segments,
         ns_per_packet,
-        single_ns_per_packet: bench.time(|_| 1)?,
-        seal_ns_per_packet: bench.time_seal(),
+        quiet_ns_per_packet,
+        neighbour_share: options.neighbour_share,
+        single_ns_per_packet,
+        seal_ns_per_packet,
     })
+}
+
+/// Who takes what arrives, and is busy for a share of the time.
+struct Neighbour {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Neighbour {
+    fn start(bench: &Bench, options: &FloorOptions) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let sockets: Vec<_> = bench.receivers.iter().map(|(socket, ..)| socket.clone()).collect();
+        let (stopped, options) = (Arc::clone(&stop), options.clone());
+        let thread = std::thread::spawn(move || {
+            if !options.neighbour_cpus.is_empty() {
+                pin(&options.neighbour_cpus)?;
+            }
+            let key = [7; 16];
+            let seal = SealContext::new(Profile::AeadAes128Gcm, &key, &key[..12]);
+            let mut seal = seal.map_err(|error| error.to_string())?;
+            let (mut out, mut index) = ([0; 1200], 0_u64);
+            out[0] = 0x80;
+            while !stopped.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                sockets.iter().for_each(|socket| drain(socket));
+                // Sealing uses the core as the generator does: its vector units and its caches.
+                while begun.elapsed() < CYCLE.mul_f64(options.neighbour_share.clamp(0.0, 1.0)) {
+                    out[2..4].copy_from_slice(&(index as u16).to_be_bytes());
+                    let _ = seal.seal_rtp(index, HEADER_LEN, &[0x5a; 1100], &mut out);
+                    index += 1;
+                }
+                std::thread::sleep(CYCLE.saturating_sub(begun.elapsed()));
+            }
+            Ok(())
+        });
+        Neighbour { stop, thread }
+    }
+
+    fn stop(self) -> Result<(), String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| "the floor's neighbour panicked".to_owned())?
+    }
 }
 
 impl Bench {
@@ -82,6 +159,8 @@ impl Bench {
         let receiver = |_| {
             let socket = UdpSocket::bind((loopback, 0)).map_err(|error| error.to_string())?;
             socket.set_nonblocking(true).map_err(|error| error.to_string())?;
+            setsockopt(&socket, sockopt::UdpGroSegment, &true)
+                .map_err(|error| error.to_string())?;
             // Without the privilege the limit of net.core counts, and some are dropped late.
             if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
                 let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
@@ -89,7 +168,7 @@ impl Bench {
             let address = socket.local_addr().map_err(|error| error.to_string())?;
             let key: [u8; 16] = rand::random();
             let seal = SealContext::new(Profile::AeadAes128Gcm, &key, &key[..12]);
-            Ok::<_, String>((socket, address, seal.map_err(|error| error.to_string())?))
+            Ok::<_, String>((Arc::new(socket), address, seal.map_err(|error| error.to_string())?))
         };
         Ok(Bench {
             io,
@@ -98,6 +177,22 @@ impl Bench {
             receivers: (0..RECEIVERS).map(receiver).collect::<Result<_, _>>()?,
             payload: vec![0x5a; packet_len.saturating_sub(HEADER_LEN + TAG_LEN).clamp(1, 1400)],
             index: 0,
+            has_neighbour: false,
+        })
+    }
+
+    /// Nanoseconds of CPU per packet in trains of a mean length.
+    fn time_trains(&mut self, train_segments: f64) -> Result<f64, String> {
+        let (short, long) = (train_segments.floor() as usize, train_segments.ceil() as usize);
+        let share_of_long = train_segments - train_segments.floor();
+        let mut owed = 0.0;
+        self.time(|_| {
+            owed += share_of_long;
+            if owed >= 1.0 {
+                owed -= 1.0;
+                return long;
+            }
+            short
         })
     }
 
@@ -118,7 +213,9 @@ impl Bench {
             turn.map_err(|error| error.to_string())?;
             cpu += cpu_time().saturating_sub(before);
             packets += sent as u64;
-            self.drain();
+            if !self.has_neighbour {
+                self.receivers.iter().for_each(|(socket, ..)| drain(socket));
+            }
         }
         Ok(cpu.as_nanos() as f64 / packets.max(1) as f64)
     }
@@ -146,13 +243,11 @@ impl Bench {
         }
         self.index += 1;
     }
+}
 
-    fn drain(&self) {
-        let mut datagram = [0; 64];
-        for (socket, ..) in &self.receivers {
-            while socket.recv(&mut datagram).is_ok() {}
-        }
-    }
+fn drain(socket: &UdpSocket) {
+    let mut datagram = [0; 64];
+    while socket.recv(&mut datagram).is_ok() {}
 }
 
 /// CPU time of this thread.
@@ -171,9 +266,21 @@ mod tests {
         bench.io.turn(&mut bench.tx, &mut bench.rx, Wait::Poll).unwrap();
         let (socket, ..) = &bench.receivers[1];
         let mut datagram = [0; 2000];
-        for _ in 0..3 {
-            assert_eq!(socket.recv(&mut datagram).unwrap(), 500);
-        }
+        assert_eq!(socket.recv(&mut datagram).unwrap(), 1500, "one train, taken as one");
         assert!(socket.recv(&mut datagram).is_err());
+    }
+
+    #[test]
+    fn a_floor_with_a_neighbour_is_measured_too() {
+        let options = FloorOptions {
+            packet_len: 300,
+            train_segments: 2.5,
+            neighbour_share: 0.3,
+            ..FloorOptions::default()
+        };
+        let floor = measure(&options).unwrap();
+        assert!(floor.seal_ns_per_packet > 0.0);
+        assert!(floor.quiet_ns_per_packet > floor.seal_ns_per_packet);
+        assert!(floor.single_ns_per_packet > 0.0 && floor.ns_per_packet > 0.0);
     }
 }

@@ -5,6 +5,7 @@
 //! * [`impairment`] — what a bad link does to packets, as a pure, seeded function of time.
 //! * [`link`] — a UDP relay that puts such a link between clients and a server.
 //! * [`scenario`], [`server`], [`run`] — who meets whom, the server under load, a whole run.
+//! * [`ramp`], [`trend`] — how far a load can go, and what grows over time.
 //! * [`floor`] — what the same packets cost with nothing but sealing and sending.
 //! * [`result`] — a run's figures as JSON.
 #![forbid(unsafe_code)]
@@ -15,7 +16,9 @@ pub mod impairment;
 pub mod link;
 mod machine;
 pub mod media;
+pub mod ramp;
 pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod server;
+pub mod trend;

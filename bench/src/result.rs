@@ -79,6 +79,10 @@ pub struct BenchResult {
     /// How late the generator's own timers ran at most while it was measured, milliseconds: large
     /// values mean that the generator was the limit.
     pub generator_lag_ms: f64,
+    /// The 99th percentile of that. What is sent late is stamped late: the latency is without it.
+    pub generator_lag_p99_ms: f64,
+    /// Frames, voice packets and reports that the generator left out because it was late for them.
+    pub skipped: u64,
     /// Streams that were announced and of which nothing came.
     pub silent_streams: u64,
 
@@ -94,6 +98,25 @@ pub struct BenchResult {
     pub workers: Option<u64>,
     /// Its I/O backend, where the generator started it.
     pub io: Option<String>,
+
+    /// Resident memory of the server before anyone came, bytes.
+    pub rss_start_bytes: Option<u64>,
+    /// What it grew by until the end for each participant present, bytes.
+    pub rss_per_participant_bytes: Option<f64>,
+    /// Whether memory grows while it is measured; `None` for short runs.
+    pub memory: Option<MemoryTrend>,
+    /// What participants behind emulated bad links saw; they are no part of the other figures.
+    pub bad_links: Option<BadLinkFigures>,
+    /// A storm of joins: before and during.
+    pub storm: Option<Storm>,
+    /// A ramp's steps.
+    pub steps: Vec<Step>,
+    /// Where it broke.
+    pub knee: Option<Knee>,
+    /// One entry per minute, in runs of several.
+    pub minutes: Vec<Minute>,
+    /// What the run says of the server, in sentences.
+    pub verdicts: Vec<String>,
 
     /// One entry per second.
     pub seconds: Vec<Second>,
@@ -127,6 +150,116 @@ pub struct Machine {
     pub cpus: u64,
     /// Memory, bytes.
     pub memory_bytes: u64,
+}
+
+/// The server's memory over the measured time, as a straight line after a warm-up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryTrend {
+    /// Measured seconds that do not count.
+    pub warm_up_s: f64,
+    /// Seconds that do.
+    pub span_s: f64,
+    /// The line's begin, bytes.
+    pub first_bytes: u64,
+    /// The line's end, bytes.
+    pub last_bytes: u64,
+    /// Its slope.
+    pub bytes_per_minute: f64,
+    /// Whether that is no growth.
+    pub is_flat: bool,
+}
+
+/// Media from or to participants behind emulated bad links.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BadLinkFigures {
+    /// Packets that came over bad links, or from senders behind one.
+    pub received: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// `lost` of all that should have come, 0 to 1.
+    pub loss_ratio: f64,
+    /// Packets that came by retransmission.
+    pub retransmitted: u64,
+    /// Latency with the links' own delay in it.
+    pub latency_us: Latency,
+}
+
+/// What a storm of joins does to those who are in their meetings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Storm {
+    /// Joins per second that were begun.
+    pub wanted_joins_per_second: f64,
+    /// Joins per second that were completed.
+    pub joins_per_second: f64,
+    /// Latency before.
+    pub before_us: Latency,
+    /// Latency meanwhile, of the same participants.
+    pub during_us: Latency,
+    /// 99th percentile during over before.
+    pub p99_ratio: f64,
+}
+
+/// One step of a ramp.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    /// Rooms.
+    pub rooms: u64,
+    /// Participants.
+    pub participants: u64,
+    /// Packets received per second.
+    pub packets_per_s: f64,
+    /// Packets sent per second.
+    pub sent_packets_per_s: f64,
+    /// Latency.
+    pub latency_us: Latency,
+    /// Lost packets of all that should have come, 0 to 1.
+    pub loss_ratio: f64,
+    /// Participants that could not join in this step.
+    pub failed_joins: u64,
+    /// CPU of the server, 1.0 = one CPU.
+    pub server_cpu: Option<f64>,
+    /// CPU of the generator, 1.0 = one CPU.
+    pub generator_cpu: f64,
+    /// What the generator left out because it was late.
+    pub skipped: u64,
+    /// Whether latency and loss were within the limits.
+    pub held: bool,
+}
+
+/// The largest load that held.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Knee {
+    /// Rooms.
+    pub rooms: u64,
+    /// Participants.
+    pub participants: u64,
+    /// Packets received per second.
+    pub packets_per_s: f64,
+    /// Packets sent per second.
+    pub sent_packets_per_s: f64,
+    /// What the next step ran into.
+    pub limit: String,
+}
+
+/// One minute of a long run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Minute {
+    /// Its end, minutes since the measuring began.
+    pub minute: u64,
+    /// Resident memory of the server, bytes.
+    pub rss_bytes: u64,
+    /// Latency.
+    pub latency_us: Latency,
+    /// Packets received per second.
+    pub packets_per_s: f64,
+    /// Packets lost.
+    pub lost: u64,
 }
 
 /// One second of a run.
@@ -191,8 +324,13 @@ pub struct Floor {
     pub mean_packet_bytes: f64,
     /// Segments of a train, mean.
     pub train_segments: f64,
-    /// Nanoseconds of CPU per packet in trains of that length.
+    /// Nanoseconds of CPU per packet in trains of that length, while the generator's CPU is as busy
+    /// as it was in the run: the two may share a physical core.
     pub ns_per_packet: f64,
+    /// The same while that CPU has nothing to do.
+    pub quiet_ns_per_packet: f64,
+    /// How busy it was, 0 to 1.
+    pub neighbour_share: f64,
     /// Nanoseconds of CPU per packet, each sent on its own.
     pub single_ns_per_packet: f64,
     /// Nanoseconds per packet of sealing alone.

@@ -1,10 +1,9 @@
 //! Who is in which room, who sends what, and who comes and goes when.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
-
 use clap::ValueEnum;
 
+use crate::client::engine::FIRST_VISITOR;
 use crate::client::session::Plan;
 
 /// A scenario.
@@ -18,11 +17,20 @@ pub enum Scenario {
     Webinar,
     /// Rooms of people with a voice only.
     Audio,
-    /// A meeting that half of the people enter while it is measured, at a steady rate.
+    /// Meetings, and people who enter and leave others at a high rate for the second half of the time.
     JoinStorm,
     /// A meeting that people leave and others enter all the time.
     Churn,
+    /// Meetings for a long time: whether memory or latency grow.
+    Soak,
+    /// More and more meetings, until latency or loss break: the knee; then a part of that load.
+    Ramp,
+    /// People who are connected and neither send nor receive.
+    Idle,
 }
+
+/// Participants of one room who pass through in a storm of joins.
+const STORM_ROOM: u32 = 10;
 
 impl Scenario {
     /// Its name on the command line.
@@ -34,6 +42,9 @@ impl Scenario {
             Scenario::Audio => "audio",
             Scenario::JoinStorm => "join-storm",
             Scenario::Churn => "churn",
+            Scenario::Soak => "soak",
+            Scenario::Ramp => "ramp",
+            Scenario::Idle => "idle",
         }
     }
 
@@ -46,27 +57,53 @@ impl Scenario {
         }
     }
 
-    /// What the participant with this number is.
-    pub fn plan(self, participant: u32, rooms: u32) -> Plan {
-        let is_speaker = self != Scenario::Webinar || participant < rooms;
-        Plan {
-            participant,
-            room: participant % rooms.max(1),
-            audio: is_speaker,
-            video: is_speaker && self != Scenario::Audio,
-            receives: self != Scenario::Webinar || !is_speaker,
+    /// Rooms where the command line does not say.
+    pub fn default_rooms(self) -> u32 {
+        match self {
+            // A ramp goes on until something breaks.
+            Scenario::Ramp => 1000,
+            Scenario::Idle => 50,
+            _ => 1,
         }
     }
 
-    /// How many of `all` are there before it is measured.
-    pub fn present_at_start(self, all: u32) -> u32 {
-        if self == Scenario::JoinStorm { all.div_ceil(2) } else { all }
+    /// Participants that enter per second where the command line does not say.
+    pub fn default_join_rate(self) -> f64 {
+        match self {
+            Scenario::JoinStorm => 100.0,
+            Scenario::Churn => 10.0,
+            _ => 50.0,
+        }
     }
 
-    /// Time between two who enter (and for churn: leave) while it is measured.
-    pub fn interval(self, join_rate: f64) -> Option<Duration> {
-        let is_moving = matches!(self, Scenario::JoinStorm | Scenario::Churn);
-        is_moving.then(|| Duration::from_secs_f64(1.0 / join_rate))
+    /// What the participant with this number is, of those who are there from the start.
+    pub fn plan(self, participant: u32, rooms: u32, room_size: u32) -> Plan {
+        let is_speaker = self != Scenario::Webinar || participant < rooms;
+        let is_idle = self == Scenario::Idle;
+        let room = match self {
+            // A ramp fills one room after the other.
+            Scenario::Ramp => participant / room_size.max(1),
+            _ => participant % rooms.max(1),
+        };
+        Plan {
+            participant,
+            room,
+            audio: is_speaker && !is_idle,
+            video: is_speaker && !is_idle && self != Scenario::Audio,
+            receives: (self != Scenario::Webinar || !is_speaker) && !is_idle,
+        }
+    }
+
+    /// One who passes through in a storm of joins, by the order of coming: all that joining takes,
+    /// but a voice only, so that it is the joining that is compared and not a larger load of video.
+    pub fn visitor(order: u32, rooms: u32) -> Plan {
+        Plan {
+            participant: FIRST_VISITOR + order,
+            room: rooms + order / STORM_ROOM,
+            audio: true,
+            video: false,
+            receives: true,
+        }
     }
 }
 
@@ -75,7 +112,7 @@ mod tests {
     use super::*;
 
     fn plans(scenario: Scenario, participants: u32, rooms: u32) -> Vec<Plan> {
-        (0..participants).map(|participant| scenario.plan(participant, rooms)).collect()
+        (0..participants).map(|participant| scenario.plan(participant, rooms, 10)).collect()
     }
 
     #[test]
@@ -98,10 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn only_moving_scenarios_move() {
-        assert_eq!(Scenario::Meeting.interval(10.0), None);
-        assert_eq!(Scenario::Churn.interval(10.0), Some(Duration::from_millis(100)));
-        assert_eq!(Scenario::JoinStorm.present_at_start(101), 51);
-        assert_eq!(Scenario::Audio.present_at_start(101), 101);
+    fn a_ramp_fills_one_room_after_the_other() {
+        let plans = plans(Scenario::Ramp, 25, 1000);
+        assert!(plans.iter().all(|plan| plan.room == plan.participant / 10));
+        assert!(plans.iter().all(|plan| plan.audio && plan.video && plan.receives));
+    }
+
+    #[test]
+    fn the_idle_do_nothing_and_visitors_only_speak_among_themselves() {
+        assert!(plans(Scenario::Idle, 5, 1).iter().all(|p| !p.audio && !p.video && !p.receives));
+        let visitors: Vec<Plan> = (0..20).map(|order| Scenario::visitor(order, 3)).collect();
+        assert!(visitors.iter().all(|plan| plan.audio && !plan.video && plan.receives));
+        assert_eq!((visitors[0].room, visitors[10].room), (3, 4));
+        assert!(visitors.iter().all(|plan| plan.participant >= FIRST_VISITOR));
     }
 }

@@ -1,21 +1,25 @@
-//! The generator against the real server: everything that is sent arrives, once and unharmed.
+//! The generator against the real server: everything that is sent arrives, once and unharmed, in each
+//! scenario.
 
 use std::time::Duration;
 
+use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
+use opencall_bench::impairment::LinkConfig;
 use opencall_bench::media::codec::VideoCodec;
+use opencall_bench::ramp::RampOptions;
+use opencall_bench::result::BenchResult;
 use opencall_bench::run::{RunOptions, run};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::ServerOptions;
 
-#[test]
-fn two_people_see_and_hear_each_other() {
-    let options = RunOptions {
-        scenario: Scenario::Pair,
-        participants: 2,
+fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
+    RunOptions {
+        scenario,
+        participants,
         rooms: 1,
-        duration: Duration::from_secs(3),
+        duration: Duration::from_secs(seconds),
         join_rate: 10.0,
         seed: 1,
         target: None,
@@ -27,13 +31,99 @@ fn two_people_see_and_hear_each_other() {
         layers: LAYER_RATES.to_vec(),
         codec: VideoCodec::Vp8,
         bad_links: None,
-    };
-    let result = run(&options, &mut |_| {}).expect("cargo build --bin opencall-sfu, first");
-    assert_eq!((result.participants, result.failed_joins, result.silent_streams), (2, 0, 0));
+        ramp: RampOptions::default(),
+    }
+}
+
+/// Runs; whatever the scenario, nobody is kept out and nothing is damaged.
+fn sound(options: &RunOptions) -> BenchResult {
+    let result = run(options, &mut |_| {}).expect("cargo build --bin opencall-sfu, first");
+    assert_eq!((result.failed_joins, result.silent_streams), (0, 0));
     assert_eq!((result.corrupted, result.duplicated), (0, 0));
+    result
+}
+
+#[test]
+fn two_people_see_and_hear_each_other() {
+    let result = sound(&options(Scenario::Pair, 2, 3));
+    assert_eq!(result.participants, 2);
     // Two cameras of 30 frames a second for 3 s; a loaded machine may be late.
     assert!(result.forwarded_packets > 100, "{}", result.forwarded_packets);
     assert!(result.loss_ratio < 0.05, "{} lost", result.lost);
     assert!(result.latency_us.p50 > 0.0 && result.cpu_us_per_forwarded_packet.is_some());
     assert!(!result.seconds.is_empty() && !result.latency_histogram.is_empty());
+}
+
+#[test]
+fn cameras_of_every_codec_are_forwarded() {
+    for codec in [VideoCodec::Vp9, VideoCodec::H264, VideoCodec::Av1] {
+        let result = sound(&RunOptions { codec, ..options(Scenario::Pair, 2, 1) });
+        assert!(result.forwarded_packets > 40, "{codec:?}: {}", result.forwarded_packets);
+        assert!(result.loss_ratio < 0.05, "{codec:?}: {} lost", result.lost);
+    }
+}
+
+#[test]
+fn one_on_a_bad_link_suffers_and_the_others_do_not() {
+    let delay = Duration::from_millis(30);
+    let link = LinkConfig { delay, loss: 0.05, ..LinkConfig::default() };
+    let bad_links = BadLinks { up: link, down: link, share: Share::Count(1), seed: 3 };
+    let bad_links = Some(bad_links);
+    let result = sound(&RunOptions { bad_links, ..options(Scenario::Meeting, 3, 4) });
+    let bad = result.bad_links.expect("one is behind a bad link");
+    assert!(bad.received > 100 && bad.retransmitted > 0, "{bad:?}");
+    assert!(bad.latency_us.p50 > 30_000.0, "{bad:?}");
+    assert!(result.latency_us.p50 < 30_000.0, "{:?}", result.latency_us);
+    assert!(result.forwarded_packets > 100 && result.loss_ratio < 0.05, "{}", result.lost);
+}
+
+#[test]
+fn a_ramp_climbs_and_then_measures_at_a_part_of_it() {
+    let ramp = RampOptions {
+        step_rooms: 1,
+        step: Duration::from_secs(1),
+        max_p99: Duration::from_secs(5),
+        max_loss: 1.0,
+        then: 0.5,
+    };
+    let result = sound(&RunOptions { ramp, rooms: 2, ..options(Scenario::Ramp, 2, 1) });
+    let held: Vec<(u64, bool)> = result.steps.iter().map(|s| (s.participants, s.held)).collect();
+    assert_eq!(held, [(2, true), (4, true)]);
+    let knee = result.knee.expect("a ramp has a knee");
+    assert_eq!((knee.rooms, knee.participants), (2, 4));
+    assert!(knee.packets_per_s > 50.0 && knee.limit.starts_with("none"), "{knee:?}");
+    // Half of the two rooms stays.
+    assert_eq!(result.participants, 2);
+    assert!(result.forwarded_packets > 20);
+}
+
+#[test]
+fn a_storm_of_joins_is_compared_with_the_time_before() {
+    let result = sound(&options(Scenario::JoinStorm, 2, 4));
+    let storm = result.storm.expect("a storm was measured");
+    assert!(storm.joins_per_second > 3.0, "{storm:?}");
+    assert!(storm.before_us.p99 > 0.0 && storm.during_us.p99 > 0.0 && storm.p99_ratio > 0.0);
+    assert!(result.loss_ratio < 0.05, "{} lost", result.lost);
+    assert!(!result.verdicts.is_empty());
+}
+
+#[test]
+fn people_come_and_go_and_memory_is_judged() {
+    let join_rate = 4.0;
+    let result = sound(&RunOptions { join_rate, ..options(Scenario::Churn, 3, 9) });
+    assert!(result.joins_per_second > 2.0, "{}", result.joins_per_second);
+    assert_eq!(result.participants, 3);
+    let memory = result.memory.expect("nine seconds have a trend");
+    assert!(memory.first_bytes > 1 << 20 && memory.span_s > 3.0, "{memory:?}");
+    assert!(result.verdicts.iter().any(|verdict| verdict.starts_with("memory")));
+}
+
+#[test]
+fn the_idle_cost_memory_only() {
+    let result = sound(&options(Scenario::Idle, 6, 1));
+    assert_eq!((result.participants, result.forwarded_packets), (6, 0));
+    assert!(result.rss_per_participant_bytes.is_some_and(|bytes| bytes > 0.0));
+    assert!(result.server_cpu.is_some());
+    let nobody = sound(&options(Scenario::Idle, 0, 1));
+    assert_eq!((nobody.participants, nobody.rss_per_participant_bytes), (0, None));
 }

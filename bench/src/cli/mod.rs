@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod floor;
 mod link;
 mod link_flags;
+mod ramp_flags;
 mod run;
 
 /// Load and link tools for WebRTC media servers.
@@ -23,7 +24,7 @@ enum Command {
     /// Put a bad link between clients and a server: a UDP relay with loss, delay and a bottleneck.
     Link(link::Args),
     /// Put participants against a server and measure: without --target, one that is started here.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Measure what sealing and sending alone cost.
     Floor(floor::Args),
 }
@@ -36,7 +37,7 @@ impl Cli {
     pub fn execute(self) -> Result<(), String> {
         match self.command {
             Command::Link(args) => link::run(&args),
-            Command::Run(args) => run::run(args),
+            Command::Run(args) => run::run(*args),
             Command::Floor(args) => floor::run(&args),
         }
     }

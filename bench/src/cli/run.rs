@@ -8,13 +8,14 @@ use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::media::codec::VideoCodec;
-use opencall_bench::result::{BenchResult, Second};
+use opencall_bench::result::{BenchResult, Second, Step};
 use opencall_bench::run::{self, RunOptions};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::{ServerOptions, beside_us};
 
 use super::link_flags::LinkFlags;
 use super::parse_duration;
+use super::ramp_flags::RampFlags;
 
 /// Who meets whom, on which server, and where the result goes.
 #[derive(clap::Args)]
@@ -24,15 +25,15 @@ pub struct Args {
     /// Participants of a room; the default depends on the scenario.
     #[arg(long)]
     participants: Option<u32>,
-    /// Rooms.
-    #[arg(long, default_value_t = 1)]
-    rooms: u32,
+    /// Rooms, for a ramp at most; the default depends on the scenario.
+    #[arg(long)]
+    rooms: Option<u32>,
     /// How long is measured, after everyone has joined: 20s, 5m, 500 (seconds).
     #[arg(long, default_value = "20s", value_parser = parse_duration)]
     duration: Duration,
-    /// Participants that enter per second.
-    #[arg(long, default_value_t = 50.0, value_name = "PER_SECOND")]
-    join_rate: f64,
+    /// Participants that enter per second: 50, in a storm of joins 100, in churn 10.
+    #[arg(long, value_name = "PER_SECOND")]
+    join_rate: Option<f64>,
     /// Data cores of the server that is started.
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -71,6 +72,8 @@ pub struct Args {
     impaired: Share,
     #[command(flatten)]
     link: LinkFlags,
+    #[command(flatten)]
+    ramp: RampFlags,
 }
 
 /// Measures, prints and writes the result.
@@ -78,15 +81,17 @@ pub struct Args {
 /// # Errors
 /// Why there is no result, or why it cannot be written.
 pub fn run(args: Args) -> Result<(), String> {
-    if args.join_rate.is_nan() || args.join_rate <= 0.0 || args.workers == 0 || args.rooms == 0 {
+    let join_rate = args.join_rate.unwrap_or(args.scenario.default_join_rate());
+    let rooms = args.rooms.unwrap_or(args.scenario.default_rooms());
+    if join_rate.is_nan() || join_rate <= 0.0 || args.workers == 0 || rooms == 0 {
         return Err("--join-rate, --workers and --rooms are at least one".into());
     }
     let options = RunOptions {
         scenario: args.scenario,
         participants: args.participants.unwrap_or(args.scenario.default_participants()),
-        rooms: args.rooms,
+        rooms,
         duration: args.duration,
-        join_rate: args.join_rate,
+        join_rate,
         seed: args.seed,
         target: args.target,
         pids: args.pid,
@@ -108,6 +113,7 @@ pub fn run(args: Args) -> Result<(), String> {
             share: args.impaired,
             seed: args.seed,
         }),
+        ramp: args.ramp.options(),
     };
     let result = run::run(&options, &mut show_second)?;
     show_result(&result);
@@ -159,16 +165,53 @@ fn show_result(result: &BenchResult) {
         result.participants, result.failed_joins, result.silent_streams, result.joins_per_second
     );
     println!(
-        "load       {:.0} % of a CPU, timers late by {:.1} ms at most",
+        "load       {:.0} % of a CPU, timers late by {:.2} ms (p99), {:.1} ms at most, {} left out",
         result.generator_cpu * 100.0,
-        result.generator_lag_ms
+        result.generator_lag_p99_ms,
+        result.generator_lag_ms,
+        result.skipped
     );
     println!("trains     {} packets per message", us(result.mean_gso_segments));
+    if let Some(cpu) = result.server_cpu {
+        let mib = result.rss_bytes.unwrap_or(0) as f64 / (1 << 20) as f64;
+        println!("server     {:.1} % of a CPU, {mib:.1} MiB", cpu * 100.0);
+    }
     if let Some(floor) = &result.floor {
         println!(
             "floor      {:.0} ns per packet, ratio {}",
             floor.ns_per_packet,
             us(result.floor_ratio)
+        );
+    }
+    if let Some(bad) = &result.bad_links {
+        println!(
+            "bad links  {} packets, {} lost ({:.2} %), {} retransmitted, p50 {:.1} p99 {:.1} ms",
+            bad.received,
+            bad.lost,
+            bad.loss_ratio * 100.0,
+            bad.retransmitted,
+            bad.latency_us.p50 / 1e3,
+            bad.latency_us.p99 / 1e3,
+        );
+    }
+    show_steps(&result.steps);
+    result.verdicts.iter().for_each(|verdict| println!("{verdict}"));
+}
+
+fn show_steps(steps: &[Step]) {
+    for step in steps {
+        println!(
+            "step       {:5} participants {:8.0} packets/s  p50 {:6.0} p99 {:7.0} p99.9 {:7.0} us  \
+             {:.3} % lost  CPU server {:3.0} % load {:3.0} %  {}",
+            step.participants,
+            step.packets_per_s,
+            step.latency_us.p50,
+            step.latency_us.p99,
+            step.latency_us.p999,
+            step.loss_ratio * 100.0,
+            step.server_cpu.unwrap_or(0.0) * 100.0,
+            step.generator_cpu * 100.0,
+            if step.held { "held" } else { "BROKE" },
         );
     }
 }

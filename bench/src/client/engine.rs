@@ -59,7 +59,7 @@ impl Clock {
 }
 
 /// What happened in one interval.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Tally {
     /// When it ended, nanoseconds on the engine's clock.
     pub at_ns: u64,
@@ -92,15 +92,15 @@ pub struct Tally {
     /// Frames, voice packets and reports left out because the generator was late for them.
     pub skipped: u64,
     /// How late timers ran, nanoseconds: what they sent was sent later, not counted as slower.
-    pub lag: Histogram<u64>,
+    pub lag: Latencies,
     /// Latencies, nanoseconds.
-    pub latency: Histogram<u64>,
+    pub latency: Latencies,
     /// What concerns participants on bad links, who are no part of the other figures.
     pub bad: BadTally,
 }
 
 /// Media from or to participants on bad links.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct BadTally {
     /// Packets received.
     pub received: u64,
@@ -111,45 +111,40 @@ pub struct BadTally {
     /// Datagrams that found no room in the emulation, since the beginning.
     pub overflowed: u64,
     /// Latencies with both links in them, nanoseconds.
-    pub latency: Histogram<u64>,
+    pub latency: Latencies,
 }
 
-impl Default for Tally {
+/// A histogram of times in nanoseconds, to 1 %.
+#[derive(Clone)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
     fn default() -> Self {
-        Tally {
-            at_ns: 0,
-            sent: 0,
-            send_errors: 0,
-            received: 0,
-            bytes: 0,
-            duplicated: 0,
-            corrupted: 0,
-            reordered: 0,
-            retransmitted: 0,
-            unannounced: 0,
-            upstream_nacks: 0,
-            downstream_nacks: 0,
-            lost_so_far: 0,
-            silent: 0,
-            skipped: 0,
-            lag: new_histogram(),
-            latency: new_histogram(),
-            bad: BadTally {
-                received: 0,
-                retransmitted: 0,
-                lost_so_far: 0,
-                overflowed: 0,
-                latency: new_histogram(),
-            },
-        }
+        // These bounds are right for every call, so the other way is never gone.
+        let histogram = Histogram::new_with_bounds(100, MAX_LATENCY_NS, 2);
+        Latencies(histogram.unwrap_or_else(|error| panic!("the bounds are constants: {error}")))
     }
 }
 
-/// A histogram of latencies in nanoseconds, to 1 %.
-pub fn new_histogram() -> Histogram<u64> {
-    // These bounds are right for every call, so the other way is never gone.
-    Histogram::new_with_bounds(100, MAX_LATENCY_NS, 2)
-        .unwrap_or_else(|error| panic!("histogram bounds are constants: {error}"))
+impl Latencies {
+    /// Counts one.
+    pub fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns);
+    }
+
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Latencies) {
+        // All have the same bounds, so nothing can be left out.
+        let _ = self.0.add(&other.0);
+    }
+}
+
+impl std::ops::Deref for Latencies {
+    type Target = Histogram<u64>;
+
+    fn deref(&self) -> &Histogram<u64> {
+        &self.0
+    }
 }
 
 /// What the engine is told.
@@ -398,7 +393,7 @@ impl Engine {
             count += due.len();
             for &(due_ns, (transport, timer)) in &due {
                 let late_ns = now.saturating_sub(due_ns);
-                self.tally.lag.saturating_record(late_ns);
+                self.tally.lag.record(late_ns);
                 // Who is late by whole intervals leaves them out, as an encoder without CPU does:
                 // making up for them would be a burst that nobody sends.
                 let missed = late_ns / timer.interval_ns();

@@ -347,8 +347,8 @@ impl Consumer {
 
     fn record_latency(&self, latency_ns: u64, tally: &mut Tally) {
         match self.standing {
-            Standing::Regular => tally.latency.saturating_record(latency_ns),
-            Standing::BadLink => tally.bad.latency.saturating_record(latency_ns),
+            Standing::Regular => tally.latency.record(latency_ns),
+            Standing::BadLink => tally.bad.latency.record(latency_ns),
             Standing::Visitor => {}
         }
     }

@@ -348,7 +348,7 @@ impl Engine {
                     _ => Standing::Regular,
                 };
                 if let Some(receiver) = &mut slot.receiver {
-                    receiver.add_consumer(setup, standing);
+                    receiver.add_consumer(setup, standing, self.clock.now_ns());
                 }
             }
             Command::Remove(transport) => self.remove(transport),
@@ -370,7 +370,7 @@ impl Engine {
         self.outlet.links.remove(transport);
         let gone = self.slots.get_mut(transport as usize).and_then(Option::take);
         if let Some(receiver) = gone.and_then(|slot| slot.receiver) {
-            let losses = receiver.losses();
+            let losses = receiver.losses(0);
             self.lost_of_the_gone += losses.lost;
             self.bad_lost_of_the_gone += losses.lost_on_bad_links;
         }
@@ -490,7 +490,7 @@ impl Engine {
         tally.bad.lost_so_far = self.bad_lost_of_the_gone;
         tally.bad.overflowed = self.outlet.links.overflowed();
         for receiver in self.slots.iter().flatten().filter_map(|slot| slot.receiver.as_ref()) {
-            let losses = receiver.losses();
+            let losses = receiver.losses(now);
             tally.lost_so_far += losses.lost;
             tally.bad.lost_so_far += losses.lost_on_bad_links;
             tally.silent += losses.silent;

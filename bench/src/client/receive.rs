@@ -22,6 +22,9 @@ const MAX_MISSING: usize = 64;
 /// Times a packet is asked for.
 const MAX_TRIES: u8 = 10;
 
+/// By then a stream has begun: a silent voice sends every 400 ms, and a camera needs a key frame.
+const FIRST_PACKET_NS: u64 = 1_500_000_000;
+
 /// Transport-wide arrivals kept between two feedbacks.
 const MAX_ARRIVALS: usize = 512;
 
@@ -74,6 +77,8 @@ pub struct Losses {
 struct Consumer {
     setup: ConsumerSetup,
     standing: Standing,
+    /// When it was announced.
+    since_ns: u64,
     /// The stream it shows now, by the stamps.
     stream: Option<u8>,
     window: Window,
@@ -124,7 +129,7 @@ impl Receiver {
     }
 
     /// A stream will come.
-    pub fn add_consumer(&mut self, setup: ConsumerSetup, standing: Standing) {
+    pub fn add_consumer(&mut self, setup: ConsumerSetup, standing: Standing, now_ns: u64) {
         let at = self.consumers.len();
         self.by_ssrc.insert(setup.ssrc, (at, false));
         if let Some(rtx) = setup.rtx_ssrc {
@@ -134,6 +139,7 @@ impl Receiver {
         self.consumers.push(Consumer {
             setup,
             standing,
+            since_ns: now_ns,
             stream: None,
             window: Window::default(),
             highest_sequence: None,
@@ -259,7 +265,7 @@ impl Receiver {
     }
 
     /// What is lost by now.
-    pub fn losses(&self) -> Losses {
+    pub fn losses(&self, now_ns: u64) -> Losses {
         let mut losses = Losses::default();
         for consumer in &self.consumers {
             let lost = consumer.window.lost() + consumer.window.missing();
@@ -267,7 +273,8 @@ impl Receiver {
                 Standing::BadLink => losses.lost_on_bad_links += lost,
                 Standing::Regular | Standing::Visitor => losses.lost += lost,
             }
-            losses.silent += u64::from(consumer.received == 0);
+            let is_due = now_ns >= consumer.since_ns + FIRST_PACKET_NS;
+            losses.silent += u64::from(consumer.received == 0 && is_due);
         }
         losses
     }
@@ -321,10 +328,10 @@ impl Consumer {
         // A bad link duplicates and reorders by itself.
         if self.standing != Standing::BadLink {
             match arrival {
-                Arrival::InOrder => {}
-                Arrival::Duplicate => tally.duplicated += 1,
+                Arrival::Duplicate if !is_rtx => tally.duplicated += 1,
                 Arrival::Late if !is_rtx => tally.reordered += 1,
-                Arrival::Late | Arrival::TooLate => {}
+                // Asked for again, and then it came by itself.
+                Arrival::Duplicate | Arrival::Late | Arrival::InOrder | Arrival::TooLate => {}
             }
         }
         if !is_rtx {
@@ -481,6 +488,7 @@ mod tests {
                 transport_cc_id: None,
             },
             standing: Standing::Regular,
+            since_ns: 0,
             stream: None,
             window: Window::default(),
             highest_sequence: None,

@@ -9,13 +9,17 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::publish::{MIDS, camera_ssrcs, numbers};
 use crate::media::codec::VideoCodec;
 
 /// OpenCall's own client waits so long for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Room for what one read brings: it is cleared each time, and most messages are short.
+const READ_BUFFER_LEN: usize = 4096;
 
 /// A participant's connection.
 pub struct Signaling {
@@ -33,7 +37,9 @@ impl Signaling {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(url: &str, meeting: String, participant: String) -> Result<Self, String> {
-        let connecting = timeout(ANSWER_TIMEOUT, connect_async(url)).await;
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_LEN);
+        let connecting = connect_async_with_config(url, Some(config), true);
+        let connecting = timeout(ANSWER_TIMEOUT, connecting).await;
         let (socket, _) = connecting
             .map_err(|_| format!("{url} does not answer"))?
             .map_err(|error| format!("{url}: {error}"))?;

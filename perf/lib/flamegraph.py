@@ -174,7 +174,7 @@ SCRIPT = """<script><![CDATA[
   const nameOf = f => f.what.slice(0, f.what.lastIndexOf(' \\u00b7 '));
   const short = name => name.replace(/\\b[a-z_][a-z0-9_]*::(?=[\\w<{])/g, '');
   const slack = 1e-6;
-  let wanted = null;
+  let wanted = null, focus = all[0];
   function place(f, x, w) {
     const left = side + x * inner, width = Math.max(w * inner, 0), name = short(nameOf(f));
     f.rect.setAttribute('x', left); f.rect.setAttribute('width', width);
@@ -184,6 +184,7 @@ SCRIPT = """<script><![CDATA[
       : name.length <= letters ? name : name.slice(0, letters - 2) + '\\u2026';
   }
   function zoom(to) {
+    focus = to;
     for (const f of all) {
       const under = f.d >= to.d && f.x >= to.x - slack && f.x + f.w <= to.x + to.w + slack;
       const above = f.d < to.d && f.x <= to.x + slack && f.x + f.w >= to.x + to.w - slack;
@@ -202,13 +203,15 @@ SCRIPT = """<script><![CDATA[
     let covered = 0, end = -1;
     const hits = [];
     for (const f of all) {
-      const hit = !!pattern && pattern.test(nameOf(f));
+      const hit = !!pattern && f.g.style.display !== 'none' && f.d >= focus.d
+        && pattern.test(nameOf(f));
       f.g.classList.toggle('found', hit);
       if (hit) hits.push(f);
     }
     hits.sort((a, b) => a.x - b.x || b.w - a.w);
     for (const f of hits) if (f.x + slack >= end) { covered += f.w; end = f.x + f.w; }
-    hint.textContent = pattern ? wanted + ': ' + (100 * covered).toFixed(2) + ' %%' : resting;
+    const share = (100 * covered / focus.w).toFixed(2) + ' %%';
+    hint.textContent = pattern ? wanted + ': ' + share : resting;
   }
   const ask = () => {
     const text = prompt('Frames whose name matches:', wanted || '');

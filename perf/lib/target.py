@@ -97,6 +97,7 @@ class Target:
 
     def __init__(self, given):
         self.load = None
+        self.listener = None
         self.directory = None
         self.measuring = threading.Event()
         if given.scenario:
@@ -118,7 +119,8 @@ class Target:
         # A group of its own, so that an interrupt ends the load and its server together.
         self.load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
                                      start_new_session=True)
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
         if not self.measuring.wait(START_LIMIT_S) or self.load.poll() is not None:
             self.end()
             die(f"{BENCH} did not come to measure, see above (options of this command go before "
@@ -142,6 +144,8 @@ class Target:
         """What the load generator measured, after its end; None of a server that ran before."""
         if self.load is None:
             return None
+        # Until it has said its last word, so that ours does not stand between.
+        self.listener.join()
         if self.load.wait() != 0:
             die(f"{BENCH} failed (status {self.load.returncode}), see above")
         return json.loads((Path(self.directory.name) / "result.json").read_text())

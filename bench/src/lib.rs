@@ -8,6 +8,7 @@
 //! * [`ramp`], [`trend`] — how far a load can go, and what grows over time.
 //! * [`floor`] — what the same packets cost with nothing but sealing and sending.
 //! * [`result`] — a run's figures as JSON.
+//! * [`report`] — what people look at: pages, comparisons, the line of progress.
 #![forbid(unsafe_code)]
 
 pub mod client;
@@ -17,6 +18,7 @@ pub mod link;
 mod machine;
 pub mod media;
 pub mod ramp;
+pub mod report;
 pub mod result;
 pub mod run;
 pub mod scenario;

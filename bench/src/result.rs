@@ -343,8 +343,17 @@ impl BenchResult {
     /// # Errors
     /// What the file system or the JSON reader says, with the file's name.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+        let path_name = path.display();
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{path_name}: {e}"))?;
+        let result: BenchResult = serde_json::from_str(&text)
+            .map_err(|e| format!("{path_name} is no result of opencall-bench run --json: {e}"))?;
+        // Fields may be missing, but a run without a scenario is some other JSON.
+        if result.scenario.is_empty() {
+            return Err(format!(
+                "{path_name} is no result of opencall-bench run --json: it names no scenario"
+            ));
+        }
+        Ok(result)
     }
 
     /// Writes a result, indented.
@@ -369,6 +378,23 @@ mod tests {
         let result = BenchResult { seconds: vec![second], floor_ratio: Some(1.5), ..old };
         let text = serde_json::to_string(&result).unwrap();
         assert_eq!(serde_json::from_str::<BenchResult>(&text).unwrap(), result);
+    }
+
+    #[test]
+    fn a_result_survives_its_file_and_other_files_are_refused_in_a_line() {
+        let path = std::env::temp_dir().join(format!("opencall-result-{}", std::process::id()));
+        let result = BenchResult { scenario: "pair".to_owned(), lost: 3, ..Default::default() };
+        result.write(&path).unwrap();
+        assert_eq!(BenchResult::read(&path).unwrap(), result);
+        let others = ["", "{}", "[1, 2]", "{\"scenario\": 7}", "{\"lost\": 3}", "no JSON\nat all"];
+        for other in others {
+            std::fs::write(&path, other).unwrap();
+            let error = BenchResult::read(&path).unwrap_err();
+            assert!(error.contains("is no result of opencall-bench run"), "{other}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(BenchResult::read(&path).unwrap_err().contains("No such file"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::trend;
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Seconds between the last arrival and the first measured one: key frames and layers settle.
-const SETTLE_SECONDS: u32 = 2;
+pub const SETTLE_SECONDS: u32 = 2;
 
 /// How long one who passes through in a storm of joins stays.
 const VISIT: Duration = Duration::from_secs(2);
@@ -757,6 +757,7 @@ impl Sums {
             self.latency.iter_log(1000, 1.15).map(bucket).filter(|b| b.count > 0).collect();
         self.complete_bad_links(result);
         result.mean_gso_segments = counters.and_then(CoreCounters::mean_segments);
+        result.send_packets_per_syscall = counters.and_then(CoreCounters::packets_per_call);
         if self.send_errors > 0 {
             eprintln!("{} sends of participants failed", self.send_errors);
         }

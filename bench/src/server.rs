@@ -184,6 +184,8 @@ pub struct CoreCounters {
     pub sent: u64,
     /// Messages they went in: trains and single ones.
     pub trains: u64,
+    /// System calls these took; 0 if it does not tell.
+    pub send_calls: u64,
     /// What was dropped and why, as the cores say it.
     pub dropped: Vec<String>,
 }
@@ -197,6 +199,7 @@ impl CoreCounters {
         };
         self.sent += number("sent").unwrap_or(0);
         self.trains += number("trains").unwrap_or(0);
+        self.send_calls += number("send_calls").unwrap_or(0);
         if let Some((_, dropped)) = rest.split_once("dropped=\"") {
             let dropped = dropped.split('"').next().unwrap_or_default();
             self.dropped.extend((!dropped.is_empty()).then(|| dropped.to_owned()));
@@ -206,6 +209,11 @@ impl CoreCounters {
     /// Segments of a message, if anything was sent.
     pub fn mean_segments(&self) -> Option<f64> {
         (self.trains > 0).then(|| self.sent as f64 / self.trains as f64)
+    }
+
+    /// Packets of a system call, if it tells.
+    pub fn packets_per_call(&self) -> Option<f64> {
+        (self.send_calls > 0).then(|| self.sent as f64 / self.send_calls as f64)
     }
 }
 
@@ -400,11 +408,13 @@ mod tests {
     #[test]
     fn the_last_words_of_two_cores_are_added() {
         let mut counters = CoreCounters::default();
-        counters.add_line("INFO data core stopped core=0 received=9 forwarded=8 piped=0 sent=30 trains=10 dropped=\"srtp_replay 2\"");
-        counters.add_line("INFO data core stopped core=1 received=9 forwarded=8 piped=0 sent=10 trains=10 dropped=\"\"");
+        counters.add_line("INFO data core stopped core=0 received=9 forwarded=8 piped=0 sent=30 trains=10 send_calls=4 dropped=\"srtp_replay 2\"");
+        counters.add_line("INFO data core stopped core=1 received=9 forwarded=8 piped=0 sent=10 trains=10 send_calls=1 dropped=\"\"");
         counters.add_line("INFO something else sent=7");
         assert_eq!((counters.sent, counters.trains), (40, 20));
         assert_eq!(counters.dropped, ["srtp_replay 2"]);
         assert_eq!(counters.mean_segments(), Some(2.0));
+        assert_eq!(counters.packets_per_call(), Some(8.0));
+        assert_eq!(CoreCounters::default().packets_per_call(), None);
     }
 }

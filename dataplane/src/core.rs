@@ -112,6 +112,7 @@ impl Core {
     pub fn count_turn(&mut self, report: &TurnReport) {
         self.stats.datagrams_sent += u64::from(report.sent_datagrams);
         self.stats.trains_sent += u64::from(report.sent_trains);
+        self.stats.send_calls += u64::from(report.send_calls);
         self.stats.drops.count_n(DropReason::SendFailed, u64::from(report.send_failed));
     }
 

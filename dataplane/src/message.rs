@@ -537,6 +537,8 @@ pub struct CoreStats {
     pub datagrams_sent: u64,
     /// Send operations: GSO trains and single datagrams.
     pub trains_sent: u64,
+    /// System calls these took.
+    pub send_calls: u64,
     /// RTP packets sealed for consumers.
     pub packets_forwarded: u64,
     /// Packets passed to other cores.

@@ -300,6 +300,7 @@ impl Seat {
             piped = stats.packets_piped,
             sent = stats.datagrams_sent,
             trains = stats.trains_sent,
+            send_calls = stats.send_calls,
             dropped = drops.join(", "),
             "data core stopped"
         );

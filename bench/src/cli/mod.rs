@@ -1,13 +1,16 @@
 //! The command line: each subcommand has a file, with what it takes and what it does.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+mod compare;
 mod floor;
 mod link;
 mod link_flags;
+mod page;
 mod ramp_flags;
 mod run;
 
@@ -27,6 +30,10 @@ enum Command {
     Run(Box<run::Args>),
     /// Measure what sealing and sending alone cost.
     Floor(floor::Args),
+    /// Compare two results: a table of ratios, and which is better.
+    Compare(compare::Args),
+    /// Draw a result that was written before as a page.
+    Page(page::Args),
 }
 
 impl Cli {
@@ -39,8 +46,15 @@ impl Cli {
             Command::Link(args) => link::run(&args),
             Command::Run(args) => run::run(*args),
             Command::Floor(args) => floor::run(&args),
+            Command::Compare(args) => compare::run(&args),
+            Command::Page(args) => page::run(&args),
         }
     }
+}
+
+/// Writes a file.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A length of time as people write it: `20s`, `5m`, `500`.

@@ -1,6 +1,7 @@
 //! `opencall-bench run`: participants against a server.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,14 +9,16 @@ use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::media::codec::VideoCodec;
-use opencall_bench::result::{BenchResult, Second, Step};
-use opencall_bench::run::{self, RunOptions};
+use opencall_bench::report::page;
+use opencall_bench::report::progress::Progress;
+use opencall_bench::result::{BenchResult, Step};
+use opencall_bench::run::{self, RunOptions, SETTLE_SECONDS};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::{ServerOptions, beside_us};
 
 use super::link_flags::LinkFlags;
-use super::parse_duration;
 use super::ramp_flags::RampFlags;
+use super::{parse_duration, write};
 
 /// Who meets whom, on which server, and where the result goes.
 #[derive(clap::Args)]
@@ -61,6 +64,9 @@ pub struct Args {
     /// Write the result as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the result as a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Seed of all media, of who has a bad link, and of what that does.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -115,26 +121,26 @@ pub fn run(args: Args) -> Result<(), String> {
         }),
         ramp: args.ramp.options(),
     };
-    let result = run::run(&options, &mut show_second)?;
+    let out = std::io::stdout();
+    let is_terminal = out.is_terminal();
+    let mut progress = Progress::new(out, is_terminal, expected_s(&options));
+    // Who no longer reads what we say still wants the files.
+    let done = run::run(&options, &mut |second| drop(progress.show(second)));
+    let _ = progress.finish();
+    let result = done?;
     show_result(&result);
-    args.json.map_or(Ok(()), |path| result.write(&path))
+    if let Some(path) = &args.json {
+        result.write(path)?;
+    }
+    args.html.map_or(Ok(()), |path| write(&path, &page::html(&result)))
 }
 
-fn show_second(second: &Second) {
-    let server: f64 = second.threads.iter().map(|thread| thread.user + thread.system).sum();
-    println!(
-        "{:6.1} s {} {:5} participants {:9.0} packets/s {:4} lost  p50 {:6.0} p99 {:6.0} us  \
-         CPU server {:3.0} % load {:3.0} %",
-        second.t,
-        if second.measured { ' ' } else { '-' },
-        second.participants,
-        second.packets_per_s,
-        second.lost,
-        second.latency_p50_us,
-        second.latency_p99_us,
-        server * 100.0,
-        second.generator_cpu * 100.0,
-    );
+/// Seconds of a run with its joining and settling, for the bar. How far a ramp goes nobody knows.
+fn expected_s(options: &RunOptions) -> Option<f64> {
+    let all = options.participants.saturating_mul(options.rooms);
+    let joining = (f64::from(all) / options.join_rate).ceil();
+    let whole = joining + f64::from(SETTLE_SECONDS) + options.duration.as_secs_f64();
+    (options.scenario != Scenario::Ramp).then_some(whole)
 }
 
 fn show_result(result: &BenchResult) {
@@ -171,7 +177,11 @@ fn show_result(result: &BenchResult) {
         result.generator_lag_ms,
         result.skipped
     );
-    println!("trains     {} packets per message", us(result.mean_gso_segments));
+    println!(
+        "sending    {} packets per train, {} per system call",
+        us(result.mean_gso_segments),
+        us(result.send_packets_per_syscall)
+    );
     if let Some(cpu) = result.server_cpu {
         let mib = result.rss_bytes.unwrap_or(0) as f64 / (1 << 20) as f64;
         println!("server     {:.1} % of a CPU, {mib:.1} MiB", cpu * 100.0);

@@ -135,6 +135,7 @@ fn more_trains_than_one_vector_are_all_sent(backend: Backend) {
     let report = bench.turn(Wait::Poll);
     assert_eq!((report.sent_datagrams, report.send_failed), (DATAGRAMS as u32, 0));
     assert_eq!(report.sent_trains, trains);
+    assert_eq!(report.send_calls, trains.div_ceil(super::send::SEND_VECTOR as u32));
     for (i, (bytes, ..)) in receiver.receive(DATAGRAMS).into_iter().enumerate() {
         assert_eq!(bytes[..2], (i as u16).to_be_bytes());
     }

@@ -61,6 +61,8 @@ pub struct TurnReport {
     pub sent_datagrams: u32,
     /// Messages they went in: trains and single datagrams.
     pub sent_trains: u32,
+    /// Calls to the kernel that sent or tried to.
+    pub send_calls: u32,
     /// Datagrams the kernel refused.
     pub send_failed: u32,
     /// Datagrams dropped because they were longer than [`batch::MAX_DATAGRAM`].

@@ -200,6 +200,7 @@ impl Segmentation {
         }
         for segment in 0..train.segments {
             let unit = SendUnit::segment(train, segment);
+            report.send_calls += 1;
             match send_one(&unit, tx, sockets) {
                 Ok(()) => report.count_sent(1),
                 Err(_) => report.send_failed += 1,
@@ -273,6 +274,7 @@ impl Sender {
         let mut sent = 0;
         while sent < trains.len() {
             let rest = &mut self.vector.headers[sent..trains.len()];
+            report.send_calls += 1;
             // SAFETY: every header describes live memory: the vector's own and the arena, which
             // `tx` keeps. Nothing of it is in use once the call has returned.
             let result = unsafe {

@@ -171,8 +171,11 @@ def cost_line(result):
         return ""
     return ("{cpu_us_per_forwarded_packet:.2f} us of CPU per forwarded packet (user "
             "{user_us_per_forwarded_packet:.2f}, system {system_us_per_forwarded_packet:.2f}), "
-            "{rate:,.0f} packets/s, {participants} participants").format(
-                **result, rate=result["forwarded_packets"] / result["duration_s"])
+            "{rate:,.0f} packets/s, {participants} participants, {trains:.2f} packets a message, "
+            "commit {commit:.12}").format(
+                **{"commit": "unknown", **result},
+                trains=result.get("mean_gso_segments") or float("nan"),
+                rate=result["forwarded_packets"] / result["duration_s"])
 
 
 def sleep_until(moment):

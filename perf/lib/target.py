@@ -169,13 +169,16 @@ def cost_line(result):
     """What a forwarded packet cost while it was looked at, in one line."""
     if not result or not result.get("cpu_us_per_forwarded_packet"):
         return ""
-    return ("{cpu_us_per_forwarded_packet:.2f} us of CPU per forwarded packet (user "
-            "{user_us_per_forwarded_packet:.2f}, system {system_us_per_forwarded_packet:.2f}), "
-            "{rate:,.0f} packets/s, {participants} participants, {trains:.2f} packets a message, "
-            "commit {commit:.12}").format(
-                **{"commit": "unknown", **result},
-                trains=result.get("mean_gso_segments") or float("nan"),
-                rate=result["forwarded_packets"] / result["duration_s"])
+    rate = result["forwarded_packets"] / result["duration_s"]
+    words = ["{cpu_us_per_forwarded_packet:.2f} us of CPU per forwarded packet (user "
+             "{user_us_per_forwarded_packet:.2f}, system {system_us_per_forwarded_packet:.2f})"
+             .format(**result),
+             f"{rate:,.0f} packets/s", f"{result['participants']} participants"]
+    if trains := result.get("mean_gso_segments"):
+        words.append(f"{trains:.2f} packets a message")
+    if commit := result.get("commit"):
+        words.append(f"commit {commit[:12]}")
+    return ", ".join(words)
 
 
 def sleep_until(moment):

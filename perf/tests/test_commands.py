@@ -40,7 +40,8 @@ time.sleep({seconds})
 server.terminate()
 result = {{"duration_s": 2.0, "forwarded_packets": 5000, "participants": 2, "lost": 0,
     "cpu_us_per_forwarded_packet": 4.5, "user_us_per_forwarded_packet": 1.5,
-    "system_us_per_forwarded_packet": 3.0, "latency_us": {{"p50": 120.0, "max": 950.0}}}}
+    "system_us_per_forwarded_packet": 3.0, "latency_us": {{"p50": 120.0, "max": 950.0}},
+    "mean_gso_segments": None, "commit": "0123456789abcdef"}}
 json.dump(result, open(words[words.index("--json") + 1], "w"))
 """
 
@@ -139,7 +140,8 @@ class Scenario(unittest.TestCase):
         done = run("latency", "--seconds", "0.3", "pair", "--rooms", "1", **self.bench(0.8))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("run pair --rooms 1 --duration 5.3s", done.stderr)
-        self.assertIn("4.50 us of CPU per forwarded packet (user 1.50, system 3.00)", done.stdout)
+        self.assertIn("4.50 us of CPU per forwarded packet (user 1.50, system 3.00), "
+                      "2,500 packets/s, 2 participants, commit 0123456789ab\n", done.stdout)
         self.assertRegex(done.stdout, r"p50 +120\n")
         self.assertRegex(done.stdout, r"UDP \d+")
 

@@ -3,10 +3,26 @@
 
 use std::time::Duration;
 
-use crate::result::{Knee, Step};
+use crate::result::{Knee, Second, Step};
 
 /// Share of its CPUs at which a side counts as used up: the rest is what a scheduler leaves.
 const FULL: f64 = 0.9;
+
+/// How many times the limit a latency, and how large a loss is beyond mending: retransmissions of
+/// what is lost then take what would have been needed to lose no more.
+const RUIN_FACTOR: f64 = 20.0;
+const RUIN_LOSS: f64 = 0.05;
+
+/// What a second looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressure {
+    /// Within the limits.
+    Calm,
+    /// Beyond them.
+    Strain,
+    /// Far beyond them.
+    Ruin,
+}
 
 /// How the load is raised, and until when.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,6 +57,18 @@ impl RampOptions {
         step.latency_us.p99 <= self.max_p99.as_secs_f64() * 1e6
             && step.loss_ratio <= self.max_loss
             && step.failed_joins == 0
+    }
+
+    /// What a second looks like.
+    pub fn pressure(&self, second: &Second) -> Pressure {
+        let p99 = second.latency_p99_us / (self.max_p99.as_secs_f64() * 1e6);
+        let lost = second.lost as f64;
+        let loss = lost / (second.packets_per_s + lost).max(1.0);
+        match () {
+            () if p99 > RUIN_FACTOR || loss > RUIN_LOSS.max(self.max_loss) => Pressure::Ruin,
+            () if p99 > 1.0 || loss > self.max_loss => Pressure::Strain,
+            () => Pressure::Calm,
+        }
     }
 
     /// Rooms that are kept for the measurement after the ramp: at least one.
@@ -141,6 +169,24 @@ mod tests {
             assert!(!step.held, "{words}");
             let knee = ramp.knee(&[fine.clone(), step], 1.0, 1.0);
             assert!(knee.limit.starts_with(words), "{}", knee.limit);
+        }
+    }
+
+    #[test]
+    fn a_second_is_calm_strained_or_in_ruins() {
+        let table = [
+            (0.0, 0, Pressure::Calm),
+            (4_900.0, 9, Pressure::Calm),
+            (5_100.0, 0, Pressure::Strain),
+            (100.0, 20, Pressure::Strain),
+            (101_000.0, 0, Pressure::Ruin),
+            (100.0, 600, Pressure::Ruin),
+        ];
+        for (latency_p99_us, lost, expected) in table {
+            let second =
+                Second { latency_p99_us, lost, packets_per_s: 10_000.0, ..Second::default() };
+            let found = RampOptions::default().pressure(&second);
+            assert_eq!(found, expected, "{latency_p99_us} us, {lost} lost");
         }
     }
 

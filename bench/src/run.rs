@@ -21,7 +21,7 @@ use crate::client::session::{Plan, Progress, World, live};
 use crate::floor::{self, FloorOptions};
 use crate::machine;
 use crate::media::codec::VideoCodec;
-use crate::ramp::RampOptions;
+use crate::ramp::{Pressure, RampOptions};
 use crate::result::{BadLinkFigures, BenchResult, Bucket, Latency, Minute, Second, Step, Storm};
 use crate::scenario::Scenario;
 use crate::server::{CoreCounters, CpuTime, Server, ServerOptions, Watch, allowed_cpus, pin};
@@ -38,6 +38,13 @@ const VISIT: Duration = Duration::from_secs(2);
 
 /// Measured seconds that make a minute of a long run.
 const MINUTE_SECONDS: u64 = 60;
+
+/// A ramp that is in ruins for so many seconds in a row has broken: to let more in would only make
+/// them larger.
+const RUIN_SECONDS: u32 = 2;
+
+/// What piled up while it was too much must have gone within this time.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The engine reports every second; one that says nothing for so long has ended.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
@@ -241,6 +248,9 @@ struct Director<'a> {
     /// Who passes through, and since when.
     visitors: VecDeque<(Instant, u32)>,
     next_visitor: u32,
+    /// Seconds in a row in which latency or loss were in ruins, and in which both were within limits.
+    ruined_seconds: u32,
+    calm_seconds: u32,
     sums: Sums,
     minute: Sums,
     result: BenchResult,
@@ -276,6 +286,8 @@ impl<'a> Director<'a> {
             cpus: [1.0, 1.0],
             visitors: VecDeque::new(),
             next_visitor: 0,
+            ruined_seconds: 0,
+            calm_seconds: 0,
             sums: Sums::default(),
             minute: Sums::default(),
             result: BenchResult::default(),
@@ -326,9 +338,27 @@ impl<'a> Director<'a> {
         while self.present.len() > wanted {
             self.leave_last();
         }
-        // What piled up while it was too much goes, and so do those who leave.
+        let begun = Instant::now();
         self.settle(on_second)?;
-        self.settle(on_second)
+        while self.calm_seconds < SETTLE_SECONDS {
+            if begun.elapsed() > RECOVERY_PATIENCE {
+                let words = "the server has NOT recovered from the overload: see its latency";
+                self.result.verdicts.push(words.to_owned());
+                break;
+            }
+            let _ = self.second(Instant::now() + ENGINE_PATIENCE, false, on_second)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, second: &Second) {
+        let pressure = self.options.ramp.pressure(second);
+        self.ruined_seconds = if pressure == Pressure::Ruin { self.ruined_seconds + 1 } else { 0 };
+        self.calm_seconds = if pressure == Pressure::Calm { self.calm_seconds + 1 } else { 0 };
+    }
+
+    fn is_ruined(&self) -> bool {
+        self.options.scenario == Scenario::Ramp && self.ruined_seconds >= RUIN_SECONDS
     }
 
     /// Fills so many rooms and measures; a step that does not hold has a second chance, for one
@@ -351,7 +381,7 @@ impl<'a> Director<'a> {
             let failed = self.load.progress.failed.load(Ordering::Relaxed);
             step.failed_joins = failed - failed_before;
             step.held = ramp.holds(&step);
-            if step.held {
+            if step.held || self.is_ruined() {
                 break;
             }
         }
@@ -439,6 +469,9 @@ impl<'a> Director<'a> {
         let deadline = begun + interval * wanted.saturating_sub(first) + JOIN_PATIENCE;
         let progress = Arc::clone(&self.load.progress);
         loop {
+            if self.is_ruined() {
+                return Ok(());
+            }
             let due = begun + interval * (self.next_participant - first);
             if self.next_participant < wanted && Instant::now() >= due {
                 self.enter();
@@ -562,6 +595,7 @@ impl<'a> Director<'a> {
             self.sums.add(&tally);
             self.add_to_minute(&tally, &second);
         }
+        self.judge(&second);
         on_second(&second);
         self.result.seconds.push(second);
         Ok(true)

@@ -62,6 +62,9 @@ pub struct BenchResult {
     pub server_cpu: Option<f64>,
     /// CPU of the generator while it was measured, 1.0 = one CPU: near 1, it is the limit.
     pub generator_cpu: f64,
+    /// CPU of all other programs of the machine meanwhile, 1.0 = one CPU; `None` where the server's is
+    /// not known. Figures beside much of it are worth little.
+    pub other_cpu: Option<f64>,
     /// From the sender's clock reading before sealing to the kernel's timestamp of the arrival at
     /// the receiver's socket: the server and two passages of the loopback.
     pub latency_us: Latency,

@@ -24,7 +24,9 @@ use crate::media::codec::VideoCodec;
 use crate::ramp::{Pressure, RampOptions};
 use crate::result::{BadLinkFigures, BenchResult, Bucket, Latency, Minute, Second, Step, Storm};
 use crate::scenario::Scenario;
-use crate::server::{CoreCounters, CpuTime, Server, ServerOptions, Watch, allowed_cpus, pin};
+use crate::server::{
+    CoreCounters, CpuTime, Server, ServerOptions, Watch, allowed_cpus, machine_busy_s, pin,
+};
 use crate::trend;
 
 /// Everyone must have come within this time beyond what their rate needs.
@@ -42,6 +44,9 @@ const MINUTE_SECONDS: u64 = 60;
 /// A ramp that is in ruins for so many seconds in a row has broken: to let more in would only make
 /// them larger.
 const RUIN_SECONDS: u32 = 2;
+
+/// CPU that other programs may take, of one: interrupts on nobody's account are a few percent.
+const QUIET: f64 = 0.15;
 
 /// What piled up while it was too much must have gone within this time.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
@@ -515,6 +520,7 @@ impl<'a> Director<'a> {
         let progress = Arc::clone(&self.load.progress);
         let joined_before = progress.joined.load(Ordering::Relaxed);
         let (begun, cpu, own) = (Instant::now(), self.watch.cpu(), self.own.cpu());
+        let busy_s = machine_busy_s();
         let (first_ns, first_lost) = (self.last_at_ns, self.last_lost);
         let first_bad_lost = self.last_bad_lost;
         let interval = Duration::from_secs_f64(1.0 / self.options.join_rate);
@@ -543,7 +549,10 @@ impl<'a> Director<'a> {
         sums.elapsed_s = (self.last_at_ns - first_ns) as f64 / 1e9;
         sums.cpu = self.watch.cpu().since(cpu);
         sums.is_watched = self.is_watched();
-        sums.generator_cpu = self.own.cpu().since(own).total_s() / begun.elapsed().as_secs_f64();
+        let own_s = self.own.cpu().since(own).total_s();
+        sums.generator_cpu = own_s / begun.elapsed().as_secs_f64();
+        let others_s = machine_busy_s() - busy_s - own_s - sums.cpu.total_s();
+        sums.other_cpu = (others_s / begun.elapsed().as_secs_f64()).max(0.0);
         sums.lost = self.last_lost.saturating_sub(first_lost);
         sums.bad.lost_so_far = self.last_bad_lost.saturating_sub(first_bad_lost);
         sums.joined = progress.joined.load(Ordering::Relaxed) - joined_before;
@@ -665,6 +674,7 @@ struct Sums {
     cpu: CpuTime,
     is_watched: bool,
     generator_cpu: f64,
+    other_cpu: f64,
     elapsed_s: f64,
     seconds: u64,
     joined: u64,
@@ -712,6 +722,7 @@ impl Sums {
         self.generator_cpu = (self.generator_cpu * self.elapsed_s
             + later.generator_cpu * later.elapsed_s)
             / elapsed_s;
+        self.other_cpu = self.other_cpu.max(later.other_cpu);
         self.elapsed_s = elapsed_s;
         self.cpu.user_s += later.cpu.user_s;
         self.cpu.system_s += later.cpu.system_s;
@@ -762,6 +773,15 @@ impl Sums {
     fn complete(&self, result: &mut BenchResult, counters: Option<&CoreCounters>) {
         result.duration_s = self.elapsed_s;
         result.generator_cpu = self.generator_cpu;
+        if self.is_watched {
+            result.other_cpu = Some(self.other_cpu);
+            if self.other_cpu > QUIET {
+                result.verdicts.push(format!(
+                    "OTHER PROGRAMS took {:.0} % of a CPU meanwhile: measure again on a quiet machine",
+                    self.other_cpu * 100.0
+                ));
+            }
+        }
         result.sent_packets = self.sent;
         result.forwarded_packets = self.received;
         result.forwarded_bytes = self.bytes;

@@ -297,6 +297,21 @@ impl CpuTime {
     }
 }
 
+/// CPU time that the whole machine has spent at work, seconds: ours and everyone else's.
+pub fn machine_busy_s() -> f64 {
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    busy_ticks(&stat) as f64 / ticks as f64
+}
+
+/// The first line of `/proc/stat` without its idle times, the fourth and the fifth, and without
+/// guests, who are counted in the first two.
+fn busy_ticks(stat: &str) -> u64 {
+    let line = stat.lines().next().unwrap_or_default();
+    let numbers = line.split_whitespace().skip(1).take(8).enumerate();
+    numbers.filter(|(at, _)| !matches!(at, 3 | 4)).filter_map(|(_, n)| n.parse::<u64>().ok()).sum()
+}
+
 /// Watches processes.
 pub struct Watch {
     pids: Vec<u32>,
@@ -394,6 +409,14 @@ mod tests {
         assert_eq!((stat.id, stat.name.as_str(), stat.processor), (77, "a) b (c", 39));
         assert_eq!(stat.cpu, CpuTime { user_s: 0.14, system_s: 0.15 });
         assert!(Stat::parse("77 (a", 0.01).is_none());
+    }
+
+    #[test]
+    fn the_machine_works_at_least_as_much_as_we_do() {
+        let stat = "cpu  10 20 30 1000 2000 3 4 5 6 7\ncpu0 1 2 3 4\n";
+        assert_eq!(busy_ticks(stat), 72);
+        assert_eq!(busy_ticks(""), 0);
+        assert!(machine_busy_s() > 0.0);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A turn of the loop that drives it: [`Core::command`]s, then [`Core::gather`] takes the whole
 //! receive batch up, [`Core::gather_piped`] what other cores sent, [`Core::scatter`] seals it all
-//! into the send arena, [`Core::handle_timeouts`] does what time asks for, [`Core::poll_event`] is
-//! drained.
+//! into the send arena (asking for a flush when that fills), [`Core::handle_timeouts`] does what
+//! time asks for, [`Core::poll_event`] is drained.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -53,7 +53,10 @@ pub(crate) struct Index {
 #[derive(Default)]
 pub(crate) struct Turn {
     pub gathered: Vec<Gathered>,
+    /// Slab keys of the transports with pending packets.
     pub touched: Vec<u32>,
+    /// How many of them the scatter phase has done.
+    pub scattered: usize,
     pub key_frames: Vec<(usize, u8)>,
     pub stale_allocations: Vec<usize>,
 }

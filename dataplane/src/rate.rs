@@ -21,6 +21,10 @@ const YOUNGEST_PART: u64 = 4;
 #[derive(Debug, Clone)]
 pub struct RateMeter {
     bucket_nanos: u64,
+    /// Nanoseconds at which the newest bucket ends: until then nothing is divided.
+    ends_at_nanos: u64,
+    /// Place of the newest bucket in `bytes`.
+    slot: usize,
     /// Number of the newest bucket, counted from the origin of time.
     newest: u64,
     /// Number of the bucket with which the present activity began.
@@ -35,6 +39,8 @@ impl RateMeter {
         let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         RateMeter {
             bucket_nanos: (nanos / BUCKETS as u64).max(1),
+            ends_at_nanos: (nanos / BUCKETS as u64).max(1),
+            slot: 0,
             newest: 0,
             began: 0,
             total_bytes: 0,
@@ -48,7 +54,7 @@ impl RateMeter {
         if self.total_bytes == 0 {
             self.began = self.newest;
         }
-        let slot = &mut self.bytes[(self.newest % BUCKETS as u64) as usize];
+        let slot = &mut self.bytes[self.slot];
         let room = u32::MAX - *slot;
         let added = u32::try_from(bytes).unwrap_or(u32::MAX).min(room);
         *slot += added;
@@ -65,14 +71,19 @@ impl RateMeter {
         u32::try_from(bits_per_second).unwrap_or(u32::MAX)
     }
 
-    /// Empties the buckets between the newest and that of `now`. A clock that stands or goes back
-    /// counts into the newest.
+    /// A clock that stands or goes back counts into the newest bucket.
     fn advance(&mut self, now: Time) {
-        let current = now.as_nanos() / self.bucket_nanos;
-        if current <= self.newest {
+        if now.as_nanos() >= self.ends_at_nanos {
+            self.open_bucket(now.as_nanos() / self.bucket_nanos);
+        }
+    }
+
+    /// Empties the buckets between the newest and number `current`, which becomes the newest.
+    fn open_bucket(&mut self, current: u64) {
+        let steps = current.saturating_sub(self.newest);
+        if steps == 0 {
             return;
         }
-        let steps = current - self.newest;
         if steps >= BUCKETS as u64 {
             self.bytes = [0; BUCKETS];
             self.total_bytes = 0;
@@ -84,6 +95,8 @@ impl RateMeter {
             }
         }
         self.newest = current;
+        self.slot = (current % BUCKETS as u64) as usize;
+        self.ends_at_nanos = current.saturating_add(1).saturating_mul(self.bucket_nanos);
         if self.total_bytes == 0 {
             self.began = current;
         }

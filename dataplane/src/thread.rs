@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::{Core, CoreConfig};
+use crate::egress::scatter::Scattered;
 use crate::fanout::links;
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::io::{
@@ -274,7 +275,10 @@ impl Seat {
             }
             self.core.gather(now, &mut rx, &mut tx);
             self.core.gather_piped(now);
-            self.core.scatter(now, &mut rx, &mut tx);
+            while self.core.scatter(now, &mut rx, &mut tx) == Scattered::More {
+                let report = io.flush(&mut tx);
+                self.core.count_turn(&report);
+            }
             self.core.handle_timeouts(now, &mut tx);
             self.pass_events();
             for peer in self.core.links().take_wake() {

@@ -8,7 +8,7 @@ use crate::egress::consumer::{Consumer, Outgoing};
 use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
 use crate::ingress::packet::MediaPacket;
-use crate::io::{RxBatch, TxBatch};
+use crate::io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
 use crate::message::{Event, Extension, Layers};
 use crate::rtp::extension::{ExtensionForm, HeaderWriter, abs_send_time};
 use crate::rtp::header::OutgoingHeader;
@@ -27,11 +27,25 @@ const COPIED: [Extension; 5] = [
     Extension::AbsCaptureTime,
 ];
 
+/// What a call of [`Core::scatter`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scattered {
+    /// Everything that was pending.
+    All,
+    /// A part: what is in the arena is to be sent now, and the call repeated.
+    More,
+}
+
 impl Core {
-    /// Writes all that the gather phase left pending into `tx`.
-    pub fn scatter(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
-        let mut touched = std::mem::take(&mut self.turn.touched);
-        for &transport in &touched {
+    /// Writes what the gather phase left pending into `tx`. [`Scattered::More`] asks for a flush
+    /// and another call.
+    #[must_use]
+    pub fn scatter(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) -> Scattered {
+        while let Some(&transport) = self.turn.touched.get(self.turn.scattered) {
+            if tx.len_bytes() >= TX_FLUSH_BYTES {
+                return Scattered::More;
+            }
+            self.turn.scattered += 1;
             let key = transport as usize;
             let mut pending = std::mem::take(&mut self.transports[key].pending);
             for entry in &pending {
@@ -42,11 +56,12 @@ impl Core {
             pending.clear();
             self.transports[key].pending = pending;
         }
-        touched.clear();
-        self.turn.touched = touched;
+        self.turn.touched.clear();
+        self.turn.scattered = 0;
         self.turn.gathered.clear();
         self.links.release();
         self.flush_key_frame_requests(now, tx);
+        Scattered::All
     }
 
     fn send_pending(

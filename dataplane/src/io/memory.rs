@@ -116,6 +116,22 @@ pub struct MemoryIo {
 
 impl Io for MemoryIo {
     fn turn(&mut self, tx: &mut TxBatch, rx: &mut RxBatch, _: Wait) -> io::Result<TurnReport> {
+        let mut report = self.flush(tx);
+        rx.clear();
+        if rx.fillable().is_none() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut state = self.network.state();
+        let inbox = &mut state.endpoints[self.index].inbox;
+        while !rx.is_full() {
+            let Some((socket, datagram)) = inbox.pop_front() else { break };
+            rx.push_copy(&datagram.bytes, socket, datagram.source);
+        }
+        report.received = rx.len() as u32;
+        Ok(report)
+    }
+
+    fn flush(&mut self, tx: &mut TxBatch) -> TurnReport {
         let mut report = TurnReport::default();
         let mut state = self.network.state();
         for train in tx.trains() {
@@ -129,18 +145,9 @@ impl Io for MemoryIo {
             }
             report.count_sent(u32::from(train.segments));
         }
+        drop(state);
         tx.clear();
-        rx.clear();
-        if rx.fillable().is_none() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let inbox = &mut state.endpoints[self.index].inbox;
-        while !rx.is_full() {
-            let Some((socket, datagram)) = inbox.pop_front() else { break };
-            rx.push_copy(&datagram.bytes, socket, datagram.source);
-        }
-        report.received = rx.len() as u32;
-        Ok(report)
+        report
     }
 
     fn wake_peer(&mut self, peer: &Unparker) {

@@ -123,6 +123,13 @@ impl Io for MmsgIo {
         Ok(report)
     }
 
+    fn flush(&mut self, tx: &mut TxBatch) -> TurnReport {
+        let mut report = TurnReport::default();
+        self.sender.send_all(tx, &self.sockets, &mut report);
+        tx.clear();
+        report
+    }
+
     fn wake_peer(&mut self, peer: &Unparker) {
         peer.wake();
     }

@@ -1,7 +1,7 @@
 //! The I/O seam: the one place that talks to the kernel, and the only `unsafe` besides the rings.
 //!
 //! A backend does one thing, a turn: send the trains of the last turn, wait, hand back what
-//! arrived. The sans-IO machine never sees a socket.
+//! arrived. When there is more to send than one arena should hold, it is flushed in between. The sans-IO machine never sees a socket.
 //!
 //! * [`batch`] — what a turn takes and gives: fixed receive slots, the send arena.
 //! * [`park`] — sleeping and being woken.
@@ -33,7 +33,7 @@ pub use park::{Parker, Unparker};
 pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind};
 pub use types::{
     MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,
-    TX_ARENA_SIZE, Train,
+    TX_ARENA_SIZE, TX_FLUSH_BYTES, Train,
 };
 
 pub use uring::probe_uring;
@@ -92,6 +92,10 @@ pub trait Io: Send {
     /// Datagrams the kernel refuses are counted, never an error; an error means that this backend
     /// is of no more use.
     fn turn(&mut self, tx: &mut TxBatch, rx: &mut RxBatch, wait: Wait) -> io::Result<TurnReport>;
+
+    /// Sends all of `tx` now and clears it: a core calls this in the middle of a turn when what it
+    /// has to send outgrows what fits the processor's cache.
+    fn flush(&mut self, tx: &mut TxBatch) -> TurnReport;
 
     /// Wakes another core, at the latest with the next turn. To be called after the push it shall
     /// see.

@@ -11,9 +11,16 @@ pub const SLOT_SIZE: usize = 2048;
 /// forwarded and before timers run; fewer would shorten GSO trains under load.
 pub const MAX_RX_BATCH: usize = 256;
 
-/// Bytes of the send arena of one turn. A full receive batch fanned out to 50 destinations each
-/// fits; beyond it packets are dropped as `arena_full`.
-pub const TX_ARENA_SIZE: usize = 16 << 20;
+/// Bytes of the send arena. The scatter phase pauses for a flush long before it is full, after
+/// [`TX_FLUSH_BYTES`] and between two transports; the rest is room for what one transport gets in a
+/// turn (at most a receive batch and what other cores sent), for answers and for reports. What
+/// finds no room all the same is dropped as `arena_full`.
+pub const TX_ARENA_SIZE: usize = 4 << 20;
+
+/// Bytes after which the scatter phase asks for a flush: what was sealed should still be in the
+/// core's second-level cache when the kernel copies it, and the first destination should not wait
+/// for the last to be sealed.
+pub const TX_FLUSH_BYTES: usize = 256 << 10;
 
 /// Segments of one GSO train at most: `UDP_MAX_SEGMENTS` of Linux before 6.9.
 pub const MAX_TRAIN_SEGMENTS: usize = 64;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
+use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
 use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
@@ -53,7 +54,7 @@ pub struct World {
     /// How often the cores have taken something from the heap in their turns.
     pub allocations: u64,
     /// What cores sent and no client has looked at yet.
-    wire: Vec<(SocketAddr, Vec<u8>)>,
+    pub wire: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 /// A packet as a client received and opened it.
@@ -133,20 +134,23 @@ impl World {
         let now = self.now;
         let seat = &mut self.seats[usize::from(core.0)];
         seat.io.turn(&mut seat.tx, &mut seat.rx, Wait::Poll).unwrap();
-        let heap = allocation_counter::measure(|| {
+        let mut allocations = 0;
+        let mut count = |work: &mut dyn FnMut()| {
+            allocations += allocation_counter::measure(work).count_total;
+        };
+        count(&mut || {
             seat.core.gather(now, &mut seat.rx, &mut seat.tx);
             seat.core.gather_piped(now);
-            seat.core.scatter(now, &mut seat.rx, &mut seat.tx);
-            seat.core.handle_timeouts(now, &mut seat.tx);
         });
-        self.allocations += heap.count_total;
-        self.events.extend(std::iter::from_fn(|| seat.core.poll_event()));
-        for train in seat.tx.trains() {
-            for segment in seat.tx.bytes(train).chunks(usize::from(train.segment_size)) {
-                self.wire.push((train.destination, segment.to_vec()));
-            }
+        let mut scattered = Scattered::More;
+        while scattered == Scattered::More {
+            count(&mut || scattered = seat.core.scatter(now, &mut seat.rx, &mut seat.tx));
+            deliver(&mut seat.tx, &mut self.wire);
         }
-        seat.tx.clear();
+        count(&mut || seat.core.handle_timeouts(now, &mut seat.tx));
+        self.allocations += allocations;
+        self.events.extend(std::iter::from_fn(|| seat.core.poll_event()));
+        deliver(&mut seat.tx, &mut self.wire);
     }
 
     /// Turns until `duration` has gone by.
@@ -414,4 +418,14 @@ impl Client {
     pub fn media(&mut self, world: &mut World) -> Vec<Received> {
         self.receive(world).0
     }
+}
+
+/// Takes the datagrams of a batch to the wire.
+fn deliver(tx: &mut TxBatch, wire: &mut Vec<(SocketAddr, Vec<u8>)>) {
+    for train in tx.trains() {
+        for segment in tx.bytes(train).chunks(usize::from(train.segment_size)) {
+            wire.push((train.destination, segment.to_vec()));
+        }
+    }
+    tx.clear();
 }

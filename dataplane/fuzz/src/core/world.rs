@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
+use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links::{self, Links};
 use opencall_dataplane::io::memory::{MemoryIo, Network};
 use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
@@ -168,19 +169,16 @@ impl World {
                 seat.io.turn(tx, rx, Wait::Poll).expect("memory never fails");
                 seat.core.gather(now, rx, tx);
                 seat.core.gather_piped(now);
-                seat.core.scatter(now, rx, tx);
+                while seat.core.scatter(now, rx, tx) == Scattered::More {
+                    deliver_all(&mut self.clients, &self.payloads, tx);
+                }
                 seat.core.handle_timeouts(now, tx);
                 assert!(seat.core.next_timeout() > now, "what was due is done");
                 assert_eq!(seat.core.stats().datagrams_received, seat.pushed);
                 while let Some(event) = seat.core.poll_event() {
                     check_event(&event, now);
                 }
-                for train in tx.trains() {
-                    for segment in tx.bytes(train).chunks(train.segment_size.into()) {
-                        deliver(&mut self.clients, &self.payloads, train.destination, segment);
-                    }
-                }
-                tx.clear();
+                deliver_all(&mut self.clients, &self.payloads, tx);
             });
         }
     }
@@ -592,6 +590,15 @@ fn picture(codec: Codec, key: bool, bytes: &[u8]) -> Vec<u8> {
         _ => &[],
     };
     [head, bytes].concat()
+}
+
+fn deliver_all(clients: &mut [Client], payloads: &HashSet<Vec<u8>>, tx: &mut TxBatch) {
+    for train in tx.trains() {
+        for segment in tx.bytes(train).chunks(train.segment_size.into()) {
+            deliver(clients, payloads, train.destination, segment);
+        }
+    }
+    tx.clear();
 }
 
 /// Who is sent a datagram has passed a check from there.

@@ -461,6 +461,13 @@ impl Io for UringIo {
         result.map(|()| report)
     }
 
+    fn flush(&mut self, tx: &mut TxBatch) -> TurnReport {
+        let mut report = TurnReport::default();
+        self.sender.send_all(tx, &self.sockets, &mut report);
+        tx.clear();
+        report
+    }
+
     fn wake_peer(&mut self, peer: &Unparker) {
         let ring = if self.can_message_rings { peer.ring_if_parked() } else { None };
         match ring {

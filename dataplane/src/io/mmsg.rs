@@ -14,6 +14,9 @@ use super::socket::{MAX_SOCKETS, SocketSet};
 use super::types::{MAX_RX_BATCH, SocketId};
 use super::{Io, TurnReport, Wait};
 
+/// An entry of a poll before it has a descriptor.
+const NOT_POLLED: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
+
 /// `recvmmsg`, `sendmmsg` with GSO, and `ppoll` over the sockets and the wake-up event.
 pub(super) struct MmsgIo {
     sockets: SocketSet,
@@ -37,28 +40,46 @@ impl MmsgIo {
 
     /// Waits until a socket or the wake-up event is readable. False when the time is up.
     fn wait(&mut self, timeout: Option<Duration>, report: &mut TurnReport) -> io::Result<bool> {
-        let mut polls =
-            [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MAX_SOCKETS + 1];
-        polls[0].fd = self.parker.event_fd();
+        let mut polls = [NOT_POLLED; MAX_SOCKETS + 1];
         for (poll, fd) in polls[1..].iter_mut().zip(self.sockets.fds()) {
             poll.fd = fd;
         }
+        let polls = &mut polls[..1 + self.sockets.len()];
+        self.poll(polls, timeout, report)?;
+        Ok(polls[1..].iter().any(|poll| poll.revents != 0))
+    }
+
+    /// Waits for the wake-up event alone. False when the time is up.
+    fn wait_for_event(&mut self, time: Duration, report: &mut TurnReport) -> io::Result<bool> {
+        self.poll(&mut [NOT_POLLED], Some(time), report)?;
+        Ok(report.woken)
+    }
+
+    /// Polls; the first entry is the wake-up event's.
+    fn poll(
+        &mut self,
+        polls: &mut [libc::pollfd],
+        timeout: Option<Duration>,
+        report: &mut TurnReport,
+    ) -> io::Result<()> {
+        polls[0].fd = self.parker.event_fd();
         let timeout = timeout.map(timespec);
         let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
-        let count = 1 + self.sockets.len();
+        let count = polls.len() as libc::nfds_t;
         // SAFETY: `count` entries are initialised, the timeout is null or lives on the stack.
-        let ready = unsafe {
-            libc::ppoll(polls.as_mut_ptr(), count as libc::nfds_t, timeout, std::ptr::null())
-        };
+        let ready = unsafe { libc::ppoll(polls.as_mut_ptr(), count, timeout, std::ptr::null()) };
         if ready < 0 {
+            for poll in &mut *polls {
+                poll.revents = 0;
+            }
             let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
         }
         if polls[0].revents & libc::POLLIN != 0 {
             self.parker.consume();
             report.woken = true;
         }
-        Ok(polls[1..].iter().any(|poll| poll.revents != 0))
+        Ok(())
     }
 
     fn receive_all(&mut self, rx: &mut RxBatch, report: &mut TurnReport) -> io::Result<()> {
@@ -115,6 +136,15 @@ impl Io for MmsgIo {
         let timeout = match wait {
             Wait::Poll => return Ok(report),
             Wait::Until(timeout) => Some(timeout),
+            Wait::Gather { at_least, until } => {
+                // Packets do not end this sleep. Whoever wakes the core does.
+                let woken = self.wait_for_event(at_least.min(until), &mut report)?;
+                self.receive_all(rx, &mut report)?;
+                if woken || report.received > 0 {
+                    return Ok(report);
+                }
+                Some(until.saturating_sub(at_least))
+            }
             Wait::Forever => None,
         };
         if self.wait(timeout, &mut report)? {

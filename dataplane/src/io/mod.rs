@@ -30,6 +30,7 @@ use std::time::Duration;
 pub use batch::{RxBatch, TxBatch};
 pub use error::{IoError, ProbeError};
 pub use park::{Parker, Unparker};
+pub(crate) use socket::sharpen_timers;
 pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind};
 pub use types::{
     MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,
@@ -48,6 +49,14 @@ pub enum Wait {
     Poll,
     /// This long.
     Until(Duration),
+    /// `at_least` so long, in which what arrives collects, then on until something has: a core
+    /// under load wakes once for many packets, and they leave in longer trains.
+    Gather {
+        /// Nothing but a full batch ends the sleep before.
+        at_least: Duration,
+        /// The longest sleep when nothing arrives.
+        until: Duration,
+    },
     /// Until something arrives or someone wakes the core.
     Forever,
 }

@@ -102,6 +102,11 @@ fn bind_one(addr: SocketAddr) -> io::Result<UdpSocket> {
     if addr.is_ipv6() {
         // Otherwise IPv4 senders would appear as mapped IPv6 addresses.
         set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    } else {
+        // Don't Fragment on all: fragments are dropped by many networks and half a packet is none,
+        // and the kernel need not find an identification for each datagram (2 % of all the CPU time
+        // of a core). PROBE keeps forged ICMP messages from making the path look narrow.
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
     }
     let raw = RawAddr::new(addr);
     // SAFETY: the pointer and the length describe `raw`.
@@ -139,6 +144,13 @@ fn set_buffers(
         }
     }
     Ok(())
+}
+
+/// Has this thread's sleeps end when they should: by default the kernel may end them 50 µs late, to
+/// wake up for several at once.
+pub(crate) fn sharpen_timers() {
+    // SAFETY: changes a number of this thread's. It cannot fail with these arguments.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64, 0_u64, 0_u64, 0_u64) };
 }
 
 fn set_option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<()> {

@@ -41,6 +41,28 @@ struct RingFdUpdate {
     fd: u64,
 }
 
+/// How long a call waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pause {
+    /// Completions that end it; 0 for no pause.
+    pub(super) completions: u32,
+    /// After this time, one completion ends it (Linux 6.12).
+    pub(super) at_least: Duration,
+    /// After this time it ends whatever there is.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Pause {
+    /// None.
+    pub(super) const NONE: Pause =
+        Pause { completions: 0, at_least: Duration::ZERO, timeout: None };
+
+    /// Until there is a completion, or the time is up.
+    pub(super) fn until(timeout: Option<Duration>) -> Self {
+        Pause { completions: 1, at_least: Duration::ZERO, timeout }
+    }
+}
+
 /// A ring as this thread names it to the kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RingHandle {
@@ -69,24 +91,20 @@ impl RingHandle {
         }
     }
 
-    /// Submits `to_submit` entries, runs deferred work and waits until `min_complete` completions
-    /// are there or the time is up. Returns how many entries were taken.
-    pub(super) fn enter(
-        self,
-        to_submit: u32,
-        min_complete: u32,
-        timeout: Option<Duration>,
-    ) -> io::Result<u32> {
+    /// Submits `to_submit` entries, runs deferred work and pauses. Returns how many entries were
+    /// taken.
+    pub(super) fn enter(self, to_submit: u32, pause: Pause) -> io::Result<u32> {
         let (fd, flag) = match self.registered {
             Some(index) => (index as RawFd, ENTER_REGISTERED_RING),
             None => (self.ring, 0),
         };
-        let time = timeout.map(|timeout| KernelTimespec {
+        let time = pause.timeout.map(|timeout| KernelTimespec {
             seconds: i64::from(i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX)),
             nanos: i64::from(timeout.subsec_nanos()),
         });
         let timeout = time.as_ref().map_or(0, |time| &raw const *time as u64);
-        let arg = GetEventsArg { sigmask: 0, sigmask_size: 0, min_wait_us: 0, timeout };
+        let min_wait_us = u32::try_from(pause.at_least.as_micros()).unwrap_or(u32::MAX);
+        let arg = GetEventsArg { sigmask: 0, sigmask_size: 0, min_wait_us, timeout };
         // SAFETY: the argument and the time it points to outlive the call. What the submitted
         // entries point to is the pusher's care.
         let result = unsafe {
@@ -94,7 +112,7 @@ impl RingHandle {
                 libc::SYS_io_uring_enter,
                 fd,
                 to_submit,
-                min_complete,
+                pause.completions,
                 ENTER_GETEVENTS | ENTER_EXT_ARG | flag,
                 &raw const arg,
                 size_of::<GetEventsArg>(),

@@ -231,6 +231,18 @@ fn waiting_gathers_what_arrives(backend: Backend) {
     assert!(elapsed < PATIENCE, "{elapsed:?}");
     sender.join().unwrap();
 
+    // A shortest wait below the kernel's resolution is not none, after which one would do.
+    let client = UdpSocket::bind((V4, 0)).unwrap();
+    let sender = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        client.send_to(b"one", to).unwrap();
+    });
+    let start = Instant::now();
+    let wait = Wait::Gather { at_least: Duration::from_nanos(1), until: PATIENCE };
+    assert_eq!(bench.turn(wait).received, 1);
+    assert!(start.elapsed() < PATIENCE / 2);
+    sender.join().unwrap();
+
     // When nothing comes, the longest wait counts; what comes after the shortest ends it.
     let start = Instant::now();
     let (at_least, until) = (Duration::from_millis(10), Duration::from_millis(60));

@@ -103,7 +103,9 @@ impl RingHandle {
             nanos: i64::from(timeout.subsec_nanos()),
         });
         let timeout = time.as_ref().map_or(0, |time| &raw const *time as u64);
-        let min_wait_us = u32::try_from(pause.at_least.as_micros()).unwrap_or(u32::MAX);
+        // Rounded up: none at all would have the kernel wait for all completions that were named.
+        let min_wait_us =
+            u32::try_from(pause.at_least.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX);
         let arg = GetEventsArg { sigmask: 0, sigmask_size: 0, min_wait_us, timeout };
         // SAFETY: the argument and the time it points to outlive the call. What the submitted
         // entries point to is the pusher's care.

@@ -45,6 +45,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Headers are parsed in a buffer of this size; browsers send under 2 KiB.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// Buffer for what a WebSocket receives, kept as long as the connection: a request without SDP fits,
+/// larger ones make it grow. The library's own 128 KiB would be most of what a participant costs,
+/// and it is cleared before each read.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
 /// How long accepting rests when the process is out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -253,6 +258,7 @@ async fn upgrade(
     };
     let connections = front.connections.clone();
     socket
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(front.max_message_size)
         .max_frame_size(front.max_message_size)
         .on_upgrade(move |socket| async move {

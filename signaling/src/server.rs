@@ -81,6 +81,8 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let control = Control::new(control_config(&config), clock.origin())?;
     let listener = listen(&config).await?;
     let plane = start_cores(&config, clock, Arc::clone(&wake))?;
+    // Handshakes and JSON must not delay media where they share a CPU. The cores run already.
+    opencall_dataplane::io::step_back();
     let gauges = Arc::new(Gauges::default());
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
     let front = Arc::new(Front {

@@ -11,12 +11,16 @@ use crate::ingress::packet::MediaPacket;
 use crate::io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
 use crate::message::{Event, Extension, Layers};
 use crate::rtp::extension::{ExtensionForm, HeaderWriter, abs_send_time};
-use crate::rtp::header::OutgoingHeader;
+use crate::rtp::header::{OutgoingHeader, mark_padded};
 use crate::time::Time;
 
 /// Bytes of one outgoing packet at most, header, payload and tag: within a receive slot, so that
 /// anything that came in can go out.
 pub const PACKET_MAX: usize = 1700;
+
+/// Bytes a packet is padded with at most so that it joins a train: fewer than any SRTP tag, whose
+/// place in the receive slot they take. A train saves more than so few bytes cost.
+const PADDING_MAX: u8 = 8;
 
 /// Extensions that are copied from the producer's packet as they are.
 const COPIED: [Extension; 5] = [
@@ -48,8 +52,13 @@ impl Core {
             self.turn.scattered += 1;
             let key = transport as usize;
             let mut pending = std::mem::take(&mut self.transports[key].pending);
-            for entry in &pending {
-                if let Err(reason) = self.send_pending(now, entry, rx, tx) {
+            let mut burst = Burst::default();
+            for (position, entry) in pending.iter().enumerate() {
+                if position >= burst.end {
+                    burst = self.burst_at(&pending, position);
+                }
+                let padding = burst.padding(position, self.payload_len(entry));
+                if let Err(reason) = self.send_pending(now, entry, padding, rx, tx) {
                     self.stats.drops.count(reason);
                 }
             }
@@ -64,10 +73,42 @@ impl Core {
         Scattered::All
     }
 
+    /// The packets of one frame for one consumer that begin at `first`.
+    fn burst_at(&self, pending: &[Pending], first: usize) -> Burst {
+        let head = &pending[first];
+        let timestamp = self.timestamp(head);
+        let mut burst =
+            Burst { end: first + 1, longest: self.payload_len(head), last_longest: first };
+        for entry in &pending[first + 1..] {
+            if entry.consumer != head.consumer || self.timestamp(entry) != timestamp {
+                break;
+            }
+            let len = self.payload_len(entry);
+            if len >= burst.longest {
+                (burst.longest, burst.last_longest) = (len, burst.end);
+            }
+            burst.end += 1;
+        }
+        // Without RTX a packet may have to leave again, and then the same to the byte.
+        if self.consumers[head.consumer as usize].is_repeatable() {
+            burst.last_longest = first;
+        }
+        burst
+    }
+
+    fn payload_len(&self, entry: &Pending) -> usize {
+        self.turn.gathered[usize::from(entry.packet)].packet.payload().len()
+    }
+
+    fn timestamp(&self, entry: &Pending) -> u32 {
+        self.turn.gathered[usize::from(entry.packet)].packet.header.timestamp
+    }
+
     fn send_pending(
         &mut self,
         now: Time,
         entry: &Pending,
+        padding: u8,
         rx: &mut RxBatch,
         tx: &mut TxBatch,
     ) -> Result<(), DropReason> {
@@ -82,8 +123,10 @@ impl Core {
         };
         let producer = &self.producers[consumer.producer];
         let Some(out) = consumer.translate(now, packet, producer) else { return Ok(()) };
-        let bytes =
-            packet_bytes(rx, &mut self.links, gathered.bytes).ok_or(DropReason::RtpMalformed)?;
+        let payload = packet.payload();
+        let end = payload.end + usize::from(padding);
+        let bytes = packet_bytes(rx, &mut self.links, gathered.bytes, end)
+            .ok_or(DropReason::RtpMalformed)?;
         let Some(buffer) = tx.reserve(PACKET_MAX) else {
             // The client will ask for it, at a time when there is room.
             consumer.on_missed(packet, &out);
@@ -92,7 +135,14 @@ impl Core {
         let sequence = transport.next_transport_sequence;
         let header_len = write_header(now, buffer, consumer, packet, &out, bytes, sequence)
             .ok_or(DropReason::TooLarge)?;
-        let payload = bytes.get_mut(packet.payload()).ok_or(DropReason::RtpMalformed)?;
+        if padding > 0 {
+            // RFC 3550 section 5.1: the last byte counts them, itself included.
+            let tail = bytes.get_mut(payload.end..end).ok_or(DropReason::RtpMalformed)?;
+            tail.fill(0);
+            tail[usize::from(padding) - 1] = padding;
+            mark_padded(buffer);
+        }
+        let payload = bytes.get_mut(payload.start..end).ok_or(DropReason::RtpMalformed)?;
         if let Some(vp8) = &packet.info.vp8 {
             out.rewrite.patch_vp8(vp8, payload);
         }
@@ -139,17 +189,44 @@ impl Core {
     }
 }
 
-/// The bytes of a packet taken up in this turn.
+/// The first `len` bytes of a packet taken up in this turn, or as many as there are. Behind the
+/// packet of a slot is room: what was its SRTP tag, or the rest of the slot.
 fn packet_bytes<'a>(
     rx: &'a mut RxBatch,
     links: &'a mut Links,
     at: PacketRef,
+    len: usize,
 ) -> Option<&'a mut [u8]> {
     match at {
-        PacketRef::Received(index) => Some(rx.bytes_mut(usize::from(index))),
+        PacketRef::Received(index) => rx.bytes_mut(usize::from(index)).get_mut(..len),
         PacketRef::Piped { core, slot } => {
-            let slot = links.slot(usize::from(core), usize::from(slot))?;
-            Some(&mut slot.bytes[..usize::from(slot.len)])
+            links.slot(usize::from(core), usize::from(slot))?.bytes.get_mut(..len)
+        }
+    }
+}
+
+/// Packets of one frame that leave for one consumer in one turn.
+///
+/// Encoders cut a frame into packets of about equal length: libwebrtc's last ones are one byte
+/// longer than the first. A GSO train ends with a shorter segment and cannot hold a longer one, so
+/// most frames would leave as two trains. Padding of a byte makes them one.
+#[derive(Debug, Default)]
+struct Burst {
+    /// Where the next burst begins in the pending list.
+    end: usize,
+    /// Bytes of its longest payload.
+    longest: usize,
+    /// The last packet that is so long: those before it must not be shorter.
+    last_longest: usize,
+}
+
+impl Burst {
+    /// Bytes of padding for the packet at `position` with a payload of `len` bytes.
+    fn padding(&self, position: usize, len: usize) -> u8 {
+        let missing = self.longest.saturating_sub(len);
+        match u8::try_from(missing) {
+            Ok(padding) if position < self.last_longest && padding <= PADDING_MAX => padding,
+            _ => 0,
         }
     }
 }

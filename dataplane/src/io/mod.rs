@@ -31,7 +31,7 @@ pub use batch::{RxBatch, TxBatch};
 pub use error::{IoError, ProbeError};
 pub use park::{Parker, Unparker};
 pub(crate) use socket::sharpen_timers;
-pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind};
+pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind, step_back};
 pub use types::{
     MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,
     TX_ARENA_SIZE, TX_FLUSH_BYTES, Train,

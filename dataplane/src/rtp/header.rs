@@ -115,6 +115,15 @@ pub struct OutgoingHeader {
     pub ssrc: u32,
 }
 
+/// Says in a written header that the payload ends with padding (RFC 3550 section 5.1).
+#[inline]
+pub fn mark_padded(packet: &mut [u8]) {
+    const PADDING: u8 = 0x20;
+    if let Some(first) = packet.first_mut() {
+        *first |= PADDING;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

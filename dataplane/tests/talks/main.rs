@@ -3,6 +3,7 @@
 
 mod world;
 
+mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
 mod a_key_frame_request_outlives_a_full_ring;
 mod a_layer_that_stops_is_replaced;

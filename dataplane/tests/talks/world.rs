@@ -347,6 +347,12 @@ impl Client {
     }
 
     pub fn send_video(&mut self, world: &World, video: Video) {
+        let payload = video.payload();
+        self.send_payload(world, video, &payload);
+    }
+
+    /// Sends a packet of a frame with a payload of its own.
+    pub fn send_payload(&mut self, world: &World, video: Video, payload: &[u8]) {
         let fields = OutgoingHeader {
             marker: true,
             payload_type: SENT_PT,
@@ -354,7 +360,7 @@ impl Client {
             timestamp: video.timestamp,
             ssrc: video.ssrc,
         };
-        let packet = self.sealed(fields, video.rid, &video.payload());
+        let packet = self.sealed(fields, video.rid, payload);
         world.push(self.address, self.core, &packet);
     }
 
@@ -371,6 +377,12 @@ impl Client {
     pub fn raw(&self, world: &mut World) -> Vec<Vec<u8>> {
         let address = self.address;
         world.wire.extract_if(.., |(to, _)| *to == address).map(|(_, bytes)| bytes).collect()
+    }
+
+    /// What was sent to this client, as it is, left where it is.
+    pub fn peek(&self, world: &World) -> Vec<Vec<u8>> {
+        let to_us = world.wire.iter().filter(|(to, _)| *to == self.address);
+        to_us.map(|(_, bytes)| bytes.clone()).collect()
     }
 
     /// Takes what was sent to this client: RTP opened and parsed, RTCP compounds in plain text.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{ExtensionForm, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE};
-use crate::rtp::header::{FIXED_LEN, OutgoingHeader, VERSION};
+use crate::rtp::header::{FIXED_LEN, OutgoingHeader, VERSION, mark_padded};
 
 /// Writes a header and its extensions in one pass.
 ///
@@ -34,9 +34,7 @@ impl<'a> HeaderWriter<'a> {
     /// Says that the payload will end in padding.
     #[inline]
     pub fn padded(self) -> Self {
-        if let Some(first) = self.out.first_mut() {
-            *first |= 0x20;
-        }
+        mark_padded(self.out);
         self
     }
 

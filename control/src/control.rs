@@ -28,6 +28,7 @@ use crate::consumer::Consumer;
 use crate::dtls::{DtlsConfig, DtlsContext};
 use crate::error::ControlError;
 use crate::ids::Ids;
+use crate::known_capabilities::KnownCapabilities;
 use crate::limits::{Limits, not_allowed};
 use crate::ortc;
 use crate::peer::Peer;
@@ -161,6 +162,7 @@ pub struct Counts {
 pub struct Control {
     pub(crate) config: ControlConfig,
     pub(crate) router: Arc<RtpCapabilities>,
+    pub(crate) known_capabilities: KnownCapabilities,
     pub(crate) dtls: DtlsContext,
     pub(crate) origin: Instant,
     pub(crate) now: Time,
@@ -195,6 +197,7 @@ impl Control {
         let placement = Placement::new(config.placement, config.cores.len());
         Ok(Control {
             router,
+            known_capabilities: KnownCapabilities::default(),
             dtls,
             origin,
             now: Time::ZERO,

@@ -20,6 +20,7 @@ mod control;
 pub mod dtls;
 pub mod error;
 mod ids;
+mod known_capabilities;
 pub mod limits;
 pub mod ortc;
 mod peer;

@@ -128,7 +128,8 @@ impl Control {
             return Err(not_allowed("rtpCapabilities are known already: set them once"));
         }
         ortc::validate_rtp_capabilities(&capabilities).map_err(|e| malformed(e.to_string()))?;
-        self.peer_mut(session)?.capabilities = Some(Arc::new(capabilities));
+        let capabilities = self.known_capabilities.share(capabilities);
+        self.peer_mut(session)?.capabilities = Some(capabilities);
         let peers = self.other_peers(session)?;
         Ok((Response::Joined { peers }, After::Offer))
     }
@@ -150,11 +151,12 @@ impl Control {
             return Err(too_many("peers in a room", limit));
         }
         room.members.insert(session);
+        let capabilities = capabilities.map(|own| self.known_capabilities.share(own));
         let peer = self.peer_mut(session)?;
         peer.joined = true;
         peer.display_name = display_name;
         peer.device = device;
-        peer.capabilities = capabilities.map(Arc::new);
+        peer.capabilities = capabilities;
         let peers = self.other_peers(session)?;
         Ok((Response::Joined { peers }, After::Entered))
     }

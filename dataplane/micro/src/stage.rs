@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
+use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
 use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
@@ -140,7 +141,9 @@ impl Stage {
     pub(crate) fn turn(&mut self) {
         self.core.gather(self.now, &mut self.rx, &mut self.tx);
         self.core.gather_piped(self.now);
-        self.core.scatter(self.now, &mut self.rx, &mut self.tx);
+        while self.core.scatter(self.now, &mut self.rx, &mut self.tx) == Scattered::More {
+            self.tx.clear();
+        }
         self.core.handle_timeouts(self.now, &mut self.tx);
     }
 

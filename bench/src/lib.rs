@@ -2,10 +2,12 @@
 //!
 //! * [`media`] — what participants send, and how each packet is checked.
 //! * [`client`] — participants that speak ICE, DTLS, SRTP and signaling.
+//! * [`janus`] — the same participants in a Janus VideoRoom.
 //! * [`impairment`] — what a bad link does to packets, as a pure, seeded function of time.
 //! * [`link`] — a UDP relay that puts such a link between clients and a server.
 //! * [`scenario`], [`server`], [`run`] — who meets whom, the server under load, a whole run.
 //! * [`ramp`], [`trend`] — how far a load can go, and what grows over time.
+//! * [`versus`] — our server and another one in turns.
 //! * [`floor`] — what the same packets cost with nothing but sealing and sending.
 //! * [`result`] — a run's figures as JSON.
 //! * [`report`] — what people look at: pages, comparisons, the line of progress.
@@ -14,6 +16,7 @@
 pub mod client;
 pub mod floor;
 pub mod impairment;
+pub mod janus;
 pub mod link;
 mod machine;
 pub mod media;
@@ -24,3 +27,4 @@ pub mod run;
 pub mod scenario;
 pub mod server;
 pub mod trend;
+pub mod versus;

@@ -86,6 +86,10 @@ pub struct BenchResult {
     pub generator_lag_p99_ms: f64,
     /// Frames, voice packets and reports that the generator left out because it was late for them.
     pub skipped: u64,
+    /// What the connections were encrypted with.
+    pub srtp_profile: Option<String>,
+    /// Streams that participants were told of.
+    pub streams: u64,
     /// Streams that were announced and of which nothing came.
     pub silent_streams: u64,
 

@@ -17,8 +17,9 @@ use crate::client::engine::{
     BadTally, Command, Engine, EngineSender, EngineSetup, Latencies, Tally,
 };
 use crate::client::net::{Net, Network};
-use crate::client::session::{Plan, Progress, World, live};
+use crate::client::session::{Dialect, Plan, Progress, World, live};
 use crate::floor::{self, FloorOptions};
+use crate::janus;
 use crate::machine;
 use crate::media::codec::VideoCodec;
 use crate::ramp::{Pressure, RampOptions};
@@ -32,7 +33,7 @@ use crate::trend;
 /// Everyone must have come within this time beyond what their rate needs.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Seconds between the last arrival and the first measured one: key frames and layers settle.
+/// Seconds in which no stream comes, before the first measured one: key frames and layers settle.
 pub const SETTLE_SECONDS: u32 = 2;
 
 /// How long one who passes through in a storm of joins stays.
@@ -81,6 +82,11 @@ pub struct RunOptions {
     pub floor: bool,
     /// Where participants and server meet.
     pub network: Network,
+    /// How the server is spoken to.
+    pub dialect: Dialect,
+    /// Nothing is measured before the run has lasted so long, so that two runs of one seed can be
+    /// measured in the same words of the same people.
+    pub warm_up: Duration,
     /// Bits per second of a camera's layers, lowest first.
     pub layers: Vec<u32>,
     /// A camera's codec.
@@ -118,8 +124,9 @@ pub fn run(
     let server = match options.target {
         Some(_) => None,
         None => {
-            let options = ServerOptions { cpus: server_cpus.clone(), ..options.server.clone() };
-            Some(Server::start(&options)?)
+            let mut server = options.server.clone();
+            server.cpus = if options.pin { server_cpus.clone() } else { server.cpus };
+            Some(Server::start(&server)?)
         }
     };
     let url = match (&server, &options.target) {
@@ -176,9 +183,12 @@ fn start_load(url: String, options: &RunOptions) -> Result<Load, String> {
     let shared = Arc::clone(&progress);
     let (seed, layers, codec) = (options.seed, options.layers.clone(), options.codec);
     let bad_links = options.bad_links;
+    let dialect = options.dialect;
     spawn("sessions", move || {
         let world = World {
             url,
+            dialect,
+            began: Instant::now(),
             net,
             identity,
             engine: EngineSender(commands),
@@ -222,7 +232,11 @@ fn run_sessions(world: Rc<World>, mut orders: channel::UnboundedReceiver<Order>)
                     let world = Rc::clone(&world);
                     tokio::task::spawn_local(async move {
                         let progress = Arc::clone(&world.progress);
-                        if let Err(reason) = live(world, plan, left).await
+                        let life = match world.dialect {
+                            Dialect::OpenCall => live(world, plan, left).await,
+                            Dialect::Janus => janus::session::live(world, plan, left).await,
+                        };
+                        if let Err(reason) = life
                             && progress.failed.fetch_add(1, Ordering::Relaxed) == 0
                         {
                             eprintln!("participant {}: {reason}", plan.participant);
@@ -504,8 +518,15 @@ impl<'a> Director<'a> {
     }
 
     fn settle(&mut self, on_second: &mut dyn FnMut(&Second)) -> Result<(), String> {
-        for _ in 0..SETTLE_SECONDS {
+        let deadline = Instant::now() + JOIN_PATIENCE;
+        let (mut calm, mut known) = (0, 0);
+        while (calm < SETTLE_SECONDS && Instant::now() < deadline)
+            || self.started.elapsed() < self.options.warm_up
+        {
             while !self.second(Instant::now() + ENGINE_PATIENCE, false, on_second)? {}
+            let streams = self.load.progress.streams.load(Ordering::Relaxed);
+            calm = if streams == known { calm + 1 } else { 0 };
+            known = streams;
         }
         Ok(())
     }
@@ -656,6 +677,9 @@ impl<'a> Director<'a> {
     fn finish(mut self) -> Result<BenchResult, String> {
         let progress = Arc::clone(&self.load.progress);
         self.result.participants = progress.present.load(Ordering::Relaxed);
+        self.result.srtp_profile =
+            progress.srtp_profile.get().map(|profile| format!("{profile:?}"));
+        self.result.streams = progress.streams.load(Ordering::Relaxed);
         self.result.failed_joins = progress.failed.load(Ordering::Relaxed);
         self.judge_memory();
         let failed = progress.failed_consumes.load(Ordering::Relaxed);

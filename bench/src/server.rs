@@ -241,6 +241,25 @@ pub fn pin(cpus: &[usize]) -> Result<(), String> {
     sched_setaffinity(Pid::from_raw(0), &set).map_err(|error| format!("CPUs {cpus:?}: {error}"))
 }
 
+/// Binds a process, all its threads and those it will start, to CPUs.
+///
+/// # Errors
+/// The kernel's, for a process that is not there or not ours.
+pub fn pin_process(pid: u32, cpus: &[usize]) -> Result<(), String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("process {pid} cannot be pinned: {error}");
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu).map_err(|error| wrong(&error))?;
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| wrong(&error))?;
+    for task in tasks.flatten() {
+        let id = task.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(id) = id else { continue };
+        sched_setaffinity(Pid::from_raw(id), &set).map_err(|error| wrong(&error))?;
+    }
+    Ok(())
+}
+
 /// The CPUs this thread may run on.
 pub fn allowed_cpus() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };

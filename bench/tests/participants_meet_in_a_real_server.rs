@@ -6,6 +6,7 @@ use std::time::Duration;
 use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
+use opencall_bench::client::session::Dialect;
 use opencall_bench::impairment::LinkConfig;
 use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::ramp::RampOptions;
@@ -28,6 +29,8 @@ fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
         pin: false,
         floor: false,
         network: Network::Loopback,
+        dialect: Dialect::OpenCall,
+        warm_up: Duration::ZERO,
         layers: LAYER_RATES.to_vec(),
         codec: VideoCodec::Vp8,
         bad_links: None,

@@ -13,6 +13,7 @@ mod link_flags;
 mod page;
 mod ramp_flags;
 mod run;
+mod versus;
 
 /// Load and link tools for WebRTC media servers.
 #[derive(Parser)]
@@ -28,6 +29,8 @@ enum Command {
     Link(link::Args),
     /// Put participants against a server and measure: without --target, one that is started here.
     Run(Box<run::Args>),
+    /// Measure this server and another one under the same load, in turns.
+    Versus(versus::Args),
     /// Measure what sealing and sending alone cost.
     Floor(floor::Args),
     /// Compare two results: a table of ratios, and which is better.
@@ -45,6 +48,7 @@ impl Cli {
         match self.command {
             Command::Link(args) => link::run(&args),
             Command::Run(args) => run::run(*args),
+            Command::Versus(args) => versus::run(args),
             Command::Floor(args) => floor::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Page(args) => page::run(&args),

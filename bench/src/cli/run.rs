@@ -8,6 +8,7 @@ use std::time::Duration;
 use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
+use opencall_bench::client::session::Dialect;
 use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::report::page;
 use opencall_bench::report::progress::Progress;
@@ -111,6 +112,8 @@ pub fn run(args: Args) -> Result<(), String> {
         pin: args.pin,
         floor: args.floor,
         network: Network::Loopback,
+        dialect: Dialect::OpenCall,
+        warm_up: Duration::ZERO,
         layers: LAYER_RATES.to_vec(),
         codec: args.codec,
         bad_links: (args.impaired != Share::Count(0)).then(|| BadLinks {

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::engine::{Command, EngineSender};
 use super::net::Net;
-use super::stun::Checker;
+use super::stun::{Checker, Responder};
 
 /// First wait for the answer to a check; it doubles.
 const CHECK_RTO: Duration = Duration::from_millis(100);
@@ -25,8 +25,18 @@ const MAX_CHECKS: u32 = 8;
 /// Consent is asked for this often (RFC 7675: 4 to 6 s).
 const CONSENT_INTERVAL: Duration = Duration::from_secs(4);
 
+/// Until there are keys it is asked for more often, as browsers do: a server may answer a check before
+/// it knows what to make of it.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Shortest wait of a handshake for itself.
+const MIN_TIMER: Duration = Duration::from_millis(5);
+
 /// A handshake that takes longer has failed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The ICE password of all our transports, for servers that check us; none needs to keep it secret.
+pub const OUR_PWD: &str = "nobodykeepsthissecret1";
 
 /// Room for one DTLS record.
 const RECORD_LEN: usize = 2048;
@@ -54,6 +64,11 @@ impl DtlsIdentity {
         let key = made.signing_key.serialize_der();
         Ok(DtlsIdentity { config: Arc::new(config), certificate, key, fingerprint })
     }
+}
+
+/// The ICE user name of a transport of ours.
+pub fn ufrag_of(transport: u32) -> String {
+    format!("bench{transport}")
 }
 
 fn fingerprint_of(der: &[u8]) -> String {
@@ -86,6 +101,8 @@ pub struct Connection {
     pub detour: Option<EngineSender>,
     /// What came to this transport and is no media.
     pub inbox: mpsc::UnboundedReceiver<Vec<u8>>,
+    /// Answers what the server checks.
+    pub responder: Responder,
 }
 
 impl Connection {
@@ -95,7 +112,7 @@ impl Connection {
         identity: DtlsIdentity,
         keys: oneshot::Sender<Result<KeyingMaterial, String>>,
     ) {
-        let ufrag = format!("bench{}", self.transport);
+        let ufrag = ufrag_of(self.transport);
         let tie_breaker = u64::from(self.transport) + 1;
         let checker = Checker::new(&self.remote.ufrag, &self.remote.pwd, &ufrag, tie_breaker);
         if let Err(reason) = self.check(&checker).await {
@@ -103,7 +120,8 @@ impl Connection {
             return;
         }
         let mut handshake = Handshake::new(&identity, &self.remote.fingerprint);
-        let done = timeout(HANDSHAKE_TIMEOUT, self.shake_hands(&mut handshake)).await;
+        let shaking = self.shake_hands(&checker, &mut handshake);
+        let done = timeout(HANDSHAKE_TIMEOUT, shaking).await;
         let result = done.unwrap_or_else(|_| Err("the DTLS handshake takes too long".to_owned()));
         let failed = result.is_err();
         if keys.send(result).is_err() || failed {
@@ -120,12 +138,23 @@ impl Connection {
         let _ = self.net.send(self.transport, self.remote.address, datagram, datagram.len());
     }
 
+    /// The next datagram that is no check of the server's; those are answered.
+    async fn receive(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let datagram = self.inbox.recv().await?;
+            match self.responder.answer(&datagram, self.remote.address) {
+                Some(answer) => self.send(&answer),
+                None => return Some(datagram),
+            }
+        }
+    }
+
     async fn check(&mut self, checker: &Checker) -> Result<(), String> {
         for attempt in 0..MAX_CHECKS {
             let id: [u8; 12] = rand::random();
             self.send(&checker.request(id));
             let answered = async {
-                while let Some(datagram) = self.inbox.recv().await {
+                while let Some(datagram) = self.receive().await {
                     if Checker::is_success(&datagram, id) {
                         return true;
                     }
@@ -139,7 +168,12 @@ impl Connection {
         Err(format!("{} does not answer connectivity checks", self.remote.address))
     }
 
-    async fn shake_hands(&mut self, handshake: &mut Handshake) -> Result<KeyingMaterial, String> {
+    async fn shake_hands(
+        &mut self,
+        checker: &Checker,
+        handshake: &mut Handshake,
+    ) -> Result<KeyingMaterial, String> {
+        let mut next_check = tokio::time::Instant::now() + RECHECK_INTERVAL;
         loop {
             for datagram in handshake.drive(Instant::now())? {
                 self.send(&datagram);
@@ -147,13 +181,18 @@ impl Connection {
             if let Some(keys) = handshake.keys.take() {
                 return Ok(keys);
             }
-            let timer = sleep_until(handshake.timeout.into());
+            // A timeout that has passed would only be asked for again and again.
+            let timer = handshake.timeout.max(Instant::now() + MIN_TIMER);
             tokio::select! {
-                datagram = self.inbox.recv() => {
+                datagram = self.receive() => {
                     let datagram = datagram.ok_or("the run is over")?;
                     handshake.take(&datagram)?;
                 }
-                () = timer => {}
+                () = sleep_until(timer.into()) => {}
+                () = sleep_until(next_check) => {
+                    next_check += RECHECK_INTERVAL;
+                    self.send(&checker.request(rand::random()));
+                }
             }
         }
     }
@@ -163,7 +202,7 @@ impl Connection {
         let mut next = tokio::time::Instant::now() + CONSENT_INTERVAL.mul_f64(rand::random());
         loop {
             tokio::select! {
-                datagram = self.inbox.recv() => {
+                datagram = self.receive() => {
                     let Some(datagram) = datagram else { return };
                     let repeated = handshake.take(&datagram);
                     let answer = repeated.and_then(|()| handshake.drive(Instant::now()));

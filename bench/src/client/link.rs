@@ -10,12 +10,13 @@ use opencall_dataplane::srtp::KeyingMaterial;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::connect::{Connection, Remote};
+use super::connect::{Connection, OUR_PWD, Remote};
 use super::engine::{Beginning, Command};
 use super::outlet::Path;
 use super::publish::{Publisher, PublisherSetup};
 use super::receive::{ConsumerSetup, Receiver};
 use super::session::{Plan, World};
+use super::stun::Responder;
 
 /// A transport of ours. Dropped, it stops.
 struct Guard {
@@ -59,8 +60,8 @@ impl Pending {
         world.engine.send(Command::Begin(beginning));
         let is_bad = world.bad_links.is_some_and(|links| links.has(participant));
         let detour = is_bad.then(|| world.engine.clone());
-        let net = world.net.clone();
-        let connection = Connection { transport, remote, net, detour, inbox };
+        let (net, responder) = (world.net.clone(), Responder::new(OUR_PWD));
+        let connection = Connection { transport, remote, net, detour, inbox, responder };
         let (keys_sender, keys) = oneshot::channel();
         let task = spawn_local(connection.run(world.identity.clone(), keys_sender)).abort_handle();
         let guard = Guard { transport, task, world: Rc::clone(world) };
@@ -73,6 +74,7 @@ impl Pending {
     /// Why there are none.
     pub async fn connected(self) -> Result<Link, String> {
         let keys = self.keys.await.map_err(|_| "the transport's task ended".to_owned())??;
+        let _ = self.guard.world.progress.srtp_profile.set(keys.profile);
         Ok(Link { guard: self.guard, remote: self.remote, keys })
     }
 }
@@ -85,6 +87,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// Which transport it is.
+    pub fn transport(&self) -> u32 {
+        self.guard.transport
+    }
+
     /// Receives from now on.
     ///
     /// # Errors
@@ -105,6 +112,7 @@ impl Link {
 
     /// A stream will come.
     pub fn consume(&self, setup: ConsumerSetup) {
+        self.guard.world.progress.streams.fetch_add(1, Ordering::Relaxed);
         self.guard.world.engine.send(Command::Consume(self.guard.transport, setup));
     }
 
@@ -123,6 +131,7 @@ impl Link {
             open: self.keys.open_context().map_err(|error| error.to_string())?,
             audio: plan.audio,
             layers: if plan.video { world.layers.clone() } else { Vec::new() },
+            age: world.began.elapsed(),
             seed: mix(world.seed, plan.participant),
         });
         world.engine.send(Command::Publish(*transport, Box::new(publisher)));

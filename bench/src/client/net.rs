@@ -87,6 +87,7 @@ impl Network {
 #[derive(Clone)]
 pub struct Net {
     socket: Arc<UdpSocket>,
+    port: u16,
     /// Where it is.
     pub network: Network,
 }
@@ -108,7 +109,13 @@ impl Net {
         if setsockopt(&socket, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
             setsockopt(&socket, sockopt::SndBuf, &BUFFER_BYTES)?;
         }
-        Ok(Net { socket: Arc::new(socket), network })
+        let port = socket.local_addr()?.port();
+        Ok(Net { socket: Arc::new(socket), port, network })
+    }
+
+    /// The address of a transport.
+    pub fn address_of(&self, transport: u32) -> SocketAddrV4 {
+        SocketAddrV4::new(self.network.address_of(transport), self.port)
     }
 
     /// Sends what lies in `bytes`, cut into datagrams of `segment` bytes, from a transport.
@@ -270,8 +277,7 @@ mod tests {
     fn a_train_arrives_in_pieces_at_the_transport_it_was_sent_to() {
         let bind = || Net::bind(Network::Loopback).unwrap();
         let (here, there) = (bind(), bind());
-        let port = there.socket.local_addr().unwrap().port();
-        let to = SocketAddrV4::new(Network::Loopback.address_of(70_000), port);
+        let to = there.address_of(70_000);
         here.send(5, to, b"aaabbbcc", 3).unwrap();
         here.send(5, to, b"alone", 5).unwrap();
         let mut received = Received::new();

@@ -1,6 +1,8 @@
 //! What a participant sends: a voice and a camera with simulcast layers, and answers to feedback.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use opencall_dataplane::rtcp::{self, Packet, Writer};
 use opencall_dataplane::rtp::extension::ExtensionForm;
 use opencall_dataplane::rtp::extension::writer::HeaderWriter;
@@ -51,6 +53,9 @@ const HISTORY: usize = 256;
 /// Media clock ticks of a frame and of a voice packet.
 const FRAME_TICKS: u32 = 3000;
 const VOICE_TICKS: u32 = 960;
+
+/// Milliseconds of a voice packet.
+const VOICE_MS: u128 = 20;
 
 /// First byte of an Opus packet: hybrid, full band, 20 ms, mono.
 const OPUS_TOC: u8 = 0x78;
@@ -160,15 +165,21 @@ pub struct PublisherSetup {
     pub layers: Vec<u32>,
     /// Seed of its media.
     pub seed: u64,
+    /// How long the run has lasted: the same seed says the same at the same time of a run.
+    pub age: Duration,
 }
 
 impl Publisher {
     /// A publisher that has sent nothing.
     pub fn new(setup: PublisherSetup) -> Self {
         let PublisherSetup { participant, seed, .. } = setup;
+        let mut voice = VoiceModel::new(seed);
+        for _ in 0..setup.age.as_millis() / VOICE_MS {
+            voice.tick();
+        }
         let audio = setup.audio.then(|| Audio {
             ssrc: ssrc(participant, 1),
-            voice: VoiceModel::new(seed),
+            voice,
             sequence: seed & 0x3fff,
             timestamp: seed as u32,
             index: 0,

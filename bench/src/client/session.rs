@@ -3,9 +3,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use opencall_dataplane::srtp::Profile;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -43,14 +45,29 @@ pub struct Progress {
     pub present: AtomicU64,
     /// Not let in, or thrown out.
     pub failed: AtomicU64,
+    /// What the first of them encrypts with.
+    pub srtp_profile: OnceLock<Profile>,
+    /// Streams that participants were told of.
+    pub streams: AtomicU64,
     /// Requests to consume that failed.
     pub failed_consumes: AtomicU64,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenCall's signaling.
+    OpenCall,
+    /// Janus's API, with its VideoRoom.
+    Janus,
 }
 
 /// What all participants share.
 pub struct World {
     /// The server's WebSocket.
     pub url: String,
+    /// What is spoken there.
+    pub dialect: Dialect,
     /// Their socket.
     pub net: Net,
     /// Their certificate.
@@ -59,6 +76,8 @@ pub struct World {
     pub engine: EngineSender,
     /// The run.
     pub run: u32,
+    /// When the run began.
+    pub began: Instant,
     /// The seed of all media.
     pub seed: u64,
     /// Bits per second of a camera's layers.

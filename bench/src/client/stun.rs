@@ -1,5 +1,8 @@
-//! Connectivity checks of the controlling side (RFC 8445 section 7.1, RFC 8489).
+//! Connectivity checks of the controlling side, and answers to those of a server that makes some
+//! (RFC 8445 section 7, RFC 8489).
 #![forbid(unsafe_code)]
+
+use std::net::SocketAddrV4;
 
 use aws_lc_rs::hmac;
 
@@ -10,6 +13,7 @@ const HEADER_LEN: usize = 20;
 
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
@@ -49,13 +53,7 @@ impl Checker {
         attribute(&mut message, ICE_CONTROLLING, &self.tie_breaker.to_be_bytes());
         attribute(&mut message, USE_CANDIDATE, &[]);
         attribute(&mut message, PRIORITY, &PEER_REFLEXIVE_PRIORITY.to_be_bytes());
-        // Each tag is made as if the message ended with it.
-        set_len(&mut message, 24);
-        let tag = hmac::sign(&self.key, &message);
-        attribute(&mut message, MESSAGE_INTEGRITY, tag.as_ref());
-        set_len(&mut message, 8);
-        let sum = crc32(&message) ^ FINGERPRINT_XOR;
-        attribute(&mut message, FINGERPRINT, &sum.to_be_bytes());
+        close(&mut message, &self.key);
         message
     }
 
@@ -65,6 +63,48 @@ impl Checker {
             && datagram.starts_with(&BINDING_SUCCESS.to_be_bytes())
             && datagram.get(8..HEADER_LEN) == Some(&transaction_id[..])
     }
+}
+
+/// What we answer a server's checks with.
+pub struct Responder {
+    key: hmac::Key,
+}
+
+impl Responder {
+    /// Answers with our password.
+    pub fn new(our_pwd: &str) -> Self {
+        Responder { key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, our_pwd.as_bytes()) }
+    }
+
+    /// The answer to a check from a server, if it is one. Nobody but the server can reach us, so we
+    /// take its word for being it.
+    pub fn answer(&self, datagram: &[u8], from: SocketAddrV4) -> Option<Vec<u8>> {
+        let id = datagram.get(8..HEADER_LEN)?;
+        if !datagram.starts_with(&BINDING_REQUEST.to_be_bytes()) {
+            return None;
+        }
+        let mut message = Vec::with_capacity(64);
+        message.extend(BINDING_SUCCESS.to_be_bytes());
+        message.extend([0; 2]);
+        message.extend(MAGIC_COOKIE.to_be_bytes());
+        message.extend(id);
+        let [p0, p1] = (from.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes();
+        let [a0, a1, a2, a3] = (from.ip().to_bits() ^ MAGIC_COOKIE).to_be_bytes();
+        attribute(&mut message, XOR_MAPPED_ADDRESS, &[0, 1, p0, p1, a0, a1, a2, a3]);
+        close(&mut message, &self.key);
+        Some(message)
+    }
+}
+
+/// Ends a message with its integrity and its fingerprint.
+fn close(message: &mut Vec<u8>, key: &hmac::Key) {
+    // Each tag is made as if the message ended with it.
+    set_len(message, 24);
+    let tag = hmac::sign(key, message);
+    attribute(message, MESSAGE_INTEGRITY, tag.as_ref());
+    set_len(message, 8);
+    let sum = crc32(message) ^ FINGERPRINT_XOR;
+    attribute(message, FINGERPRINT, &sum.to_be_bytes());
 }
 
 fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -108,6 +148,21 @@ mod tests {
         assert!(parsed.use_candidate() && parsed.unknown_attributes().is_empty());
         assert_eq!(parsed.priority(), Some(PEER_REFLEXIVE_PRIORITY));
         assert_eq!(parsed.transaction_id().0, [3; 12]);
+    }
+
+    #[test]
+    fn a_servers_check_is_answered_with_where_it_came_from() {
+        let responder = Responder::new("ours");
+        let check = Checker::new("we", "ours", "server", 7).request([9; 12]);
+        let from = SocketAddrV4::new([198, 18, 0, 1].into(), 40_000);
+        let answer = responder.answer(&check, from).expect("a check");
+        assert!(Checker::is_success(&answer, [9; 12]));
+        // RFC 8489 section 14.2: 40000 and 198.18.0.1 under the cookie.
+        let mapped = [0, 0x20, 0, 8, 0, 1, 0x9c ^ 0x21, 0x40 ^ 0x12, 0xe7, 0, 0xa4, 0x43];
+        assert_eq!(answer[20..32], mapped);
+        assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
+        assert_eq!(responder.answer(&answer, from), None);
+        assert_eq!(responder.answer(&check[..19], from), None);
     }
 
     #[test]

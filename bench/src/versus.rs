@@ -27,8 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after the last has entered a turn is measured: either server has everyone's streams on
-/// their way by then.
-const WARM_UP: Duration = Duration::from_secs(5);
+/// their way by then. Janus was seen to need 6 s, where a flight of DTLS had to be repeated.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Turns whose packets differ by more than this share were not under the same load.
 const SAME_LOAD: f64 = 0.05;

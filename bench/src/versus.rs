@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after the last has entered a turn is measured: either server has everyone's streams on
-/// their way by then. Janus was seen to need 6 s, where a flight of DTLS had to be repeated.
+/// their way by then. Janus needs some 5 s, and with only those its turns were not always the same.
 const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Turns whose packets differ by more than this share were not under the same load.

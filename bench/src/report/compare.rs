@@ -26,7 +26,9 @@ pub enum Winner {
     A,
     /// The second.
     B,
-    /// Neither: as good as the same, not known, or not to be judged.
+    /// Neither: they differ by less than runs do.
+    Same,
+    /// Neither: not known to both, or not to be judged.
     Neither,
 }
 
@@ -35,6 +37,7 @@ impl Winner {
         match self {
             Winner::A => "A",
             Winner::B => "B",
+            Winner::Same => "same",
             Winner::Neither => "",
         }
     }
@@ -122,7 +125,8 @@ pub fn verdict(a: &BenchResult, b: &BenchResult) -> String {
     let (a_wins, b_wins) = (won(Winner::A), won(Winner::B));
     let decisive: Vec<String> = rows
         .iter()
-        .filter(|row| DECISIVE.contains(&row.name) && row.winner != Winner::Neither)
+        .filter(|row| DECISIVE.contains(&row.name))
+        .filter(|row| matches!(row.winner, Winner::A | Winner::B))
         .map(|row| match row.ratio {
             Some(ratio) => format!("{} {}× ({})", row.name, text::number(ratio), row.winner.name()),
             None => format!("{} {} / {} ({})", row.name, row.a, row.b, row.winner.name()),
@@ -175,10 +179,16 @@ pub fn table(names: (&str, &str), a: &BenchResult, b: &BenchResult) -> String {
 pub fn html(names: (&str, &str), a: &BenchResult, b: &BenchResult) -> String {
     let mut body = format!(
         "<header><p class=\"eyebrow\">opencall-bench <b>compare</b></p><h1>{} <span>against</span> \
-         {}</h1><p class=\"description\">{}</p><p class=\"verdict\"><b>{}.</b> Ratios are B over \
+         {}</h1><p class=\"description\">A is {}: {}, {}.<br/>B is {}: {}, {}.</p>\
+         <p class=\"verdict\"><b>{}.</b> Ratios are B over \
          A; what differs by less than {} is called the same.</p><ul class=\"checks\">",
+        escape(names.0),
         escape(names.1),
         escape(names.0),
+        escape(&a.scenario),
+        escape(&story::title(a)),
+        escape(names.1),
+        escape(&b.scenario),
         escape(&story::title(b)),
         escape(&verdict(a, b)),
         text::percent(SAME)
@@ -186,24 +196,19 @@ pub fn html(names: (&str, &str), a: &BenchResult, b: &BenchResult) -> String {
     for note in notes(a, b) {
         push(&mut body, format_args!("<li class=\"fair\"><i>!</i> {}</li>", escape(&note)));
     }
-    push(
-        &mut body,
-        format_args!(
-            "</ul></header><section class=\"card scroll\"><table class=\"figures wide\"><thead><tr>\
-             <th>figure</th><td>A: {}</td><td>B: {}</td><td>B/A</td><td>better</td></tr></thead>\
-             <tbody>",
-            escape(names.0),
-            escape(names.1)
-        ),
+    body.push_str(
+        "</ul></header><section class=\"card scroll\"><table class=\"figures sides\"><thead><tr>\
+         <th>figure</th><td>A</td><td>B</td><td>B/A</td><td>better</td></tr></thead><tbody>",
     );
     for row in rows(a, b) {
-        let class = if row.winner == Winner::Neither { "same" } else { "won" };
+        let class = if matches!(row.winner, Winner::A | Winner::B) { "won" } else { "same" };
         push(
             &mut body,
             format_args!(
-                "<tr><th>{}</th><td>{}</td><td>{}</td><td class=\"{class}\">{}</td>\
+                "<tr><th{}>{}</th><td>{}</td><td>{}</td><td class=\"{class}\">{}</td>\
                  <td class=\"{class}\">{}</td></tr>",
-                escape(row.name),
+                if row.name.starts_with(' ') { " class=\"part\"" } else { "" },
+                escape(row.name.trim_start()),
                 escape(&row.a),
                 escape(&row.b),
                 row.ratio.map_or_else(|| "–".to_owned(), text::number),
@@ -228,7 +233,7 @@ pub fn html(names: (&str, &str), a: &BenchResult, b: &BenchResult) -> String {
         );
     }
     body.push_str("</div>");
-    super::page::document(&format!("{} against {}", names.1, names.0), &body)
+    super::page::document(&format!("{} against {}", names.0, names.1), &body)
 }
 
 /// The machine in a few words.
@@ -252,7 +257,8 @@ fn winner(a: &Figure, b: &Figure) -> Winner {
     let is_same = (y - x).abs() <= SAME * x.abs().max(y.abs());
     match a.better {
         Better::Neither => Winner::Neither,
-        _ if is_same || x.is_nan() || y.is_nan() => Winner::Neither,
+        _ if x.is_nan() || y.is_nan() => Winner::Neither,
+        _ if is_same => Winner::Same,
         Better::Lower if y < x => Winner::B,
         Better::Higher if y > x => Winner::B,
         Better::Lower | Better::Higher => Winner::A,
@@ -344,7 +350,9 @@ mod tests {
     #[test]
     fn noise_is_neither_better_nor_worse() {
         let (a, b) = (result(2.0, 100.0, 0), result(2.02, 99.0, 0));
-        assert!(rows(&a, &b).iter().all(|row| row.winner == Winner::Neither));
+        let rows = rows(&a, &b);
+        assert_eq!(row(&rows, "CPU per forwarded packet").winner, Winner::Same);
+        assert!(rows.iter().all(|row| matches!(row.winner, Winner::Same | Winner::Neither)));
         assert_eq!(verdict(&a, &b), "A and B are the same within what runs differ by");
     }
 

@@ -66,7 +66,9 @@ pub fn unlike(a: &BenchResult, b: &BenchResult) -> Option<String> {
     };
     let people = |result: &BenchResult| (result.participants + result.failed_joins) as f64;
     let is_as_many = (people(a) - people(b)).abs() <= SAME_SIZE * people(a).max(people(b));
-    let is_like = a.scenario == b.scenario && a.rooms == b.rooms && is_as_many;
+    // How far a ramp comes is what is compared.
+    let is_as_large = (a.rooms == b.rooms && is_as_many) || a.scenario == "ramp";
+    let is_like = a.scenario == b.scenario && is_as_large;
     (!is_like).then(|| {
         let (a, b) = (printable(&load(a)), printable(&load(b)));
         format!("these are different loads, {a} and {b}: compare runs of one load, or say --anyway")
@@ -369,6 +371,11 @@ mod tests {
         for (b, is_like) in table {
             let reason = unlike(&a, &b);
             assert_eq!(reason.is_none(), is_like, "{reason:?}");
+            let ramp = |result: &BenchResult| BenchResult {
+                scenario: "ramp".to_owned(),
+                ..result.clone()
+            };
+            assert_eq!(unlike(&ramp(&a), &ramp(&b)), None);
             assert!(reason.is_none_or(|reason| reason.lines().count() == 1
                 && reason.contains("--anyway")
                 && !reason.contains('\u{1b}')));

@@ -48,6 +48,11 @@ pub fn title(result: &BenchResult) -> String {
         "pair" => format!("{people} in {rooms} calls"),
         "webinar" if rooms == 1 => format!("A webinar for {}", viewers(all.saturating_sub(1))),
         "webinar" => format!("{rooms} webinars for {}", viewers(all.saturating_sub(rooms))),
+        // Its rooms are what it might have had.
+        "ramp" => match &result.knee {
+            Some(knee) => format!("{} at the knee", self::people(knee.participants)),
+            None => format!("A ramp that ended with {people}"),
+        },
         _ if rooms == 1 => format!("{people} in a room"),
         _ => format!("{people} in {rooms} rooms{each}"),
     }
@@ -205,7 +210,7 @@ fn generator(result: &BenchResult) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::Latency;
+    use crate::result::{Knee, Latency};
 
     fn result(scenario: &str, participants: u64, rooms: u64) -> BenchResult {
         BenchResult {
@@ -229,10 +234,18 @@ mod tests {
             ("churn", 23, 4, "23 people in 4 rooms"),
             ("webinar", 201, 1, "A webinar for 200 viewers"),
             ("webinar", 4, 2, "2 webinars for 2 viewers"),
+            ("ramp", 160, 1000, "A ramp that ended with 160 people"),
             ("", 0, 0, "0 people in a room"),
         ] {
             assert_eq!(title(&result(scenario, participants, rooms)), expected);
         }
+    }
+
+    #[test]
+    fn a_ramp_is_told_by_its_knee() {
+        let knee = Some(Knee { participants: 240, ..Knee::default() });
+        let ramp = BenchResult { knee, ..result("ramp", 160, 1000) };
+        assert_eq!(title(&ramp), "240 people at the knee");
     }
 
     #[test]

@@ -229,6 +229,7 @@ fn processes(result: &BenchResult) -> Vec<Figure> {
             ("generator CPU, share of one", Some(result.generator_cpu), text::percent, Neither),
             ("latest timer", Some(lag_us), text::micros, Neither),
             ("latest timer, p99", Some(result.generator_lag_p99_ms * 1e3), text::micros, Neither),
+            ("CPU of other programs", result.other_cpu, text::percent, Neither),
             ("left out because late", Some(result.skipped as f64), text::grouped, Neither),
         ],
     ));

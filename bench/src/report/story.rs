@@ -14,6 +14,9 @@ const GENERATOR_BUSY: f64 = 0.85;
 /// between two packets of a voice.
 const GENERATOR_LATE_MS: f64 = 20.0;
 
+/// Other programs that take more than this of a CPU make figures worse than the server is.
+const OTHERS_BUSY: f64 = 0.15;
+
 /// How good something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
@@ -155,7 +158,9 @@ pub fn lateness(result: &BenchResult) -> Option<String> {
 
 /// What was looked at, one after the other.
 pub fn checks(result: &BenchResult) -> Vec<Check> {
-    vec![packets(result), loss(result), joins(result), generator(result)]
+    let mut checks = vec![packets(result), loss(result), joins(result), generator(result)];
+    checks.extend(neighbours(result));
+    checks
 }
 
 fn check(grade: Grade, words: impl Into<String>) -> Check {
@@ -205,6 +210,13 @@ fn generator(result: &BenchResult) -> Check {
         return check(Grade::Fair, format!("load generator left out {skipped} packets and frames"));
     }
     check(Grade::Good, "load generator kept up")
+}
+
+/// Told only where there were any.
+fn neighbours(result: &BenchResult) -> Option<Check> {
+    let share = result.other_cpu.filter(|share| *share >= OTHERS_BUSY)?;
+    let words = format!("other programs took {} of a CPU", text::percent(share));
+    Some(check(Grade::Fair, words))
 }
 
 #[cfg(test)]
@@ -276,10 +288,12 @@ mod tests {
         assert!(checks(&fine).iter().all(|check| check.grade == Grade::Good));
         let busy = BenchResult { generator_cpu: 0.97, ..fine.clone() };
         let late = BenchResult { generator_lag_ms: 361.5, ..fine.clone() };
-        let lazy = BenchResult { skipped: 7, ..fine };
+        let lazy = BenchResult { skipped: 7, ..fine.clone() };
+        let beside = BenchResult { other_cpu: Some(0.4), ..fine };
         for (result, words) in [
             (busy, "load generator at 97 % of a CPU"),
             (late, "load generator late by up to 362 ms"),
+            (beside, "other programs took 40 % of a CPU"),
             (lazy, "load generator left out 7 packets and frames"),
         ] {
             let checks = checks(&result);

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::rtp::RtpHeader;
@@ -29,7 +30,7 @@ const FLOOD: u32 = 2 * MAX_SSRCS as u32;
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let profile = PROFILES[usize::from(input.below(3))];
-    let mut talk = Talk::new(profile);
+    let mut talk = Talk::new(profile, Keys::of(profile, data));
     while !input.is_empty() {
         match input.below(16) {
             0..=3 => talk.seal_rtp(&mut input),
@@ -58,8 +59,38 @@ struct Sealed {
     index: Option<u64>,
 }
 
+/// Keys that depend on the whole script. Were they always the same, the fuzzer would learn tags from
+/// the comparisons it watches, and put authentic packets where forged ones belong: it has done so.
+struct Keys {
+    key: Vec<u8>,
+    salt: Vec<u8>,
+}
+
+impl Keys {
+    fn of(profile: Profile, script: &[u8]) -> Self {
+        let byte = |place: usize| {
+            let mut hasher = DefaultHasher::new();
+            (place, script).hash(&mut hasher);
+            hasher.finish() as u8
+        };
+        Keys {
+            key: (0..profile.key_len()).map(byte).collect(),
+            salt: (100..100 + profile.salt_len()).map(byte).collect(),
+        }
+    }
+
+    fn open(&self, profile: Profile) -> OpenContext {
+        OpenContext::new(profile, &self.key, &self.salt).expect("a key of the right length")
+    }
+
+    fn seal(&self, profile: Profile) -> SealContext {
+        SealContext::new(profile, &self.key, &self.salt).expect("a key of the right length")
+    }
+}
+
 struct Talk {
     profile: Profile,
+    keys: Keys,
     seal: SealContext,
     open: OpenContext,
     /// Next RTP index of each SSRC.
@@ -72,12 +103,12 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(profile: Profile) -> Self {
-        let (key, salt) = (vec![0x2b; profile.key_len()], vec![0x9c; profile.salt_len()]);
+    fn new(profile: Profile, keys: Keys) -> Self {
         Talk {
             profile,
-            seal: SealContext::new(profile, &key, &salt).expect("a key of the right length"),
-            open: OpenContext::new(profile, &key, &salt).expect("a key of the right length"),
+            seal: keys.seal(profile),
+            open: keys.open(profile),
+            keys,
             next: [1; 8],
             kept: Vec::new(),
             opened: HashSet::new(),
@@ -211,8 +242,7 @@ impl Talk {
 
     /// The core dies, and another goes on from the checkpoints.
     fn crash(&mut self) {
-        let (key, salt) = (vec![0x2b; self.profile.key_len()], vec![0x9c; self.profile.salt_len()]);
-        let mut open = OpenContext::new(self.profile, &key, &salt).expect("the same key");
+        let mut open = self.keys.open(self.profile);
         for checkpoint in self.open.checkpoints() {
             open.restore(checkpoint);
         }

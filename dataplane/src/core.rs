@@ -7,17 +7,17 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 use slab::Slab;
 
+use crate::address_table::AddressTable;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::Consumer;
 use crate::fanout::links::Links;
 use crate::fanout::{Gathered, Subscription};
 use crate::ingress::producer::Producer;
-use crate::io::{SocketId, TurnReport};
+use crate::io::TurnReport;
 use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
@@ -46,7 +46,7 @@ pub(crate) struct Index {
     pub producers: HashMap<ProducerId, usize, RandomState>,
     pub consumers: HashMap<ConsumerId, usize, RandomState>,
     pub ufrags: HashMap<String, usize, RandomState>,
-    pub addresses: HashMap<(SocketAddr, SocketId), usize, RandomState>,
+    pub addresses: AddressTable,
 }
 
 /// What one turn has taken up.
@@ -214,7 +214,7 @@ impl Core {
         while let Some(&producer) = self.transports[key].producers.last() {
             self.remove_producer(producer);
         }
-        self.index.addresses.retain(|_, owner| *owner != key);
+        self.index.addresses.remove_transport(key);
         self.index.ufrags.retain(|_, owner| *owner != key);
         self.transports.remove(key);
     }

@@ -16,6 +16,7 @@
 //!
 //! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
 
+mod address_table;
 pub mod core;
 pub mod demux;
 pub mod drop_reason;

@@ -70,13 +70,13 @@ impl Core {
                     PipeMessage::Empty => {}
                     PipeMessage::Packet { producer, packet } => {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };
-                        let bytes = &entry.bytes[..usize::from(entry.len)];
-                        let began = self.producers[key].observe(now, &packet, bytes);
-                        if began {
-                            self.on_encoding_began(now, key);
-                        }
+                        let len = usize::from(entry.len);
                         let at = PacketRef::Piped { core: core as u8, slot: slot as u16 };
-                        self.fan_out(key, at, &packet);
+                        if self.spread(now, key, at, &packet, len)
+                            && let Some(entry) = self.links.slot(core, slot)
+                        {
+                            self.producers[key].remember(now, &packet, &entry.bytes[..len]);
+                        }
                     }
                     PipeMessage::SenderReport { producer, encoding, report } => {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };
@@ -114,7 +114,7 @@ impl Core {
         transport.count_received(now, bytes.len());
         transport.count_sent(now, handled.response_len);
         if let Some(tuple) = handled.evicted {
-            self.index.addresses.remove(&tuple);
+            self.index.addresses.remove(tuple);
         }
         if let Some(ufrag) = handled.retired_ufrag {
             self.index.ufrags.remove(&ufrag);
@@ -138,8 +138,8 @@ impl Core {
     /// source address into its checks, and must not take another's place with that; an address that
     /// a NAT gave away, or a browser used again, is silent first.
     fn is_taken(&self, now: Time, key: usize, source: SocketAddr, socket: SocketId) -> bool {
-        let owner = self.index.addresses.get(&(source, socket)).filter(|owner| **owner != key);
-        let owner = owner.and_then(|&owner| self.transports.get(owner));
+        let owner = self.index.addresses.owner((source, socket)).filter(|&owner| owner != key);
+        let owner = owner.and_then(|owner| self.transports.get(owner));
         let heard = owner.and_then(|owner| owner.ice.last_check_from(source, socket));
         heard.is_some_and(|at| now.since(at) < SELECTED_SILENCE)
     }
@@ -220,10 +220,11 @@ impl Core {
 
     /// The transport that a validated address belongs to.
     pub(crate) fn validated(
-        &self,
+        &mut self,
         source: SocketAddr,
         socket: SocketId,
     ) -> Result<usize, DropReason> {
-        self.index.addresses.get(&(source, socket)).copied().ok_or(DropReason::AddressNotValidated)
+        let owner = self.index.addresses.owner_of_sender((source, socket));
+        owner.ok_or(DropReason::AddressNotValidated)
     }
 }

@@ -259,25 +259,31 @@ impl Producer {
         }
     }
 
-    /// Notes a packet that is about to be fanned out, on whichever core. Returns whether its
-    /// encoding begins to arrive, after a silence or for the first time.
-    pub fn observe(&mut self, now: Time, packet: &MediaPacket, bytes: &[u8]) -> bool {
+    /// Notes a packet of `len` bytes that is about to be fanned out, on whichever core. Returns
+    /// whether its encoding begins to arrive, after a silence or for the first time.
+    pub fn observe(&mut self, now: Time, packet: &MediaPacket, len: usize) -> bool {
         let Some(encoding) = self.encodings.get_mut(usize::from(packet.encoding)) else {
             return false;
         };
         let began = !encoding.is_active(now);
         encoding.last_packet = Some(now);
-        encoding.rate.add(now, bytes.len());
+        encoding.rate.add(now, len);
         if packet.info.key_frame && encoding.key_frame_timestamp != Some(packet.header.timestamp) {
             encoding.key_frame_timestamp = Some(packet.header.timestamp);
             encoding.key_frames += 1;
         }
-        if let Some(history) = &mut encoding.history {
-            let header = &bytes[..usize::from(packet.payload_start).min(bytes.len())];
-            let payload = bytes.get(packet.payload()).unwrap_or_default();
-            history.insert(now, packet.sequence, *packet, header, payload);
-        }
         began
+    }
+
+    /// Keeps a packet for retransmission. Only one that a consumer on this core may get: of a
+    /// simulcast most packets are of encodings that nobody here wants, and what was never sent is
+    /// never asked for again.
+    pub fn remember(&mut self, now: Time, packet: &MediaPacket, bytes: &[u8]) {
+        let encoding = self.encodings.get_mut(usize::from(packet.encoding));
+        let Some(history) = encoding.and_then(|encoding| encoding.history.as_mut()) else { return };
+        let header = &bytes[..usize::from(packet.payload_start).min(bytes.len())];
+        let payload = bytes.get(packet.payload()).unwrap_or_default();
+        history.insert(now, packet.sequence, *packet, header, payload);
     }
 }
 

@@ -64,7 +64,8 @@ impl Core {
         }
         if let Some(&[high, low]) = extensions.of(Extension::TransportCc, bytes) {
             transport.arrivals.on_packet(now, u16::from_be_bytes([high, low]));
-            self.reschedule(now, key);
+            let due = transport.arrivals.next_timeout();
+            self.schedule(key, due);
         }
     }
 
@@ -170,13 +171,14 @@ impl Core {
             extensions.of(Extension::DependencyDescriptor, bytes),
             &mut home.dependencies,
         );
+        let due = home.nack.next_timeout();
         if info.key_frame {
             home.key_frame.on_key_frame(now);
             home.nack.on_key_frame(arrival.extended);
         } else if begins_anew && needs_key_frame(payload_type.mapping.codec) {
             self.request_key_frame(stream.producer, stream.encoding);
         }
-        self.reschedule(now, key);
+        self.schedule(key, due);
         Ok(MediaPacket {
             header,
             extensions,
@@ -218,9 +220,24 @@ impl Core {
                 Err(reason) => self.stats.drops.count(reason),
             }
         }
-        if self.producers[key].observe(now, packet, bytes) {
+        if self.spread(now, key, at, packet, bytes.len()) {
+            self.producers[key].remember(now, packet, bytes);
+        }
+    }
+
+    /// Hands a packet of `len` bytes to this core's consumers, wherever it comes from. Returns
+    /// whether there is any.
+    pub(crate) fn spread(
+        &mut self,
+        now: Time,
+        key: usize,
+        at: PacketRef,
+        packet: &MediaPacket,
+        len: usize,
+    ) -> bool {
+        if self.producers[key].observe(now, packet, len) {
             self.on_encoding_began(now, key);
         }
-        self.fan_out(key, at, packet);
+        self.fan_out(key, at, packet)
     }
 }

@@ -13,6 +13,13 @@ const FULL: f64 = 0.9;
 const RUIN_FACTOR: f64 = 20.0;
 const RUIN_LOSS: f64 = 0.05;
 
+/// A load that is in ruins for so many seconds in a row has broken: to let more in would only make
+/// them larger.
+const RUIN_SECONDS: u32 = 2;
+
+/// A load that is borne for so many seconds in a row is borne: one second may be luck.
+const CALM_SECONDS: u32 = 2;
+
 /// What a second looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pressure {
@@ -22,6 +29,31 @@ pub enum Pressure {
     Strain,
     /// Far beyond them.
     Ruin,
+}
+
+/// What the last seconds in a row had in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Streak {
+    ruined: u32,
+    calm: u32,
+}
+
+impl Streak {
+    /// Adds a second.
+    pub fn add(&mut self, pressure: Pressure) {
+        self.ruined = if pressure == Pressure::Ruin { self.ruined + 1 } else { 0 };
+        self.calm = if pressure == Pressure::Calm { self.calm + 1 } else { 0 };
+    }
+
+    /// Far too much, and not only for a moment.
+    pub fn is_ruined(self) -> bool {
+        self.ruined >= RUIN_SECONDS
+    }
+
+    /// Within the limits, and not only for a moment.
+    pub fn is_calm(self) -> bool {
+        self.calm >= CALM_SECONDS
+    }
 }
 
 /// How the load is raised, and until when.
@@ -187,6 +219,22 @@ mod tests {
                 Second { latency_p99_us, lost, packets_per_s: 10_000.0, ..Second::default() };
             let found = RampOptions::default().pressure(&second);
             assert_eq!(found, expected, "{latency_p99_us} us, {lost} lost");
+        }
+    }
+
+    #[test]
+    fn one_second_makes_neither_ruins_nor_calm() {
+        let mut streak = Streak::default();
+        for (pressure, is_ruined, is_calm) in [
+            (Pressure::Ruin, false, false),
+            (Pressure::Ruin, true, false),
+            (Pressure::Strain, false, false),
+            (Pressure::Calm, false, false),
+            (Pressure::Calm, false, true),
+            (Pressure::Ruin, false, false),
+        ] {
+            streak.add(pressure);
+            assert_eq!((streak.is_ruined(), streak.is_calm()), (is_ruined, is_calm));
         }
     }
 

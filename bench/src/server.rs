@@ -310,6 +310,11 @@ impl CpuTime {
         }
     }
 
+    /// What was taken in both times.
+    pub fn plus(self, later: CpuTime) -> CpuTime {
+        CpuTime { user_s: self.user_s + later.user_s, system_s: self.system_s + later.system_s }
+    }
+
     /// Both.
     pub fn total_s(self) -> f64 {
         self.user_s + self.system_s
@@ -350,7 +355,7 @@ impl Watch {
         self.pids.iter().fold(CpuTime::default(), |sum, pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let cpu = Stat::parse(&stat, self.tick_s).map(|stat| stat.cpu).unwrap_or_default();
-            CpuTime { user_s: sum.user_s + cpu.user_s, system_s: sum.system_s + cpu.system_s }
+            sum.plus(cpu)
         })
     }
 

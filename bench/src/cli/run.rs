@@ -140,7 +140,7 @@ pub fn run(args: Args) -> Result<(), String> {
 
 /// Seconds of a run with its joining and settling, for the bar. How far a ramp goes nobody knows.
 fn expected_s(options: &RunOptions) -> Option<f64> {
-    let all = options.participants.saturating_mul(options.rooms);
+    let all = options.people();
     let joining = (f64::from(all) / options.join_rate).ceil();
     let whole = joining + f64::from(SETTLE_SECONDS) + options.duration.as_secs_f64();
     (options.scenario != Scenario::Ramp).then_some(whole)

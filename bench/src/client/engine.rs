@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Inlet, Sender, TryRecvError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hdrhistogram::Histogram;
 use nix::sys::prctl::set_timerslack;
 use opencall_dataplane::time::NtpTime;
 use tokio::sync::mpsc::UnboundedSender;
@@ -16,7 +15,8 @@ use super::emulation::{BadLinks, Links, Through, Way};
 use super::net::{Net, Received};
 use super::outlet::{Outlet, Path};
 use super::publish::{Publisher, Scratch};
-use super::receive::{ConsumerSetup, Receiver, Standing};
+use super::receive::{ConsumerSetup, Losses, Receiver, Standing};
+use super::tally::Tally;
 use super::wheel::Wheel;
 
 /// Intervals of what happens again and again, nanoseconds.
@@ -42,9 +42,6 @@ const MAX_TIMERS: usize = 64;
 /// these compare the same people before and during a storm of joins.
 pub const FIRST_VISITOR: u32 = 1 << 20;
 
-/// Latencies above count as this: a minute, nanoseconds.
-const MAX_LATENCY_NS: u64 = 60_000_000_000;
-
 /// Wall-clock time, which the kernel's receive timestamps are on, as nanoseconds that are told apart
 /// easily. One machine, one clock: sender and receiver read the same.
 #[derive(Clone, Copy)]
@@ -55,95 +52,6 @@ impl Clock {
     pub fn now_ns(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-/// What happened in one interval.
-#[derive(Clone, Default)]
-pub struct Tally {
-    /// When it ended, nanoseconds on the engine's clock.
-    pub at_ns: u64,
-    /// Media packets sent.
-    pub sent: u64,
-    /// Calls to send that failed.
-    pub send_errors: u64,
-    /// Media packets received.
-    pub received: u64,
-    /// Their bytes on the wire.
-    pub bytes: u64,
-    /// Media that came twice.
-    pub duplicated: u64,
-    /// What failed authentication, or is not what was sent.
-    pub corrupted: u64,
-    /// Media after a later packet.
-    pub reordered: u64,
-    /// Media that came by retransmission.
-    pub retransmitted: u64,
-    /// Packets of streams that were not announced yet.
-    pub unannounced: u64,
-    /// Packets that the server asked us for.
-    pub upstream_nacks: u64,
-    /// Requests for packets to the server.
-    pub downstream_nacks: u64,
-    /// Lost since the beginning, on all streams.
-    pub lost_so_far: u64,
-    /// Streams that are announced, and nothing has come.
-    pub silent: u64,
-    /// Frames, voice packets and reports left out because the generator was late for them.
-    pub skipped: u64,
-    /// How late timers ran, nanoseconds: what they sent was sent later, not counted as slower.
-    pub lag: Latencies,
-    /// Latencies, nanoseconds.
-    pub latency: Latencies,
-    /// What concerns participants on bad links, who are no part of the other figures.
-    pub bad: BadTally,
-}
-
-/// Media from or to participants on bad links.
-#[derive(Clone, Default)]
-pub struct BadTally {
-    /// Packets received.
-    pub received: u64,
-    /// Packets that came by retransmission.
-    pub retransmitted: u64,
-    /// Lost since the beginning.
-    pub lost_so_far: u64,
-    /// Datagrams that found no room in the emulation, since the beginning.
-    pub overflowed: u64,
-    /// Latencies with both links in them, nanoseconds.
-    pub latency: Latencies,
-}
-
-/// A histogram of times in nanoseconds, to 1 %.
-#[derive(Clone)]
-pub struct Latencies(Histogram<u64>);
-
-impl Default for Latencies {
-    fn default() -> Self {
-        // These bounds are right for every call, so the other way is never gone.
-        let histogram = Histogram::new_with_bounds(100, MAX_LATENCY_NS, 2);
-        Latencies(histogram.unwrap_or_else(|error| panic!("the bounds are constants: {error}")))
-    }
-}
-
-impl Latencies {
-    /// Counts one.
-    pub fn record(&mut self, ns: u64) {
-        self.0.saturating_record(ns);
-    }
-
-    /// Adds all of another.
-    pub fn merge(&mut self, other: &Latencies) {
-        // All have the same bounds, so nothing can be left out.
-        let _ = self.0.add(&other.0);
-    }
-}
-
-impl std::ops::Deref for Latencies {
-    type Target = Histogram<u64>;
-
-    fn deref(&self) -> &Histogram<u64> {
-        &self.0
     }
 }
 
@@ -243,8 +151,9 @@ pub struct Engine {
     timers: Wheel<(u32, Timer)>,
     scratch: Scratch,
     tally: Tally,
-    lost_of_the_gone: u64,
-    bad_lost_of_the_gone: u64,
+    /// Losses of transports that are gone, and of all together at the last tally.
+    gone: Losses,
+    known: Losses,
 }
 
 impl Engine {
@@ -262,8 +171,8 @@ impl Engine {
             timers: Wheel::new(Clock.now_ns()),
             scratch: Scratch::default(),
             tally: Tally::default(),
-            lost_of_the_gone: 0,
-            bad_lost_of_the_gone: 0,
+            gone: Losses::default(),
+            known: Losses::default(),
         }
     }
 
@@ -370,9 +279,7 @@ impl Engine {
         self.outlet.links.remove(transport);
         let gone = self.slots.get_mut(transport as usize).and_then(Option::take);
         if let Some(receiver) = gone.and_then(|slot| slot.receiver) {
-            let losses = receiver.losses(0);
-            self.lost_of_the_gone += losses.lost;
-            self.bad_lost_of_the_gone += losses.lost_on_bad_links;
+            self.gone.add(receiver.losses(0));
         }
     }
 
@@ -484,17 +391,17 @@ impl Engine {
     }
 
     fn hand_in(&mut self, now: u64) {
+        let mut losses = self.gone;
+        for receiver in self.slots.iter().flatten().filter_map(|slot| slot.receiver.as_ref()) {
+            losses.add(receiver.losses(now));
+        }
+        let before = std::mem::replace(&mut self.known, losses);
         let mut tally = std::mem::take(&mut self.tally);
         tally.at_ns = now;
-        tally.lost_so_far = self.lost_of_the_gone;
-        tally.bad.lost_so_far = self.bad_lost_of_the_gone;
+        tally.lost = losses.lost as i64 - before.lost as i64;
+        tally.silent = losses.silent;
+        tally.bad.lost = losses.lost_on_bad_links as i64 - before.lost_on_bad_links as i64;
         tally.bad.overflowed = self.outlet.links.overflowed();
-        for receiver in self.slots.iter().flatten().filter_map(|slot| slot.receiver.as_ref()) {
-            let losses = receiver.losses(now);
-            tally.lost_so_far += losses.lost;
-            tally.bad.lost_so_far += losses.lost_on_bad_links;
-            tally.silent += losses.silent;
-        }
         // Without a listener the run is about to be stopped.
         let _ = self.tallies.send(tally);
     }

@@ -7,6 +7,7 @@
 //! * [`session`] — one participant from its first request to its last.
 //! * [`publish`], [`receive`] — what is sent, and what is made of what comes.
 //! * [`engine`] — the thread on which all media runs; [`wheel`] — its timers.
+//! * [`tally`] — what it counts, second by second.
 //! * [`outlet`] — its way out; [`emulation`] — bad links of single participants.
 #![forbid(unsafe_code)]
 
@@ -21,4 +22,5 @@ pub mod receive;
 pub mod session;
 pub mod signaling;
 pub mod stun;
+pub mod tally;
 pub mod wheel;

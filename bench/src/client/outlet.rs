@@ -4,8 +4,9 @@
 use std::net::SocketAddrV4;
 
 use super::emulation::{Links, Way};
-use super::engine::{Clock, Tally};
+use super::engine::Clock;
 use super::net::Net;
+use super::tally::Tally;
 
 /// From where to where a transport sends.
 #[derive(Debug, Clone, Copy)]

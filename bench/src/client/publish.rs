@@ -10,8 +10,8 @@ use opencall_dataplane::rtp::header::OutgoingHeader;
 use opencall_dataplane::srtp::{OpenContext, SealContext};
 use opencall_dataplane::time::NtpTime;
 
-use super::engine::Tally;
 use super::outlet::{Outlet, Path};
+use super::tally::Tally;
 use crate::media::codec::{self, MAX_DEPENDENCY_LEN, Place, VideoCodec};
 use crate::media::model::{FrameModel, Voice, VoiceModel};
 use crate::media::stamp::{STAMP_LEN, Stamp};

@@ -1,0 +1,86 @@
+//! One run: a server, participants that come, a measured time, a result.
+//!
+//! * `options` — what is asked for.
+//! * `load` — the threads of the participants; `crowd` — who of them is there.
+//! * `director` — the phases: gathering, settling, measuring; `climb` and `storm` — those that
+//!   only a ramp and a storm of joins have.
+//! * `meter` — every second what everyone takes; `sums`, `minutes` — what seconds add up to.
+//! * `outcome` — the result that becomes of it.
+#![forbid(unsafe_code)]
+
+use self::director::Director;
+use self::load::Load;
+pub use self::options::RunOptions;
+use crate::result::{BenchResult, Second};
+use crate::server::{Server, ServerOptions, allowed_cpus, pin};
+
+mod climb;
+mod crowd;
+mod director;
+mod load;
+mod meter;
+mod minutes;
+mod options;
+mod outcome;
+mod storm;
+mod sums;
+
+/// Seconds in which no stream comes, before the first measured one: key frames and layers settle.
+pub const SETTLE_SECONDS: u32 = 2;
+
+/// Runs, and tells `on_second` of every second.
+///
+/// # Errors
+/// What kept the run from being one, in words.
+pub fn run(
+    options: &RunOptions,
+    on_second: &mut dyn FnMut(&Second),
+) -> Result<BenchResult, String> {
+    let shares = Shares::of(options);
+    let (server, url, pids) = match &options.target {
+        Some(url) => (None, url.clone(), options.pids.clone()),
+        None => {
+            let server = start_server(options, &shares)?;
+            let (url, pids) = (server.url.clone(), vec![server.pid()]);
+            (Some(server), url, pids)
+        }
+    };
+    if !shares.load.is_empty() {
+        pin(&shares.load)?;
+    }
+    let load = Load::start(url.clone(), options)?;
+    let director = Director::new(options, &shares, load, pids, on_second);
+    let (mut result, sums) = director.direct()?;
+    let counters = server.map(Server::stop);
+    outcome::complete(&mut result, &sums, counters.as_ref());
+    outcome::describe(&mut result, options, &url);
+    if options.floor {
+        outcome::add_floor(&mut result, shares)?;
+    }
+    Ok(result)
+}
+
+fn start_server(options: &RunOptions, shares: &Shares) -> Result<Server, String> {
+    let cpus = if options.pin { shares.server.clone() } else { options.server.cpus.clone() };
+    Server::start(&ServerOptions { cpus, ..options.server.clone() })
+}
+
+/// The CPUs of the server and those of the load; both empty where nobody is to have its own.
+struct Shares {
+    server: Vec<usize>,
+    load: Vec<usize>,
+}
+
+impl Shares {
+    /// The load takes the first CPUs, the server as many as it has data cores; with one CPU they
+    /// share it.
+    fn of(options: &RunOptions) -> Self {
+        let all = allowed_cpus();
+        if !options.pin || options.target.is_some() || all.len() < 2 {
+            return Shares { server: Vec::new(), load: Vec::new() };
+        }
+        let load = all.len().saturating_sub(options.server.workers).max(1);
+        let (load, server) = all.split_at(load);
+        Shares { server: server.to_vec(), load: load.to_vec() }
+    }
+}

@@ -1,0 +1,202 @@
+//! How what was measured becomes a result: its figures, what they say, and what they are of.
+#![forbid(unsafe_code)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Shares;
+use super::options::RunOptions;
+use super::sums::{Sums, Usage};
+use crate::client::tally::{BadTally, Tally};
+use crate::floor::{self, FloorOptions};
+use crate::machine;
+use crate::result::{BadLinkFigures, BenchResult};
+use crate::scenario::Scenario;
+use crate::server::CoreCounters;
+use crate::trend;
+
+/// CPU that other programs may take, of one: interrupts on nobody's account are a few percent.
+const QUIET: f64 = 0.15;
+
+/// Sets the figures of what was measured, and of what the server said in the end.
+pub(super) fn complete(result: &mut BenchResult, sums: &Sums, counters: Option<&CoreCounters>) {
+    add_packets(result, &sums.tally);
+    add_usage(result, &sums.usage);
+    result.bad_links = bad_links(&sums.tally.bad);
+    result.mean_gso_segments = counters.and_then(CoreCounters::mean_segments);
+    result.send_packets_per_syscall = counters.and_then(CoreCounters::packets_per_call);
+    if sums.tally.send_errors > 0 {
+        eprintln!("{} sends of participants failed", sums.tally.send_errors);
+    }
+    if sums.tally.bad.overflowed > 0 {
+        eprintln!("{} packets found no room on the emulated links", sums.tally.bad.overflowed);
+    }
+    for dropped in counters.iter().flat_map(|counters| &counters.dropped) {
+        eprintln!("the server dropped in its life: {dropped}");
+    }
+}
+
+fn add_packets(result: &mut BenchResult, tally: &Tally) {
+    result.sent_packets = tally.sent;
+    result.forwarded_packets = tally.received;
+    result.forwarded_bytes = tally.bytes;
+    result.lost = tally.lost();
+    result.loss_ratio = tally.loss_ratio();
+    result.duplicated = tally.duplicated;
+    result.corrupted = tally.corrupted;
+    result.reordered = tally.reordered;
+    result.retransmitted = tally.retransmitted;
+    result.silent_streams = tally.silent;
+    result.skipped = tally.skipped;
+    result.latency_us = tally.latency.percentiles_us();
+    result.latency_histogram = tally.latency.buckets();
+    let lag_us = tally.lag.percentiles_us();
+    result.generator_lag_ms = lag_us.max / 1e3;
+    result.generator_lag_p99_ms = lag_us.p99 / 1e3;
+}
+
+/// Expects the packets to be there already.
+fn add_usage(result: &mut BenchResult, usage: &Usage) {
+    result.duration_s = usage.elapsed_s;
+    result.generator_cpu = usage.generator_cpu();
+    result.server_cpu = usage.server_cpu();
+    result.other_cpu = usage.other_cpu;
+    if let Some(other_cpu) = usage.other_cpu.filter(|&cpu| cpu > QUIET) {
+        result.verdicts.push(format!(
+            "OTHER PROGRAMS took {:.0} % of a CPU meanwhile: measure again on a quiet machine",
+            other_cpu * 100.0
+        ));
+    }
+    if let Some(cpu) = usage.server
+        && result.forwarded_packets > 0
+    {
+        let per_packet = |seconds: f64| Some(seconds * 1e6 / result.forwarded_packets as f64);
+        result.cpu_us_per_forwarded_packet = per_packet(cpu.total_s());
+        result.user_us_per_forwarded_packet = per_packet(cpu.user_s);
+        result.system_us_per_forwarded_packet = per_packet(cpu.system_s);
+    }
+}
+
+fn bad_links(bad: &BadTally) -> Option<BadLinkFigures> {
+    (bad.received + bad.lost() > 0).then(|| BadLinkFigures {
+        received: bad.received,
+        lost: bad.lost(),
+        loss_ratio: bad.loss_ratio(),
+        retransmitted: bad.retransmitted,
+        latency_us: bad.latency.percentiles_us(),
+    })
+}
+
+/// What the server's memory says, and over a long time its latency.
+pub(super) fn judge_memory(result: &mut BenchResult, scenario: Scenario, rss_bytes: u64) {
+    result.rss_bytes = Some(rss_bytes);
+    let grown = rss_bytes.saturating_sub(result.rss_start_bytes.unwrap_or(0));
+    if result.participants > 0 {
+        let each = grown as f64 / result.participants as f64;
+        result.rss_per_participant_bytes = Some(each);
+        if scenario == Scenario::Idle {
+            result.verdicts.push(format!(
+                "an idle participant takes {:.1} KiB of the server's memory",
+                each / 1024.0
+            ));
+        }
+    }
+    result.memory = trend::memory(&result.seconds);
+    if matches!(scenario, Scenario::Soak | Scenario::Churn) {
+        let memory = result.memory.as_ref().map(trend::memory_verdict);
+        result.verdicts.extend(memory);
+        result.verdicts.extend(trend::latency_verdict(&result.minutes));
+    }
+}
+
+/// Says what was run, on what, and against whom.
+pub(super) fn describe(result: &mut BenchResult, options: &RunOptions, url: &str) {
+    result.scenario = options.scenario.name().to_owned();
+    result.seed = options.seed;
+    result.rooms = u64::from(options.rooms);
+    result.command_line = std::env::args().collect::<Vec<_>>().join(" ");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let length = result.seconds.last().map_or(0.0, |second| second.t);
+    result.started_unix_s = now.as_secs().saturating_sub(length as u64);
+    result.machine = machine::machine();
+    result.kernel = machine::kernel();
+    result.commit = machine::commit();
+    result.server = url.to_owned();
+    if options.target.is_none() {
+        result.server = options.server.program.display().to_string();
+        result.workers = Some(options.server.workers as u64);
+        result.io = Some(options.server.io.clone());
+    }
+}
+
+/// Measures the floor of the same packets on the same CPUs.
+pub(super) fn add_floor(result: &mut BenchResult, shares: Shares) -> Result<(), String> {
+    let floor = floor::measure(&FloorOptions {
+        packet_len: (result.forwarded_bytes / result.forwarded_packets.max(1)) as usize,
+        train_segments: result.mean_gso_segments.unwrap_or(1.0),
+        cpus: shares.server,
+        neighbour_cpus: shares.load,
+        neighbour_share: result.generator_cpu,
+    })?;
+    result.floor_ratio =
+        result.cpu_us_per_forwarded_packet.map(|us| us * 1000.0 / floor.ns_per_packet);
+    result.floor = Some(floor);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::CpuTime;
+
+    fn sums(other_cpu: Option<f64>) -> Sums {
+        let cpu = CpuTime { user_s: 0.01, system_s: 0.03 };
+        Sums {
+            tally: Tally { received: 10_000, lost: 10, ..Tally::default() },
+            usage: Usage {
+                elapsed_s: 2.0,
+                server: other_cpu.map(|_| cpu),
+                generator_s: 1.0,
+                other_cpu,
+            },
+            joined: 0,
+        }
+    }
+
+    #[test]
+    fn a_packet_costs_its_share_of_the_cpu_if_anybody_looked() {
+        let mut result = BenchResult::default();
+        complete(&mut result, &sums(Some(0.1)), None);
+        let us = |value: Option<f64>| value.map(|us| us.round());
+        assert_eq!(us(result.cpu_us_per_forwarded_packet), Some(4.0));
+        assert_eq!(us(result.user_us_per_forwarded_packet), Some(1.0));
+        assert_eq!((result.server_cpu, result.generator_cpu), (Some(0.02), 0.5));
+        assert_eq!((result.lost, result.verdicts.len()), (10, 0));
+        let mut unseen = BenchResult::default();
+        complete(&mut unseen, &sums(None), None);
+        assert_eq!((unseen.cpu_us_per_forwarded_packet, unseen.server_cpu), (None, None));
+        assert_eq!(unseen.bad_links, None);
+    }
+
+    #[test]
+    fn a_busy_machine_is_told_of() {
+        let mut result = BenchResult::default();
+        complete(&mut result, &sums(Some(0.4)), None);
+        assert!(result.verdicts[0].starts_with("OTHER PROGRAMS took 40 %"), "{result:?}");
+    }
+
+    #[test]
+    fn memory_is_judged_by_those_who_are_there() {
+        let idle = |participants| {
+            let rss_start_bytes = Some(10 << 20);
+            let mut result =
+                BenchResult { participants, rss_start_bytes, ..BenchResult::default() };
+            judge_memory(&mut result, Scenario::Idle, 11 << 20);
+            result
+        };
+        let sixteen = idle(16);
+        assert_eq!(sixteen.rss_per_participant_bytes, Some(65_536.0));
+        assert!(sixteen.verdicts[0].contains("64.0 KiB"), "{:?}", sixteen.verdicts);
+        let nobody = idle(0);
+        assert_eq!((nobody.rss_per_participant_bytes, nobody.verdicts.len()), (None, 0));
+    }
+}

@@ -13,6 +13,7 @@ use opencall_dataplane::time::NtpTime;
 use super::outlet::{Outlet, Path};
 use super::tally::Tally;
 use crate::media::codec::{self, MAX_DEPENDENCY_LEN, Place, VideoCodec};
+use crate::media::cut::payload_lens;
 use crate::media::model::{FrameModel, Voice, VoiceModel};
 use crate::media::stamp::{STAMP_LEN, Stamp};
 
@@ -43,9 +44,6 @@ pub const LAYER_RATES: [u32; 3] = [150_000, 500_000, 1_500_000];
 
 /// MID of the voice and of the camera.
 pub const MIDS: [&str; 2] = ["0", "1"];
-
-/// Longest payload: what browsers put into a packet of 1200 bytes.
-const MAX_PAYLOAD_LEN: usize = 1100;
 
 /// Packets kept for retransmission per layer: over a second of the largest.
 const HISTORY: usize = 256;
@@ -284,17 +282,17 @@ impl Publisher {
         let frame_len = layer.model.next_len(is_key);
         layer.frames += 1;
         let picture = layer.frames as u16 & 0x7fff;
-        let count = frame_len.div_ceil(MAX_PAYLOAD_LEN).max(1);
-        let each = frame_len.div_ceil(count);
+        let lens = payload_lens(frame_len);
+        let count = lens.len();
         let (mut used, mut segment) = (0, 0);
-        for n in 0..count {
+        for (n, payload_len) in lens.enumerate() {
             let Some(layer) = self.layers.get_mut(at) else { return };
             let (is_first, is_second, is_last) = (n == 0, n == 1, n + 1 == count);
             let sent = Sent {
                 sequence: layer.sequence,
                 index: layer.index,
                 timestamp,
-                payload_len: each.min(frame_len - (n * each).min(frame_len)).max(1) as u16,
+                payload_len: payload_len as u16,
                 place: Place { picture, is_first, is_second, is_last, is_key },
                 sent_ns,
             };

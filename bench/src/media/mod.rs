@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod cut;
 pub mod model;
 pub mod stamp;
 pub mod window;

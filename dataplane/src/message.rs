@@ -449,6 +449,13 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether control should hear of it at once. Levels are looked at a few times a second.
+    pub fn is_urgent(&self) -> bool {
+        !matches!(self, Event::AudioLevel { .. })
+    }
+}
+
 /// The answer to a [`StatsQuery`].
 #[derive(Debug, Clone)]
 pub enum Stats {

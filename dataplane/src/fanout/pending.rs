@@ -54,7 +54,12 @@ pub struct Subscription {
 impl Core {
     /// Appends a packet to the pending list of each transport that has a consumer of it. Returns
     /// whether there is any.
-    pub(crate) fn fan_out(&mut self, producer: usize, bytes: PacketRef, packet: &MediaPacket) -> bool {
+    pub(crate) fn fan_out(
+        &mut self,
+        producer: usize,
+        bytes: PacketRef,
+        packet: &MediaPacket,
+    ) -> bool {
         let index = self.turn.gathered.len() as u16;
         let bit = 1_u8 << packet.encoding;
         let mut wanted = false;

@@ -208,59 +208,6 @@ fn timeouts_are_honoured(backend: Backend) {
     assert!(start.elapsed() >= Duration::from_millis(30));
 }
 
-fn waiting_gathers_what_arrives(backend: Backend) {
-    let knows_how = io_uring::IoUring::new(2).is_ok_and(|r| r.params().is_feature_min_timeout());
-    if backend == Backend::Uring && !knows_how {
-        eprintln!("left out: this kernel's io_uring has no shortest wait (Linux 6.12)");
-        return;
-    }
-    let mut bench = Bench::new(backend, &[V4]);
-    bench.turn(Wait::Poll);
-    let (to, client) = (bench.addr(), client(V4));
-    let sender = std::thread::spawn(move || {
-        for number in 0..5_u8 {
-            client.send_to(&[number], to).unwrap();
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    });
-    let wait = Wait::Gather { at_least: Duration::from_millis(500), until: PATIENCE };
-    // A packet that is there before the wait begins ends it at once: the first may be.
-    let (mut received, mut turns) = (0, 0);
-    while received < 5 {
-        received += bench.turn(wait).received;
-        turns += 1;
-        assert!(turns < 5, "each packet has a turn of its own");
-    }
-    sender.join().unwrap();
-
-    // A shortest wait below the kernel's resolution is not none, after which one would do.
-    let client = UdpSocket::bind((V4, 0)).unwrap();
-    let sender = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        client.send_to(b"one", to).unwrap();
-    });
-    let start = Instant::now();
-    let wait = Wait::Gather { at_least: Duration::from_nanos(1), until: PATIENCE };
-    assert_eq!(bench.turn(wait).received, 1);
-    assert!(start.elapsed() < PATIENCE / 2);
-    sender.join().unwrap();
-
-    // When nothing comes, the longest wait counts; what comes after the shortest ends it.
-    let start = Instant::now();
-    let (at_least, until) = (Duration::from_millis(10), Duration::from_millis(60));
-    assert_eq!(bench.turn(Wait::Gather { at_least, until }).received, 0);
-    assert!(start.elapsed() >= until);
-    let client = UdpSocket::bind((V4, 0)).unwrap();
-    let sender = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(50));
-        client.send_to(b"late", to).unwrap();
-    });
-    let start = Instant::now();
-    assert_eq!(bench.turn(Wait::Gather { at_least, until: PATIENCE }).received, 1);
-    assert!(start.elapsed() < PATIENCE / 2);
-    sender.join().unwrap();
-}
-
 fn another_thread_wakes_a_sleeper(backend: Backend) {
     let mut bench = Bench::new(backend, &[V4]);
     let unparker = bench.parker.unparker();
@@ -274,7 +221,7 @@ fn another_thread_wakes_a_sleeper(backend: Backend) {
             unparker.wake();
             woken_at
         });
-        let report = bench.turn(Wait::Forever);
+        let report = bench.turn(Wait::Until(PATIENCE));
         let now = Instant::now();
         bench.parker.done();
         assert!(report.woken);
@@ -296,7 +243,7 @@ fn cores_wake_each_other(backend: Backend) {
         for _ in 0..50 {
             peer.parker.prepare();
             up.send(()).unwrap();
-            while !peer.turn(Wait::Forever).woken {}
+            while !peer.turn(Wait::Until(PATIENCE)).woken {}
             peer.parker.done();
             peer.io.wake_peer(&to_bench);
             peer.turn(Wait::Poll);
@@ -501,7 +448,6 @@ macro_rules! conformance {
                 ten_thousand_paced_datagrams_come_back_without_loss,
                 received_bytes_can_be_changed_in_place,
                 timeouts_are_honoured,
-                waiting_gathers_what_arrives,
                 another_thread_wakes_a_sleeper,
                 cores_wake_each_other,
                 a_peer_that_is_gone_or_awake_does_no_harm,

@@ -40,6 +40,9 @@ pub enum IoError {
     /// None, or more than a core has sockets for.
     #[error("{0} listen addresses: a core needs at least 1 and takes at most {max}", max = super::MAX_SOCKETS)]
     AddressCount(usize),
+    /// The timer that ends sleeps could not be made.
+    #[error("cannot make a timer: {0}; raise the limit of open files (ulimit -n)")]
+    Timer(io::Error),
     /// io_uring was asked for and cannot be had.
     #[error("{0}; or run with --io auto")]
     Uring(#[from] ProbeError),

@@ -4,9 +4,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 use super::addr::{RAW_ADDR_SIZE, decode};
+use super::alarm::Alarm;
 use super::batch::{MAX_DATAGRAM, RxBatch, SLOT_HEADER, SlotMemory, TxBatch};
 use super::park::{Parker, Unparker};
 use super::send::Sender;
@@ -14,13 +14,20 @@ use super::socket::{MAX_SOCKETS, SocketSet};
 use super::types::{MAX_RX_BATCH, SocketId};
 use super::{Io, TurnReport, Wait};
 
-/// An entry of a poll before it has a descriptor.
-const NOT_POLLED: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
+/// A descriptor that `poll` passes over.
+const NO_FD: RawFd = -1;
 
-/// `recvmmsg`, `sendmmsg` with GSO, and `ppoll` over the sockets and the wake-up event.
+/// An entry of a poll before it has a descriptor.
+const NOT_POLLED: libc::pollfd = libc::pollfd { fd: NO_FD, events: libc::POLLIN, revents: 0 };
+
+/// The alarm ends sleeps.
+const NO_TIMEOUT: libc::c_int = -1;
+
+/// `recvmmsg`, `sendmmsg` with GSO, and `poll` over the sockets, the wake-up event and the alarm.
 pub(super) struct MmsgIo {
     sockets: SocketSet,
     parker: Parker,
+    alarm: Alarm,
     sender: Sender,
     receive: ReceiveVector,
     /// The socket that is read first, in turns: a busy one must not starve the others.
@@ -28,58 +35,41 @@ pub(super) struct MmsgIo {
 }
 
 impl MmsgIo {
-    pub(super) fn new(sockets: SocketSet, parker: Parker, gso: bool) -> Self {
-        MmsgIo {
+    pub(super) fn new(sockets: SocketSet, parker: Parker, gso: bool) -> io::Result<Self> {
+        Ok(MmsgIo {
             sockets,
             parker,
+            alarm: Alarm::new()?,
             sender: Sender::new(gso),
             receive: ReceiveVector::new(),
             first_socket: 0,
-        }
+        })
     }
 
-    /// Waits until a socket or the wake-up event is readable. False when the time is up.
-    fn wait(&mut self, timeout: Option<Duration>, report: &mut TurnReport) -> io::Result<bool> {
-        let mut polls = [NOT_POLLED; MAX_SOCKETS + 1];
-        for (poll, fd) in polls[1..].iter_mut().zip(self.sockets.fds()) {
+    /// Waits until a socket, the wake-up event or the alarm is readable. Whether a socket is.
+    fn wait(&mut self, report: &mut TurnReport) -> io::Result<bool> {
+        let mut polls = [NOT_POLLED; MAX_SOCKETS + 2];
+        let ours = [Some(self.parker.event_fd()), self.alarm.is_set().then(|| self.alarm.fd())];
+        let fds = ours.into_iter().map(|fd| fd.unwrap_or(NO_FD)).chain(self.sockets.fds());
+        for (poll, fd) in polls.iter_mut().zip(fds) {
             poll.fd = fd;
         }
-        let polls = &mut polls[..1 + self.sockets.len()];
-        self.poll(polls, timeout, report)?;
-        Ok(polls[1..].iter().any(|poll| poll.revents != 0))
-    }
-
-    /// Waits for the wake-up event alone. False when the time is up.
-    fn wait_for_event(&mut self, time: Duration, report: &mut TurnReport) -> io::Result<bool> {
-        self.poll(&mut [NOT_POLLED], Some(time), report)?;
-        Ok(report.woken)
-    }
-
-    /// Polls; the first entry is the wake-up event's.
-    fn poll(
-        &mut self,
-        polls: &mut [libc::pollfd],
-        timeout: Option<Duration>,
-        report: &mut TurnReport,
-    ) -> io::Result<()> {
-        polls[0].fd = self.parker.event_fd();
-        let timeout = timeout.map(timespec);
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
-        let count = polls.len() as libc::nfds_t;
-        // SAFETY: `count` entries are initialised, the timeout is null or lives on the stack.
-        let ready = unsafe { libc::ppoll(polls.as_mut_ptr(), count, timeout, std::ptr::null()) };
+        let count = (2 + self.sockets.len()) as libc::nfds_t;
+        // SAFETY: so many entries are initialised.
+        let ready = unsafe { libc::poll(polls.as_mut_ptr(), count, NO_TIMEOUT) };
         if ready < 0 {
-            for poll in &mut *polls {
-                poll.revents = 0;
-            }
             let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
         }
-        if polls[0].revents & libc::POLLIN != 0 {
+        let [event, alarm, sockets @ ..] = &polls;
+        if event.revents & libc::POLLIN != 0 {
             self.parker.consume();
             report.woken = true;
         }
-        Ok(())
+        if alarm.revents & libc::POLLIN != 0 {
+            self.alarm.gone_off();
+        }
+        Ok(sockets.iter().any(|poll| poll.revents != 0))
     }
 
     fn receive_all(&mut self, rx: &mut RxBatch, report: &mut TurnReport) -> io::Result<()> {
@@ -133,21 +123,11 @@ impl Io for MmsgIo {
         if report.received > 0 {
             return Ok(report);
         }
-        let timeout = match wait {
+        match wait {
             Wait::Poll => return Ok(report),
-            Wait::Until(timeout) => Some(timeout),
-            Wait::Gather { at_least, until } => {
-                // Packets do not end this sleep. Whoever wakes the core does.
-                let woken = self.wait_for_event(at_least.min(until), &mut report)?;
-                self.receive_all(rx, &mut report)?;
-                if woken || report.received > 0 {
-                    return Ok(report);
-                }
-                Some(until.saturating_sub(at_least))
-            }
-            Wait::Forever => None,
-        };
-        if self.wait(timeout, &mut report)? {
+            Wait::Until(timeout) => self.alarm.set_within(timeout)?,
+        }
+        if self.wait(&mut report)? {
             self.receive_all(rx, &mut report)?;
         }
         Ok(report)
@@ -170,14 +150,6 @@ impl Io for MmsgIo {
 
     fn local_addrs(&self) -> &[SocketAddr] {
         self.sockets.local_addrs()
-    }
-}
-
-/// A duration as the kernel takes it; beyond 68 years is as good as never.
-pub(super) fn timespec(duration: Duration) -> libc::timespec {
-    libc::timespec {
-        tv_sec: i64::from(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)),
-        tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }
 

@@ -5,12 +5,14 @@
 //!
 //! * [`batch`] — what a turn takes and gives: fixed receive slots, the send arena.
 //! * [`park`] — sleeping and being woken.
+//! * `alarm` — not oversleeping.
 //! * [`socket`] — binding, with errors that say what to do.
 //! * `uring` — io_uring for receiving, sleeping and waking; `sendmmsg` for sending.
 //! * `mmsg` — `sendmmsg`/`recvmmsg`, for where io_uring is refused.
 //! * [`memory`] — a network in memory, for tests and the simulator.
 
 mod addr;
+mod alarm;
 pub mod batch;
 #[cfg(test)]
 mod conformance;
@@ -30,7 +32,6 @@ use std::time::Duration;
 pub use batch::{RxBatch, TxBatch};
 pub use error::{IoError, ProbeError};
 pub use park::{Parker, Unparker};
-pub(crate) use socket::sharpen_timers;
 pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind, step_back};
 pub use types::{
     MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,
@@ -47,18 +48,8 @@ use uring::UringIo;
 pub enum Wait {
     /// Not at all.
     Poll,
-    /// This long.
+    /// About this long: some milliseconds longer, or shorter when an earlier turn was to end before.
     Until(Duration),
-    /// `at_least` so long, in which what arrives collects, then on until something has: a core
-    /// under load wakes once for many packets, and they leave in longer trains.
-    Gather {
-        /// Nothing but a full batch ends the sleep before.
-        at_least: Duration,
-        /// The longest sleep when nothing arrives.
-        until: Duration,
-    },
-    /// Until something arrives or someone wakes the core.
-    Forever,
 }
 
 /// What a turn did.
@@ -167,5 +158,6 @@ pub fn open(
             Err(error) => why = error.to_string(),
         }
     }
-    Ok((Box::new(MmsgIo::new(sockets, parker.for_backend(), gso)), Backend::Mmsg, why))
+    let io = MmsgIo::new(sockets, parker.for_backend(), gso).map_err(IoError::Timer)?;
+    Ok((Box::new(io), Backend::Mmsg, why))
 }

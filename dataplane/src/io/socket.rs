@@ -146,13 +146,6 @@ fn set_buffers(
     Ok(())
 }
 
-/// Has this thread's sleeps end when they should: by default the kernel may end them 50 µs late, to
-/// wake up for several at once.
-pub(crate) fn sharpen_timers() {
-    // SAFETY: changes a number of this thread's. It cannot fail with these arguments.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64, 0_u64, 0_u64, 0_u64) };
-}
-
 /// Has this thread, and those it starts from now on, step back where it shares a CPU with a data
 /// core: media first. It still gets a tenth of a CPU that is full.
 pub fn step_back() {

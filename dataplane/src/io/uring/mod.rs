@@ -5,7 +5,7 @@
 //!   buffers. When slots run out the kernel ends it; datagrams then wait in the socket, and the next
 //!   turn, which gives slots back, arms it again.
 //! * A sleeping core is woken by a message from another core's ring, or through its event, on which
-//!   a read is always pending.
+//!   a read is always pending, or by its alarm.
 //! * Sending stays outside the ring, for that measured better. As ring entries (`SENDMSG` with
 //!   `MSG_DONTWAIT`, registered files, no completions for successes, up to 256 to a call) trains
 //!   cost 1.20 us each against 1.06 us by `sendmmsg` (one segment, loopback, Linux 6.18): an entry
@@ -26,11 +26,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::addr::{RAW_ADDR_SIZE, decode};
+use super::alarm::Alarm;
 use super::batch::{RX_SLOTS, RxBatch, SLOT_HEADER, TxBatch};
 use super::error::ProbeError;
 use super::park::{Parker, Unparker};
@@ -40,7 +42,7 @@ use super::types::{MAX_RX_BATCH, SLOT_SIZE, SocketId};
 use super::{Io, TurnReport, Wait};
 
 use buffers::BufferRing;
-use sys::{Pause, RingHandle};
+use sys::RingHandle;
 
 pub use probe::probe_uring;
 
@@ -54,17 +56,16 @@ const COMPLETIONS: u32 = 1024;
 /// Wake-ups of peers in one turn at most; beyond it they go through events.
 const MAX_WAKES: usize = 128;
 
-const _: () = assert!(SUBMISSIONS as usize > MAX_WAKES + MAX_SOCKETS);
+/// Entries that are always pending, besides the sockets': the event's and the alarm's.
+const ALWAYS_PENDING: usize = 2;
+
+const _: () = assert!(SUBMISSIONS as usize >= MAX_WAKES + MAX_SOCKETS + ALWAYS_PENDING);
 
 /// Calls to fill a batch at most, beyond the first. Eight would do for one busy socket.
 const MAX_COLLECTS: u32 = 8;
 
 /// Never seen: a turn pushes less than the queue holds, and each turn empties it.
 const QUEUE_FULL: &str = "the submission queue is full";
-
-/// Completions that end the gathering of packets early. A socket whose receive is armed makes one
-/// of many packets, so this is never reached by load alone.
-const GATHERED: u32 = 64;
 
 /// How often an entry is tried while the kernel takes nothing (its memory is short).
 const MAX_ENTER_ATTEMPTS: u32 = 100;
@@ -83,6 +84,8 @@ mod tag {
     pub const WOKEN: u64 = 3 << 56;
     /// Our message to another ring that failed; below: which of the turn.
     pub const WAKE: u64 = 4 << 56;
+    /// The alarm.
+    pub const ALARM: u64 = 5 << 56;
     /// All of them.
     pub const MASK: u64 = 0xff << 56;
 }
@@ -114,11 +117,11 @@ pub(super) struct UringIo {
     /// Receiving is armed, per socket.
     is_receiving: [bool; MAX_SOCKETS],
     is_reading_event: bool,
+    alarm: Alarm,
+    is_watching_alarm: bool,
     /// Peers woken through their rings in this turn.
     wakes: Vec<(Unparker, RawFd)>,
     can_message_rings: bool,
-    /// Whether the kernel knows a shortest wait besides the longest (Linux 6.12).
-    can_gather: bool,
     /// In order of arrival. Each holds a slot, so it never outgrows its capacity.
     arrivals: VecDeque<Arrival>,
     /// Entries may be left in the submission queue that refer to memory which is gone.
@@ -148,9 +151,10 @@ impl UringIo {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
             .map_err(|source| ProbeError::of_step("setting up a ring", source))?;
-        let can_gather = ring.params().is_feature_min_timeout();
-        // The event comes after the sockets, whose places are their ids.
-        let files: Vec<RawFd> = sockets.fds().chain([parker.event_fd()]).collect();
+        let alarm = Alarm::new().map_err(|source| ProbeError::of_step("making a timer", source))?;
+        // Event and alarm come after the sockets, whose places are their ids.
+        let ours = [parker.event_fd(), alarm.fd()];
+        let files: Vec<RawFd> = sockets.fds().chain(ours).collect();
         ring.submitter()
             .register_files(&files)
             .map_err(|source| ProbeError::of_step("registering files", source))?;
@@ -166,9 +170,10 @@ impl UringIo {
             running: None,
             is_receiving: [false; MAX_SOCKETS],
             is_reading_event: false,
+            alarm,
+            is_watching_alarm: false,
             wakes: Vec::with_capacity(MAX_WAKES),
             can_message_rings: true,
-            can_gather,
             arrivals: VecDeque::with_capacity(RX_SLOTS),
             is_broken: false,
         })
@@ -241,6 +246,20 @@ impl UringIo {
         Ok(())
     }
 
+    /// Has a completion end the sleep that follows.
+    fn set_alarm(&mut self, timeout: Duration) -> io::Result<()> {
+        self.alarm.set_within(timeout)?;
+        if self.is_watching_alarm {
+            return Ok(());
+        }
+        let place = Fixed(self.sockets.len() as u32 + 1);
+        let watch = opcode::PollAdd::new(place, libc::POLLIN as u32).build().user_data(tag::ALARM);
+        // SAFETY: the entry refers to no memory.
+        unsafe { self.push(&watch)? };
+        self.is_watching_alarm = true;
+        Ok(())
+    }
+
     fn push_wakes(&mut self) -> io::Result<()> {
         for i in 0..self.wakes.len() {
             let message = opcode::MsgRingData::new(Fd(self.wakes[i].1), 0, tag::WOKEN, None);
@@ -264,23 +283,24 @@ impl UringIo {
         pushed.map_err(|_| io::Error::other(QUEUE_FULL))
     }
 
-    /// Submits everything in the queue, pauses, and sorts the completions that there are.
-    fn enter(&mut self, pause: Pause, report: &mut TurnReport) -> io::Result<()> {
+    /// Submits everything in the queue, waits for so many `completions`, and sorts those that there
+    /// are.
+    fn enter(&mut self, completions: u32, report: &mut TurnReport) -> io::Result<()> {
         let Some(Running { handle, .. }) = self.running else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let mut attempts = 0;
         loop {
             let to_submit = self.ring.submission().len() as u32;
-            let result = handle.enter(to_submit, pause);
+            let result = handle.enter(to_submit, completions);
             self.sort_completions(report)?;
             match result {
                 Ok(taken) if taken == to_submit => return Ok(()),
                 Ok(taken) if taken > 0 => continue,
                 Ok(_) => {}
-                // The time was up, or a signal came, with nothing to submit.
+                // A signal came, with nothing to submit.
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::ETIME | libc::EINTR) if to_submit == 0 => return Ok(()),
+                    Some(libc::EINTR) if to_submit == 0 => return Ok(()),
                     Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {}
                     _ => return Err(error),
                 },
@@ -317,6 +337,10 @@ impl UringIo {
                 report.woken |= completion.result() > 0;
             }
             tag::WOKEN => report.woken = true,
+            tag::ALARM => {
+                self.is_watching_alarm = false;
+                self.alarm.gone_off();
+            }
             tag::WAKE => {
                 if let Some((peer, _)) = self.wakes.get(data as usize) {
                     peer.signal();
@@ -403,18 +427,15 @@ impl UringIo {
         self.push_wakes()?;
         self.sender.send_all(tx, &self.sockets, report);
         self.deliver(rx, report);
-        let pause = match wait {
-            _ if !rx.is_empty() || report.woken => Pause::NONE,
-            Wait::Poll => Pause::NONE,
-            Wait::Until(timeout) => Pause::until(Some(timeout)),
-            Wait::Forever => Pause::until(None),
-            Wait::Gather { at_least, until } if self.can_gather => {
-                Pause { completions: GATHERED, at_least, timeout: Some(until.max(at_least)) }
+        let is_sleeping = match wait {
+            Wait::Until(timeout) if rx.is_empty() && !report.woken => {
+                self.set_alarm(timeout)?;
+                true
             }
-            Wait::Gather { until, .. } => Pause::until(Some(until)),
+            _ => false,
         };
-        if pause.completions > 0 || self.has_work_for_the_kernel(rx) {
-            self.enter(pause, report)?;
+        if is_sleeping || self.has_work_for_the_kernel(rx) {
+            self.enter(u32::from(is_sleeping), report)?;
             self.collect(report)?;
             self.deliver(rx, report);
         }
@@ -429,7 +450,7 @@ impl UringIo {
             if is_enough || !self.ring.submission().taskrun() {
                 break;
             }
-            self.enter(Pause::NONE, report)?;
+            self.enter(0, report)?;
         }
         Ok(())
     }
@@ -521,7 +542,6 @@ impl Drop for UringIo {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-    use std::time::Duration;
 
     use super::super::socket::{SocketOptions, bind};
     use super::super::{Backend, BackendChoice, IoError, open};
@@ -555,7 +575,7 @@ mod tests {
         // More calls than a turn makes.
         let mut report = TurnReport::default();
         for _ in 0..RX_SLOTS {
-            io.enter(Pause::NONE, &mut report).unwrap();
+            io.enter(0, &mut report).unwrap();
         }
         assert_eq!((report.out_of_slots, io.arrivals.len()), (1, RX_SLOTS));
         let mut received = 0_u32;

@@ -1,14 +1,11 @@
 //! The two system calls that the `io-uring` crate does not make as we need them: entering through a
-//! registered ring descriptor that outlives one borrow, with a timeout, with or without waiting.
+//! registered ring descriptor that outlives one borrow, with or without waiting.
 
 use std::io;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work, and wait if asked to.
 const ENTER_GETEVENTS: u32 = 1 << 0;
-/// `IORING_ENTER_EXT_ARG`: the argument is a [`GetEventsArg`].
-const ENTER_EXT_ARG: u32 = 1 << 3;
 /// `IORING_ENTER_REGISTERED_RING`: the descriptor is an index of a registered ring.
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 
@@ -17,50 +14,12 @@ const REGISTER_RING_FDS: u32 = 20;
 /// `IORING_UNREGISTER_RING_FDS`
 const UNREGISTER_RING_FDS: u32 = 21;
 
-/// `struct __kernel_timespec`
-#[repr(C)]
-struct KernelTimespec {
-    seconds: i64,
-    nanos: i64,
-}
-
-/// `struct io_uring_getevents_arg`
-#[repr(C)]
-struct GetEventsArg {
-    sigmask: u64,
-    sigmask_size: u32,
-    min_wait_us: u32,
-    timeout: u64,
-}
-
 /// `struct io_uring_rsrc_update`
 #[repr(C)]
 struct RingFdUpdate {
     offset: u32,
     reserved: u32,
     fd: u64,
-}
-
-/// How long a call waits.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pause {
-    /// Completions that end it; 0 for no pause.
-    pub(super) completions: u32,
-    /// After this time, one completion ends it (Linux 6.12).
-    pub(super) at_least: Duration,
-    /// After this time it ends whatever there is.
-    pub(super) timeout: Option<Duration>,
-}
-
-impl Pause {
-    /// None.
-    pub(super) const NONE: Pause =
-        Pause { completions: 0, at_least: Duration::ZERO, timeout: None };
-
-    /// Until there is a completion, or the time is up.
-    pub(super) fn until(timeout: Option<Duration>) -> Self {
-        Pause { completions: 1, at_least: Duration::ZERO, timeout }
-    }
 }
 
 /// A ring as this thread names it to the kernel.
@@ -91,33 +50,23 @@ impl RingHandle {
         }
     }
 
-    /// Submits `to_submit` entries, runs deferred work and pauses. Returns how many entries were
-    /// taken.
-    pub(super) fn enter(self, to_submit: u32, pause: Pause) -> io::Result<u32> {
+    /// Submits `to_submit` entries, runs deferred work and waits for so many `completions`. Returns
+    /// how many entries were taken.
+    pub(super) fn enter(self, to_submit: u32, completions: u32) -> io::Result<u32> {
         let (fd, flag) = match self.registered {
             Some(index) => (index as RawFd, ENTER_REGISTERED_RING),
             None => (self.ring, 0),
         };
-        let time = pause.timeout.map(|timeout| KernelTimespec {
-            seconds: i64::from(i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX)),
-            nanos: i64::from(timeout.subsec_nanos()),
-        });
-        let timeout = time.as_ref().map_or(0, |time| &raw const *time as u64);
-        // Rounded up: none at all would have the kernel wait for all completions that were named.
-        let min_wait_us =
-            u32::try_from(pause.at_least.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX);
-        let arg = GetEventsArg { sigmask: 0, sigmask_size: 0, min_wait_us, timeout };
-        // SAFETY: the argument and the time it points to outlive the call. What the submitted
-        // entries point to is the pusher's care.
+        // SAFETY: no argument is passed. What the submitted entries point to is the pusher's care.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
                 fd,
                 to_submit,
-                pause.completions,
-                ENTER_GETEVENTS | ENTER_EXT_ARG | flag,
-                &raw const arg,
-                size_of::<GetEventsArg>(),
+                completions,
+                ENTER_GETEVENTS | flag,
+                std::ptr::null::<libc::c_void>(),
+                0_usize,
             )
         };
         u32::try_from(result).map_err(|_| io::Error::last_os_error())

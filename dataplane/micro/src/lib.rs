@@ -12,9 +12,11 @@
 //! | `streams` | history, loss detection, transport-wide feedback |
 //! | `ring` | the hand-off between two cores |
 //! | `turn` | whole turns of a core: receiving, fan-out, answers to NACK, STUN checks |
+//! | `meeting` | turns of a core with many rooms, whose state is in no cache |
 //! | `stage` | a core with its clients, for `turn` |
 #![forbid(unsafe_code)]
 
+mod meeting;
 mod packet;
 mod ring;
 mod srtp;
@@ -63,6 +65,7 @@ pub fn all() -> Vec<Workload> {
         streams::workloads(),
         ring::workloads(),
         turn::workloads(),
+        meeting::workloads(),
     ]
     .into_iter()
     .flatten()

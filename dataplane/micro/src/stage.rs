@@ -28,9 +28,9 @@ pub(crate) const ABS_SEND_TIME: u8 = 4;
 pub(crate) const TRANSPORT_CC: u8 = 5;
 const AUDIO_LEVEL: u8 = 6;
 
-const CORE: CoreId = CoreId(0);
-const PRODUCER: ProducerId = ProducerId(1);
-const SOURCE_SSRC: u32 = 0x1111_0000;
+pub(crate) const CORE: CoreId = CoreId(0);
+pub(crate) const PRODUCER: ProducerId = ProducerId(1);
+pub(crate) const SOURCE_SSRC: u32 = 0x1111_0000;
 const SENT_PT: u8 = 96;
 const ROUTER_PT: u8 = 101;
 
@@ -59,12 +59,18 @@ pub(crate) struct Stage {
     rx: RxBatch,
     io: MemoryIo,
     network: Network,
-    kind: MediaKind,
     publisher: Client,
+    source: Source,
     watchers: Vec<Client>,
     /// When the clients last said that they may be sent to.
     checked: Time,
-    /// Packets that the publisher has sent.
+}
+
+/// One encoding of a client, and how far it has come.
+pub(crate) struct Source {
+    kind: MediaKind,
+    ssrc: u32,
+    /// Packets sent.
     sent: u64,
     frames: u64,
 }
@@ -85,12 +91,10 @@ impl Stage {
             rx: RxBatch::new(),
             io,
             network,
-            kind,
             publisher: client(profile, 0),
+            source: Source::new(kind, SOURCE_SSRC),
             watchers: (1..=watchers).map(|number| client(profile, number)).collect(),
             checked: Time::ZERO,
-            sent: 0,
-            frames: 0,
         };
         for number in 0..=watchers {
             stage.join(profile, number);
@@ -121,10 +125,10 @@ impl Stage {
     pub(crate) fn receive_frame(&mut self, packets: usize) {
         self.clear();
         for index in 0..packets {
-            let packet = self.packet(index == 0, index + 1 == packets);
+            let (first, last) = (index == 0, index + 1 == packets);
+            let packet = self.source.packet(&mut self.publisher.seal, first, last);
             self.network.push(self.publisher.address, server_address(), &packet);
         }
-        self.frames += 1;
         self.arrive();
     }
 
@@ -160,7 +164,7 @@ impl Stage {
     /// Packets that the publisher has sent and the core has taken.
     pub(crate) fn received(&self) -> u64 {
         let dropped: u64 = self.core.stats().drops.iter().map(|(_, count)| count).sum();
-        self.sent - dropped
+        self.source.sent - dropped
     }
 
     fn arrive(&mut self) {
@@ -191,9 +195,21 @@ impl Stage {
         self.arrive();
         self.turn();
     }
+}
 
-    /// The publisher's next packet.
-    fn packet(&mut self, first: bool, last: bool) -> Vec<u8> {
+impl Source {
+    /// One that has sent nothing.
+    pub(crate) fn new(kind: MediaKind, ssrc: u32) -> Self {
+        Source { kind, ssrc, sent: 0, frames: 0 }
+    }
+
+    /// The SSRC it sends with.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The next packet, sealed: the `first` or the `last` of its frame, or both.
+    pub(crate) fn packet(&mut self, seal: &mut SealContext, first: bool, last: bool) -> Vec<u8> {
         self.sent += 1;
         let sequence = self.sent as u16;
         let fields = OutgoingHeader {
@@ -201,7 +217,7 @@ impl Stage {
             payload_type: SENT_PT,
             sequence,
             timestamp: self.frames as u32 * 3000,
-            ssrc: SOURCE_SSRC,
+            ssrc: self.ssrc,
         };
         let mut out = vec![0; 1500];
         let writer = HeaderWriter::new(&mut out, fields, ExtensionForm::OneByte);
@@ -215,8 +231,9 @@ impl Stage {
             MediaKind::Audio => vec![0x78; AUDIO_PACKET_LEN - header_len],
             MediaKind::Video => self.vp8(first, VIDEO_PACKET_LEN - header_len),
         };
-        let len = self.publisher.seal.seal_rtp(self.sent, header_len, &payload, &mut out);
+        let len = seal.seal_rtp(self.sent, header_len, &payload, &mut out);
         out.truncate(len.expect("header and index agree and there is room"));
+        self.frames += u64::from(last);
         out
     }
 
@@ -232,15 +249,15 @@ impl Stage {
     }
 }
 
-fn server_address() -> SocketAddr {
+pub(crate) fn server_address() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 40_000))
 }
 
-fn credentials(number: usize) -> IceCredentials {
+pub(crate) fn credentials(number: usize) -> IceCredentials {
     IceCredentials { ufrag: format!("{number:010}"), pwd: format!("{number:024}") }
 }
 
-fn client(profile: Profile, number: usize) -> Client {
+pub(crate) fn client(profile: Profile, number: usize) -> Client {
     let keys = keys(profile, number);
     let seal = SealContext::new(profile, &keys.remote_key, &keys.remote_salt);
     Client {
@@ -251,7 +268,7 @@ fn client(profile: Profile, number: usize) -> Client {
 }
 
 /// A client's keys: any, but others for each client and direction.
-fn keys(profile: Profile, number: usize) -> KeyingMaterial {
+pub(crate) fn keys(profile: Profile, number: usize) -> KeyingMaterial {
     let bytes = |byte: u8, len| Zeroizing::new(vec![byte ^ number as u8; len]);
     KeyingMaterial {
         profile,
@@ -262,7 +279,7 @@ fn keys(profile: Profile, number: usize) -> KeyingMaterial {
     }
 }
 
-fn producer(kind: MediaKind) -> ProducerConfig {
+pub(crate) fn producer(kind: MediaKind) -> ProducerConfig {
     let mut extensions = ExtensionIds::default();
     extensions.set(Extension::Mid, MID);
     extensions.set(Extension::TransportCc, TRANSPORT_CC);
@@ -298,7 +315,7 @@ fn producer(kind: MediaKind) -> ProducerConfig {
 }
 
 /// A consumer with all that browsers ask for.
-fn consumer(number: usize) -> ConsumerConfig {
+pub(crate) fn consumer(number: usize) -> ConsumerConfig {
     let mut extensions = ExtensionIds::default();
     extensions.set(Extension::Mid, MID);
     extensions.set(Extension::AbsSendTime, ABS_SEND_TIME);

@@ -187,7 +187,7 @@ impl Core {
             return;
         }
         let local_ssrc = self.random_u32();
-        let transport = Transport::new(config, local_ssrc);
+        let transport = Transport::new(now, config, local_ssrc);
         let key = self.transports.insert(transport);
         self.index.transports.insert(config.id, key);
         self.index.ufrags.insert(config.ice.ufrag.clone(), key);
@@ -332,7 +332,8 @@ impl Core {
         if config.feedback.nack {
             source.keep_history();
         }
-        let key = self.consumers.insert(Consumer::new(config, source, producer, transport, first));
+        let consumer = Consumer::new(now, config, source, producer, transport, first);
+        let key = self.consumers.insert(consumer);
         self.index.consumers.insert(config.id, key);
         source.subscriptions.push(Subscription {
             consumer: key as u32,

@@ -1,8 +1,13 @@
-//! Bitrate over a sliding window.
+//! Bitrates, kept in two ways: [`RateMeter`] slides a window over what it is told of each packet;
+//! [`CounterRate`] looks once a second at a counter that is kept anyway, and costs a packet nothing.
 //!
-//! Worked trace, window 1 s, so buckets of 50 ms: 1250 bytes every 10 ms is 1 Mbit/s. After one
+//! Worked trace of a meter, window 1 s, so buckets of 50 ms: 1250 bytes every 10 ms is 1 Mbit/s. After one
 //! second 20 buckets hold 6250 bytes each, 125 000 bytes in all, and `bps` says 1 000 000. Half a
 //! second of silence empties ten of them: 500 000. After a full second of silence: 0.
+//!
+//! Worked trace of a counter's rate: sampled at 10 s (0 bytes) and 11 s (125 000). At 11 s, and at
+//! 11.5 s with 187 500 bytes, it looks back to 10 s: 1 000 000. Sampled at 12 s (250 000) it looks
+//! back to 11 s.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -103,9 +108,56 @@ impl RateMeter {
     }
 }
 
+/// A young rate divides by no less than this, so that the first packet does not look like a flood.
+const YOUNGEST_NANOS: u128 = 250_000_000;
+
+/// Bits per second of a byte counter since the sample before the last one.
+#[derive(Debug, Clone)]
+pub struct CounterRate {
+    /// Bytes counted, and when.
+    older: (Time, u64),
+    newer: (Time, u64),
+}
+
+impl CounterRate {
+    /// Of a counter that stands at 0 at `now`.
+    pub const fn new(now: Time) -> Self {
+        CounterRate { older: (now, 0), newer: (now, 0) }
+    }
+
+    /// Notes where the counter stands. To be called once a second, or however long is to be looked
+    /// back at least.
+    pub const fn sample(&mut self, now: Time, bytes: u64) {
+        self.older = self.newer;
+        self.newer = (now, bytes);
+    }
+
+    /// Bits per second up to `now`, when the counter stands at `bytes`.
+    pub fn bps(&self, now: Time, bytes: u64) -> u32 {
+        let (began, before) = self.older;
+        let nanos = now.since(began).as_nanos().max(YOUNGEST_NANOS);
+        let bits_per_second = u128::from(bytes.saturating_sub(before)) * 8 * 1_000_000_000 / nanos;
+        u32::try_from(bits_per_second).unwrap_or(u32::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_counters_rate_follows_the_worked_trace() {
+        let at = Time::from_millis;
+        let mut rate = CounterRate::new(at(10_000));
+        assert_eq!(rate.bps(at(10_000), 1250), 40_000, "one packet over a quarter of a second");
+        rate.sample(at(11_000), 125_000);
+        assert_eq!(rate.bps(at(11_000), 125_000), 1_000_000);
+        assert_eq!(rate.bps(at(11_500), 187_500), 1_000_000);
+        rate.sample(at(12_000), 250_000);
+        rate.sample(at(13_000), 250_000);
+        assert_eq!(rate.bps(at(13_000), 250_000), 0);
+        assert_eq!(rate.bps(at(0), u64::MAX), u32::MAX);
+    }
 
     const WINDOW: Duration = Duration::from_secs(1);
 

@@ -336,7 +336,7 @@ impl Seat {
             match self.commands.slot(index).take() {
                 Some(Command::Shutdown) => stop = true,
                 Some(Command::SendDtls { transport, datagram }) => {
-                    self.core.send_dtls(now, transport, &datagram, tx);
+                    self.core.send_dtls(transport, &datagram, tx);
                 }
                 Some(command) => self.core.command(now, command),
                 None => {}

@@ -91,7 +91,7 @@ impl Egress {
             sequence: SequenceTranslator::new(ExtendedSeq(first)),
             timestamp: TimestampTranslator::new(CLOCK_RATE_HZ, first as u32),
             sent: SentLog::for_video(),
-            stats: SendStats::new(),
+            stats: SendStats::new(Time::ZERO),
             resent: 0,
         }
     }
@@ -105,7 +105,7 @@ impl Egress {
         let out_timestamp = self.timestamp.forward(now, timestamp);
         let timestamp_offset = out_timestamp.wrapping_sub(timestamp);
         self.sent.record(out, source, Rewrite { timestamp_offset, ..Rewrite::default() });
-        self.stats.on_sent(now, 1000, 1030);
+        self.stats.on_sent(1000, 1030);
     }
 
     fn resend(&mut self, now: Time, history: &mut History<u32>) {
@@ -117,7 +117,7 @@ impl Egress {
         if let Some(stored) = history.entry(sent.source) {
             stored.rtx_payload[..2].copy_from_slice(&wire.to_be_bytes());
             self.resent += 1;
-            self.stats.on_retransmitted(now, stored.rtx_payload.len());
+            self.stats.on_retransmitted(stored.rtx_payload.len());
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod allocation;
 pub mod consumer;
+pub mod header;
 mod numbering;
 pub mod picture_id;
 pub mod report;

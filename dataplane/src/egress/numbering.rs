@@ -12,33 +12,52 @@
 //! dropped after a newer one went out cannot be taken back: its number stays a gap.
 #![forbid(unsafe_code)]
 
+use std::mem::offset_of;
+
 /// Maps the rising numbers of a source to rising numbers without gaps where packets were dropped.
 /// Remembers drops for the last `64 * WORDS` source numbers; older ones are refused.
+///
+/// The memory of drops lies behind the rest, and a stream without drops does not touch it.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) struct Numbering<const WORDS: usize> {
-    started: bool,
-    /// The first source number of the present source.
-    floor: u64,
     /// One above the highest source number so far.
     end: u64,
     /// The number that `end` will get.
     next_out: u64,
+    /// When `end` is here or above, no bit is set in `dropped`.
+    clean_from: u64,
+    /// The first source number of the present source; [`NOT_STARTED`] before the first source.
+    floor: u64,
     /// Bit n % (64 * WORDS): whether source number n, within the window below `end`, was dropped.
     dropped: [u64; WORDS],
 }
 
+/// No source number is so high.
+const NOT_STARTED: u64 = u64::MAX;
+
 impl<const WORDS: usize> Numbering<WORDS> {
+    /// Bytes before the memory of drops.
+    pub(super) const HEAD_LEN: usize = offset_of!(Self, dropped);
+
     const WINDOW: u64 = 64 * WORDS as u64;
 
     /// One whose first number out is `first_out`.
     pub(super) const fn new(first_out: u64) -> Self {
-        Numbering { started: false, floor: 0, end: 0, next_out: first_out, dropped: [0; WORDS] }
+        Numbering {
+            end: 0,
+            next_out: first_out,
+            clean_from: 0,
+            floor: NOT_STARTED,
+            dropped: [0; WORDS],
+        }
     }
 
     /// The number under which `source` goes out; `None` when it was dropped, is too old, or belongs
     /// to before a switch.
+    #[inline]
     pub(super) fn forward(&mut self, source: u64) -> Option<u64> {
-        if !self.started {
+        if !self.has_started() {
             self.switch(source);
         }
         if source < self.end {
@@ -50,21 +69,21 @@ impl<const WORDS: usize> Numbering<WORDS> {
 
     /// Leaves `source` out, if nothing above it has gone out yet.
     pub(super) fn skip(&mut self, source: u64) {
-        if !self.started || source < self.end {
+        if !self.has_started() || source < self.end {
             return;
         }
         self.advance(source);
         let (word, bit) = Self::position(source);
         self.dropped[word] |= bit;
+        self.clean_from = source + Self::WINDOW + 1;
         self.next_out = self.next_out.wrapping_sub(1);
     }
 
     /// Goes on with another source, whose first number follows the highest number out.
     pub(super) fn switch(&mut self, first_source: u64) {
-        self.started = true;
         self.floor = first_source;
+        self.forget_drops();
         self.end = first_source;
-        self.dropped = [0; WORDS];
     }
 
     /// The number that the next in order will get.
@@ -74,7 +93,7 @@ impl<const WORDS: usize> Numbering<WORDS> {
 
     /// How far `source` is above the highest number so far; 0 for the next in order.
     pub(super) const fn steps_ahead(&self, source: u64) -> u64 {
-        if self.started { source.saturating_sub(self.end) } else { 0 }
+        if self.has_started() { source.saturating_sub(self.end) } else { 0 }
     }
 
     /// The number at the distance of `source` from the newest, whether or not it is its own.
@@ -82,19 +101,37 @@ impl<const WORDS: usize> Numbering<WORDS> {
         self.next_out.wrapping_sub(self.end.wrapping_sub(source))
     }
 
+    const fn has_started(&self) -> bool {
+        self.floor != NOT_STARTED
+    }
+
     /// Takes everything up to `source` as due to go out.
     fn advance(&mut self, source: u64) {
         let steps = source - self.end + 1;
-        if steps >= Self::WINDOW {
-            self.dropped = [0; WORDS];
-        } else {
-            for number in self.end..=source {
-                let (word, bit) = Self::position(number);
-                self.dropped[word] &= !bit;
-            }
+        if self.end < self.clean_from {
+            self.clear(source, steps);
         }
         self.end = source + 1;
         self.next_out = self.next_out.wrapping_add(steps);
+    }
+
+    /// Clears the bits of the `steps` numbers from `end` to `source`.
+    fn clear(&mut self, source: u64, steps: u64) {
+        if steps >= Self::WINDOW {
+            self.forget_drops();
+            return;
+        }
+        for number in self.end..=source {
+            let (word, bit) = Self::position(number);
+            self.dropped[word] &= !bit;
+        }
+    }
+
+    fn forget_drops(&mut self) {
+        if self.end < self.clean_from {
+            self.dropped = [0; WORDS];
+            self.clean_from = 0;
+        }
     }
 
     fn late(&self, source: u64) -> Option<u64> {

@@ -23,21 +23,23 @@ const FIRST_CYCLE: u64 = 1 << 16;
 /// Width of a picture id going out.
 const PICTURE_ID_MASK: u16 = 0x7fff;
 
-/// Offsets of one consumer's VP8 stream.
+/// Offsets of one consumer's VP8 stream. The memory of drops comes last: most packets need none.
 #[derive(Debug, Clone, Default)]
+#[repr(C)]
 pub struct Vp8Continuity {
-    pictures: Option<Pictures>,
     /// Added to the source's TL0PICIDX.
     tl0_offset: u8,
     /// The highest TL0PICIDX that went out.
     tl0_last: Option<u8>,
+    pictures: Option<Pictures>,
 }
 
 #[derive(Debug, Clone)]
+#[repr(C)]
 struct Pictures {
-    numbering: Numbering<WINDOW_WORDS>,
     /// The highest id of the present source, unwrapped; `None` until it shows one.
     highest: Option<u64>,
+    numbering: Numbering<WINDOW_WORDS>,
 }
 
 impl Vp8Continuity {

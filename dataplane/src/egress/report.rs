@@ -55,6 +55,7 @@ impl Core {
         }
         if self.transports[key].report_due <= now {
             self.transports[key].report_due = now + REPORT_INTERVAL;
+            self.sample_rates(now, key);
             self.send_reports(now, key, tx);
             self.allocate_layers(now, key);
             self.report_scores(now, key);
@@ -101,7 +102,7 @@ impl Core {
         // The recorder is lent out while `self` writes.
         let mut arrivals = std::mem::take(&mut transport.arrivals);
         while let Some(range) = arrivals.poll(now) {
-            self.write_rtcp(now, key, tx, |writer| {
+            self.write_rtcp(key, tx, |writer| {
                 writer.transport_cc(
                     sender,
                     media,
@@ -126,7 +127,7 @@ impl Core {
             let media = home.ssrc;
             if let (false, Some(media)) = (missing.is_empty(), media) {
                 let sender = self.transports[key].local_ssrc;
-                self.write_rtcp(now, key, tx, |writer| {
+                self.write_rtcp(key, tx, |writer| {
                     writer.nack(sender, media, missing.iter().copied())
                 });
             }
@@ -136,7 +137,7 @@ impl Core {
         }
         let Some(home) = &mut self.producers[producer].encodings[index].home else { return };
         if home.key_frame.poll(now) {
-            self.send_key_frame_request(now, producer, index, tx);
+            self.send_key_frame_request(producer, index, tx);
         }
     }
 
@@ -173,10 +174,10 @@ impl Core {
         }
         let transport = &mut self.transports[key];
         let sender = transport.local_ssrc;
-        let received_bps = transport.receive_rate.bps(now);
+        let received_bps = transport.receive_bps(now);
         let fraction_lost = blocks.iter().map(|block| block.fraction_lost).max().unwrap_or(0);
         let bitrate = transport.remb.update(received_bps, fraction_lost);
-        self.write_rtcp(now, key, tx, |writer| {
+        self.write_rtcp(key, tx, |writer| {
             writer.receiver_report(sender, &blocks)?;
             if remb_ssrcs.is_empty() {
                 return Ok(());
@@ -224,7 +225,7 @@ impl Core {
                 (consumer.ssrc, std::mem::take(&mut consumer.cname), info)
             })
             .collect();
-        self.write_rtcp(now, key, tx, |writer| {
+        self.write_rtcp(key, tx, |writer| {
             names.iter().try_for_each(|(ssrc, cname, info)| {
                 writer.sender_report(*ssrc, info, &[])?;
                 writer.sdes_cname(*ssrc, cname)
@@ -262,6 +263,15 @@ impl Core {
         };
         consumer.stats.on_report_sent(now, ntp);
         Some(SenderInfo { ntp, rtp_timestamp, packets, octets })
+    }
+
+    /// Ends one interval of the bitrates of a transport and its consumers.
+    fn sample_rates(&mut self, now: Time, key: usize) {
+        let transport = &mut self.transports[key];
+        transport.sample_rates(now);
+        for &consumer in &transport.consumers {
+            self.consumers[consumer].stats.sample_rate(now);
+        }
     }
 
     /// Tells control scores that changed.

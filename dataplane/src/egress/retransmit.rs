@@ -4,9 +4,9 @@
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::Outgoing;
-use crate::egress::scatter::{PACKET_MAX, write_extensions, write_header};
+use crate::egress::header::write_header;
+use crate::egress::scatter::PACKET_MAX;
 use crate::io::TxBatch;
-use crate::message::Extension;
 use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
@@ -66,7 +66,7 @@ impl Core {
             .find(|mapping| mapping.router == packet.header.payload_type);
         let rtx_payload_type = mapping.and_then(|mapping| mapping.router_rtx);
         let (index, header_len, payload): (u64, Option<usize>, &[u8]) =
-            match (&mut consumer.rtx, rtx_payload_type) {
+            match (consumer.rtx.as_mut(), rtx_payload_type) {
                 (Some(rtx), Some(payload_type)) => {
                     let index = rtx.next;
                     rtx.next.0 += 1;
@@ -78,13 +78,13 @@ impl Core {
                         ssrc: rtx.ssrc,
                     };
                     let transport_sequence = transport.next_transport_sequence;
-                    if consumer.extensions.id(Extension::TransportCc).is_some() {
+                    let sending = (now, transport_sequence);
+                    if consumer.numbers_transport() {
                         transport.next_transport_sequence = transport_sequence.wrapping_add(1);
                     }
-                    let info = Some((now, transport_sequence));
                     stored.rtx_payload[..2].copy_from_slice(&sequence.to_be_bytes());
-                    let len =
-                        write_extensions(buffer, fields, consumer, &packet, stored.header, info);
+                    let original = (&packet.extensions, stored.header);
+                    let len = write_header(buffer, consumer, fields, original, sending);
                     (index.0, len, stored.rtx_payload)
                 }
                 (Some(_), None) => return Err(DropReason::HistoryMiss),
@@ -95,7 +95,9 @@ impl Core {
                         rewrite: sent.rewrite,
                         switched: false,
                     };
-                    let len = write_header(now, buffer, consumer, &packet, &out, stored.header, 0);
+                    let fields = consumer.header_fields(&packet, &out);
+                    let original = (&packet.extensions, stored.header);
+                    let len = write_header(buffer, consumer, fields, original, (now, 0));
                     (sent.out.0, len, &stored.rtx_payload[2..])
                 }
             };
@@ -108,8 +110,8 @@ impl Core {
         transport.spend_resend(len);
         transport.counters.rtp_packets_sent += 1;
         transport.counters.rtp_bytes_sent += len as u64;
-        transport.count_sent(now, len);
-        consumer.stats.on_retransmitted(now, len);
+        transport.count_sent(len);
+        consumer.stats.on_retransmitted(len);
         Ok(())
     }
 }

@@ -4,14 +4,12 @@
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
-use crate::egress::consumer::{Consumer, Outgoing};
+use crate::egress::header::write_header;
 use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
-use crate::ingress::packet::MediaPacket;
 use crate::io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
-use crate::message::{Event, Extension, Layers};
-use crate::rtp::extension::{ExtensionForm, HeaderWriter, abs_send_time};
-use crate::rtp::header::{OutgoingHeader, mark_padded};
+use crate::message::{Event, Layers};
+use crate::rtp::header::mark_padded;
 use crate::time::Time;
 
 /// Bytes of one outgoing packet at most, header, payload and tag: within a receive slot, so that
@@ -21,15 +19,6 @@ pub const PACKET_MAX: usize = 1700;
 /// Bytes a packet is padded with at most so that it joins a train: fewer than any SRTP tag, whose
 /// place in the receive slot they take. A train saves more than so few bytes cost.
 const PADDING_MAX: u8 = 8;
-
-/// Extensions that are copied from the producer's packet as they are.
-const COPIED: [Extension; 5] = [
-    Extension::AudioLevel,
-    Extension::VideoOrientation,
-    Extension::PlayoutDelay,
-    Extension::DependencyDescriptor,
-    Extension::AbsCaptureTime,
-];
 
 /// What a call of [`Core::scatter`] has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,8 +122,10 @@ impl Core {
             return Err(DropReason::ArenaFull);
         };
         let sequence = transport.next_transport_sequence;
-        let header_len = write_header(now, buffer, consumer, packet, &out, bytes, sequence)
-            .ok_or(DropReason::TooLarge)?;
+        let fields = consumer.header_fields(packet, &out);
+        let header_len =
+            write_header(buffer, consumer, fields, (&packet.extensions, bytes), (now, sequence))
+                .ok_or(DropReason::TooLarge)?;
         if padding > 0 {
             // RFC 3550 section 5.1: the last byte counts them, itself included.
             let tail = bytes.get_mut(payload.end..end).ok_or(DropReason::RtpMalformed)?;
@@ -159,8 +150,8 @@ impl Core {
         transport.earn_resend(len);
         transport.counters.rtp_packets_sent += 1;
         transport.counters.rtp_bytes_sent += len as u64;
-        transport.count_sent(now, len);
-        consumer.on_sent(now, packet, &out, len);
+        transport.count_sent(len);
+        consumer.on_sent(packet, &out, len);
         self.stats.packets_forwarded += 1;
         if out.switched {
             self.after_switch(consumer_key);
@@ -229,64 +220,4 @@ impl Burst {
             _ => 0,
         }
     }
-}
-
-/// Writes the consumer's header: its SSRC, numbers, MID and extensions under the router's ids.
-/// Returns the header's length; `None` if it does not fit.
-pub(crate) fn write_header(
-    now: Time,
-    buffer: &mut [u8],
-    consumer: &Consumer,
-    packet: &MediaPacket,
-    out: &Outgoing,
-    original: &[u8],
-    transport_sequence: u16,
-) -> Option<usize> {
-    let fields = OutgoingHeader {
-        marker: packet.header.marker,
-        payload_type: packet.header.payload_type,
-        sequence: out.sequence.0 as u16,
-        timestamp: out.timestamp,
-        ssrc: consumer.ssrc,
-    };
-    let send_info = (!consumer.is_repeatable()).then_some((now, transport_sequence));
-    write_extensions(buffer, fields, consumer, packet, original, send_info)
-}
-
-/// Writes header and extensions; `send_info` is what changes with each transmission.
-pub(crate) fn write_extensions(
-    buffer: &mut [u8],
-    fields: OutgoingHeader,
-    consumer: &Consumer,
-    packet: &MediaPacket,
-    original: &[u8],
-    send_info: Option<(Time, u16)>,
-) -> Option<usize> {
-    let ids = &consumer.extensions;
-    let long = |&extension: &Extension| {
-        packet.extensions.of(extension, original).is_some_and(|value| value.len() > 16)
-    };
-    let two_byte = ids.needs_two_byte() || COPIED.iter().any(long);
-    let form = if two_byte { ExtensionForm::TwoByte } else { ExtensionForm::OneByte };
-    let mut writer = HeaderWriter::new(buffer, fields, form)?;
-    if let Some(id) = ids.id(Extension::Mid) {
-        writer = writer.extension(id, &consumer.mid);
-    }
-    if let Some((now, sequence)) = send_info {
-        if let Some(id) = ids.id(Extension::AbsSendTime) {
-            writer = writer.extension(id, &abs_send_time(now));
-        }
-        if let Some(id) = ids.id(Extension::TransportCc) {
-            writer = writer.extension(id, &sequence.to_be_bytes());
-        }
-    }
-    for extension in COPIED {
-        if let Some(id) = ids.id(extension)
-            && let Some(value) = packet.extensions.of(extension, original)
-            && !value.is_empty()
-        {
-            writer = writer.extension(id, value);
-        }
-    }
-    writer.finish()
 }

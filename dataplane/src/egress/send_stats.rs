@@ -10,11 +10,8 @@ use std::time::Duration;
 
 use crate::ingress::receive_stats::Report;
 use crate::message::RtpStreamStats;
-use crate::rate::RateMeter;
+use crate::rate::CounterRate;
 use crate::time::{NtpTime, Time};
-
-/// Window of the bitrate.
-const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Sender reports whose departure is remembered. Clients answer the last they got, and reports go
 /// out once a second: an answer to one older than this is no round trip.
@@ -32,12 +29,20 @@ const MAX_SCORE: u8 = 10;
 /// Statistics of one outgoing stream.
 #[derive(Debug, Clone)]
 pub struct SendStats {
-    rate: RateMeter,
     packets: u64,
     bytes: u64,
     /// Payload bytes, as sender reports count them.
     octets: u64,
+    /// Apart, for it does not change with every packet.
+    feedback: Box<ReceivedFeedback>,
+}
+
+/// What the client has said, what was done for it, and what follows from both.
+#[derive(Debug, Clone)]
+struct ReceivedFeedback {
+    rate: CounterRate,
     retransmitted: u64,
+    retransmitted_bytes: u64,
     nacks: u64,
     nack_packets: u64,
     plis: u64,
@@ -56,13 +61,11 @@ pub struct SendStats {
 
 impl SendStats {
     /// Statistics of a stream that has not begun.
-    pub fn new() -> Self {
-        SendStats {
-            rate: RateMeter::new(RATE_WINDOW),
-            packets: 0,
-            bytes: 0,
-            octets: 0,
+    pub fn new(now: Time) -> Self {
+        let feedback = ReceivedFeedback {
+            rate: CounterRate::new(now),
             retransmitted: 0,
+            retransmitted_bytes: 0,
             nacks: 0,
             nack_packets: 0,
             plis: 0,
@@ -74,68 +77,73 @@ impl SendStats {
             report_base: (0, 0),
             score: MAX_SCORE,
             told_score: MAX_SCORE,
-        }
+        };
+        SendStats { packets: 0, bytes: 0, octets: 0, feedback: Box::new(feedback) }
     }
 
     /// Counts a packet that left for the first time: its payload, and its whole length.
-    pub fn on_sent(&mut self, now: Time, payload_len: usize, len: usize) {
+    pub fn on_sent(&mut self, payload_len: usize, len: usize) {
         self.packets += 1;
         self.octets += payload_len as u64;
         self.bytes += len as u64;
-        self.rate.add(now, len);
     }
 
     /// Counts a retransmission of `len` bytes. Those sent as RTX are a stream of their own and do
     /// not count as packets of this one.
-    pub fn on_retransmitted(&mut self, now: Time, len: usize) {
-        self.retransmitted += 1;
-        self.rate.add(now, len);
+    pub fn on_retransmitted(&mut self, len: usize) {
+        self.feedback.retransmitted += 1;
+        self.feedback.retransmitted_bytes += len as u64;
+    }
+
+    /// Ends one interval of the bitrate: to be called once a second.
+    pub fn sample_rate(&mut self, now: Time) {
+        self.feedback.rate.sample(now, self.bytes_with_repeats());
     }
 
     /// Counts a NACK message.
     pub fn on_nack(&mut self) {
-        self.nacks += 1;
+        self.feedback.nacks += 1;
     }
 
     /// Counts a packet that a NACK asked for.
     pub fn on_packet_requested(&mut self) {
-        self.nack_packets += 1;
+        self.feedback.nack_packets += 1;
     }
 
     /// Counts a PLI message.
     pub fn on_pli(&mut self) {
-        self.plis += 1;
+        self.feedback.plis += 1;
     }
 
     /// Counts a FIR message.
     pub fn on_fir(&mut self) {
-        self.firs += 1;
+        self.feedback.firs += 1;
     }
 
     /// Notes that a sender report with this NTP time leaves now.
     pub fn on_report_sent(&mut self, now: Time, ntp: NtpTime) {
-        self.reports[self.next_report] = Some((ntp.middle(), now));
-        self.next_report = (self.next_report + 1) % REPORTS_REMEMBERED;
+        self.feedback.reports[self.feedback.next_report] = Some((ntp.middle(), now));
+        self.feedback.next_report = (self.feedback.next_report + 1) % REPORTS_REMEMBERED;
     }
 
     /// Takes up a report block of the client.
     pub fn on_report(&mut self, now: Time, report: &Report) {
         if let Some(sample) = self.round_trip_of(now, report) {
             // A quarter of each new sample: one report delayed by a burst moves it little.
-            self.round_trip =
-                Some(self.round_trip.map_or(sample, |smooth| (smooth * 3 + sample) / 4));
+            self.feedback.round_trip =
+                Some(self.feedback.round_trip.map_or(sample, |smooth| (smooth * 3 + sample) / 4));
         }
-        let (packets, retransmitted) = self.report_base;
+        let (packets, retransmitted) = self.feedback.report_base;
         let sent = self.packets.saturating_sub(packets);
-        let repaired = self.retransmitted.saturating_sub(retransmitted);
-        self.score = score(report.fraction_lost, sent, repaired);
-        self.report_base = (self.packets, self.retransmitted);
-        self.report = Some(*report);
+        let repaired = self.feedback.retransmitted.saturating_sub(retransmitted);
+        self.feedback.score = score(report.fraction_lost, sent, repaired);
+        self.feedback.report_base = (self.packets, self.feedback.retransmitted);
+        self.feedback.report = Some(*report);
     }
 
     /// The round trip to the client, or a guess while it is unknown.
     pub fn round_trip(&self) -> Duration {
-        self.round_trip.unwrap_or(DEFAULT_ROUND_TRIP)
+        self.feedback.round_trip.unwrap_or(DEFAULT_ROUND_TRIP)
     }
 
     /// Packets and payload bytes as sender reports carry them, wrapping; `None` before the first.
@@ -144,27 +152,31 @@ impl SendStats {
     }
 
     /// Recent bits per second, retransmissions included.
-    pub fn bps(&mut self, now: Time) -> u32 {
-        self.rate.bps(now)
+    pub fn bps(&self, now: Time) -> u32 {
+        self.feedback.rate.bps(now, self.bytes_with_repeats())
+    }
+
+    fn bytes_with_repeats(&self) -> u64 {
+        self.bytes + self.feedback.retransmitted_bytes
     }
 
     /// Fraction lost as the client reported last, units of 1/256.
     pub fn fraction_lost(&self) -> u8 {
-        self.report.map_or(0, |report| report.fraction_lost)
+        self.feedback.report.map_or(0, |report| report.fraction_lost)
     }
 
     /// The score, 0–10, when it is another than at the last call.
     pub fn changed_score(&mut self) -> Option<u8> {
-        if self.score == self.told_score {
+        if self.feedback.score == self.feedback.told_score {
             return None;
         }
-        self.told_score = self.score;
-        Some(self.score)
+        self.feedback.told_score = self.feedback.score;
+        Some(self.feedback.score)
     }
 
     /// Puts the numbers into `stats`, leaving what only the owner knows.
     pub fn fill(&mut self, now: Time, stats: RtpStreamStats) -> RtpStreamStats {
-        let report = self.report.unwrap_or_default();
+        let report = self.feedback.report.unwrap_or_default();
         RtpStreamStats {
             packets: self.packets,
             bytes: self.bytes,
@@ -172,13 +184,13 @@ impl SendStats {
             packets_lost: i64::from(report.cumulative_lost),
             fraction_lost: report.fraction_lost,
             jitter: report.jitter,
-            round_trip_ms: self.round_trip.map(|rtt| rtt.as_secs_f32() * 1000.0),
-            nack_count: self.nacks,
-            nack_packet_count: self.nack_packets,
-            packets_retransmitted: self.retransmitted,
-            pli_count: self.plis,
-            fir_count: self.firs,
-            score: self.score,
+            round_trip_ms: self.feedback.round_trip.map(|rtt| rtt.as_secs_f32() * 1000.0),
+            nack_count: self.feedback.nacks,
+            nack_packet_count: self.feedback.nack_packets,
+            packets_retransmitted: self.feedback.retransmitted,
+            pli_count: self.feedback.plis,
+            fir_count: self.feedback.firs,
+            score: self.feedback.score,
             ..stats
         }
     }
@@ -187,20 +199,19 @@ impl SendStats {
         if report.last_sr == 0 {
             return None;
         }
-        let (_, left) =
-            self.reports.iter().flatten().rev().find(|(middle, _)| *middle == report.last_sr)?;
+        let (_, left) = self
+            .feedback
+            .reports
+            .iter()
+            .flatten()
+            .rev()
+            .find(|(middle, _)| *middle == report.last_sr)?;
         let held =
             Duration::from_nanos((u64::from(report.delay_since_last_sr) * 1_000_000_000) >> 16);
         // A client whose clock runs a little fast may claim to have held it for longer than it was
         // away: then the round trip is short.
         let round_trip = now.since(*left).saturating_sub(held);
         (round_trip <= MAX_ROUND_TRIP).then_some(round_trip)
-    }
-}
-
-impl Default for SendStats {
-    fn default() -> Self {
-        SendStats::new()
     }
 }
 
@@ -231,7 +242,7 @@ mod tests {
 
     #[test]
     fn follows_the_worked_trace() {
-        let mut stats = SendStats::new();
+        let mut stats = SendStats::new(Time::ZERO);
         assert_eq!(stats.round_trip(), Duration::from_millis(100), "a guess");
         stats.on_report_sent(at(10_000), ntp(0x0012_0000));
         stats.on_report(at(10_150), &answer(0x0012_0000, 0x1999));
@@ -241,7 +252,7 @@ mod tests {
 
     #[test]
     fn only_answers_to_recent_reports_measure() {
-        let mut stats = SendStats::new();
+        let mut stats = SendStats::new(Time::ZERO);
         for (n, middle) in (1..=5).zip([10, 20, 30, 40, 50]) {
             stats.on_report_sent(at(n * 1000), ntp(middle));
         }
@@ -262,12 +273,12 @@ mod tests {
 
     #[test]
     fn counts_what_sender_reports_and_statistics_need() {
-        let mut stats = SendStats::new();
+        let mut stats = SendStats::new(Time::ZERO);
         assert_eq!(stats.sent(), None);
-        for n in 0..100 {
-            stats.on_sent(at(n * 10), 1200, 1250);
+        for _ in 0..100 {
+            stats.on_sent(1200, 1250);
         }
-        stats.on_retransmitted(at(999), 1250);
+        stats.on_retransmitted(1250);
         stats.on_nack();
         stats.on_packet_requested();
         stats.on_pli();
@@ -275,7 +286,7 @@ mod tests {
         assert_eq!(stats.sent(), Some((100, 120_000)));
         let report = Report { fraction_lost: 8, cumulative_lost: 3, jitter: 90, ..answer(0, 0) };
         stats.on_report(at(999), &report);
-        let filled = stats.fill(at(999), RtpStreamStats { ssrc: 7, ..RtpStreamStats::default() });
+        let filled = stats.fill(at(1000), RtpStreamStats { ssrc: 7, ..RtpStreamStats::default() });
         assert_eq!((filled.ssrc, filled.packets, filled.bytes), (7, 100, 125_000));
         assert_eq!(filled.bitrate_bps, 1_010_000);
         assert_eq!((filled.packets_lost, filled.fraction_lost, filled.jitter), (3, 8, 90));
@@ -286,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_score_is_told_when_it_changes() {
-        let mut stats = SendStats::new();
+        let mut stats = SendStats::new(Time::ZERO);
         assert_eq!(stats.changed_score(), None);
         stats.on_report(at(0), &Report { fraction_lost: 128, ..Report::default() });
         assert_eq!(stats.changed_score(), Some(5));

@@ -3,14 +3,16 @@
 //!
 //! Not packet by packet: between two drops or switches every packet is its source shifted by the
 //! same amounts, so one [`Rewrite`] and one difference stand for a whole run of them. Recording a
-//! packet then touches one place, the end of the last run.
+//! packet then touches one place, the end of the newest run, which lies in the log itself; the older
+//! ones lie on the heap, where only a new run or a request looks.
 //!
 //! Worked trace; source 12 is dropped, 11 comes late:
 //!
 //! ```text
 //! source  10   13            14            11
 //! out     10   12            13            11
-//! runs    10…10 +0 │ 12…12 +1 │ 12…13 +1   │ first run becomes 10…11 +0
+//! newest  10…10 +0 │ 12…12 +1 │ 12…13 +1   │ 12…13 +1
+//! past             │ 10…10 +0 │ 10…10 +0   │ 10…11 +0
 //! ```
 //!
 //! Before 11 came, a request for 11 found nothing: it lies between the runs.
@@ -90,6 +92,14 @@ struct Run {
 }
 
 impl Run {
+    /// Stands for nothing, and no packet goes on with it.
+    const NONE: Run = Run {
+        first: 0,
+        last: u64::MAX,
+        difference: 0,
+        rewrite: Rewrite { timestamp_offset: 0, picture_id_offset: 0, tl0_offset: 0, encoding: 0 },
+    };
+
     fn is_like(&self, other: &Run) -> bool {
         self.difference == other.difference && self.rewrite == other.rewrite
     }
@@ -105,7 +115,15 @@ struct Resend {
 /// The log of one consumer.
 #[derive(Debug)]
 pub struct SentLog {
-    /// Rising, not overlapping.
+    /// [`Run::NONE`] before the first packet.
+    newest: Run,
+    past: Box<Past>,
+}
+
+/// What the next packet does not change.
+#[derive(Debug)]
+struct Past {
+    /// All runs but the newest: rising, not overlapping, below it.
     runs: VecDeque<Run>,
     max_runs: usize,
     resends: Box<[Resend]>,
@@ -123,37 +141,49 @@ impl SentLog {
     }
 
     fn new(max_runs: usize, resends: usize) -> Self {
-        SentLog {
-            runs: VecDeque::with_capacity(max_runs),
-            max_runs,
+        let past = Past {
+            runs: VecDeque::with_capacity(max_runs - 1),
+            max_runs: max_runs - 1,
             resends: vec![Resend::default(); resends].into_boxed_slice(),
-        }
+        };
+        SentLog { newest: Run::NONE, past: Box::new(past) }
     }
 
     /// Notes that `source` went out as `out`.
+    #[inline]
     pub fn record(&mut self, out: ExtendedSeq, source: ExtendedSeq, rewrite: Rewrite) {
         let difference = source.0.wrapping_sub(out.0);
         let run = Run { first: out.0, last: out.0, difference, rewrite };
-        match self.runs.back_mut() {
-            Some(back) if out.0 > back.last => {
-                if back.is_like(&run) {
-                    back.last = out.0;
-                } else {
-                    self.make_room();
-                    self.runs.push_back(run);
-                }
+        if out.0 > self.newest.last && self.newest.is_like(&run) {
+            self.newest.last = out.0;
+        } else {
+            self.record_otherwise(run);
+        }
+    }
+
+    /// Notes a packet that does not go on with the newest run.
+    #[cold]
+    fn record_otherwise(&mut self, run: Run) {
+        if self.is_empty() {
+            self.newest = run;
+        } else if run.first > self.newest.last {
+            let runs = &mut self.past.runs;
+            if runs.len() == self.past.max_runs {
+                runs.pop_front();
             }
-            Some(_) => self.record_late(run),
-            None => self.runs.push_back(run),
+            runs.push_back(std::mem::replace(&mut self.newest, run));
+        } else {
+            self.record_late(run);
         }
     }
 
     /// What went out last under the number `wire`.
     pub fn lookup(&self, wire: u16) -> Option<Sent> {
-        let highest = self.runs.back()?.last;
+        let highest = (!self.is_empty()).then_some(self.newest.last)?;
         let behind = (highest as u16).wrapping_sub(wire);
         let out = highest.checked_sub(u64::from(behind))?;
-        let run = self.runs.iter().rev().find(|run| run.first <= out)?;
+        let mut newest_first = std::iter::once(&self.newest).chain(self.past.runs.iter().rev());
+        let run = newest_first.find(|run| run.first <= out)?;
         if out > run.last {
             return None;
         }
@@ -166,8 +196,8 @@ impl SentLog {
     pub fn may_resend(&mut self, wire: u16, now: Time, rtt: Duration) -> bool {
         let interval = rtt.clamp(MIN_RESEND_INTERVAL, MAX_RESEND_INTERVAL);
         let now_ms = now.as_millis() as u32;
-        let index = usize::from(wire) % self.resends.len();
-        let place = &mut self.resends[index];
+        let index = usize::from(wire) % self.past.resends.len();
+        let place = &mut self.past.resends[index];
         let age_ms = now_ms.wrapping_sub(place.at_ms);
         if place.used && place.sequence == wire && u128::from(age_ms) < interval.as_millis() {
             return false;
@@ -179,8 +209,12 @@ impl SentLog {
     /// Notes a packet that went out under a number below the highest.
     fn record_late(&mut self, run: Run) {
         let out = run.first;
-        let after = self.runs.partition_point(|held| held.first <= out);
-        if let Some(before) = after.checked_sub(1).and_then(|index| self.runs.get_mut(index)) {
+        if out >= self.newest.first {
+            return;
+        }
+        let Past { runs, max_runs, .. } = &mut *self.past;
+        let after = runs.partition_point(|held| held.first <= out);
+        if let Some(before) = after.checked_sub(1).and_then(|index| runs.get_mut(index)) {
             if out <= before.last {
                 return;
             }
@@ -189,24 +223,21 @@ impl SentLog {
                 return;
             }
         }
-        if let Some(next) = self.runs.get_mut(after)
-            && next.is_like(&run)
-        {
+        let next = runs.get_mut(after).unwrap_or(&mut self.newest);
+        if next.is_like(&run) {
             next.first = out;
             return;
         }
-        if self.runs.len() < self.max_runs {
-            self.runs.insert(after, run);
+        if runs.len() < *max_runs {
+            runs.insert(after, run);
         } else if after > 0 {
-            self.runs.pop_front();
-            self.runs.insert(after - 1, run);
+            runs.pop_front();
+            runs.insert(after - 1, run);
         }
     }
 
-    fn make_room(&mut self) {
-        if self.runs.len() == self.max_runs {
-            self.runs.pop_front();
-        }
+    fn is_empty(&self) -> bool {
+        self.newest.last == Run::NONE.last
     }
 }
 
@@ -236,7 +267,7 @@ mod tests {
         );
         record(&mut log, 11, 11);
         assert_eq!(source(&log, 11), Some(11));
-        assert_eq!(log.runs.len(), 2);
+        assert_eq!(log.past.runs.len(), 1);
     }
 
     #[test]
@@ -247,7 +278,7 @@ mod tests {
         record(&mut log, 12, 14);
         record(&mut log, 11, 12);
         assert_eq!([10, 11, 12].map(|n| source(&log, n)), [Some(10), Some(12), Some(14)]);
-        assert_eq!(log.runs.len(), 3);
+        assert_eq!(log.past.runs.len(), 2);
 
         // 11 dropped, 12 lost, 13 sent as 12; 12 comes and extends that run downwards.
         let mut log = SentLog::for_video();
@@ -255,7 +286,7 @@ mod tests {
         record(&mut log, 12, 13);
         record(&mut log, 11, 12);
         assert_eq!([10, 11, 12].map(|n| source(&log, n)), [Some(10), Some(12), Some(13)]);
-        assert_eq!(log.runs.len(), 2);
+        assert_eq!(log.past.runs.len(), 1);
     }
 
     #[test]
@@ -276,13 +307,13 @@ mod tests {
         for n in 0..100_000 {
             record(&mut log, n, n + 5);
         }
-        assert_eq!(log.runs.len(), 1);
+        assert_eq!(log.past.runs.len(), 0);
 
-        let capacity = log.runs.capacity();
+        let capacity = log.past.runs.capacity();
         for n in 0..100 {
             record(&mut log, 100_000 + n, 200_000 + 2 * n);
         }
-        assert_eq!((log.runs.len(), log.runs.capacity()), (AUDIO_RUNS, capacity));
+        assert_eq!((log.past.runs.len(), log.past.runs.capacity()), (AUDIO_RUNS - 1, capacity));
         let newest = 100_099_u64;
         assert_eq!(source(&log, newest as u16), Some(200_198));
         assert_eq!(source(&log, (newest - 7) as u16), Some(200_184));
@@ -290,7 +321,7 @@ mod tests {
         // A late one, older than all that is remembered, is not worth a place.
         record(&mut log, newest - 50, 5);
         assert_eq!(source(&log, (newest - 7) as u16), Some(200_184));
-        assert_eq!(log.runs.capacity(), capacity);
+        assert_eq!(log.past.runs.capacity(), capacity);
     }
 
     #[test]

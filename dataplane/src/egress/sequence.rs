@@ -26,11 +26,15 @@ const MAX_STEP_PACKETS: u64 = 3000;
 
 /// Maps source sequence numbers to a consumer's own.
 #[derive(Debug, Clone)]
+#[repr(transparent)]
 pub struct SequenceTranslator {
     numbering: Numbering<WINDOW_WORDS>,
 }
 
 impl SequenceTranslator {
+    /// Bytes of what each packet touches; the memory of drops comes behind.
+    pub(super) const HEAD_LEN: usize = Numbering::<WINDOW_WORDS>::HEAD_LEN;
+
     /// A translator whose first packet goes out as `first_out`, which should be random in its low
     /// 16 bits (RFC 3550 section 5.1).
     pub const fn new(first_out: ExtendedSeq) -> Self {

@@ -37,7 +37,7 @@ impl Core {
         let transport = &mut self.transports[key];
         let srtp = transport.srtp.as_mut().ok_or(DropReason::NoSrtpKeys)?;
         let len = srtp.open.open_rtcp(bytes)?;
-        transport.count_received(now, bytes.len());
+        transport.count_received(bytes.len());
         for packet in rtcp::packets(&bytes[..len]) {
             let packet = packet.map_err(|_| DropReason::RtcpMalformed)?;
             self.on_rtcp_packet(now, key, &packet, tx);
@@ -189,7 +189,7 @@ impl Core {
         let ask_now = home.key_frame.request(now);
         let due = home.key_frame.next_timeout();
         if ask_now {
-            self.send_key_frame_request(now, key, usize::from(index), tx);
+            self.send_key_frame_request(key, usize::from(index), tx);
         }
         if let Some(transport) = transport {
             self.schedule(transport, due);
@@ -198,13 +198,7 @@ impl Core {
     }
 
     /// Sends PLI, or FIR to a client that knows only that.
-    pub(crate) fn send_key_frame_request(
-        &mut self,
-        now: Time,
-        key: usize,
-        index: usize,
-        tx: &mut TxBatch,
-    ) {
+    pub(crate) fn send_key_frame_request(&mut self, key: usize, index: usize, tx: &mut TxBatch) {
         let producer = &mut self.producers[key];
         let feedback = producer.feedback;
         let Some(transport) = producer.transport else { return };
@@ -213,19 +207,18 @@ impl Core {
         let sender = self.transports[transport].local_ssrc;
         if feedback.pli {
             home.pli_count += 1;
-            self.write_rtcp(now, transport, tx, |writer| writer.pli(sender, media));
+            self.write_rtcp(transport, tx, |writer| writer.pli(sender, media));
         } else if feedback.fir {
             home.fir_count += 1;
             home.fir_sequence = home.fir_sequence.wrapping_add(1);
             let sequence = home.fir_sequence;
-            self.write_rtcp(now, transport, tx, |writer| writer.fir(sender, media, sequence));
+            self.write_rtcp(transport, tx, |writer| writer.fir(sender, media, sequence));
         }
     }
 
     /// Writes one RTCP datagram (compound, or reduced-size as RFC 5506 allows) and seals it.
     pub(crate) fn write_rtcp<E>(
         &mut self,
-        now: Time,
         key: usize,
         tx: &mut TxBatch,
         write: impl FnOnce(&mut Writer<'_>) -> Result<(), E>,
@@ -249,7 +242,7 @@ impl Core {
         match srtp.seal.seal_rtcp(out, len) {
             Ok(sealed) => {
                 tx.commit(sealed, address, socket);
-                transport.count_sent(now, sealed);
+                transport.count_sent(sealed);
             }
             Err(_) => self.stats.drops.count(DropReason::TooLarge),
         }

@@ -111,8 +111,8 @@ impl Core {
         let out = tx.reserve(STUN_RESPONSE_MAX).ok_or(DropReason::ArenaFull)?;
         let handled = transport.ice.handle_binding_request(now, &request, source, socket, out)?;
         tx.commit(handled.response_len, source, socket);
-        transport.count_received(now, bytes.len());
-        transport.count_sent(now, handled.response_len);
+        transport.count_received(bytes.len());
+        transport.count_sent(handled.response_len);
         if let Some(tuple) = handled.evicted {
             self.index.addresses.remove(tuple);
         }
@@ -183,7 +183,7 @@ impl Core {
     ) -> Result<(), DropReason> {
         let key = self.validated(source, socket)?;
         let transport = &mut self.transports[key];
-        transport.count_received(now, bytes.len());
+        transport.count_received(bytes.len());
         if !transport.admit_dtls(now) {
             return Err(DropReason::DtlsFlood);
         }
@@ -192,16 +192,15 @@ impl Core {
     }
 
     /// Sends one datagram of DTLS records that control made.
-    pub fn send_dtls(&mut self, now: Time, id: TransportId, datagram: &[u8], tx: &mut TxBatch) {
+    pub fn send_dtls(&mut self, id: TransportId, datagram: &[u8], tx: &mut TxBatch) {
         let Some(&key) = self.index.transports.get(&id) else { return };
-        if let Err(reason) = self.write_dtls(now, key, datagram, tx) {
+        if let Err(reason) = self.write_dtls(key, datagram, tx) {
             self.stats.drops.count(reason);
         }
     }
 
     fn write_dtls(
         &mut self,
-        now: Time,
         key: usize,
         datagram: &[u8],
         tx: &mut TxBatch,
@@ -214,7 +213,7 @@ impl Core {
         let out = tx.reserve(datagram.len()).ok_or(DropReason::ArenaFull)?;
         out[..datagram.len()].copy_from_slice(datagram);
         tx.commit(datagram.len(), address, socket);
-        transport.count_sent(now, datagram.len());
+        transport.count_sent(datagram.len());
         Ok(())
     }
 

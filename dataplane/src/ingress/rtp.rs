@@ -33,7 +33,7 @@ impl Core {
         let header_len = usize::from(header.header_len);
         let opened = srtp.open.open_rtp(bytes, header.ssrc, header.sequence, header_len)?;
 
-        transport.count_received(now, bytes.len());
+        transport.count_received(bytes.len());
         transport.counters.rtp_packets_received += 1;
         transport.counters.rtp_bytes_received += opened.len as u64;
         let bytes = &bytes[..opened.len];

@@ -101,7 +101,7 @@ impl RtpHeader {
 }
 
 /// What the header of a packet to be sent says; the rest follows from what is appended to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutgoingHeader {
     /// Marker.
     pub marker: bool,
@@ -113,6 +113,18 @@ pub struct OutgoingHeader {
     pub timestamp: u32,
     /// Synchronization source.
     pub ssrc: u32,
+}
+
+impl OutgoingHeader {
+    /// Writes them into a fixed header, all but its first byte.
+    #[inline]
+    pub fn fill_in(&self, header: &mut [u8; FIXED_LEN]) {
+        let [s0, s1] = self.sequence.to_be_bytes();
+        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
+        let [c0, c1, c2, c3] = self.ssrc.to_be_bytes();
+        let b1 = u8::from(self.marker) << 7 | self.payload_type & 0x7f;
+        *header = [header[0], b1, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
+    }
 }
 
 /// Says in a written header that the payload ends with padding (RFC 3550 section 5.1).

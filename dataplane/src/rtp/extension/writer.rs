@@ -22,13 +22,22 @@ impl<'a> HeaderWriter<'a> {
     /// elements to come need, see [`ExtensionForm::needed`].
     #[inline]
     pub fn new(out: &'a mut [u8], fields: OutgoingHeader, form: ExtensionForm) -> Option<Self> {
-        let [s0, s1] = fields.sequence.to_be_bytes();
-        let [t0, t1, t2, t3] = fields.timestamp.to_be_bytes();
-        let [c0, c1, c2, c3] = fields.ssrc.to_be_bytes();
-        let b1 = u8::from(fields.marker) << 7 | fields.payload_type & 0x7f;
-        *out.first_chunk_mut::<FIXED_LEN>()? =
-            [VERSION << 6, b1, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
+        let header = out.first_chunk_mut::<FIXED_LEN>()?;
+        header[0] = VERSION << 6;
+        fields.fill_in(header);
         Some(HeaderWriter { out, len: FIXED_LEN, form, fits: true })
+    }
+
+    /// Goes on behind the elements of a header that ends at `end`, in the form it is written in.
+    #[inline]
+    pub fn resume(out: &'a mut [u8], end: usize, form: ExtensionForm) -> Self {
+        HeaderWriter { out, len: end, form, fits: true }
+    }
+
+    /// Where the elements so far end.
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.len
     }
 
     /// Says that the payload will end in padding.

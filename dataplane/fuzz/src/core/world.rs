@@ -533,11 +533,10 @@ impl World {
         let mut bytes = vec![0x16, 0xfe, 0xfd];
         bytes.extend(&datagram[..datagram.len().min(PAYLOAD)]);
         bytes.resize(bytes.len().max(13), 0);
-        let now = self.now;
         let client = &mut self.clients[usize::from(which % CLIENTS)];
         let core = &mut self.seats[usize::from(client.core.0)].core;
         BATCHES.with_borrow_mut(|(_, tx)| {
-            core.send_dtls(now, client.transport, &bytes, tx);
+            core.send_dtls(client.transport, &bytes, tx);
             client.dtls.insert(bytes);
             for train in tx.trains() {
                 assert!(client.addresses.contains(&train.destination));

@@ -43,10 +43,14 @@ impl Core {
             let mut pending = std::mem::take(&mut self.transports[key].pending);
             let mut burst = Burst::default();
             for (position, entry) in pending.iter().enumerate() {
-                if position >= burst.end {
-                    burst = self.burst_at(&pending, position);
+                // A packet alone has nobody to be as long as.
+                let mut padding = 0;
+                if pending.len() > 1 {
+                    if position >= burst.end {
+                        burst = self.burst_at(&pending, position);
+                    }
+                    padding = burst.padding(position, self.payload_len(entry));
                 }
-                let padding = burst.padding(position, self.payload_len(entry));
                 if let Err(reason) = self.send_pending(now, entry, padding, rx, tx) {
                     self.stats.drops.count(reason);
                 }

@@ -113,7 +113,7 @@ impl RampOptions {
         let held = steps.iter().rfind(|step| step.held);
         let broken = steps.iter().find(|step| !step.held);
         let limit = match broken {
-            None => "none: every step held, raise --rooms".to_owned(),
+            None => "none, every step held: raise --rooms".to_owned(),
             Some(step) => self.limit(step, server_cpus, load_cpus),
         };
         Knee {

@@ -124,6 +124,8 @@ pub struct BenchResult {
     pub minutes: Vec<Minute>,
     /// What the run says of the server, in sentences.
     pub verdicts: Vec<String>,
+    /// What else happened that may explain a figure, in a few words each.
+    pub notes: Vec<String>,
 
     /// One entry per second.
     pub seconds: Vec<Second>,

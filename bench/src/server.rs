@@ -71,6 +71,9 @@ impl ServerOptions {
     }
 }
 
+/// Lines of a server that ended by itself which tell why: a panic takes three.
+const LAST_WORDS: usize = 3;
+
 /// A server that was started here. Dropped, it is killed.
 pub struct Server {
     child: Child,
@@ -152,6 +155,14 @@ impl Server {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// If it has ended by itself: how, and its last words, in a line.
+    pub fn obituary(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let lines: Vec<String> = self.lines.iter().filter(|line| !line.is_empty()).collect();
+        let last = lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default();
+        Some(format!("{status}; its last words: {}", last.join(" / ")))
     }
 
     /// Ends it; what its data cores say of themselves.
@@ -385,13 +396,19 @@ impl Watch {
 
     /// Resident memory, bytes.
     pub fn rss_bytes(&self) -> u64 {
-        let kib = |pid: &u32| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-            line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-        };
-        self.pids.iter().filter_map(kib).sum::<u64>() * 1024
+        self.pids.iter().filter_map(|&pid| resident_kib(pid)).sum::<u64>() * 1024
     }
+
+    /// The first that has ended: without memory it is no more, even if its parent has not noticed.
+    pub fn ended(&self) -> Option<u32> {
+        self.pids.iter().copied().find(|&pid| resident_kib(pid).is_none())
+    }
+}
+
+fn resident_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// One line of `/proc/…/stat`.
@@ -450,6 +467,20 @@ mod tests {
         assert!(!watch.threads(1.0).is_empty());
         let before = watch.cpu();
         while watch.cpu().since(before).total_s() < 0.02 {}
+    }
+
+    #[test]
+    fn who_has_ended_is_found_before_its_parent_has_noticed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let watch = Watch::new(vec![std::process::id(), child.id()]);
+        assert_eq!(watch.ended(), None);
+        child.kill().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while watch.ended() != Some(child.id()) {
+            assert!(Instant::now() < deadline, "it is still there");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.wait().unwrap();
     }
 
     #[test]

@@ -10,9 +10,8 @@ use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
 use opencall_bench::media::codec::VideoCodec;
-use opencall_bench::report::page;
 use opencall_bench::report::progress::Progress;
-use opencall_bench::result::{BenchResult, Step};
+use opencall_bench::report::{page, summary};
 use opencall_bench::run::{self, RunOptions, SETTLE_SECONDS};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::{ServerOptions, beside_us};
@@ -131,7 +130,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let done = run::run(&options, &mut |second| drop(progress.show(second)));
     let _ = progress.finish();
     let result = done?;
-    show_result(&result);
+    print!("{}", summary::text(&result));
     if let Some(path) = &args.json {
         result.write(path)?;
     }
@@ -144,87 +143,4 @@ fn expected_s(options: &RunOptions) -> Option<f64> {
     let joining = (f64::from(all) / options.join_rate).ceil();
     let whole = joining + f64::from(SETTLE_SECONDS) + options.duration.as_secs_f64();
     (options.scenario != Scenario::Ramp).then_some(whole)
-}
-
-fn show_result(result: &BenchResult) {
-    let us = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-    println!("forwarded  {} packets in {:.1} s", result.forwarded_packets, result.duration_s);
-    println!(
-        "CPU        {} us per forwarded packet (user {}, system {})",
-        us(result.cpu_us_per_forwarded_packet),
-        us(result.user_us_per_forwarded_packet),
-        us(result.system_us_per_forwarded_packet),
-    );
-    let latency = &result.latency_us;
-    println!(
-        "latency    p50 {:.0} p90 {:.0} p99 {:.0} p99.9 {:.0} max {:.0} us",
-        latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-    );
-    println!(
-        "faults     {} lost ({:.4} %), {} duplicated, {} corrupted, {} reordered, {} retransmitted",
-        result.lost,
-        result.loss_ratio * 100.0,
-        result.duplicated,
-        result.corrupted,
-        result.reordered,
-        result.retransmitted,
-    );
-    println!(
-        "people     {} present, {} failed, {} silent streams, {:.1} joins/s",
-        result.participants, result.failed_joins, result.silent_streams, result.joins_per_second
-    );
-    println!(
-        "load       {:.0} % of a CPU, timers late by {:.2} ms (p99), {:.1} ms at most, {} left out",
-        result.generator_cpu * 100.0,
-        result.generator_lag_p99_ms,
-        result.generator_lag_ms,
-        result.skipped
-    );
-    println!(
-        "sending    {} packets per train, {} per system call",
-        us(result.mean_gso_segments),
-        us(result.send_packets_per_syscall)
-    );
-    if let Some(cpu) = result.server_cpu {
-        let mib = result.rss_bytes.unwrap_or(0) as f64 / (1 << 20) as f64;
-        println!("server     {:.1} % of a CPU, {mib:.1} MiB", cpu * 100.0);
-    }
-    if let Some(floor) = &result.floor {
-        println!(
-            "floor      {:.0} ns per packet, ratio {}",
-            floor.ns_per_packet,
-            us(result.floor_ratio)
-        );
-    }
-    if let Some(bad) = &result.bad_links {
-        println!(
-            "bad links  {} packets, {} lost ({:.2} %), {} retransmitted, p50 {:.1} p99 {:.1} ms",
-            bad.received,
-            bad.lost,
-            bad.loss_ratio * 100.0,
-            bad.retransmitted,
-            bad.latency_us.p50 / 1e3,
-            bad.latency_us.p99 / 1e3,
-        );
-    }
-    show_steps(&result.steps);
-    result.verdicts.iter().for_each(|verdict| println!("{verdict}"));
-}
-
-fn show_steps(steps: &[Step]) {
-    for step in steps {
-        println!(
-            "step       {:5} participants {:8.0} packets/s  p50 {:6.0} p99 {:7.0} p99.9 {:7.0} us  \
-             {:.3} % lost  CPU server {:3.0} % load {:3.0} %  {}",
-            step.participants,
-            step.packets_per_s,
-            step.latency_us.p50,
-            step.latency_us.p99,
-            step.latency_us.p999,
-            step.loss_ratio * 100.0,
-            step.server_cpu.unwrap_or(0.0) * 100.0,
-            step.generator_cpu * 100.0,
-            if step.held { "held" } else { "BROKE" },
-        );
-    }
 }

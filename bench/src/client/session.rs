@@ -43,10 +43,12 @@ pub struct Progress {
     pub joined: AtomicU64,
     /// Of these, still there.
     pub present: AtomicU64,
-    /// Not let in, or thrown out.
-    pub failed: AtomicU64,
     /// What the first of them encrypts with.
     pub srtp_profile: OnceLock<Profile>,
+    /// Not let in, or thrown out.
+    pub failed: AtomicU64,
+    /// Who was the first of these, and why.
+    pub first_failure: OnceLock<String>,
     /// Streams that participants were told of.
     pub streams: AtomicU64,
     /// Requests to consume that failed.

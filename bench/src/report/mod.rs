@@ -3,6 +3,7 @@
 //! * [`page`] — one self-contained HTML page of a result: headline, plots, every figure.
 //! * [`plots`] — which plots a result has; [`plot`] and [`axes`] draw them.
 //! * [`story`] — a result in sentences: who met whom, was it clean, what did it cost.
+//! * [`summary`] — what the terminal shows of a result in the end.
 //! * [`compare`] — two results, in the terminal and as a page.
 //! * [`progress`] — the line in the terminal while a scenario runs.
 //! * [`figures`], [`text`] — a result as a list, and how figures are written.
@@ -18,4 +19,5 @@ pub mod plot;
 pub mod plots;
 pub mod progress;
 pub mod story;
+pub mod summary;
 pub mod text;

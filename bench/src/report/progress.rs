@@ -86,32 +86,25 @@ pub fn live_line(second: &Second, total_s: Option<f64>) -> String {
         }
         None => format!("{:>3.0} s", second.t),
     };
+    format!("{time}  {}", words(second))
+}
+
+/// One second for a log.
+pub fn plain_line(second: &Second) -> String {
+    format!("{:6.1} s  {}", second.t, words(second))
+}
+
+/// In columns, so that the eye sees what changes.
+fn words(second: &Second) -> String {
     format!(
-        "{time}  {:<11}  {} people  {} packets/s  p50 {}  p99 {}  lost {}  \
-         CPU server {:.0} % load {:.0} %",
+        "{:11}  {:>4} people  {:>5} packets/s  p50 {:>7}  p99 {:>7}  {} lost  \
+         CPU: server {:>3.0} %, load {:>3.0} %",
         if second.measured { "measuring" } else { "not counted" },
         second.participants,
         text::short(second.packets_per_s),
         text::micros(second.latency_p50_us),
         text::micros(second.latency_p99_us),
         second.lost,
-        server_cpu(second) * 100.0,
-        second.generator_cpu * 100.0,
-    )
-}
-
-/// One second for a log; a minus stands where it is not counted.
-pub fn plain_line(second: &Second) -> String {
-    format!(
-        "{:6.1} s {} {:5} participants {:9.0} packets/s {:4} lost  p50 {:6.0} p99 {:6.0} us  \
-         CPU server {:3.0} % load {:3.0} %",
-        second.t,
-        if second.measured { ' ' } else { '-' },
-        second.participants,
-        second.packets_per_s,
-        second.lost,
-        second.latency_p50_us,
-        second.latency_p99_us,
         server_cpu(second) * 100.0,
         second.generator_cpu * 100.0,
     )
@@ -160,8 +153,8 @@ mod tests {
     fn a_second_is_one_line() {
         assert_eq!(
             live_line(&second(10.0), Some(20.0)),
-            "[========        ]  10/20 s  measuring    100 people  42k packets/s  p50 61 µs  \
-             p99 1.25 ms  lost 0  CPU server 75 % load 60 %"
+            "[========        ]  10/20 s  measuring     100 people    42k packets/s  p50   61 µs  \
+             p99 1.25 ms  0 lost  CPU: server  75 %, load  60 %"
         );
         assert!(live_line(&second(30.0), Some(20.0)).contains("]  30/30 s"));
         assert!(live_line(&second(1.0), None).starts_with("  1 s  not counted"));
@@ -178,8 +171,10 @@ mod tests {
     #[test]
     fn a_log_gets_a_plain_line_now_and_then_and_the_first_that_counts() {
         let text = shown(false, 15);
-        let starts: Vec<&str> = text.lines().map(|line| line[..10].trim()).collect();
-        assert_eq!(starts, ["1.0 s -", "4.0 s", "9.0 s", "14.0 s"]);
+        let starts: Vec<&str> = text.lines().map(|line| line[..21].trim()).collect();
+        let expected =
+            ["1.0 s  not counted", "4.0 s  measuring", "9.0 s  measuring", "14.0 s  measuring"];
+        assert_eq!(starts, expected);
         assert!(!text.contains('\r') && !text.contains('\u{1b}'));
     }
 

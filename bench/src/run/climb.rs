@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::crowd::Moves;
 use super::director::{Director, ENGINE_PATIENCE};
-use crate::result::Step;
+use crate::result::{Knee, Step};
 
 /// A step that does not hold has a second chance, for one bad moment of the machine is no knee.
 const CHANCES: u32 = 2;
@@ -31,14 +31,7 @@ impl Director<'_> {
         let knee =
             ramp.knee(&self.result.steps, cpus(&self.shares.server), cpus(&self.shares.load));
         let people = ramp.rooms_after(knee.rooms) as usize * self.options.participants as usize;
-        self.result.verdicts.push(format!(
-            "knee: {} participants, {:.0} packets/s received, {:.0} sent; limit: {}",
-            knee.participants, knee.packets_per_s, knee.sent_packets_per_s, knee.limit
-        ));
-        self.result.verdicts.push(format!(
-            "the figures are those of {people} participants, {:.0} % of the knee",
-            ramp.then * 100.0
-        ));
+        self.result.verdicts.extend(verdicts(&knee, people));
         self.result.knee = Some(knee);
         self.crowd.shrink_to(people);
         self.recover()
@@ -80,5 +73,40 @@ impl Director<'_> {
             self.second(Instant::now() + ENGINE_PATIENCE, false)?;
         }
         Ok(())
+    }
+}
+
+/// Where it broke, and how much of that is left for the figures of the run.
+fn verdicts(knee: &Knee, people: usize) -> [String; 2] {
+    if knee.participants == 0 {
+        return [
+            format!("no knee, for the first step broke: {}", knee.limit),
+            format!("the figures are those of {people} participants, one room"),
+        ];
+    }
+    let share = people as f64 / knee.participants as f64 * 100.0;
+    [
+        format!(
+            "the knee is at {} participants, {:.0} packets/s received, {:.0} sent; limit: {}",
+            knee.participants, knee.packets_per_s, knee.sent_packets_per_s, knee.limit
+        ),
+        format!("the figures are those of {people} participants, {share:.0} % of the knee"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_rooms_stay_and_the_share_that_is_told_is_theirs() {
+        let limit = "none, every step held: raise --rooms".to_owned();
+        let knee = Knee { participants: 12, packets_per_s: 1961.0, limit, ..Knee::default() };
+        let [knee, figures] = verdicts(&knee, 6);
+        assert!(knee.starts_with("the knee is at 12 participants, 1961 packets/s"), "{knee}");
+        assert!(knee.ends_with("limit: none, every step held: raise --rooms"), "{knee}");
+        assert_eq!(figures, "the figures are those of 6 participants, 50 % of the knee");
+        let [none, _] = verdicts(&Knee::default(), 10);
+        assert!(none.starts_with("no knee"), "{none}");
     }
 }

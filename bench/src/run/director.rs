@@ -107,7 +107,7 @@ impl<'a> Director<'a> {
             let (joined, failed) = (self.joined(), self.failed());
             if joined + failed >= u64::from(wanted) {
                 if joined == 0 && wanted > 0 {
-                    return Err("nobody could join: see the reason above".into());
+                    return Err(format!("nobody could join{}", self.why_failed()));
                 }
                 let came = joined.saturating_sub(u64::from(first));
                 self.result.joins_per_second =
@@ -115,7 +115,8 @@ impl<'a> Director<'a> {
                 return Ok(());
             }
             if now > deadline {
-                return Err(format!("only {joined} of {wanted} have joined in time"));
+                let why = self.why_failed();
+                return Err(format!("only {joined} of {wanted} have joined in time{why}"));
             }
             let soon = now + GATHER_POLL;
             self.second(if is_next_missing { due.min(soon) } else { soon }, false)?;
@@ -177,7 +178,10 @@ impl<'a> Director<'a> {
         self.streak.add(self.options.ramp.pressure(&second));
         (self.on_second)(&second);
         self.result.seconds.push(second);
-        Ok(true)
+        match self.meter.ended_process() {
+            Some(pid) => Err(format!("the server's process {pid} has ended during the run")),
+            None => Ok(true),
+        }
     }
 
     /// Whether this is a ramp, and it is of no use to let more in.
@@ -200,9 +204,16 @@ impl<'a> Director<'a> {
         load(&self.load.progress.failed)
     }
 
+    /// The first reason, to be put behind what it explains.
+    fn why_failed(&self) -> String {
+        let reason = self.load.progress.first_failure.get();
+        reason.map_or(String::new(), |reason| format!(": {reason}"))
+    }
+
     /// Sends everyone home.
     fn finish(mut self) -> Result<BenchResult, String> {
         let (participants, failed_joins) = (self.present(), self.failed());
+        let why_failed = self.why_failed();
         let (progress, result) = (&self.load.progress, &mut self.result);
         (result.participants, result.failed_joins) = (participants, failed_joins);
         result.srtp_profile = progress.srtp_profile.get().map(|profile| format!("{profile:?}"));
@@ -213,7 +224,10 @@ impl<'a> Director<'a> {
         }
         let refused = load(&progress.failed_consumes);
         if refused > 0 {
-            eprintln!("{refused} requests to consume were refused");
+            result.notes.push(format!("{refused} requests to consume were refused"));
+        }
+        if failed_joins > 0 {
+            result.verdicts.push(format!("the first who could not join or stay{why_failed}"));
         }
         self.load.stop()?;
         Ok(self.result)

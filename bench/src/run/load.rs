@@ -137,16 +137,16 @@ fn run_sessions(world: World, mut orders: channel::UnboundedReceiver<Order>) {
     });
 }
 
-/// One participant; the first that fails is told of, for the others most often have the same reason.
+/// One participant; of those who fail the first is told of, for the others most often have its reason.
 async fn participate(world: Rc<World>, plan: Plan, left: oneshot::Receiver<()>) {
     let progress = Arc::clone(&world.progress);
     let life = match world.dialect {
         Dialect::OpenCall => live(world, plan, left).await,
         Dialect::Janus => janus::session::live(world, plan, left).await,
     };
-    if let Err(reason) = life
-        && progress.failed.fetch_add(1, Ordering::Relaxed) == 0
-    {
-        eprintln!("participant {}: {reason}", plan.participant);
+    if let Err(reason) = life {
+        let participant = plan.participant;
+        progress.first_failure.get_or_init(|| format!("participant {participant}: {reason}"));
+        progress.failed.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -56,6 +56,11 @@ impl Meter {
         self.has_server.then(|| self.server.rss_bytes())
     }
 
+    /// A process of the server that is no more.
+    pub(super) fn ended_process(&self) -> Option<u32> {
+        self.server.ended()
+    }
+
     /// What everyone has taken by now.
     pub(super) fn read(&self) -> Reading {
         Reading {

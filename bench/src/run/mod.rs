@@ -37,7 +37,7 @@ pub fn run(
     on_second: &mut dyn FnMut(&Second),
 ) -> Result<BenchResult, String> {
     let shares = Shares::of(options);
-    let (server, url, pids) = match &options.target {
+    let (mut server, url, pids) = match &options.target {
         Some(url) => (None, url.clone(), options.pids.clone()),
         None => {
             let server = start_server(options, &shares)?;
@@ -50,7 +50,11 @@ pub fn run(
     }
     let load = Load::start(url.clone(), options)?;
     let director = Director::new(options, &shares, load, pids, on_second);
-    let (mut result, sums) = director.direct()?;
+    let (mut result, sums) =
+        director.direct().map_err(|reason| match server.as_mut().and_then(Server::obituary) {
+            Some(how) => format!("{reason}: {how}"),
+            None => reason,
+        })?;
     let counters = server.map(Server::stop);
     outcome::complete(&mut result, &sums, counters.as_ref());
     outcome::describe(&mut result, options, &url);

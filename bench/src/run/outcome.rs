@@ -14,9 +14,6 @@ use crate::scenario::Scenario;
 use crate::server::CoreCounters;
 use crate::trend;
 
-/// CPU that other programs may take, of one: interrupts on nobody's account are a few percent.
-const QUIET: f64 = 0.15;
-
 /// Sets the figures of what was measured, and of what the server said in the end.
 pub(super) fn complete(result: &mut BenchResult, sums: &Sums, counters: Option<&CoreCounters>) {
     add_packets(result, &sums.tally);
@@ -24,15 +21,21 @@ pub(super) fn complete(result: &mut BenchResult, sums: &Sums, counters: Option<&
     result.bad_links = bad_links(&sums.tally.bad);
     result.mean_gso_segments = counters.and_then(CoreCounters::mean_segments);
     result.send_packets_per_syscall = counters.and_then(CoreCounters::packets_per_call);
-    if sums.tally.send_errors > 0 {
-        eprintln!("{} sends of participants failed", sums.tally.send_errors);
-    }
-    if sums.tally.bad.overflowed > 0 {
-        eprintln!("{} packets found no room on the emulated links", sums.tally.bad.overflowed);
-    }
-    for dropped in counters.iter().flat_map(|counters| &counters.dropped) {
-        eprintln!("the server dropped in its life: {dropped}");
-    }
+    result.notes.extend(notes(&sums.tally));
+    let dropped = counters.into_iter().flat_map(|counters| &counters.dropped);
+    result.notes.extend(dropped.map(|names| format!("the server dropped in its life: {names}")));
+}
+
+/// What the participants ran into on their own side.
+fn notes(tally: &Tally) -> impl Iterator<Item = String> {
+    let counts = [
+        (tally.send_errors, "sends of participants failed"),
+        (tally.bad.overflowed, "packets found no room on the emulated links"),
+    ];
+    counts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
 }
 
 fn add_packets(result: &mut BenchResult, tally: &Tally) {
@@ -60,12 +63,6 @@ fn add_usage(result: &mut BenchResult, usage: &Usage) {
     result.generator_cpu = usage.generator_cpu();
     result.server_cpu = usage.server_cpu();
     result.other_cpu = usage.other_cpu;
-    if let Some(other_cpu) = usage.other_cpu.filter(|&cpu| cpu > QUIET) {
-        result.verdicts.push(format!(
-            "OTHER PROGRAMS took {:.0} % of a CPU meanwhile: measure again on a quiet machine",
-            other_cpu * 100.0
-        ));
-    }
     if let Some(cpu) = usage.server
         && result.forwarded_packets > 0
     {
@@ -170,7 +167,8 @@ mod tests {
         assert_eq!(us(result.cpu_us_per_forwarded_packet), Some(4.0));
         assert_eq!(us(result.user_us_per_forwarded_packet), Some(1.0));
         assert_eq!((result.server_cpu, result.generator_cpu), (Some(0.02), 0.5));
-        assert_eq!((result.lost, result.verdicts.len()), (10, 0));
+        assert_eq!((result.lost, result.other_cpu), (10, Some(0.1)));
+        assert!(result.notes.is_empty(), "{:?}", result.notes);
         let mut unseen = BenchResult::default();
         complete(&mut unseen, &sums(None), None);
         assert_eq!((unseen.cpu_us_per_forwarded_packet, unseen.server_cpu), (None, None));
@@ -178,10 +176,20 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_machine_is_told_of() {
+    fn what_explains_figures_is_noted() {
+        let mut sums = sums(None);
+        (sums.tally.send_errors, sums.tally.bad.overflowed) = (7, 9);
+        let counters = CoreCounters { dropped: vec!["srtp_replay 2".into()], ..Default::default() };
         let mut result = BenchResult::default();
-        complete(&mut result, &sums(Some(0.4)), None);
-        assert!(result.verdicts[0].starts_with("OTHER PROGRAMS took 40 %"), "{result:?}");
+        complete(&mut result, &sums, Some(&counters));
+        assert_eq!(
+            result.notes,
+            [
+                "7 sends of participants failed",
+                "9 packets found no room on the emulated links",
+                "the server dropped in its life: srtp_replay 2",
+            ]
+        );
     }
 
     #[test]

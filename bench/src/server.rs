@@ -162,7 +162,10 @@ impl Server {
         let status = self.child.try_wait().ok().flatten()?;
         let lines: Vec<String> = self.lines.iter().filter(|line| !line.is_empty()).collect();
         let last = lines.get(lines.len().saturating_sub(LAST_WORDS)..).unwrap_or_default();
-        Some(format!("{status}; its last words: {}", last.join(" / ")))
+        Some(match last {
+            [] => status.to_string(),
+            words => format!("{status}; its last words: {}", words.join(" / ")),
+        })
     }
 
     /// Ends it; what its data cores say of themselves.

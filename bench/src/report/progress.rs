@@ -98,20 +98,25 @@ pub fn plain_line(second: &Second) -> String {
 fn words(second: &Second) -> String {
     format!(
         "{:11}  {:>4} people  {:>5} packets/s  p50 {:>7}  p99 {:>7}  {} lost  \
-         CPU: server {:>3.0} %, load {:>3.0} %",
+         CPU: server {:>3} %, load {:>3.0} %",
         if second.measured { "measuring" } else { "not counted" },
         second.participants,
         text::short(second.packets_per_s),
         text::micros(second.latency_p50_us),
         text::micros(second.latency_p99_us),
         second.lost,
-        server_cpu(second) * 100.0,
+        server_cpu(second),
         second.generator_cpu * 100.0,
     )
 }
 
-fn server_cpu(second: &Second) -> f64 {
-    second.threads.iter().map(|thread| thread.user + thread.system).sum()
+/// In percent of one CPU; a dash where no process of the server is known.
+fn server_cpu(second: &Second) -> String {
+    if second.threads.is_empty() {
+        return "–".to_owned();
+    }
+    let share: f64 = second.threads.iter().map(|thread| thread.user + thread.system).sum();
+    format!("{:.0}", share * 100.0)
 }
 
 fn bar(t: f64, total_s: f64) -> String {
@@ -158,6 +163,8 @@ mod tests {
         );
         assert!(live_line(&second(30.0), Some(20.0)).contains("]  30/30 s"));
         assert!(live_line(&second(1.0), None).starts_with("  1 s  not counted"));
+        let unseen = Second { threads: Vec::new(), ..second(1.0) };
+        assert!(plain_line(&unseen).ends_with("CPU: server   – %, load  60 %"));
     }
 
     #[test]

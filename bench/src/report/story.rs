@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::text;
-use crate::result::BenchResult;
+use crate::result::{BenchResult, Second};
 
 /// Loss above this share is a fault: what the server is to keep in a full meeting.
 pub const LOSS_BAR: f64 = 0.001;
 
 /// A generator that takes more than this of a CPU may itself be what makes packets late.
-const GENERATOR_BUSY: f64 = 0.85;
+pub(super) const GENERATOR_BUSY: f64 = 0.85;
 
 /// Timers later than this, milliseconds, make the load another than was asked for: it is the time
 /// between two packets of a voice.
@@ -62,7 +62,7 @@ pub fn title(result: &BenchResult) -> String {
     }
 }
 
-fn people(count: u64) -> String {
+pub(super) fn people(count: u64) -> String {
     match count {
         1 => "1 person".to_owned(),
         n => format!("{} people", text::grouped(n as f64)),
@@ -160,11 +160,13 @@ pub fn lateness(result: &BenchResult) -> Option<String> {
 /// What was looked at, one after the other.
 pub fn checks(result: &BenchResult) -> Vec<Check> {
     let mut checks = vec![packets(result), loss(result), joins(result), generator(result)];
+    checks.extend(standstill(result));
     checks.extend(neighbours(result));
     checks
 }
 
-fn check(grade: Grade, words: impl Into<String>) -> Check {
+/// A check.
+pub(super) fn check(grade: Grade, words: impl Into<String>) -> Check {
     Check { grade, words: words.into() }
 }
 
@@ -194,6 +196,16 @@ fn joins(result: &BenchResult) -> Check {
             check(Grade::Bad, format!("{} could not join or stay", text::grouped(failed as f64)))
         }
     }
+}
+
+/// A server that hangs loses nothing that anybody could tell: the next packet never comes.
+fn standstill(result: &BenchResult) -> Option<Check> {
+    let is_still = |second: &&Second| {
+        second.measured && second.sent_packets_per_s > 0.0 && second.packets_per_s == 0.0
+    };
+    let seconds = result.seconds.iter().filter(is_still).count();
+    let words = format!("nothing came for {seconds} s although something was sent");
+    (seconds > 0 && result.forwarded_packets > 0).then(|| check(Grade::Bad, words))
 }
 
 /// Not a fault of the server, but its latencies are then not its own.
@@ -304,6 +316,22 @@ mod tests {
             let told = checks.iter().find(|check| check.grade == Grade::Fair).unwrap();
             assert_eq!(told.words, words);
         }
+    }
+
+    #[test]
+    fn a_server_that_hangs_is_told_of() {
+        let second = |measured, packets_per_s| Second {
+            measured,
+            packets_per_s,
+            sent_packets_per_s: 9.0,
+            ..Second::default()
+        };
+        let mut result = result("meeting", 10, 1);
+        result.seconds = vec![second(false, 0.0), second(true, 9.0)];
+        assert_eq!(standstill(&result), None);
+        result.seconds.push(second(true, 0.0));
+        let words = "nothing came for 1 s although something was sent";
+        assert!(checks(&result).contains(&check(Grade::Bad, words)));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use crate::result::{BenchResult, Latency, Step};
 /// The lines, each with its end.
 pub fn text(result: &BenchResult) -> String {
     let mut lines = steps(&result.steps);
-    lines.extend([forwarded(result), latency("latency", &result.latency_us)]);
+    lines.push(forwarded(result));
     lines.extend(cost(result));
-    lines.extend([faults(result), people(result), load(result)]);
+    lines.extend([latency(&result.latency_us), faults(result), people(result), load(result)]);
     lines.extend(sending(result));
     lines.extend(server(result));
     lines.extend(floor(result));
@@ -37,9 +37,9 @@ fn cost(result: &BenchResult) -> Option<String> {
     ))
 }
 
-fn latency(name: &str, latency: &Latency) -> String {
+fn latency(latency: &Latency) -> String {
     format!(
-        "{name:10} p50 {:.0}, p90 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0} µs",
+        "latency    p50 {:.0}, p90 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0} µs",
         latency.p50, latency.p90, latency.p99, latency.p999, latency.max
     )
 }
@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn a_result_is_a_few_lines_that_begin_in_one_column() {
         let text = text(&meeting());
-        assert!(text.starts_with("forwarded  3000 packets in 3.0 s\nlatency    p50 50, p90 80"));
+        assert!(text.starts_with("forwarded  3000 packets in 3.0 s\nCPU        2.50 µs per"));
+        assert!(text.contains("\nlatency    p50 50, p90 80, p99 400, p99.9 900, max 1200 µs\n"));
         assert!(
             text.contains("\nCPU        2.50 µs per forwarded packet (user 1.00, system 1.50)\n")
         );

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Turns whose packets differ by more than this share were not under the same load.
-const SAME_LOAD: f64 = 0.05;
+pub(crate) const SAME_LOAD: f64 = 0.05;
 
 /// More than any comparison sends to one receiver, so that nothing is held back.
 const OUTGOING_BITRATE: &str = "100M";
@@ -160,6 +160,11 @@ pub struct Ratio {
 }
 
 impl Figures {
+    /// Packets that were on their way to participants, lost ones included: the load.
+    pub fn packets_on_their_way(&self) -> f64 {
+        self.forwarded_packets / (1.0 - self.loss_ratio)
+    }
+
     fn of(result: &BenchResult) -> Self {
         Figures {
             cpu_us_per_forwarded_packet: result.cpu_us_per_forwarded_packet.unwrap_or(0.0),
@@ -236,6 +241,17 @@ impl Comparison {
         (self.ours, self.theirs) = (ours, theirs);
     }
 
+    /// Reads one; `None` if the file is JSON of something else.
+    ///
+    /// # Errors
+    /// What the file system says, with the file's name.
+    pub fn read(path: &Path) -> Result<Option<Self>, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let comparison = serde_json::from_str::<Comparison>(&text).ok();
+        // Fields may be missing, but without turns it is no comparison.
+        Ok(comparison.filter(|comparison| !comparison.turns.is_empty()))
+    }
+
     /// Writes it, indented.
     ///
     /// # Errors
@@ -274,8 +290,8 @@ impl Comparison {
 }
 
 /// The servers' names.
-const OURS: &str = "opencall";
-const THEIRS: &str = "janus";
+pub(crate) const OURS: &str = "opencall";
+pub(crate) const THEIRS: &str = "janus";
 
 /// Compares, and tells of every turn.
 ///
@@ -390,7 +406,7 @@ fn check_same(comparison: &mut Comparison, result: &BenchResult) -> Result<(), S
         ));
     }
     let packets = (result.forwarded_packets + result.lost) as f64;
-    let expected = first.figures.forwarded_packets / (1.0 - first.figures.loss_ratio);
+    let expected = first.figures.packets_on_their_way();
     if result.silent_streams > 0 || (packets / expected - 1.0).abs() > SAME_LOAD {
         return Err(format!(
             "{packets} packets on their way in this turn, {expected} in the first, {} silent streams: \
@@ -478,6 +494,24 @@ mod tests {
         assert!(check_same(&mut comparison, &more).is_err());
         let lossy = BenchResult { forwarded_packets: 800, lost: 200, ..result("gcm", 12) };
         assert_eq!(check_same(&mut comparison, &lossy), Ok(()));
+    }
+
+    #[test]
+    fn published_comparisons_can_be_read_and_results_of_runs_are_none() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/results");
+        let is_ours = |path: &PathBuf| path.to_string_lossy().contains("versus-janus-");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<PathBuf> = files.filter(is_ours).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let comparison = Comparison::read(&file).unwrap().expect("a comparison");
+            assert!(comparison.ratio.cpu > 0.0 && comparison.turns.len() >= 2, "{file:?}");
+        }
+        let run = std::env::temp_dir().join(format!("opencall-no-versus-{}", std::process::id()));
+        BenchResult { scenario: "pair".to_owned(), ..Default::default() }.write(&run).unwrap();
+        assert_eq!(Comparison::read(&run), Ok(None));
+        std::fs::remove_file(&run).unwrap();
+        assert!(Comparison::read(&run).unwrap_err().contains("No such file"));
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use opencall_bench::report::progress::Progress;
+use opencall_bench::report::versus;
 use opencall_bench::result::Second;
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::beside_us;
 use opencall_bench::versus::{Turn, VersusOptions, versus_janus};
 
-use super::parse_duration;
+use super::{parse_duration, write};
 
 /// With whom.
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,6 +66,9 @@ pub struct Args {
     /// Write the comparison as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the comparison as a page with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Seed of all media.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -98,7 +102,10 @@ pub fn run(args: Args) -> Result<(), String> {
     let comparison = versus_janus(&options, &mut on_second, &mut show_turn)?;
     print!("\n{}", comparison.table());
     println!("encryption {} on both sides", comparison.srtp_profile);
-    args.json.map_or(Ok(()), |path| comparison.write(&path))
+    if let Some(path) = &args.json {
+        comparison.write(path)?;
+    }
+    args.html.map_or(Ok(()), |path| write(&path, &versus::html(&comparison)))
 }
 
 fn show_turn(turn: &Turn) {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::figures::{Figure, figures, packets_per_s};
-use super::story::{self, Grade};
+use super::story::{self, Check, Grade};
 use super::text::{self, escape};
 use super::{compare, plots};
 use crate::result::BenchResult;
@@ -37,13 +37,7 @@ fn header(result: &BenchResult) -> String {
     let (grade, verdict) = story::verdict(result);
     let more: Vec<String> =
         [story::cost(result), story::lateness(result)].into_iter().flatten().collect();
-    let checks: String = story::checks(result)
-        .iter()
-        .map(|check| {
-            let (class, sign) = sign(check.grade);
-            format!("<li class=\"{class}\"><i>{sign}</i> {}</li>", escape(&check.words))
-        })
-        .collect();
+    let checks = checks(&story::checks(result));
     let said: String = result
         .verdicts
         .iter()
@@ -52,7 +46,7 @@ fn header(result: &BenchResult) -> String {
     format!(
         "<header><p class=\"eyebrow\">opencall-bench <b>{}</b> <span>{}</span></p><h1>{}</h1>\
          <p class=\"description\">{}</p><p class=\"verdict {}\"><b>{}</b> {}</p>\
-         <ul class=\"checks\">{checks}</ul>{said}</header>",
+         {checks}{said}</header>",
         escape(&result.scenario),
         text::utc(result.started_unix_s),
         escape(&story::title(result)),
@@ -63,7 +57,16 @@ fn header(result: &BenchResult) -> String {
     )
 }
 
-fn sign(grade: Grade) -> (&'static str, &'static str) {
+/// What was looked at, as a list.
+pub(super) fn checks(checks: &[Check]) -> String {
+    let item = |check: &Check| {
+        let (class, sign) = sign(check.grade);
+        format!("<li class=\"{class}\"><i>{sign}</i> {}</li>", escape(&check.words))
+    };
+    format!("<ul class=\"checks\">{}</ul>", checks.iter().map(item).collect::<String>())
+}
+
+pub(super) fn sign(grade: Grade) -> (&'static str, &'static str) {
     match grade {
         Grade::Good => ("good", "✓"),
         Grade::Fair => ("fair", "!"),
@@ -72,10 +75,10 @@ fn sign(grade: Grade) -> (&'static str, &'static str) {
 }
 
 /// One large figure.
-struct Tile {
-    name: &'static str,
-    value: String,
-    more: String,
+pub(super) struct Tile {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    pub(super) more: String,
 }
 
 fn tiles(result: &BenchResult) -> String {
@@ -129,11 +132,16 @@ fn tiles(result: &BenchResult) -> String {
             more: "resident, at the end".to_owned(),
         },
     ];
-    let tiles: String = tiles.iter().map(Tile::html).collect();
-    format!("<section class=\"tiles\">{tiles}</section>")
+    Tile::row(&tiles)
 }
 
 impl Tile {
+    /// Tiles beside one another.
+    pub(super) fn row(tiles: &[Tile]) -> String {
+        let tiles: String = tiles.iter().map(Tile::html).collect();
+        format!("<section class=\"tiles\">{tiles}</section>")
+    }
+
     fn html(&self) -> String {
         format!(
             "<div class=\"tile\"><p class=\"name\">{}</p><p class=\"value\">{}</p>\

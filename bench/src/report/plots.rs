@@ -104,17 +104,23 @@ fn mean(result: &BenchResult, values: &[f64]) -> f64 {
     if counted.is_empty() { 0.0 } else { counted.iter().sum::<f64>() / counted.len() as f64 }
 }
 
-fn highest(lines: &[Line]) -> f64 {
+pub(super) fn highest(lines: &[Line]) -> f64 {
     let values = lines.iter().flat_map(|line| &line.values).copied();
     values.filter(|value| value.is_finite()).fold(0.0, f64::max)
 }
 
-fn lowest(lines: &[Line]) -> f64 {
+pub(super) fn lowest(lines: &[Line]) -> f64 {
     let values = lines.iter().flat_map(|line| &line.values).copied();
     values.filter(|value| value.is_finite()).fold(f64::INFINITY, f64::min)
 }
 
-fn line(name: &str, told: String, values: Vec<f64>, colour: usize, stroke: Stroke) -> Line {
+pub(super) fn line(
+    name: &str,
+    told: String,
+    values: Vec<f64>,
+    colour: usize,
+    stroke: Stroke,
+) -> Line {
     Line { name: name.to_owned(), told, values, colour, stroke }
 }
 
@@ -472,7 +478,7 @@ fn percentiles(result: &BenchResult) -> String {
 }
 
 /// `10` is p90, `1000` is p99.9.
-fn percentile_name(rarity: f64) -> String {
+pub(super) fn percentile_name(rarity: f64) -> String {
     if rarity.is_nan() || rarity <= 1.0 {
         return "p0".to_owned();
     }

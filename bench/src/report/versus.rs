@@ -42,6 +42,8 @@ fn header(comparison: &Comparison) -> String {
         0 | 1 => "in one room".to_owned(),
         n => format!("in {n} rooms"),
     };
+    let checks = checks(comparison);
+    let grade = checks.iter().map(|check| check.grade).max().unwrap_or(Grade::Good);
     let verdict = format!(
         "Forwarding a packet takes {OURS} {} of CPU and {THEIRS} {}.",
         cost(&comparison.ours),
@@ -52,15 +54,16 @@ fn header(comparison: &Comparison) -> String {
          <h1>{OURS} <span>against</span> {THEIRS}: {} times the CPU for a packet</h1>\
          <p class=\"description\">{}, {} {rooms}, cameras of {} kbit/s. Medians of {} turns each; \
          ratios are {OURS} over {THEIRS}, below 1 is good for {OURS}.</p>\
-         <p class=\"verdict\"><b>{}</b></p>{}</header>",
+         <p class=\"verdict {}\"><b>{}</b></p>{}</header>",
         text::utc(comparison.ended_unix_s),
         text::number(comparison.ratio.cpu),
         escape(&comparison.scenario),
         story::people(comparison.participants),
         text::grouped(comparison.video_bits_per_second as f64 / 1e3),
         of(comparison, OURS).count(),
+        page::sign(grade).0,
         escape(&text::keep_units(&verdict)),
-        page::checks(&checks(comparison))
+        page::checks(&checks)
     )
 }
 
@@ -116,6 +119,10 @@ fn tiles(comparison: &Comparison) -> String {
             more: format!("{ours} against {theirs}"),
         }
     };
+    let plain = |name, value: fn(&Figures) -> f64| {
+        let [ours, theirs] = sides(comparison).map(|figures| text::percent(value(figures)));
+        Tile { name, value: ours, more: format!("against {theirs}") }
+    };
     let p50 = |f: &Figures| f.latency_us.p50;
     let p99 = |f: &Figures| f.latency_us.p99;
     Tile::row(&[
@@ -123,6 +130,8 @@ fn tiles(comparison: &Comparison) -> String {
         tile("Latency, median", ratio.latency_p50, p50, text::micros),
         tile("Latency, p99", ratio.latency_p99, p99, text::micros),
         tile("Memory", ratio.rss, |f| f.rss_bytes, text::bytes),
+        plain("Packets lost", |f| f.loss_ratio),
+        plain("CPU of the server, of one", |f| f.server_cpu),
     ])
 }
 
@@ -189,7 +198,7 @@ fn latency(comparison: &Comparison) -> String {
                   this. The lower and the flatter, the better.",
         y_title: "latency, logarithmic",
         x_title: "percentile of packets, the slowest to the right",
-        x: Axis::log(1.0, last),
+        x: Axis::log(RARITIES[0], last),
         y: Axis::log_round(lowest(&lines), highest(&lines)),
         x_text: percentile_name,
         y_text: text::micros,
@@ -207,9 +216,11 @@ fn latency(comparison: &Comparison) -> String {
 fn turns(comparison: &Comparison) -> String {
     let row = |name: &str, [ours, theirs]: [&Figures; 2]| {
         let cell = |value: fn(&Figures) -> f64, text: fn(f64) -> String| {
-            let ratio = text::number(value(ours) / value(theirs));
+            let ratio = value(ours) / value(theirs);
+            let class = if ratio < 1.0 { "won" } else { "same" };
             let (ours, theirs) = (text(value(ours)), text(value(theirs)));
-            format!("<td>{ours}</td><td>{theirs}</td><td class=\"won\">{ratio}</td>")
+            let ratio = text::number(ratio);
+            format!("<td>{ours}</td><td>{theirs}</td><td class=\"{class}\">{ratio}</td>")
         };
         format!(
             "<tr><th>{name}</th>{}{}{}{}</tr>",
@@ -223,13 +234,12 @@ fn turns(comparison: &Comparison) -> String {
     let turns: String =
         pairs.map(|(n, (ours, theirs))| row(&format!("turn {}", n + 1), [ours, theirs])).collect();
     let names = ["CPU per packet", "latency p50", "latency p99", "memory"];
-    let head: String = names
-        .iter()
-        .map(|name| format!("<td>{name}: {OURS}</td><td>{THEIRS}</td><td>ratio</td>"))
-        .collect();
+    let above: String = names.map(|name| format!("<td colspan=\"3\">{name}</td>")).concat();
+    let below = format!("<td>{OURS}</td><td>{THEIRS}</td><td>ratio</td>").repeat(names.len());
     format!(
         "<section class=\"card wide scroll\"><h2>Turn by turn</h2><table class=\"figures sides\">\
-         <thead><tr><th></th>{head}</tr></thead><tbody>{turns}{}</tbody></table></section>",
+         <thead><tr><th></th>{above}</tr><tr><th></th>{below}</tr></thead><tbody>{turns}{}</tbody>\
+         </table></section>",
         row("median", sides(comparison))
     )
 }

@@ -266,6 +266,7 @@ impl Seat {
         {
             tracing::warn!(core, cpu = cpu.id, "cannot pin the thread to its CPU");
         }
+        io::run_promptly();
         if let Err(cause) = self.turn_until_shutdown(io) {
             tracing::error!(core, %cause, "data core's I/O failed");
         }

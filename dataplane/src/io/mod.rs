@@ -20,6 +20,7 @@ mod error;
 pub mod memory;
 mod mmsg;
 pub mod park;
+mod schedule;
 mod send;
 pub mod socket;
 mod types;
@@ -32,7 +33,9 @@ use std::time::Duration;
 pub use batch::{RxBatch, TxBatch};
 pub use error::{IoError, ProbeError};
 pub use park::{Parker, Unparker};
-pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind, step_back};
+pub(crate) use schedule::run_promptly;
+pub use schedule::step_back;
+pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind};
 pub use types::{
     MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,
     TX_ARENA_SIZE, TX_FLUSH_BYTES, Train,

@@ -146,15 +146,6 @@ fn set_buffers(
     Ok(())
 }
 
-/// Has this thread, and those it starts from now on, step back where it shares a CPU with a data
-/// core: media first. It still gets a tenth of a CPU that is full.
-pub fn step_back() {
-    /// The weight of nice 10 is a tenth of the usual.
-    const NICE: i32 = 10;
-    // SAFETY: changes a number of this thread's, to where everyone may change it.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-}
-
 fn set_option(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     let size = size_of::<i32>() as libc::socklen_t;

@@ -1,0 +1,39 @@
+//! What the scheduler is told of the threads: media first, where control shares a CPU with it.
+
+use std::mem;
+
+/// The weight of nice 10 is a tenth of the usual.
+const BACK: i32 = 10;
+
+/// How long a data core asks to run at a time, nanoseconds: the shortest slice there is.
+const PROMPT_SLICE: u64 = 100_000;
+
+/// Has this thread, and those it starts from now on, step back where it shares a CPU with a data
+/// core: it interrupts nobody when it wakes up (`SCHED_BATCH`), and gets a tenth of a CPU that is
+/// full.
+pub fn step_back() {
+    apply(libc::SCHED_BATCH, BACK, 0);
+}
+
+/// Has this thread run as soon as it wakes up, whoever else is at work on its CPU: it asks for
+/// shorter slices than others, and the scheduler serves the shorter first (Linux 6.12). With slices
+/// of equal length it would wait for the other's to end, up to 4 ms. Older kernels take no notice.
+pub(crate) fn run_promptly() {
+    apply(libc::SCHED_OTHER, 0, PROMPT_SLICE);
+}
+
+/// Changes how this thread is scheduled; a slice of 0 is the usual one.
+fn apply(policy: libc::c_int, nice: i32, slice_nanos: u64) {
+    // SAFETY: all-zero is a valid `sched_attr`: the default policy, nice 0, no flags.
+    let mut attr: libc::sched_attr = unsafe { mem::zeroed() };
+    attr.size = size_of::<libc::sched_attr>() as u32;
+    attr.sched_policy = policy as u32;
+    attr.sched_nice = nice;
+    attr.sched_runtime = slice_nanos;
+    // SAFETY: the attributes are initialised and name their size; 0 is this thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    if result < 0 {
+        let error = std::io::Error::last_os_error();
+        tracing::debug!(%error, "a thread keeps the scheduler's usual settings");
+    }
+}

@@ -22,8 +22,8 @@ BENCH = "opencall-bench"
 START_LIMIT_S = 180
 # What a scenario runs longer than we look: the tools take seconds to begin on a busy machine.
 MARGIN_S = 5
-# A line of the load generator for a second that counts; others have a `-` behind the time.
-MEASURED = re.compile(r"^\s*[\d.]+ s\s+\d+ participants")
+# A line of the load generator for a second that counts; others say `not counted`.
+MEASURED = re.compile(r"^\s*[\d.]+ s\s+measuring\b")
 
 # Options of the load generator that this program sets itself.
 OURS = {

@@ -99,6 +99,7 @@ fn words(second: &Second) -> String {
     format!(
         "{:11}  {:>4} people  {:>5} packets/s  p50 {:>7}  p99 {:>7}  {} lost  \
          CPU: server {:>3} %, load {:>3.0} %",
+        // `perf/` begins to look at the first second that says so.
         if second.measured { "measuring" } else { "not counted" },
         second.participants,
         text::short(second.packets_per_s),

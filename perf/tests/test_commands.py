@@ -34,8 +34,8 @@ words = sys.argv[1:]
 if words[:2] != ["run", "pair"] or "--rooms" not in words:
     sys.exit("unexpected: " + " ".join(words))
 server = subprocess.Popen(["{server}", "{busy}"])
-print("   1.0 s -     2 participants       99 packets/s", flush=True)
-print("   2.0 s       2 participants       99 packets/s", flush=True)
+print("   1.0 s  not counted     2 people     99 packets/s", flush=True)
+print("   2.0 s  measuring       2 people     99 packets/s", flush=True)
 time.sleep({seconds})
 server.terminate()
 result = {{"duration_s": 2.0, "forwarded_packets": 5000, "participants": 2, "lost": 0,
@@ -115,6 +115,17 @@ class Running(unittest.TestCase):
         self.assertRegex(text, r"all +[\d.]+ % +[\d.]+ %")
         self.assertRegex(text, r"memory: [\d.]+ MiB")
         self.assertRegex(self.looked("latency"), r"UDP \d+ +0 +0 +0 +0")
+
+
+class RealScenario(unittest.TestCase):
+    """With the load generator that people use: what it prints is what the commands read."""
+
+    @unittest.skipUnless(os.environ.get("BUILT_BENCH"), "the load generator is not built")
+    def test_two_people_are_looked_at(self):
+        done = run("stat", "--seconds", "1", "pair", OPENCALL_BENCH=os.environ["BUILT_BENCH"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"us of CPU per forwarded packet .*, 2 participants")
+        self.assertIn("data-0", done.stdout)
 
 
 class Scenario(unittest.TestCase):

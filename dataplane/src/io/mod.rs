@@ -6,6 +6,7 @@
 //! * [`batch`] — what a turn takes and gives: fixed receive slots, the send arena.
 //! * [`park`] — sleeping and being woken.
 //! * `alarm` — not oversleeping.
+//! * `schedule` — who runs first where control shares a CPU.
 //! * [`socket`] — binding, with errors that say what to do.
 //! * `uring` — io_uring for receiving, sleeping and waking; `sendmmsg` for sending.
 //! * `mmsg` — `sendmmsg`/`recvmmsg`, for where io_uring is refused.

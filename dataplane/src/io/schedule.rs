@@ -12,14 +12,20 @@ const PROMPT_SLICE: u64 = 100_000;
 /// core: it interrupts nobody when it wakes up (`SCHED_BATCH`), and gets a tenth of a CPU that is
 /// full.
 pub fn step_back() {
-    apply(libc::SCHED_BATCH, BACK, 0);
+    apply(libc::SCHED_BATCH, niceness().max(BACK), 0);
 }
 
 /// Has this thread run as soon as it wakes up, whoever else is at work on its CPU: it asks for
 /// shorter slices than others, and the scheduler serves the shorter first (Linux 6.12). With slices
 /// of equal length it would wait for the other's to end, up to 4 ms. Older kernels take no notice.
 pub(crate) fn run_promptly() {
-    apply(libc::SCHED_OTHER, 0, PROMPT_SLICE);
+    apply(libc::SCHED_OTHER, niceness(), PROMPT_SLICE);
+}
+
+/// How nice this thread is: whoever starts the server with another niceness than 0 means it.
+fn niceness() -> i32 {
+    // SAFETY: reads a number of this thread's.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
 /// Changes how this thread is scheduled; a slice of 0 is the usual one.
@@ -35,5 +41,28 @@ fn apply(policy: libc::c_int, nice: i32, slice_nanos: u64) {
     if result < 0 {
         let error = std::io::Error::last_os_error();
         tracing::debug!(%error, "a thread keeps the scheduler's usual settings");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Policy and niceness of a new thread after `change`.
+    fn after(change: fn()) -> (i32, i32) {
+        let thread = std::thread::spawn(move || {
+            change();
+            // SAFETY: reads a number of this thread's.
+            let policy = unsafe { libc::sched_getscheduler(0) };
+            (policy, niceness())
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn control_steps_back_and_a_core_keeps_its_niceness() {
+        let (_, usual) = after(|| ());
+        assert_eq!(after(step_back), (libc::SCHED_BATCH, BACK.max(usual)));
+        assert_eq!(after(run_promptly), (libc::SCHED_OTHER, usual));
     }
 }

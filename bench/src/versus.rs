@@ -378,6 +378,7 @@ fn run_options(options: &VersusOptions, dialect: Dialect, url: &str, pid: u32) -
         bad_links: None,
         ramp: RampOptions::default(),
         layers: vec![options.video_rate],
+        sends_all_layers: false,
     }
 }
 

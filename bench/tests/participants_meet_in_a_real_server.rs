@@ -32,6 +32,7 @@ fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
         dialect: Dialect::OpenCall,
         warm_up: Duration::ZERO,
         layers: LAYER_RATES.to_vec(),
+        sends_all_layers: false,
         codec: VideoCodec::Vp8,
         bad_links: None,
         ramp: RampOptions::default(),

@@ -461,6 +461,14 @@ pub enum Notification {
         /// Per encoding.
         score: Vec<EncodingScore>,
     },
+    /// Nobody takes more than these encodings of a producer of this client: it may stop the others
+    /// until it is told more. A client that goes on sending them does no harm.
+    ProducerMaxSpatialLayer {
+        /// Which.
+        producer_id: String,
+        /// Index of the highest encoding anyone would take, from 0. The lowest is always wanted.
+        spatial_layer: u8,
+    },
     /// Who speaks, loudest first, with the volume in dBov (-127–0). Empty: silence.
     Speakers(Vec<(String, i8)>),
     /// Quality of this client's connection as a whole.

@@ -123,6 +123,8 @@ pub(crate) enum Timer {
     Grace(TransportId),
     /// A room may have news of its speakers.
     Speakers(RoomId),
+    /// Less has been wanted of a producer for a while.
+    Demand(ProducerId),
     /// The answers to a question about statistics are late.
     Stats(u64),
 }
@@ -340,6 +342,9 @@ impl Control {
             }
             Event::ConsumerScore { consumer, score } => self.consumer_scored(consumer, score),
             Event::LayersChanged { consumer, layers } => self.layers_changed(consumer, layers),
+            Event::EncodingsWanted { producer, count } => {
+                self.encodings_wanted(core, producer, count);
+            }
             Event::AudioLevel { producer, level_dbov } => self.heard(core, producer, level_dbov),
             Event::Stats { token, stats } => self.stats_answered(token, stats),
         }
@@ -353,6 +358,7 @@ impl Control {
                 Timer::Dtls(transport) => self.dtls_timeout(transport),
                 Timer::Grace(transport) => self.grace_is_over(transport),
                 Timer::Speakers(room) => self.tell_speakers(room),
+                Timer::Demand(producer) => self.tell_demand(producer),
                 Timer::Stats(job) => self.finish_stats(job),
             }
         }

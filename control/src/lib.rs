@@ -17,6 +17,7 @@
 pub mod api;
 mod consumer;
 mod control;
+mod demand;
 pub mod dtls;
 pub mod error;
 mod ids;
@@ -34,6 +35,7 @@ mod timers;
 mod transport;
 
 pub use control::{Control, ControlConfig, CoreAddresses, Counts};
+pub use demand::LOWER_AFTER;
 pub use error::ControlError;
 pub use placement::{PARTICIPANTS_PER_CORE, PlacementPolicy};
 pub use room::RoomSummary;

@@ -16,7 +16,8 @@ use crate::api::{
     ConsumeMode, ConsumerType, Direction, EncodingScore, Notification, RequestError, Response,
     SessionId,
 };
-use crate::control::{After, Control};
+use crate::control::{After, Control, Timer};
+use crate::demand::Demand;
 use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
 use crate::ortc;
 use crate::rtp_parameters::{Kind, RtpEncodingParameters, RtpParameters};
@@ -35,6 +36,8 @@ pub(crate) struct Producer {
     pub consumers: BTreeSet<ConsumerId>,
     /// Per encoding: SSRC and score, as last told.
     pub scores: SmallVec<[(u32, u8); 3]>,
+    /// Which encodings are wanted.
+    pub demand: Demand,
     /// Other cores that have consumers of it, and how many.
     far: BTreeMap<CoreId, usize>,
     config: ProducerConfig,
@@ -49,6 +52,16 @@ impl Producer {
     /// The transport it arrives on.
     pub fn transport(&self) -> TransportId {
         self.config.transport
+    }
+
+    /// Whether a core gets it.
+    pub fn reaches(&self, core: CoreId) -> bool {
+        core == self.config.home || self.far.contains_key(&core)
+    }
+
+    /// How many encodings it has.
+    pub fn encoding_count(&self) -> usize {
+        self.config.encodings.len()
     }
 
     /// Other cores it reaches.
@@ -127,10 +140,12 @@ impl Control {
             cname,
             consumers: BTreeSet::new(),
             scores: SmallVec::new(),
+            demand: Demand::new(config.encodings.len()),
             far: BTreeMap::new(),
             config,
         };
         self.producers.insert(id, producer);
+        self.review_demand(id);
         self.peer_mut(session)?.producers.push(id);
         Ok((Response::Produced { producer_id: self.ids.text(id.0) }, After::Produced(id)))
     }
@@ -263,6 +278,7 @@ impl Control {
         }
         self.hush(session, id);
         let Some(producer) = self.producers.remove(&id) else { return };
+        self.timers.cancel(Timer::Demand(id));
         self.command(home, Command::CloseProducer(id));
         if let Some(transport) = self.transports.get_mut(&producer.config.transport) {
             transport.release(&producer.config);
@@ -307,6 +323,7 @@ impl Control {
             producer.far.remove(&core);
             self.command(home, Command::ClosePipe { producer: id, to: core });
             self.command(core, Command::CloseProducer(id));
+            self.forget_demand(core, id);
         }
     }
 

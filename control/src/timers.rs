@@ -28,6 +28,10 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         }
     }
 
+    pub fn is_set(&self, name: K) -> bool {
+        self.deadlines.contains_key(&name)
+    }
+
     pub fn next(&self) -> Time {
         self.order.first().map_or(Time::NEVER, |(at, _)| *at)
     }

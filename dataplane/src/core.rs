@@ -59,6 +59,8 @@ pub(crate) struct Turn {
     pub scattered: usize,
     pub key_frames: Vec<(usize, u8)>,
     pub stale_allocations: Vec<usize>,
+    /// Slab keys of the producers whose consumers want other encodings than before.
+    pub stale_demands: Vec<usize>,
 }
 
 /// One data core.
@@ -339,6 +341,7 @@ impl Core {
             consumer: key as u32,
             transport: transport as u32,
             encodings: 0,
+            wanted: 0,
         });
         self.transports[transport].consumers.push(key);
         self.transports[transport].outgoing_ssrcs.insert(config.ssrc, key);
@@ -359,6 +362,7 @@ impl Core {
             .subscriptions
             .retain(|subscription| subscription.consumer as usize != key);
         self.forget_consumer(key);
+        self.count_demand_later(producer);
     }
 
     /// Removes a consumer whose producer no longer lists it.
@@ -386,13 +390,18 @@ impl Core {
         self.share_out_later(self.consumers[key].transport);
     }
 
-    /// Copies what a consumer may forward now into its producer's list.
+    /// Copies what a consumer may forward now, and what it would take, into its producer's list.
     pub(crate) fn refresh_subscription(&mut self, consumer: usize) {
         let state = &self.consumers[consumer];
-        let encodings = state.wanted_encodings();
-        let subscriptions = &mut self.producers[state.producer].subscriptions;
-        if let Some(entry) = subscriptions.iter_mut().find(|s| s.consumer as usize == consumer) {
-            entry.encodings = encodings;
+        let (encodings, wanted) = (state.wanted_encodings(), state.wanted_count());
+        let producer = state.producer;
+        let subscriptions = &mut self.producers[producer].subscriptions;
+        let Some(entry) = subscriptions.iter_mut().find(|s| s.consumer as usize == consumer) else {
+            return;
+        };
+        entry.encodings = encodings;
+        if std::mem::replace(&mut entry.wanted, wanted) != wanted {
+            self.count_demand_later(producer);
         }
     }
 

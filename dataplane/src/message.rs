@@ -433,6 +433,14 @@ pub enum Event {
         /// What it gets.
         layers: Option<Layers>,
     },
+    /// How many encodings of a simulcast, from the lowest, its consumers on this core would take if
+    /// all arrived; sent on change. 0: nobody wants it, as before the first event.
+    EncodingsWanted {
+        /// Which producer.
+        producer: ProducerId,
+        /// 0 to the number of its encodings.
+        count: u8,
+    },
     /// The loudest level of a producer since the last such event, at most every 100 ms while heard.
     AudioLevel {
         /// Which producer.

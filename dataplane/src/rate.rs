@@ -66,6 +66,11 @@ impl RateMeter {
         self.total_bytes += u64::from(added);
     }
 
+    /// Whether the present activity has lasted a whole window, as of the last call with a time.
+    pub fn is_full(&self) -> bool {
+        self.newest - self.began >= BUCKETS as u64
+    }
+
     /// Bits per second over the window that ends at `now`.
     pub fn bps(&mut self, now: Time) -> u32 {
         self.advance(now);

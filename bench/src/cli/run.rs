@@ -73,6 +73,9 @@ pub struct Args {
     /// Codec of the cameras.
     #[arg(long, value_enum, default_value_t)]
     codec: VideoCodec,
+    /// Send all layers of a camera, even those of which the server says that nobody takes them.
+    #[arg(long)]
+    all_layers: bool,
     /// Participants behind a bad link, which the flags below describe: a number, or a share as in 20%.
     #[arg(long, value_parser = Share::parse, default_value = "0", value_name = "N|PERCENT")]
     impaired: Share,
@@ -114,6 +117,7 @@ pub fn run(args: Args) -> Result<(), String> {
         dialect: Dialect::OpenCall,
         warm_up: Duration::ZERO,
         layers: LAYER_RATES.to_vec(),
+        sends_all_layers: args.all_layers,
         codec: args.codec,
         bad_links: (args.impaired != Share::Count(0)).then(|| BadLinks {
             up: args.link.up(),

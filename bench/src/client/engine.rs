@@ -64,6 +64,8 @@ pub enum Command {
     Send(u32, Vec<u8>),
     /// A transport sends from now on.
     Publish(u32, Box<Publisher>),
+    /// A transport sends no more than so many layers.
+    LimitLayers(u32, usize),
     /// A transport receives from now on.
     Receive(u32, Box<Receiver>),
     /// A stream will come.
@@ -241,6 +243,12 @@ impl Engine {
                 publisher.path = slot.path;
                 slot.publisher = Some(publisher);
                 self.start(transport, &[Timer::Voice, Timer::Frame, Timer::Report]);
+            }
+            Command::LimitLayers(transport, count) => {
+                let slot = self.slots.get_mut(transport as usize).and_then(Option::as_mut);
+                if let Some(publisher) = slot.and_then(|slot| slot.publisher.as_mut()) {
+                    publisher.limit_layers(count);
+                }
             }
             Command::Receive(transport, mut receiver) => {
                 let Some(Some(slot)) = self.slots.get_mut(transport as usize) else { return };

@@ -124,6 +124,8 @@ pub struct Publisher {
     open: OpenContext,
     audio: Option<Audio>,
     layers: Vec<Layer>,
+    /// How many of them are sent, from the lowest.
+    sending: usize,
     timestamp: u32,
     transport_sequence: u16,
 }
@@ -210,6 +212,7 @@ impl Publisher {
             open: setup.open,
             audio,
             layers: setup.layers.iter().take(3).enumerate().map(layer).collect(),
+            sending: setup.layers.len().min(3),
             timestamp: (seed >> 32) as u32,
             transport_sequence: 0,
         }
@@ -261,10 +264,17 @@ impl Publisher {
         }
     }
 
+    /// Sends so many layers from now on, from the lowest; one that was off begins with a key frame.
+    pub fn limit_layers(&mut self, count: usize) {
+        let count = count.min(self.layers.len());
+        self.layers.iter_mut().take(count).skip(self.sending).for_each(|l| l.key_wanted = true);
+        self.sending = count;
+    }
+
     /// One frame of each layer, each in one burst.
     pub fn send_frame(&mut self, outlet: &mut Outlet, scratch: &mut Scratch, tally: &mut Tally) {
         self.timestamp = self.timestamp.wrapping_add(FRAME_TICKS);
-        for at in 0..self.layers.len() {
+        for at in 0..self.sending {
             self.send_layer(at, outlet, scratch, tally);
         }
     }
@@ -447,7 +457,7 @@ impl Publisher {
         if let Some(audio) = self.audio.as_ref().filter(|audio| audio.packets > 0) {
             report(audio.ssrc, audio.timestamp, audio.packets, audio.octets);
         }
-        for layer in &self.layers {
+        for layer in self.layers.iter().take(self.sending) {
             report(layer.ssrc, self.timestamp, layer.packets, layer.octets);
         }
         let len = writer.finish();

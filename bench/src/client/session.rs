@@ -18,7 +18,7 @@ use super::link::{Link, Pending, next_transport};
 use super::net::{Net, Network};
 use super::publish::voice_ssrc;
 use super::receive::ConsumerSetup;
-use super::signaling::{Signaling, camera, microphone};
+use super::signaling::{MAX_SPATIAL_LAYER, NEW_PRODUCER, Signaling, camera, microphone};
 use crate::media::codec::VideoCodec;
 
 /// Who a participant is and what it does.
@@ -84,6 +84,8 @@ pub struct World {
     pub seed: u64,
     /// Bits per second of a camera's layers.
     pub layers: Vec<u32>,
+    /// Whether layers are sent though the server says that nobody takes them.
+    pub sends_all_layers: bool,
     /// A camera's codec.
     pub codec: VideoCodec,
     /// Who has a bad link.
@@ -140,27 +142,37 @@ async fn take_part(
     let data = json!({"rtpCapabilities": capabilities, "displayName": name});
     signaling.request("setRtpCapabilities", data).await?;
     publish(world, send, plan, signaling).await?;
-    stay(world, plan, signaling, capabilities, receive, leave).await
+    stay(world, plan, signaling, capabilities, (&send.link, receive), leave).await
 }
 
-/// Consumes what is offered until it is time to go.
+/// Consumes what is offered, and sends what is wanted, until it is time to go.
 async fn stay(
     world: &World,
     plan: Plan,
     signaling: &mut Signaling,
     capabilities: &Value,
-    receive: &Link,
+    (send, receive): (&Link, &Link),
     mut leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     loop {
-        let (_, offer) = tokio::select! {
+        let (name, event) = tokio::select! {
             event = signaling.event() => event?,
             _ = &mut leave => return Ok(()),
         };
-        if !plan.receives {
-            continue;
+        match name.as_str() {
+            // Of a camera: nothing else that a participant sends has layers.
+            MAX_SPATIAL_LAYER if !world.sends_all_layers => {
+                if let Some(layer) = event["spatialLayer"].as_u64() {
+                    send.limit_layers(
+                        usize::try_from(layer).unwrap_or(usize::MAX).saturating_add(1),
+                    );
+                }
+                continue;
+            }
+            NEW_PRODUCER if plan.receives => {}
+            _ => continue,
         }
-        let data = json!({"producerId": offer["producerId"], "rtpCapabilities": capabilities});
+        let data = json!({"producerId": event["producerId"], "rtpCapabilities": capabilities});
         match signaling.request("consume", data).await.and_then(|data| consumer_of(&data)) {
             Ok(setup) => receive.consume(setup),
             Err(_) => {

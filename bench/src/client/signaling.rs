@@ -15,6 +15,12 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use super::publish::{MIDS, camera_ssrcs, numbers};
 use crate::media::codec::VideoCodec;
 
+/// The events that participants of ours look at: someone sends something.
+pub const NEW_PRODUCER: &str = "newProducer";
+
+/// Nobody takes more than these layers.
+pub const MAX_SPATIAL_LAYER: &str = "producerMaxSpatialLayer";
+
 /// OpenCall's own client waits so long for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -81,7 +87,7 @@ impl Signaling {
             return;
         };
         // What nobody waits for would only pile up.
-        if name == "newProducer" {
+        if matches!(name, NEW_PRODUCER | MAX_SPATIAL_LAYER) {
             let name = name.to_owned();
             self.events.push_back((name, frame["data"].take()));
         }

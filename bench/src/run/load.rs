@@ -78,6 +78,7 @@ impl Load {
             run: rand::random(),
             seed: options.seed,
             layers: options.layers.clone(),
+            sends_all_layers: options.sends_all_layers,
             codec: options.codec,
             bad_links: options.bad_links,
             next_transport: AtomicU32::new(0),

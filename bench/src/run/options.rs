@@ -45,6 +45,8 @@ pub struct RunOptions {
     pub warm_up: Duration,
     /// Bits per second of a camera's layers, lowest first.
     pub layers: Vec<u32>,
+    /// Whether layers are sent though the server says that nobody takes them.
+    pub sends_all_layers: bool,
     /// A camera's codec.
     pub codec: VideoCodec,
     /// Who has a bad link, and how bad it is.

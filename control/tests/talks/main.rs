@@ -8,5 +8,6 @@ mod quality_and_speakers_are_told;
 mod random_talks_leave_nothing_behind;
 mod requests_out_of_order_are_refused;
 mod rooms_span_cores;
+mod senders_are_told_what_is_wanted;
 mod talk;
 mod transports_connect_and_are_lost;

@@ -131,7 +131,7 @@ impl Dice {
         let consumers: Vec<ConsumerId> = self.talk.consumers.keys().copied().collect();
         let consumer = self.one_of(&consumers).unwrap_or(ConsumerId(99));
         let score = self.rng.random_range(0..12);
-        let event = match self.rng.random_range(0..8) {
+        let event = match self.rng.random_range(0..9) {
             0 => {
                 let states = [IceState::Connected, IceState::Completed, IceState::Disconnected];
                 let state = self.one_of(&states).unwrap_or(IceState::Connected);
@@ -152,6 +152,7 @@ impl Dice {
                 let layers = Layers { spatial: score, temporal: None };
                 Event::LayersChanged { consumer, layers: (score > 3).then_some(layers) }
             }
+            8 => Event::EncodingsWanted { producer, count: score },
             5 => Event::AudioLevel { producer, level_dbov: self.rng.random() },
             _ => match self.talk.queries.pop() {
                 Some((_, token, _)) if score > 6 => Event::Stats { token, stats: None },

@@ -369,6 +369,9 @@ pub fn text_of(notification: &Notification) -> String {
             let scores: Vec<u8> = score.iter().map(|score| score.score).collect();
             format!("ProducerScore {scores:?}")
         }
+        Notification::ProducerMaxSpatialLayer { spatial_layer, .. } => {
+            format!("ProducerMaxSpatialLayer {spatial_layer}")
+        }
         Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
         Notification::ConnectionQuality(quality) => format!("{quality:?}"),
     }

@@ -13,7 +13,7 @@
 //! | `#close` | the client goes; if it speaks again, it has a new connection |
 //! | `#ice N connected`, `#ice N lost` | news of the Nth transport |
 //! | `#dtls N HEX` | a datagram for the Nth transport's handshake |
-//! | `#heard N DB`, `#score N S`, `#layers N L` | other news of data cores |
+//! | `#heard N DB`, `#score N S`, `#wanted N C`, `#layers N L` | other news of data cores |
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -141,7 +141,7 @@ impl<E: Dialect> House<E> {
             "#wait" => self.wait(Duration::from_millis(number(rest) as u64 % 1_000_000)),
             "#refused" => self.frame(rest, Permit::Refused),
             "#close" => self.hang_up(self.speaker),
-            "#ice" | "#dtls" | "#heard" | "#score" | "#layers" => {
+            "#ice" | "#dtls" | "#heard" | "#score" | "#wanted" | "#layers" => {
                 let (of, what) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.news(command, number(of), what);
             }
@@ -229,6 +229,9 @@ impl<E: Dialect> House<E> {
             ("#heard", _, Some((core, producer)), _) => {
                 let level_dbov = -((small & 0x7f) as i8);
                 (core, Event::AudioLevel { producer, level_dbov })
+            }
+            ("#wanted", _, Some((core, producer)), _) => {
+                (core, Event::EncodingsWanted { producer, count: small })
             }
             ("#score", _, Some((core, producer)), None) => {
                 let scores = [(1, small % 11)].into_iter().collect();

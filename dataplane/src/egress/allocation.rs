@@ -1,10 +1,20 @@
 //! Shares a transport's video budget out among its consumers: the best layers that fit.
+//!
+//! It is shared out twice: among the encodings that arrive, which is what consumers get; and as if
+//! every encoding arrived, which is what their producers should send. A sender that is told so need not
+//! encode and upload what nobody takes, and yet starts again when somebody would.
+//!
+//! Worked trace: a consumer with 3 Mbit/s for one producer of 150, 500 and 1500 kbit/s gets the highest
+//! and wants all three. Its client caps it at the lowest: it wants one. The sender stops the two others.
+//! The cap goes: of what arrives the lowest is still the best, but if all arrived, the highest would
+//! fit. It wants three again, the sender starts them, and with the first key frame it has the highest.
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
 
 use crate::core::Core;
-use crate::message::MediaKind;
+use crate::ingress::producer::Producer;
+use crate::message::{Event, MediaKind};
 use crate::time::Time;
 
 /// Encodings of one producer at most (r0–r3); control admits no more.
@@ -90,33 +100,34 @@ impl Core {
         self.transports[key].allocation_stale = false;
         let mut order: SmallVec<[usize; 32]> = SmallVec::new();
         let mut demands: SmallVec<[Demand; 32]> = SmallVec::new();
+        let mut supposed: SmallVec<[Demand; 32]> = SmallVec::new();
         for &consumer_key in &self.transports[key].consumers {
             let consumer = &self.consumers[consumer_key];
             if consumer.kind == MediaKind::Audio || consumer.paused {
                 continue;
             }
             let producer = &mut self.producers[consumer.producer];
-            let newest = producer.newest_packet();
-            let mut rates_bps = [0; MAX_ENCODINGS];
-            for (rate, encoding) in rates_bps.iter_mut().zip(&mut producer.encodings) {
-                *rate = encoding.expected_bps(now, newest);
-            }
-            demands.push(Demand {
+            let [rates_bps, supposed_bps] = rates(now, producer);
+            let demand = Demand {
                 priority: consumer.priority,
                 rates_bps,
                 cap: consumer.preferred.unwrap_or(u8::MAX),
                 current: consumer.current,
                 chosen: None,
-            });
+            };
+            demands.push(demand);
+            supposed.push(Demand { rates_bps: supposed_bps, ..demand });
             order.push(consumer_key);
         }
         let budget = self.transports[key].outgoing_bitrate_bps;
         let chosen = choose(budget, &demands);
-        for (&consumer_key, chosen) in order.iter().zip(chosen) {
+        let hoped = if supposed == demands { chosen.clone() } else { choose(budget, &supposed) };
+        for ((&consumer_key, chosen), hoped) in order.iter().zip(chosen).zip(hoped) {
             let consumer = &mut self.consumers[consumer_key];
             let target = chosen.or(consumer.target).or(Some(0));
-            let changed = consumer.target != target;
+            let changed = consumer.target != target || consumer.hoped != hoped;
             consumer.target = target;
+            consumer.hoped = hoped;
             if changed {
                 self.refresh_subscription(consumer_key);
             }
@@ -158,6 +169,48 @@ impl Core {
             }
         }
     }
+
+    /// Has control told in this turn how many of a producer's encodings are wanted, if that has
+    /// changed; once, however many consumers have changed their mind.
+    pub(crate) fn count_demand_later(&mut self, producer: usize) {
+        let source = &mut self.producers[producer];
+        if source.encodings.len() > 1 && !std::mem::replace(&mut source.demand_stale, true) {
+            self.turn.stale_demands.push(producer);
+        }
+    }
+
+    /// Does what [`Core::count_demand_later`] noted.
+    pub(crate) fn count_stale_demands(&mut self) {
+        while let Some(key) = self.turn.stale_demands.pop() {
+            let Some(source) = self.producers.get_mut(key) else { continue };
+            if !std::mem::replace(&mut source.demand_stale, false) {
+                continue;
+            }
+            let wanted = source.subscriptions.iter().map(|subscription| subscription.wanted);
+            let count = wanted.max().unwrap_or(0).min(source.encodings.len() as u8);
+            if std::mem::replace(&mut source.demand, count) != count {
+                self.events.push_back(Event::EncodingsWanted { producer: source.id, count });
+            }
+        }
+    }
+}
+
+/// Bits per second of a producer's encodings: as they arrive, and as if all did.
+fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_ENCODINGS]; 2] {
+    let newest = producer.newest_packet();
+    let (mut arriving, mut supposed) = ([0; MAX_ENCODINGS], [0; MAX_ENCODINGS]);
+    // Only the sender of several can start one of them, and only while it sends at all.
+    let supposes = producer.encodings.len() > 1 && !producer.paused;
+    let mut below = 0;
+    for (index, encoding) in producer.encodings.iter_mut().take(MAX_ENCODINGS).enumerate() {
+        arriving[index] = encoding.expected_bps(now, newest);
+        supposed[index] = match arriving[index] {
+            0 if supposes => encoding.supposed_bps(below),
+            bps => bps,
+        };
+        below = supposed[index];
+    }
+    [arriving, supposed]
 }
 
 /// [`allocate`], higher priority first; the answers come in the order of the demands.

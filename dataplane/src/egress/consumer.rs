@@ -114,6 +114,8 @@ pub struct Consumer {
     pub priority: u8,
     /// Highest encoding its client wants.
     pub preferred: Option<u8>,
+    /// The encoding it would get if all of its producer's arrived.
+    pub hoped: Option<u8>,
     /// The current encoding told to control last.
     pub reported: Option<u8>,
 }
@@ -171,6 +173,7 @@ impl Consumer {
             temporal: ALL_TEMPORAL_LAYERS,
             current: None,
             target: Some(0),
+            hoped: None,
             reported: None,
             key_frame_needed: needs_key_frame(source.codec),
             sequence: SequenceTranslator::new(first),
@@ -201,6 +204,15 @@ impl Consumer {
             return 0;
         }
         [self.current, self.target].into_iter().flatten().fold(0, |bits, e| bits | 1 << e)
+    }
+
+    /// How many encodings, from the lowest, its producer should send for it.
+    pub fn wanted_count(&self) -> u8 {
+        if self.paused {
+            return 0;
+        }
+        let highest = [self.current, self.target, self.hoped].into_iter().flatten().max();
+        highest.map_or(0, |encoding| encoding.saturating_add(1))
     }
 
     /// The encoding whose key frame this consumer waits for, or can use at any time.

@@ -40,6 +40,7 @@ impl Core {
             self.reschedule(now, key);
         }
         self.flush_key_frame_requests(now, tx);
+        self.count_stale_demands();
     }
 
     fn serve(&mut self, now: Time, key: usize, tx: &mut TxBatch) {

@@ -49,6 +49,8 @@ pub struct Subscription {
     pub transport: u32,
     /// Bit per encoding the consumer may forward now; 0 while it is paused.
     pub encodings: u8,
+    /// How many encodings, from the lowest, it would take if all arrived; 0 while it is paused.
+    pub wanted: u8,
 }
 
 impl Core {

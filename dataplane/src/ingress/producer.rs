@@ -29,6 +29,14 @@ pub const ENCODING_SILENCE: Duration = Duration::from_millis(2500);
 /// arriving either: the sender has stopped it, and who gets it should get another soon.
 pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
 
+/// An encoding's rate is taken down for later only so long after a packet: later it falls because the
+/// sender has stopped, and that is not what it takes to receive it.
+const RATE_FRESHNESS: Duration = Duration::from_millis(100);
+
+/// What an encoding that never arrived and has no announced rate is taken to need, as a multiple of the
+/// one below: OpenCall's and browsers' layers are about three times each other.
+const STEP_BETWEEN_ENCODINGS: u32 = 3;
+
 /// Window of an encoding's bitrate meter: long enough to hold a key frame and its pause.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
@@ -82,6 +90,8 @@ pub struct Encoding {
     pub rate: RateMeter,
     /// Announced top bitrate, bits per second.
     pub max_bitrate_bps: Option<u32>,
+    /// Bits per second when it arrived last.
+    known_bps: Option<u32>,
     /// When a packet arrived last.
     pub last_packet: Option<Time>,
     /// Key frames seen.
@@ -113,7 +123,19 @@ impl Encoding {
         if stopped || !self.is_active(now) {
             return 0;
         }
-        self.rate.bps(now).max(1)
+        let bps = self.rate.bps(now).max(1);
+        let is_fresh = self.last_packet.is_some_and(|last| now.since(last) < RATE_FRESHNESS);
+        if is_fresh && self.rate.is_full() {
+            self.known_bps = Some(bps);
+        }
+        bps
+    }
+
+    /// Bits per second that it would have if it arrived, which it does not: what it had, else what was
+    /// announced, else a guess from the encoding below.
+    pub fn supposed_bps(&self, below_bps: u32) -> u32 {
+        let supposed = self.known_bps.or(self.max_bitrate_bps);
+        supposed.unwrap_or_else(|| below_bps.saturating_mul(STEP_BETWEEN_ENCODINGS)).max(1)
     }
 }
 
@@ -141,6 +163,10 @@ pub struct Producer {
     pub paused: bool,
     /// Who gets it on this core.
     pub subscriptions: Vec<Subscription>,
+    /// How many of its encodings they want, as told to control last.
+    pub demand: u8,
+    /// Whether the turn's list of demands to count has it.
+    pub demand_stale: bool,
     /// Cores that get it through a pipe (at home).
     pub pipes: SmallVec<[CoreId; 4]>,
     /// Loudest level since the last event, dBov, and when that event was.
@@ -193,6 +219,7 @@ impl Producer {
                 rid: encoding.rid.clone(),
                 rate: RateMeter::new(RATE_WINDOW),
                 max_bitrate_bps: encoding.max_bitrate_bps,
+                known_bps: None,
                 last_packet: None,
                 key_frames: 0,
                 key_frame_timestamp: None,
@@ -234,6 +261,8 @@ impl Producer {
             encodings,
             paused: config.paused,
             subscriptions: Vec::new(),
+            demand: 0,
+            demand_stale: false,
             pipes: SmallVec::new(),
             level: LevelWindow::new(),
         }

@@ -278,6 +278,10 @@ impl Envelope for OpenCall {
             Notification::ConsumerResumed { consumer_id } => {
                 ("consumerResumed", json!({"consumerId": consumer_id}))
             }
+            Notification::ProducerMaxSpatialLayer { producer_id, spatial_layer } => (
+                "producerMaxSpatialLayer",
+                json!({"producerId": producer_id, "spatialLayer": spatial_layer}),
+            ),
             // Clients of this envelope have no use for these.
             Notification::ConsumerLayersChanged { .. }
             | Notification::ConsumerScore { .. }
@@ -726,6 +730,10 @@ mod tests {
             (
                 Notification::PeerClosed { peer_id: "bob".into() },
                 json!(["participantLeft", {"participantId": "bob"}]),
+            ),
+            (
+                Notification::ProducerMaxSpatialLayer { producer_id: "p".into(), spatial_layer: 1 },
+                json!(["producerMaxSpatialLayer", {"producerId": "p", "spatialLayer": 1}]),
             ),
             (
                 Notification::NewPeer(samples::peer()),

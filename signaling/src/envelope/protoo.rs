@@ -407,6 +407,8 @@ impl Envelope for Protoo {
             Notification::ProducerScore { producer_id, score } => {
                 ("producerScore", json!({"producerId": producer_id, "score": score}))
             }
+            // Clients of this envelope know no such word, and log each as an error.
+            Notification::ProducerMaxSpatialLayer { .. } => return,
         };
         notify(effects, method, data);
     }

@@ -619,6 +619,7 @@ fn check_event(event: &Event, now: Time) {
             assert!(!scores.is_empty() && scores.iter().all(|&(_, score)| score <= 10));
         }
         Event::ConsumerScore { score, .. } => assert!(*score <= 10),
+        Event::EncodingsWanted { count, .. } => assert!(*count <= 3),
         Event::LayersChanged { layers, .. } => assert!(layers.is_none_or(|l| l.spatial < 3)),
         Event::AudioLevel { level_dbov, .. } => assert!((-127..=0).contains(level_dbov)),
         Event::Stats { stats: Some(stats), .. } => match &**stats {

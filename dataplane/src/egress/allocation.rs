@@ -199,13 +199,13 @@ impl Core {
 fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_ENCODINGS]; 2] {
     let newest = producer.newest_packet();
     let (mut arriving, mut supposed) = ([0; MAX_ENCODINGS], [0; MAX_ENCODINGS]);
-    // Only the sender of several can start one of them, and only while it sends at all.
-    let supposes = producer.encodings.len() > 1 && !producer.paused;
+    let is_simulcast = producer.encodings.len() > 1;
     let mut below = 0;
     for (index, encoding) in producer.encodings.iter_mut().take(MAX_ENCODINGS).enumerate() {
-        arriving[index] = encoding.expected_bps(now, newest);
+        arriving[index] = encoding.expected_bps(now, newest, is_simulcast);
         supposed[index] = match arriving[index] {
-            0 if supposes => encoding.supposed_bps(below),
+            // A paused sender sends nothing, whatever is wanted.
+            0 if is_simulcast && !producer.paused => encoding.supposed_bps(below),
             bps => bps,
         };
         below = supposed[index];

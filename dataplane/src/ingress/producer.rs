@@ -29,8 +29,8 @@ pub const ENCODING_SILENCE: Duration = Duration::from_millis(2500);
 /// arriving either: the sender has stopped it, and who gets it should get another soon.
 pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
 
-/// An encoding's rate is taken down for later only so long after a packet: later it falls because the
-/// sender has stopped, and that is not what it takes to receive it.
+/// An encoding's rate is believed only so long after a packet: later it falls because the sender has
+/// stopped. One that sends a few frames a second is believed at some looks, which is enough.
 const RATE_FRESHNESS: Duration = Duration::from_millis(100);
 
 /// What an encoding that never arrived and has no announced rate is taken to need, as a multiple of the
@@ -116,9 +116,12 @@ impl Encoding {
         self.last_packet.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
     }
 
-    /// Bits per second as measured; 0 where nothing arrives. `newest` is when the producer's newest
-    /// packet came, of whichever encoding.
-    pub fn expected_bps(&mut self, now: Time, newest: Time) -> u32 {
+    /// Bits per second it takes to receive it; 0 where nothing arrives. `newest` is when the producer's
+    /// newest packet came, of whichever encoding.
+    ///
+    /// It is measured over a second. Of a simulcast's encoding that has just begun or just stopped
+    /// most of that second is silence: that looks cheap, and everyone would switch to it.
+    pub fn expected_bps(&mut self, now: Time, newest: Time, is_simulcast: bool) -> u32 {
         let stopped = self.last_packet.is_some_and(|last| newest.since(last) >= LAYER_SILENCE);
         if stopped || !self.is_active(now) {
             return 0;
@@ -127,6 +130,8 @@ impl Encoding {
         let is_fresh = self.last_packet.is_some_and(|last| now.since(last) < RATE_FRESHNESS);
         if is_fresh && self.rate.is_full() {
             self.known_bps = Some(bps);
+        } else if is_simulcast {
+            return self.remembered_bps().map_or(bps, |remembered| remembered.max(bps));
         }
         bps
     }
@@ -134,8 +139,13 @@ impl Encoding {
     /// Bits per second that it would have if it arrived, which it does not: what it had, else what was
     /// announced, else a guess from the encoding below.
     pub fn supposed_bps(&self, below_bps: u32) -> u32 {
-        let supposed = self.known_bps.or(self.max_bitrate_bps);
-        supposed.unwrap_or_else(|| below_bps.saturating_mul(STEP_BETWEEN_ENCODINGS)).max(1)
+        let guess = || below_bps.saturating_mul(STEP_BETWEEN_ENCODINGS);
+        self.remembered_bps().unwrap_or_else(guess).max(1)
+    }
+
+    /// Bits per second when it arrived last; before that, as announced.
+    fn remembered_bps(&self) -> Option<u32> {
+        self.known_bps.or(self.max_bitrate_bps)
     }
 }
 

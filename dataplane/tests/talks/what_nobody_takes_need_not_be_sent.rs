@@ -9,6 +9,9 @@ use crate::world::*;
 
 const RIDS: [&[u8]; 3] = [b"r0", b"r1", b"r2"];
 
+/// Bytes of a frame of each layer: some 110, 200 and 300 kbit/s.
+const LAYER_BYTES: [usize; 3] = [400, 800, 1200];
+
 /// A camera whose sender does as it is told.
 struct Camera {
     client: Client,
@@ -28,7 +31,9 @@ impl Camera {
                     picture_id: self.number,
                     key: frame == 0,
                 };
-                self.client.send_video(world, video);
+                let mut payload = video.payload();
+                payload.resize(LAYER_BYTES[layer], 0);
+                self.client.send_payload(world, video, &payload);
             }
             self.number += 1;
             world.run(Duration::from_millis(33));
@@ -107,6 +112,27 @@ fn a_layer_that_does_not_fit_is_not_wanted() {
     camera.play(&mut world, 1, 90);
     budget(&mut world, 10_000_000);
     assert_eq!(wanted(&mut world), Some(3), "what it took before fits now");
+}
+
+/// The first packet of a layer that begins, and the last second of one that stops, measure as next to
+/// nothing: that is no reason to take it.
+#[test]
+fn a_layer_that_begins_or_stops_is_not_cheap() {
+    let mut world = World::new(1);
+    let (mut camera, source) = meeting(&mut world);
+    let hearer = world.join(CoreId(0));
+    world.consume(&hearer, &source);
+    let (transport, bitrate_bps) = (hearer.transport, 150_000);
+    camera.play(&mut world, 3, 60);
+    world.command(CoreId(0), Command::SetOutgoingBitrate { transport, bitrate_bps });
+    camera.play(&mut world, 3, 60);
+    assert_eq!(wanted(&mut world), Some(1));
+    for layers in [1, 2, 1, 3, 1] {
+        camera.play(&mut world, layers, 75);
+        let switched = |event: &Event| matches!(event, Event::LayersChanged { .. });
+        assert!(!world.events.iter().any(switched), "with {layers}: {:?}", wanted(&mut world));
+        assert_eq!(wanted(&mut world), None, "with {layers}");
+    }
 }
 
 #[test]

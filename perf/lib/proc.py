@@ -46,6 +46,16 @@ def threads(pid):
     return dict(sorted(found.items(), key=lambda item: (not item[1].startswith("data-"), item[1])))
 
 
+def cpus(tids):
+    """The CPUs that any of these threads may run on, as a list such as `0,2-3`; empty if unknown."""
+    found = []
+    for tid in tids:
+        for line in read(f"/proc/{tid}/status").splitlines():
+            if line.startswith("Cpus_allowed_list:"):
+                found.append(line.split()[1])
+    return ",".join(dict.fromkeys(found))
+
+
 def key_values(text):
     """Lines such as `VmRSS:   123 kB` as a dictionary of their first numbers."""
     found = {}

@@ -373,6 +373,14 @@ impl BenchResult {
         let text = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
         std::fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))
     }
+
+    /// Whether the server forwarded nothing any more of what was sent at the end. Loss does not show
+    /// that: a packet is missing when a later one comes.
+    pub fn fell_silent(&self) -> bool {
+        let has_receivers = self.participants > self.rooms.max(1);
+        let last = self.seconds.iter().rev().find(|second| second.measured);
+        has_receivers && last.is_some_and(|s| s.sent_packets_per_s > 0.0 && s.packets_per_s == 0.0)
+    }
 }
 
 #[cfg(test)]
@@ -387,6 +395,26 @@ mod tests {
         let result = BenchResult { seconds: vec![second], floor_ratio: Some(1.5), ..old };
         let text = serde_json::to_string(&result).unwrap();
         assert_eq!(serde_json::from_str::<BenchResult>(&text).unwrap(), result);
+    }
+
+    #[test]
+    fn a_server_that_forwards_nothing_at_the_end_fell_silent() {
+        let second = |sent, received, measured| Second {
+            sent_packets_per_s: sent,
+            packets_per_s: received,
+            measured,
+            ..Second::default()
+        };
+        let run = |participants, seconds| {
+            BenchResult { participants, rooms: 1, seconds, ..Default::default() }.fell_silent()
+        };
+        let (alive, dead) = (second(9.0, 8.0, true), second(9.0, 0.0, true));
+        assert!(run(2, vec![alive.clone(), dead.clone()]));
+        assert!(run(2, vec![dead.clone(), second(9.0, 9.0, false)]), "what is not measured");
+        assert!(!run(2, vec![dead.clone(), alive]), "it came back");
+        assert!(!run(1, vec![dead]), "nobody is there to receive");
+        assert!(!run(2, vec![second(0.0, 0.0, true)]), "nobody sends");
+        assert!(!run(2, Vec::new()));
     }
 
     #[test]

@@ -138,7 +138,17 @@ pub fn run(args: Args) -> Result<(), String> {
     if let Some(path) = &args.json {
         result.write(path)?;
     }
-    args.html.map_or(Ok(()), |path| write(&path, &page::html(&result)))
+    if let Some(path) = &args.html {
+        write(path, &page::html(&result))?;
+    }
+    if result.fell_silent() {
+        return Err(
+            "the server forwarded nothing in the last second of what participants sent: it has \
+                    stopped or hangs, and the figures are no measurement"
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 /// Seconds of a run with its joining and settling, for the bar. How far a ramp goes nobody knows.

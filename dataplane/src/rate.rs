@@ -1,9 +1,11 @@
 //! Bitrates, kept in two ways: [`RateMeter`] slides a window over what it is told of each packet;
-//! [`CounterRate`] looks once a second at a counter that is kept anyway, and costs a packet nothing.
+//! [`CounterRate`] looks once a second at a counter that is kept anyway, and costs a packet
+//! nothing.
 //!
-//! Worked trace of a meter, window 1 s, so buckets of 50 ms: 1250 bytes every 10 ms is 1 Mbit/s. After one
-//! second 20 buckets hold 6250 bytes each, 125 000 bytes in all, and `bps` says 1 000 000. Half a
-//! second of silence empties ten of them: 500 000. After a full second of silence: 0.
+//! Worked trace of a meter, window 1 s, so buckets of 50 ms: 1250 bytes every 10 ms is 1 Mbit/s.
+//! After one second 20 buckets hold 6250 bytes each, 125 000 bytes in all, and `bps` says
+//! 1 000 000. Half a second of silence empties ten of them: 500 000. After a full second of
+//! silence: 0.
 //!
 //! Worked trace of a counter's rate: sampled at 10 s (0 bytes) and 11 s (125 000). At 11 s, and at
 //! 11.5 s with 187 500 bytes, it looks back to 10 s: 1 000 000. Sampled at 12 s (250 000) it looks

@@ -196,6 +196,17 @@ fn origin(result: &BenchResult) -> String {
         ("seed", result.seed.to_string()),
         ("begun", text::utc(result.started_unix_s)),
     ];
+    let how = "Each participant is a real client with its own ICE, DTLS, SRTP and RTCP. Each packet \
+               carries its sender, number and sending time under the encryption, so that every one \
+               received is checked: authentic, complete, once, in order, how late. Latency is from \
+               the sender's clock before sealing to the kernel's timestamp of the arrival, on one \
+               clock: the server and two passages of the network stack. CPU is what the kernel counts \
+               for the whole server process. Shaded time, while people join, counts for no total.";
+    origin_card(&result.command_line, &facts, how)
+}
+
+/// The card that ends a page: the command, facts in a table, and how the figures came about.
+pub(super) fn origin_card(command_line: &str, facts: &[(&str, String)], how: &str) -> String {
     let facts: String = facts
         .iter()
         .map(|(name, value)| format!("<tr><th>{name}</th><td>{}</td></tr>", escape(value)))
@@ -203,14 +214,8 @@ fn origin(result: &BenchResult) -> String {
     format!(
         "<section class=\"card wide\"><h2>How it was measured</h2><p class=\"caption\">The command that \
          made this page:</p><pre>{}</pre><table class=\"figures\"><tbody>{facts}</tbody></table>\
-         <p class=\"caption\">Each participant is a real client with its own ICE, DTLS, SRTP and \
-         RTCP. Each packet carries its sender, number and sending time under the encryption, so \
-         that every one received is checked: authentic, complete, once, in order, how late. \
-         Latency is from the sender's clock before sealing to the kernel's timestamp of the \
-         arrival, on one clock: the server and two passages of the network stack. CPU is what the \
-         kernel counts for the whole server process. Shaded time, while people join, counts for no \
-         total.</p></section>",
-        escape(&result.command_line)
+         <p class=\"caption\">{how}</p></section>",
+        escape(command_line)
     )
 }
 

@@ -457,18 +457,23 @@ fn percentiles(result: &BenchResult) -> String {
     let (places, values) = (thin(&places, true), thin(&values, true));
     let told = format!("max {}", text::micros(result.latency_us.max));
     let lines = [line("latency", told, values, 1, Stroke::Filled)];
+    latency_by_percentile(&places, Axis::log(1.0, total.max(10.0)), &lines)
+}
+
+/// Latencies against rarity: `places` tells of how many packets one is slower.
+pub(super) fn latency_by_percentile(places: &[f64], x: Axis, lines: &[Line]) -> String {
     Plot {
         heading: "Latency by percentile",
         caption: "Each step to the right looks at ten times rarer packets: at p99.9 one in 1000 \
-                  was slower than this. The flatter, the better.",
+                  was slower than this. The lower and the flatter, the better.",
         y_title: "latency, logarithmic",
         x_title: "percentile of packets, the slowest to the right",
-        x: Axis::log(1.0, total.max(10.0)),
-        y: Axis::log_round(lowest(&lines), highest(&lines)),
+        x,
+        y: Axis::log_round(lowest(lines), highest(lines)),
         x_text: percentile_name,
         y_text: text::micros,
-        places: &places,
-        lines: &lines,
+        places,
+        lines,
         bars: (&[], 0),
         shaded: &[],
         marks: &[],
@@ -478,7 +483,7 @@ fn percentiles(result: &BenchResult) -> String {
 }
 
 /// `10` is p90, `1000` is p99.9.
-pub(super) fn percentile_name(rarity: f64) -> String {
+fn percentile_name(rarity: f64) -> String {
     if rarity.is_nan() || rarity <= 1.0 {
         return "p0".to_owned();
     }

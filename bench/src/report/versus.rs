@@ -4,8 +4,8 @@
 use super::axes::Axis;
 use super::bars::{self, Row};
 use super::page::{self, Tile};
-use super::plot::{Plot, Stroke};
-use super::plots::{highest, line, lowest, percentile_name};
+use super::plot::Stroke;
+use super::plots::{latency_by_percentile, line};
 use super::story::{self, Check, Grade, check};
 use super::text::{self, escape};
 use crate::versus::{Comparison, Figures, OURS, SAME_LOAD, THEIRS};
@@ -192,24 +192,7 @@ fn latency(comparison: &Comparison) -> String {
         line(server, told, vec![us.p50, us.p90, us.p99, us.p999], colour, Stroke::Solid)
     });
     let last = RARITIES[RARITIES.len() - 1];
-    Plot {
-        heading: "Latency by percentile",
-        caption: "Each step to the right looks at rarer packets: at p99.9 one in 1000 was slower than \
-                  this. The lower and the flatter, the better.",
-        y_title: "latency, logarithmic",
-        x_title: "percentile of packets, the slowest to the right",
-        x: Axis::log(RARITIES[0], last),
-        y: Axis::log_round(lowest(&lines), highest(&lines)),
-        x_text: percentile_name,
-        y_text: text::micros,
-        places: &RARITIES,
-        lines: &lines,
-        bars: (&[], 0),
-        shaded: &[],
-        marks: &[],
-        empty: None,
-    }
-    .html()
+    latency_by_percentile(&RARITIES, Axis::log(RARITIES[0], last), &lines)
 }
 
 /// Every turn of ours beside the one of the other server that followed.
@@ -253,18 +236,10 @@ fn origin(comparison: &Comparison) -> String {
         ("commit", comparison.commit.clone()),
         ("segments of a train of ours", segments),
     ];
-    let facts: String = facts
-        .iter()
-        .map(|(name, value)| format!("<tr><th>{name}</th><td>{}</td></tr>", escape(value)))
-        .collect();
-    format!(
-        "<section class=\"card wide\"><h2>How it was measured</h2><p class=\"caption\">The command that \
-         made this page:</p><pre>{}</pre><table class=\"figures\"><tbody>{facts}</tbody></table>\
-         <p class=\"caption\">Both servers live through the whole comparison on the same CPU, and one \
-         idles while the other is measured. The same participants with the same seed meet in either, \
-         over one wire, and check every packet they receive.</p></section>",
-        escape(&comparison.command_line)
-    )
+    let how = "Both servers live through the whole comparison on the same CPU, and one idles while \
+               the other is measured. The same participants with the same seed meet in either, over \
+               one wire, and check every packet they receive.";
+    page::origin_card(&comparison.command_line, &facts, how)
 }
 
 #[cfg(test)]

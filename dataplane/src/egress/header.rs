@@ -148,7 +148,8 @@ impl HeaderTemplate {
 }
 
 /// Writes the consumer's header for a packet: `fields`, its MID and extensions under the router's
-/// ids. `source` is where extensions lie in the packet as it came. Returns the header's length; `None` if it does not fit.
+/// ids. `source` is where extensions lie in the packet as it came. Returns the header's length;
+/// `None` if it does not fit.
 #[inline]
 pub(crate) fn write_header(
     buffer: &mut [u8],

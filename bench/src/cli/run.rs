@@ -73,6 +73,9 @@ pub struct Args {
     /// Codec of the cameras.
     #[arg(long, value_enum, default_value_t)]
     codec: VideoCodec,
+    /// One layer of so many bits per second for each camera, without simulcast.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(30_000..))]
+    video_rate: Option<u32>,
     /// Send all layers of a camera, even those of which the server says that nobody takes them.
     #[arg(long)]
     all_layers: bool,
@@ -116,7 +119,7 @@ pub fn run(args: Args) -> Result<(), String> {
         network: Network::Loopback,
         dialect: Dialect::OpenCall,
         warm_up: Duration::ZERO,
-        layers: LAYER_RATES.to_vec(),
+        layers: args.video_rate.map_or_else(|| LAYER_RATES.to_vec(), |rate| vec![rate]),
         sends_all_layers: args.all_layers,
         codec: args.codec,
         bad_links: (args.impaired != Share::Count(0)).then(|| BadLinks {

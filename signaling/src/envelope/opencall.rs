@@ -66,6 +66,8 @@ pub struct OpenCall {
     speakers_after: Time,
     /// The newest list that had to wait.
     waiting_speakers: Option<Vec<String>>,
+    /// The list the client has.
+    told_speakers: Vec<String>,
 }
 
 impl OpenCall {
@@ -80,6 +82,7 @@ impl OpenCall {
             malformed_frames: 0,
             speakers_after: Time::ZERO,
             waiting_speakers: None,
+            told_speakers: Vec::new(),
         }
     }
 
@@ -180,6 +183,11 @@ impl OpenCall {
     }
 
     fn speakers(&mut self, now: Time, speakers: Vec<String>, effects: &mut Vec<Effect>) {
+        // Control has news of each change of volume, which this envelope does not tell.
+        if speakers == self.told_speakers {
+            self.waiting_speakers = None;
+            return;
+        }
         if now < self.speakers_after {
             self.waiting_speakers = Some(speakers);
             return;
@@ -187,6 +195,7 @@ impl OpenCall {
         self.speakers_after = now + SPEAKERS_INTERVAL;
         self.waiting_speakers = None;
         event(effects, "activeSpeakers", json!(speakers));
+        self.told_speakers = speakers;
     }
 }
 
@@ -764,6 +773,20 @@ mod tests {
         envelope.handle_timeout(Time::from_millis(1200), &mut effects);
         assert_eq!(sent(&effects), [frame("a"), frame("c")]);
         assert_eq!(envelope.next_timeout(), Time::NEVER);
+    }
+
+    #[test]
+    fn speakers_who_only_change_their_volume_are_not_told_again() {
+        let mut envelope = open();
+        let mut effects = Vec::new();
+        let talk = [(1000, "a", -20), (1300, "a", -30), (1600, "b", -20), (1650, "a", -20)];
+        for (millis, speaker, volume) in talk.into_iter().chain([(1700, "b", -25)]) {
+            let speakers = Notification::Speakers(vec![(speaker.into(), volume)]);
+            envelope.handle_notification(Time::from_millis(millis), speakers, &mut effects);
+        }
+        let frame = |speaker| json!({"type": "mediasoup:activeSpeakers", "data": [speaker]});
+        assert_eq!(sent(&effects), [frame("a"), frame("b")]);
+        assert_eq!(envelope.next_timeout(), Time::NEVER, "what waited is no longer so");
     }
 
     #[test]

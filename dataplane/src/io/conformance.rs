@@ -232,6 +232,69 @@ fn another_thread_wakes_a_sleeper(backend: Backend) {
     assert!(!bench.turn(Wait::Poll).woken, "a wake-up counts once");
 }
 
+fn feedback_wakes_nobody_and_arrives(backend: Backend) {
+    const FEEDBACK: [u8; 12] = [0x8f, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+    const REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 1];
+    for addr in [V4, V6] {
+        let mut bench = Bench::new(backend, &[V4, V6]);
+        let socket = u8::from(addr == V6);
+        let server = bench.io.local_addrs()[usize::from(socket)];
+        let client = client(addr);
+        let source = client.local_addr().unwrap();
+        bench.turn(Wait::Poll);
+        let send_while_asleep = |bench: &mut Bench, datagrams: [&[u8]; 2], timeout| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(50));
+                    for datagram in datagrams {
+                        client.send_to(datagram, server).unwrap();
+                    }
+                });
+                let start = Instant::now();
+                let report = bench.turn(Wait::Until(timeout));
+                (report.received, start.elapsed())
+            })
+        };
+        let timeout = Duration::from_millis(150);
+        // Padding is no difference.
+        let mut padded = FEEDBACK;
+        padded[0] |= 0x20;
+        let (received, elapsed) = send_while_asleep(&mut bench, [&FEEDBACK, &padded], timeout);
+        assert!(received == 0 && elapsed >= timeout, "{received} after {elapsed:?}");
+        let found = bench.receive(2);
+        assert_eq!(found[0], (FEEDBACK.to_vec(), source, SocketId(socket)));
+        assert_eq!(found[1], (padded.to_vec(), source, SocketId(socket)));
+
+        // A compound begins with a report, and what is shorter than a header may be anything.
+        let (received, elapsed) = send_while_asleep(&mut bench, [&REPORT, &[0x8f]], PATIENCE);
+        assert!(received > 0 && elapsed < PATIENCE, "{received} after {elapsed:?}");
+    }
+}
+
+fn much_feedback_is_read_while_the_core_is_awake(backend: Backend) {
+    const FLOOD: u32 = 500;
+    let mut bench = Bench::new(backend, &[V4]);
+    bench.turn(Wait::Poll);
+    let client = client(V4);
+    for i in 0..FLOOD {
+        let mut feedback = vec![0x8f, 205, 0, 1];
+        feedback.extend(i.to_be_bytes());
+        client.send_to(&feedback, bench.addr()).unwrap();
+    }
+    // Other packets come all the time and must not keep the core from it.
+    let (mut feedbacks, deadline) = (0, Instant::now() + PATIENCE);
+    while feedbacks < FLOOD {
+        assert!(Instant::now() < deadline, "{feedbacks} of {FLOOD} came");
+        client.send_to(b"media", bench.addr()).unwrap();
+        bench.turn(Wait::Until(PATIENCE));
+        for i in 0..bench.rx.len() {
+            let Some(number) = bench.rx.bytes(i).strip_prefix(&[0x8f, 205, 0, 1]) else { continue };
+            assert_eq!(number, feedbacks.to_be_bytes(), "in order");
+            feedbacks += 1;
+        }
+    }
+}
+
 fn cores_wake_each_other(backend: Backend) {
     let mut bench = Bench::new(backend, &[V4]);
     let mut peer = Bench::new(backend, &[V4]);
@@ -449,6 +512,8 @@ macro_rules! conformance {
                 received_bytes_can_be_changed_in_place,
                 timeouts_are_honoured,
                 another_thread_wakes_a_sleeper,
+                feedback_wakes_nobody_and_arrives,
+                much_feedback_is_read_while_the_core_is_awake,
                 cores_wake_each_other,
                 a_peer_that_is_gone_or_awake_does_no_harm,
                 a_flood_recovers,

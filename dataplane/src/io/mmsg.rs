@@ -4,13 +4,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::time::Instant;
 
 use super::addr::{RAW_ADDR_SIZE, decode};
 use super::alarm::Alarm;
 use super::batch::{MAX_DATAGRAM, RxBatch, SLOT_HEADER, SlotMemory, TxBatch};
 use super::park::{Parker, Unparker};
 use super::send::Sender;
-use super::socket::{MAX_SOCKETS, SocketSet};
+use super::socket::{MAX_SOCKETS, PATIENCE, SocketSet};
 use super::types::{MAX_RX_BATCH, SocketId};
 use super::{Io, TurnReport, Wait};
 
@@ -32,6 +33,8 @@ pub(super) struct MmsgIo {
     receive: ReceiveVector,
     /// The socket that is read first, in turns: a busy one must not starve the others.
     first_socket: usize,
+    /// When what has patience is read next.
+    patient_due: Instant,
 }
 
 impl MmsgIo {
@@ -43,6 +46,7 @@ impl MmsgIo {
             sender: Sender::new(gso),
             receive: ReceiveVector::new(),
             first_socket: 0,
+            patient_due: Instant::now(),
         })
     }
 
@@ -77,8 +81,16 @@ impl MmsgIo {
         let first = self.first_socket;
         self.first_socket = (first + 1) % count;
         let mut next_slot = 0;
-        for socket in (0..count).map(|i| (first + i) % count) {
-            let Some(fd) = self.sockets.fd(socket) else { continue };
+        let now = Instant::now();
+        let is_patience_over = now >= self.patient_due;
+        if is_patience_over {
+            self.patient_due = now + PATIENCE;
+        }
+        let sockets = self.sockets.clone();
+        let usual = (0..count).map(|i| (first + i) % count);
+        let usual = usual.filter_map(|socket| Some((socket, sockets.fd(socket)?)));
+        let patient = sockets.patient_fds().take_while(|_| is_patience_over);
+        for (socket, fd) in patient.chain(usual) {
             let memory = rx.fillable().ok_or(io::ErrorKind::InvalidInput)?;
             let filled = match self.receive.receive(fd, next_slot, memory) {
                 Ok(filled) => filled,

@@ -1,7 +1,8 @@
 //! The I/O seam: the one place that talks to the kernel, and the only `unsafe` besides the rings.
 //!
 //! A backend does one thing, a turn: send the trains of the last turn, wait, hand back what
-//! arrived. When there is more to send than one arena should hold, it is flushed in between. The sans-IO machine never sees a socket.
+//! arrived. When there is more to send than one arena should hold, it is flushed in between. The
+//! sans-IO machine never sees a socket.
 //!
 //! * [`batch`] — what a turn takes and gives: fixed receive slots, the send arena.
 //! * [`park`] — sleeping and being woken.

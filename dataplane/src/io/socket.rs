@@ -1,9 +1,16 @@
-//! The UDP sockets of a core: one per local listen address.
+//! The UDP sockets of a core: one per local listen address, and beside it one on the same port for
+//! what has patience.
+//!
+//! A receiver tells ten to twenty times a second when packets came (transport-wide feedback), and
+//! each time would wake a core that sleeps: in a webinar of 200, 2000 times a second, for something
+//! that can wait. The kernel sorts such datagrams out by their first two bytes into a socket that
+//! nobody waits for; backends read it every [`PATIENCE`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::addr::RawAddr;
 use super::error::IoError;
@@ -15,6 +22,23 @@ pub const MAX_SOCKETS: usize = 8;
 /// asked for, so this holds 7 000 packets, some 20 ms of a core's full load. Less loses packets
 /// while the core is off its CPU; more delays them until they are useless.
 pub const SOCKET_BUFFER_SIZE: usize = 8 << 20;
+
+/// How often backends look into the sockets of what has patience, while the core is awake. Feedback
+/// steers bitrates over hundreds of milliseconds.
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Receive buffer of what has patience: feedback of 500 clients for [`PATIENCE`] is 100 datagrams.
+const PATIENT_BUFFER_SIZE: i32 = 1 << 20;
+
+/// First byte of an RTCP packet: version 2, any padding, and 15 for transport-wide feedback
+/// (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1).
+const FEEDBACK_HEAD: u32 = 0x8f;
+
+/// All of the first byte but the padding bit.
+const HEAD_MASK: u32 = 0xdf;
+
+/// Second byte: the packet type of transport-layer feedback (RFC 4585 section 6.1).
+const TRANSPORT_FEEDBACK: u32 = 205;
 
 /// Sizes of the kernel's buffers, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +62,8 @@ impl Default for SocketOptions {
 #[derive(Clone, Debug)]
 pub struct SocketSet {
     sockets: Arc<[UdpSocket]>,
+    /// For what has patience, in the same order; `None` where the kernel does not sort it out.
+    patient: Arc<[Option<UdpSocket>]>,
     addrs: Arc<[SocketAddr]>,
     warnings: Arc<[String]>,
 }
@@ -64,6 +90,14 @@ impl SocketSet {
     pub(super) fn fds(&self) -> impl Iterator<Item = RawFd> + '_ {
         self.sockets.iter().map(AsRawFd::as_raw_fd)
     }
+
+    /// Sockets of what has patience, each with the place of the one that it is beside.
+    pub(super) fn patient_fds(&self) -> impl Iterator<Item = (usize, RawFd)> + '_ {
+        let of_place = |(place, socket): (usize, &Option<UdpSocket>)| {
+            socket.as_ref().map(|socket| (place, socket.as_raw_fd()))
+        };
+        self.patient.iter().enumerate().filter_map(of_place)
+    }
 }
 
 /// Binds one socket per address, all on `port` (0: the kernel chooses one for each).
@@ -75,22 +109,85 @@ pub fn bind(addrs: &[IpAddr], port: u16, options: SocketOptions) -> Result<Socke
     }
     let mut warnings = Vec::new();
     let mut sockets = Vec::with_capacity(addrs.len());
+    let mut patient = Vec::with_capacity(addrs.len());
     let mut bound = Vec::with_capacity(addrs.len());
     for &ip in addrs {
         let addr = SocketAddr::new(ip, port);
         let socket = bind_one(addr).map_err(|source| IoError::of_bind(addr, source))?;
         set_buffers(&socket, options, &mut warnings)
             .map_err(|source| IoError::Socket { addr, source })?;
-        bound.push(socket.local_addr().map_err(|source| IoError::Socket { addr, source })?);
+        let addr = socket.local_addr().map_err(|source| IoError::Socket { addr, source })?;
+        let beside = bind_beside(&socket, addr);
+        if let Err(error) = &beside {
+            tracing::debug!(%error, %addr, "feedback wakes the core like everything else");
+        }
+        bound.push(addr);
         sockets.push(socket);
+        patient.push(beside.ok());
     }
     warnings.dedup();
-    Ok(SocketSet { sockets: sockets.into(), addrs: bound.into(), warnings: warnings.into() })
+    Ok(SocketSet {
+        sockets: sockets.into(),
+        patient: patient.into(),
+        addrs: bound.into(),
+        warnings: warnings.into(),
+    })
+}
+
+/// A second socket on the port of `first`, which gets what has patience.
+///
+/// The first was bound without sharing its port and the second asks for it, so another process that
+/// wants the port is still refused, unless it is of the same user and asks to share it.
+fn bind_beside(first: &UdpSocket, addr: SocketAddr) -> io::Result<UdpSocket> {
+    set_option(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    let second = open_socket(addr)?;
+    set_option(&second, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    bind_to(&second, addr)?;
+    sort_out_feedback(&second)?;
+    // A smaller buffer loses feedback on a busy core, which the next feedback makes good.
+    let force = libc::SO_RCVBUFFORCE;
+    if set_option(&second, libc::SOL_SOCKET, force, PATIENT_BUFFER_SIZE).is_err() {
+        let _ = set_option(&second, libc::SOL_SOCKET, libc::SO_RCVBUF, PATIENT_BUFFER_SIZE);
+    }
+    Ok(second)
+}
+
+/// Has the kernel give transport-wide feedback to the second socket of a port and the rest to the
+/// first. Feedback travels alone where reduced-size RTCP is negotiated; a compound begins with a
+/// report, may ask for packets, and goes to the first.
+fn sort_out_feedback(socket: &UdpSocket) -> io::Result<()> {
+    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, and) = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, libc::BPF_ALU | libc::BPF_AND);
+    let (equal, answer) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET);
+    // The program begins at the UDP payload. A load beyond its end ends it with 0.
+    let mut filter = [
+        statement(load, 0, 0, 0),
+        statement(and, 0, 0, HEAD_MASK),
+        statement(equal, 0, 3, FEEDBACK_HEAD),
+        statement(load, 0, 0, 1),
+        statement(equal, 0, 1, TRANSPORT_FEEDBACK),
+        statement(answer, 0, 0, 1),
+        statement(answer, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let size = size_of_val(&program) as libc::socklen_t;
+    let name = libc::SO_ATTACH_REUSEPORT_CBPF;
+    let place = (&raw const program).cast();
+    // SAFETY: the pointers describe the program, which the kernel copies.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, place, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The sockets block: io_uring fails operations on non-blocking files instead of waiting, and the
 /// plain backend says `MSG_DONTWAIT` where it means it.
 fn bind_one(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open_socket(addr)?;
+    bind_to(&socket, addr)?;
+    Ok(socket)
+}
+
+fn open_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
     let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -108,13 +205,15 @@ fn bind_one(addr: SocketAddr) -> io::Result<UdpSocket> {
         // of a core). PROBE keeps forged ICMP messages from making the path look narrow.
         set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
     }
+    Ok(socket)
+}
+
+fn bind_to(socket: &UdpSocket, addr: SocketAddr) -> io::Result<()> {
     let raw = RawAddr::new(addr);
+    let fd = socket.as_raw_fd();
     // SAFETY: the pointer and the length describe `raw`.
     let result = unsafe { libc::bind(fd, raw.bytes.as_ptr().cast(), raw.len) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn set_buffers(

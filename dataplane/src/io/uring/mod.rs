@@ -4,6 +4,8 @@
 //! * Receiving is armed once per socket (`recvmsg`, multishot) and draws slots from a ring of
 //!   buffers. When slots run out the kernel ends it; datagrams then wait in the socket, and the next
 //!   turn, which gives slots back, arms it again.
+//! * What has patience is in sockets of its own, which every so often are read empty; nobody waits
+//!   for them.
 //! * A sleeping core is woken by a message from another core's ring, or through its event, on which
 //!   a read is always pending, or by its alarm.
 //! * Sending stays outside the ring, for that measured better. As ring entries (`SENDMSG` with
@@ -26,7 +28,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -37,7 +39,7 @@ use super::batch::{RX_SLOTS, RxBatch, SLOT_HEADER, TxBatch};
 use super::error::ProbeError;
 use super::park::{Parker, Unparker};
 use super::send::Sender;
-use super::socket::{MAX_SOCKETS, SocketSet};
+use super::socket::{MAX_SOCKETS, PATIENCE, SocketSet};
 use super::types::{MAX_RX_BATCH, SLOT_SIZE, SocketId};
 use super::{Io, TurnReport, Wait};
 
@@ -59,7 +61,11 @@ const MAX_WAKES: usize = 128;
 /// Entries that are always pending, besides the sockets': the event's and the alarm's.
 const ALWAYS_PENDING: usize = 2;
 
-const _: () = assert!(SUBMISSIONS as usize >= MAX_WAKES + MAX_SOCKETS + ALWAYS_PENDING);
+const _: () = assert!(SUBMISSIONS as usize >= MAX_WAKES + 2 * MAX_SOCKETS + ALWAYS_PENDING);
+
+/// Datagrams of one read of what has patience that say that there may be more: the kernel ends a
+/// read after 33.
+const PATIENT_READ_FULL: u32 = 32;
 
 /// Calls to fill a batch at most, beyond the first. Eight would do for one busy socket.
 const MAX_COLLECTS: u32 = 8;
@@ -86,6 +92,8 @@ mod tag {
     pub const WAKE: u64 = 4 << 56;
     /// The alarm.
     pub const ALARM: u64 = 5 << 56;
+    /// Reading what has patience; below: the socket.
+    pub const PATIENT: u64 = 6 << 56;
     /// All of them.
     pub const MASK: u64 = 0xff << 56;
 }
@@ -117,6 +125,10 @@ pub(super) struct UringIo {
     /// Receiving is armed, per socket.
     is_receiving: [bool; MAX_SOCKETS],
     is_reading_event: bool,
+    /// When what has patience is read next.
+    patient_due: Instant,
+    /// Datagrams of the reads since then.
+    patient_read: u32,
     alarm: Alarm,
     is_watching_alarm: bool,
     /// Peers woken through their rings in this turn.
@@ -152,9 +164,11 @@ impl UringIo {
             .build(SUBMISSIONS)
             .map_err(|source| ProbeError::of_step("setting up a ring", source))?;
         let alarm = Alarm::new().map_err(|source| ProbeError::of_step("making a timer", source))?;
-        // Event and alarm come after the sockets, whose places are their ids.
+        // Event, alarm and the sockets of what has patience come after the sockets, whose places
+        // are their ids.
         let ours = [parker.event_fd(), alarm.fd()];
-        let files: Vec<RawFd> = sockets.fds().chain(ours).collect();
+        let patient = sockets.patient_fds().map(|(_, fd)| fd);
+        let files: Vec<RawFd> = sockets.fds().chain(ours).chain(patient).collect();
         ring.submitter()
             .register_files(&files)
             .map_err(|source| ProbeError::of_step("registering files", source))?;
@@ -170,6 +184,8 @@ impl UringIo {
             running: None,
             is_receiving: [false; MAX_SOCKETS],
             is_reading_event: false,
+            patient_due: Instant::now(),
+            patient_read: 0,
             alarm,
             is_watching_alarm: false,
             wakes: Vec::with_capacity(MAX_WAKES),
@@ -260,6 +276,30 @@ impl UringIo {
         Ok(())
     }
 
+    /// Has what has patience read if its time has come. Returns how many completions that ends with,
+    /// all of them made by the call that submits.
+    fn read_patient(&mut self) -> io::Result<u32> {
+        let now = Instant::now();
+        let may_have_more = std::mem::take(&mut self.patient_read) >= PATIENT_READ_FULL;
+        if now < self.patient_due && !may_have_more {
+            return Ok(0);
+        }
+        self.patient_due = now + PATIENCE;
+        let first = self.sockets.len() + ALWAYS_PENDING;
+        let mut reads = 0;
+        for (index, (socket, _)) in self.sockets.clone().patient_fds().enumerate() {
+            let place = Fixed((first + index) as u32);
+            let receive =
+                opcode::RecvMsgMulti::new(place, &raw const self.pinned.template, buffers::GROUP);
+            let receive = receive.flags(libc::MSG_DONTWAIT as u32);
+            let entry = receive.build().user_data(tag::PATIENT | socket as u64);
+            // SAFETY: as in `arm`.
+            unsafe { self.push(&entry)? };
+            reads += 1;
+        }
+        Ok(reads)
+    }
+
     fn push_wakes(&mut self) -> io::Result<()> {
         for i in 0..self.wakes.len() {
             let message = opcode::MsgRingData::new(Fd(self.wakes[i].1), 0, tag::WOKEN, None);
@@ -337,6 +377,7 @@ impl UringIo {
                 report.woken |= completion.result() > 0;
             }
             tag::WOKEN => report.woken = true,
+            tag::PATIENT => self.sort_patient(completion, data as usize, report),
             tag::ALARM => {
                 self.is_watching_alarm = false;
                 self.alarm.gone_off();
@@ -386,6 +427,22 @@ impl UringIo {
         Ok(())
     }
 
+    fn sort_patient(&mut self, completion: &cqueue::Entry, socket: usize, report: &mut TurnReport) {
+        let slot = cqueue::buffer_select(completion.flags());
+        match (usize::try_from(completion.result()), slot) {
+            (Ok(len), Some(slot)) => {
+                self.patient_read += 1;
+                self.arrivals.push_back(Arrival { slot, len, socket: SocketId(socket as u8) });
+            }
+            _ => match -completion.result() {
+                // Nothing is left.
+                libc::EAGAIN => {}
+                libc::ENOBUFS => report.out_of_slots += 1,
+                _ => report.receive_errors += 1,
+            },
+        }
+    }
+
     /// Moves arrivals into the batch while there is room.
     fn deliver(&mut self, rx: &mut RxBatch, report: &mut TurnReport) {
         let Some(running) = &mut self.running else { return };
@@ -425,6 +482,7 @@ impl UringIo {
         self.recycle(rx)?;
         self.arm()?;
         self.push_wakes()?;
+        let reads = self.read_patient()?;
         self.sender.send_all(tx, &self.sockets, report);
         self.deliver(rx, report);
         let is_sleeping = match wait {
@@ -435,7 +493,8 @@ impl UringIo {
             _ => false,
         };
         if is_sleeping || self.has_work_for_the_kernel(rx) {
-            self.enter(u32::from(is_sleeping), report)?;
+            // The last completion of each read comes at once and must not end a sleep.
+            self.enter(if is_sleeping { 1 + reads } else { 0 }, report)?;
             self.collect(report)?;
             self.deliver(rx, report);
         }

@@ -22,6 +22,10 @@ const DECAY_DB_PER_S: u128 = 30;
 /// A change of volume worth telling.
 const VOLUME_STEP_DB: i32 = 5;
 
+/// News of volumes alone at most this often: they change with every word, and who speaks is what
+/// matters at once.
+const VOLUME_INTERVAL: Duration = Duration::from_millis(800);
+
 /// Speakers named at most: more at once is noise, and the list goes to everyone.
 const MAX_SPEAKERS: usize = 10;
 
@@ -30,7 +34,10 @@ const MAX_SPEAKERS: usize = 10;
 pub(crate) struct Speakers {
     levels: BTreeMap<ProducerId, Level>,
     told: Vec<(ProducerId, i8)>,
-    told_at: Option<Time>,
+    /// When they were looked at last.
+    polled_at: Option<Time>,
+    /// When there was news last.
+    told_at: Time,
 }
 
 #[derive(Clone, Copy)]
@@ -76,10 +83,15 @@ impl Speakers {
             .collect();
         loudest.sort_by_key(|(_, dbov)| -i32::from(*dbov));
         loudest.truncate(MAX_SPEAKERS);
-        self.told_at = Some(now);
-        if !is_news(&self.told, &loudest) {
+        self.polled_at = Some(now);
+        let is_same_people =
+            self.told.iter().map(|(id, _)| id).eq(loudest.iter().map(|(id, _)| id));
+        if is_same_people
+            && (now.since(self.told_at) < VOLUME_INTERVAL || !self.has_other_volume(&loudest))
+        {
             return None;
         }
+        self.told_at = now;
         self.told = loudest.clone();
         Some(loudest)
     }
@@ -89,16 +101,14 @@ impl Speakers {
         if self.levels.is_empty() && self.told.is_empty() {
             return Time::NEVER;
         }
-        self.told_at.map_or(Time::ZERO, |at| at + INTERVAL)
+        self.polled_at.map_or(Time::ZERO, |at| at + INTERVAL)
     }
-}
 
-/// Whether order, membership or a volume has changed.
-fn is_news(told: &[(ProducerId, i8)], new: &[(ProducerId, i8)]) -> bool {
-    let same = |(a, b): (&(ProducerId, i8), &(ProducerId, i8))| {
-        a.0 == b.0 && (i32::from(a.1) - i32::from(b.1)).abs() < VOLUME_STEP_DB
-    };
-    told.len() != new.len() || !told.iter().zip(new).all(same)
+    /// Whether the volume of one of the same people has changed, in either direction.
+    fn has_other_volume(&self, new: &[(ProducerId, i8)]) -> bool {
+        let mut pairs = self.told.iter().zip(new);
+        pairs.any(|(old, new)| (i32::from(old.1) - i32::from(new.1)).abs() >= VOLUME_STEP_DB)
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +145,21 @@ mod tests {
             told += usize::from(speakers.poll(at(millis)).is_some());
         }
         assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn volumes_are_news_less_often_than_people() {
+        let mut speakers = Speakers::default();
+        let mut told = Vec::new();
+        for millis in (0..1_400).step_by(100) {
+            let level = if millis / 200 % 2 == 0 { -20 } else { -10 };
+            speakers.heard(at(millis), ANNA, level);
+            if millis == 1_100 {
+                speakers.heard(at(millis), BERT, -5);
+            }
+            told.extend(speakers.poll(at(millis)).map(|_| millis));
+        }
+        assert_eq!(told, [0, 800, 1_200], "Anna, a volume of hers, and Bert");
     }
 
     #[test]

@@ -73,6 +73,8 @@ export interface ServerEvents {
   consumerClosed: { consumerId: string };
   consumerPaused: { consumerId: string };
   consumerResumed: { consumerId: string };
+  /** Nobody takes a higher layer of this client's simulcast: the others need not be sent. */
+  producerMaxSpatialLayer: { producerId: string; spatialLayer: number };
   activeSpeakers: string[];
   connectionQuality: ConnectionQuality;
 }

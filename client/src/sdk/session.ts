@@ -3,6 +3,7 @@ import { CAMERA_ENCODINGS, MICROPHONE_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } fro
 import { MeetingError } from './errors';
 import { displayNameOf, type Source, sourceOf } from './participants';
 import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } from './protocol';
+import { SentLayers } from './sentLayers';
 import { type ChannelEvents, CLOSE_CODE_FINAL, type SignalingChannel } from './signaling';
 
 /** A path that is only disturbed often heals by itself within this time. */
@@ -58,6 +59,7 @@ export class Session {
   readonly #handlers: SessionHandlers;
   readonly #consumers = new Map<string, types.Consumer>();
   readonly #producers = new Map<string, types.Producer>();
+  readonly #sentLayers = new SentLayers();
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
@@ -127,6 +129,7 @@ export class Session {
       ...this.#sendOptions(publication),
     });
     this.#producers.set(producer.id, producer);
+    void this.#sentLayers.apply(producer);
     if (publication.paused) await this.setProducerPaused(producer, true);
     return producer;
   }
@@ -134,6 +137,7 @@ export class Session {
   /** Stops sending a track. */
   async unpublish(producer: types.Producer): Promise<void> {
     this.#producers.delete(producer.id);
+    this.#sentLayers.forget(producer.id);
     producer.close();
     if (this.#closed) return;
     await this.#channel.request('closeProducer', { producerId: producer.id });
@@ -269,6 +273,10 @@ export class Session {
         return this.#consumerPaused(event.data.consumerId, true);
       case 'consumerResumed':
         return this.#consumerPaused(event.data.consumerId, false);
+      case 'producerMaxSpatialLayer': {
+        const { producerId, spatialLayer } = event.data;
+        return this.#sentLayers.limit(producerId, spatialLayer, this.#producers.get(producerId));
+      }
       case 'activeSpeakers':
         return this.#handlers.speakersChanged(event.data);
       case 'connectionQuality':

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openPage } from './support/chromium';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
-import { until } from './support/wait';
+import { sleep, until } from './support/wait';
 
 const out = join(import.meta.dirname, 'out');
 
@@ -17,9 +17,15 @@ beforeAll(async () => {
 afterAll(() => server?.stop());
 
 /** Opens the page as someone; small pictures, because one machine is everyone. */
-async function enter(name: string, room: string, query = ''): Promise<Page> {
+async function enter(
+  name: string,
+  room: string,
+  query = '',
+  prepare: () => void = () => undefined,
+): Promise<Page> {
   const page = await openPage();
   await page.addInitScript(watchFirstPicture);
+  await page.addInitScript(prepare);
   await page.goto(
     `${server.httpUrl}/?room=${room}&name=${name}&autojoin=1&height=360&fps=15${query}`,
   );
@@ -231,4 +237,64 @@ test('after a restart of the server the meeting goes on by itself', async () => 
   } finally {
     await revived?.stop();
   }
+});
+
+/** Frames encoded so far of each camera layer that this page sends, low to high. */
+function encoded(page: Page): Promise<number[]> {
+  return page.evaluate(async () => {
+    type Outbound = { type: string; rid?: string; framesEncoded?: number };
+    const { send } = (await window.__meeting?.stats()) ?? { send: [] };
+    return (send as Outbound[])
+      .filter(({ type, rid }) => type === 'outbound-rtp' && rid)
+      .sort((a, b) => String(a.rid).localeCompare(String(b.rid)))
+      .map(({ framesEncoded }) => framesEncoded ?? 0);
+  });
+}
+
+/** Which layers are being sent: those that gain frames in a while. */
+async function layersSent(page: Page): Promise<boolean[]> {
+  const before = await encoded(page);
+  await sleep(1000);
+  return (await encoded(page)).map((frames, layer) => frames > (before[layer] ?? 0));
+}
+
+const widthSeen = (page: Page) =>
+  page.evaluate(
+    () => document.querySelector<HTMLVideoElement>('[data-local="false"] video')?.videoWidth ?? 0,
+  );
+
+/** Runs in the page: Chromium sends three layers only from 960×540 on, and invents no such camera unless asked so. */
+function largeCamera() {
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const video = { width: 960, height: 540, frameRate: 15 };
+  navigator.mediaDevices.getUserMedia = (wanted) => open(wanted?.video ? { video } : wanted);
+}
+
+test('layers of the camera that nobody takes are not sent, and come back for who does', async () => {
+  const room = newRoom();
+  const ann = await enter('Ann', room, '', largeCamera);
+  // Whoever opens Chromium's one invented camera changes it for all.
+  const ben = await enter('Ben', room, '&camera=0&microphone=0');
+  const sends = (layers: string) =>
+    until(
+      `the layers ${layers}`,
+      () => layersSent(ann),
+      (sent) => sent.join() === layers,
+    );
+  await sends('true,true,true');
+  await ben.setViewportSize({ width: 320, height: 260 });
+  await sends('true,false,false');
+  await sees(ben, ['Ann']);
+  expect(await widthSeen(ben)).toBe(240);
+
+  await ben.setViewportSize({ width: 1600, height: 1100 });
+  const asked = Date.now();
+  await until(
+    'the best layer',
+    () => widthSeen(ben),
+    (width) => width === 960,
+  );
+  console.log(`the best layer was back after ${Date.now() - asked} ms`);
+  expect(Date.now() - asked).toBeLessThan(5000);
+  await sends('true,true,true');
 });

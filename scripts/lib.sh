@@ -6,6 +6,9 @@ cache="$root/.cache"
 # shellcheck disable=SC2034 # read by those who source this
 target="${CARGO_TARGET_DIR:-$root/target}"
 
+# What Cargo.toml says.
+rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
+
 # What Vite 8 runs on: 20.19 and later of 20, or 22.12 and later.
 node_wanted='20.19 or later of 20, or 22.12 or later'
 # Fetched from the npm registry where the distribution's Node.js is too old (Debian 12 has 18).
@@ -32,15 +35,19 @@ as_root() {
 }
 
 apt_updated=
+# Refreshes the package lists, once.
+apt_refresh() {
+  has apt-get || die "this system has no apt-get; install these by hand: $*"
+  [ -z "$apt_updated" ] || return 0
+  say "Refreshing the package lists"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
+    printf 'warning: some package lists could not be refreshed; going on with what there is\n' >&2
+  apt_updated=1
+}
+
 # apt_install PACKAGE…: installs Debian packages.
 apt_install() {
-  has apt-get || die "this system has no apt-get; install these by hand: $*"
-  if [ -z "$apt_updated" ]; then
-    say "Refreshing the package lists"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
-      printf 'warning: some package lists could not be refreshed; going on with what there is\n' >&2
-    apt_updated=1
-  fi
+  apt_refresh "$@"
   say "Installing $*"
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
@@ -93,11 +100,29 @@ ensure_node() {
   node_is_good || die "the fetched Node.js does not run here; install $node_wanted"
 }
 
+# The compiler that Cargo.toml asks for, or a later one.
+rust_is_good() {
+  local have
+  has cargo && has rustc || return 1
+  have=$(rustc --version | cut -d' ' -f2)
+  printf '%s\n' "$rust_wanted" "$have" | sort --check=quiet --version-sort
+}
+
 ensure_rust() {
   has cargo || [ ! -x "$HOME/.cargo/bin/cargo" ] || PATH="$HOME/.cargo/bin:$PATH"
-  # Debian keeps a recent compiler for its browsers.
-  has cargo || apt_install rustc-web cargo-web rustfmt-web rust-web-clippy ||
-    die "no Rust toolchain found; see https://rustup.rs (1.95 or later)"
+  # Debian keeps a recent compiler for its browsers, where that of the distribution is old.
+  if ! has cargo; then
+    apt_refresh rustc cargo
+    if [ -n "$(apt-cache madison rustc-web 2>/dev/null)" ]; then
+      apt_install rustc-web cargo-web rustfmt-web rust-web-clippy
+    else
+      apt_install rustc cargo rustfmt rust-clippy
+    fi
+    hash -r
+  fi
+  rust_is_good ||
+    die "$(rustc --version 2>&1 | head -n 1) is no Rust $rust_wanted or later; install one: on Debian 12" \
+      "and 13 rustc-web and cargo-web (with security updates), elsewhere https://rustup.rs"
   # The cryptography library is compiled from C.
   need cc build-essential
 }

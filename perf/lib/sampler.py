@@ -23,7 +23,7 @@ def perf():
         die("this kernel has no perf events; it needs CONFIG_PERF_EVENTS")
     if os.geteuid() != 0 and level > 1:
         die("perf may not see the kernel; use sudo, or: "
-            "sudo sysctl kernel.perf_event_paranoid=1 kernel.kptr_restrict=0")
+            "sudo sysctl kernel.perf_event_paranoid=0 kernel.kptr_restrict=0")
     return found
 
 

@@ -51,7 +51,7 @@ def lacking():
     if not shutil.which("perf"):
         return "perf is missing: sudo apt-get install linux-perf"
     if os.geteuid() != 0 and int(Path("/proc/sys/kernel/perf_event_paranoid").read_text()) > 1:
-        return "perf may not see the kernel: sudo sysctl kernel.perf_event_paranoid=1"
+        return "perf may not see the kernel: sudo sysctl kernel.perf_event_paranoid=0"
     return None
 
 

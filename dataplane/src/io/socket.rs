@@ -4,7 +4,7 @@
 //! A receiver tells ten to twenty times a second when packets came (transport-wide feedback), and
 //! each time would wake a core that sleeps: in a webinar of 200, 2000 times a second, for something
 //! that can wait. The kernel sorts such datagrams out by their first two bytes into a socket that
-//! nobody waits for; backends read it every [`PATIENCE`].
+//! nobody waits for; backends read it every 20 ms.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

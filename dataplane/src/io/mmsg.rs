@@ -86,13 +86,13 @@ impl MmsgIo {
         if is_patience_over {
             self.patient_due = now + PATIENCE;
         }
-        let sockets = self.sockets.clone();
+        let MmsgIo { sockets, receive, .. } = self;
         let usual = (0..count).map(|i| (first + i) % count);
         let usual = usual.filter_map(|socket| Some((socket, sockets.fd(socket)?)));
         let patient = sockets.patient_fds().take_while(|_| is_patience_over);
         for (socket, fd) in patient.chain(usual) {
             let memory = rx.fillable().ok_or(io::ErrorKind::InvalidInput)?;
-            let filled = match self.receive.receive(fd, next_slot, memory) {
+            let filled = match receive.receive(fd, next_slot, memory) {
                 Ok(filled) => filled,
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN | libc::EINTR) => continue,
@@ -106,7 +106,7 @@ impl MmsgIo {
                 },
             };
             for slot in next_slot..next_slot + filled {
-                match self.receive.take(slot) {
+                match receive.take(slot) {
                     // SAFETY: `receive` had the kernel fill this slot for this batch, and each slot
                     // is filled once per turn.
                     Some((len, source)) => unsafe {

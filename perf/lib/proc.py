@@ -47,13 +47,21 @@ def threads(pid):
 
 
 def cpus(tids):
-    """The CPUs that any of these threads may run on, as a list such as `0,2-3`; empty if unknown."""
-    found = []
+    """The CPUs that any of these threads may run on, as a list such as `0,2,3`; empty if unknown.
+    None is named twice, for perf refuses that."""
+    found = set()
     for tid in tids:
         for line in read(f"/proc/{tid}/status").splitlines():
             if line.startswith("Cpus_allowed_list:"):
-                found.append(line.split()[1])
-    return ",".join(dict.fromkeys(found))
+                found.update(numbers(line.split()[1]))
+    return ",".join(map(str, sorted(found)))
+
+
+def numbers(text):
+    """The numbers of a list such as `0,2-3`."""
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
 
 
 def key_values(text):

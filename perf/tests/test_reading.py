@@ -1,10 +1,12 @@
 """What the tools print is read rightly: recorded input, from a server under the load generator."""
 
+import os
 import unittest
 from collections import Counter
 from pathlib import Path
 
 from context import LIB  # noqa: F401, before the modules of ../lib
+import proc
 import stacks
 import switches
 import traces
@@ -53,6 +55,28 @@ class Stacks(unittest.TestCase):
         lines = ["a b 1/2 3.5: cycles:P: \n", "\t 12ab f(int)+0x2 (/x/sfu (deleted))\n", "\n"]
         (header, frames), = stacks.samples(lines)
         self.assertEqual((header["comm"], header["event"], frames), ("a b", "cycles:P", ["f(int)"]))
+
+
+class Cpus(unittest.TestCase):
+    def setUp(self):
+        self.gate = os.pipe()
+
+    def test_lists_are_read_as_the_kernel_writes_them(self):
+        self.assertEqual(list(proc.numbers("0,2-4,7")), [0, 2, 3, 4, 7])
+
+    def test_a_cpu_that_two_threads_may_run_on_is_named_once(self):
+        own = sorted(os.sched_getaffinity(0))
+        self.assertEqual(proc.cpus([os.getpid(), os.getpid()]), ",".join(map(str, own)))
+        child = os.fork()
+        if child == 0:
+            os.sched_setaffinity(0, own[-1:])
+            os.read(self.gate[0], 1)
+            os._exit(0)
+        self.addCleanup(os.waitpid, child, 0)
+        self.addCleanup(os.write, self.gate[1], b"x")
+        while proc.cpus([child]) != str(own[-1]):
+            pass
+        self.assertEqual(proc.cpus([os.getpid(), child]), ",".join(map(str, own)))
 
 
 class Switches(unittest.TestCase):

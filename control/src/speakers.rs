@@ -1,7 +1,8 @@
 //! Who speaks in a room, from the audio levels that the data cores report.
 //!
 //! Each producer's level is smoothed: it rises at once and decays by a fixed slope, so that a pause
-//! for breath keeps a speaker on the list and a cough leaves it soon.
+//! for breath keeps a speaker on the list and a cough leaves it soon. Two who are about as loud keep
+//! their places: whoever overtakes another must be clearly louder, or tiles would jump with each word.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ const THRESHOLD_DBOV: i32 = -55;
 /// How fast a level fades, dB per second: from a loud voice (-25) to silence in one second.
 const DECAY_DB_PER_S: u128 = 30;
 
-/// A change of volume worth telling.
+/// A change of volume worth telling, and what one must be louder to overtake another.
 const VOLUME_STEP_DB: i32 = 5;
 
 /// News of volumes alone at most this often: they change with every word, and who speaks is what
@@ -70,19 +71,13 @@ impl Speakers {
         self.levels.remove(&producer);
     }
 
-    /// The speakers, loudest first, if there is news and its time has come.
+    /// The speakers, loudest first but for [`VOLUME_STEP_DB`], if there is news and its time has come.
     pub fn poll(&mut self, now: Time) -> Option<Vec<(ProducerId, i8)>> {
         if now < self.next_poll() {
             return None;
         }
         self.levels.retain(|_, level| level.now(now) >= THRESHOLD_DBOV);
-        let mut loudest: Vec<(ProducerId, i8)> = self
-            .levels
-            .iter()
-            .map(|(producer, level)| (*producer, level.now(now).clamp(-127, 0) as i8))
-            .collect();
-        loudest.sort_by_key(|(_, dbov)| -i32::from(*dbov));
-        loudest.truncate(MAX_SPEAKERS);
+        let loudest = self.ranked(now);
         self.polled_at = Some(now);
         let is_same_people =
             self.told.iter().map(|(id, _)| id).eq(loudest.iter().map(|(id, _)| id));
@@ -102,6 +97,29 @@ impl Speakers {
             return Time::NEVER;
         }
         self.polled_at.map_or(Time::ZERO, |at| at + INTERVAL)
+    }
+
+    /// Those who are heard, in the order told last as far as that is still about right.
+    fn ranked(&self, now: Time) -> Vec<(ProducerId, i8)> {
+        let volume = |level: &Level| level.now(now).clamp(-127, 0) as i8;
+        let mut newcomers: Vec<(ProducerId, i8)> =
+            self.levels.iter().map(|(producer, level)| (*producer, volume(level))).collect();
+        newcomers.sort_by_key(|(_, dbov)| -i32::from(*dbov));
+        let mut ranked = Vec::with_capacity(newcomers.len());
+        for &(producer, _) in &self.told {
+            if let Some(at) = newcomers.iter().position(|(known, _)| *known == producer) {
+                ranked.push(newcomers.remove(at));
+            }
+        }
+        ranked.append(&mut newcomers);
+        for index in 1..ranked.len() {
+            let dbov = i32::from(ranked[index].1);
+            let is_overtaken = |(_, ahead): &(_, i8)| dbov - i32::from(*ahead) >= VOLUME_STEP_DB;
+            let ahead = ranked[..index].iter().rev().take_while(|one| is_overtaken(one)).count();
+            ranked[index - ahead..=index].rotate_right(1);
+        }
+        ranked.truncate(MAX_SPEAKERS);
+        ranked
     }
 
     /// Whether the volume of one of the same people has changed, in either direction.
@@ -145,6 +163,45 @@ mod tests {
             told += usize::from(speakers.poll(at(millis)).is_some());
         }
         assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn whoever_overtakes_is_clearly_louder() {
+        let table = [
+            ((-30, -26), [ANNA, BERT], "a little louder"),
+            ((-30, -25), [BERT, ANNA], "clearly louder"),
+            ((-27, -25), [BERT, ANNA], "once ahead, a little is enough to stay"),
+            ((-29, -27), [BERT, ANNA], "either way"),
+        ];
+        let mut speakers = Speakers::default();
+        let mut now = at(0);
+        speakers.heard(now, ANNA, -20);
+        speakers.poll(now);
+        for ((anna, bert), order, why) in table {
+            // Long enough for what was louder before to fade.
+            now = now + Duration::from_millis(600);
+            speakers.heard(now, ANNA, anna);
+            speakers.heard(now, BERT, bert);
+            speakers.poll(now);
+            let told: Vec<_> = speakers.told.iter().map(|(id, _)| *id).collect();
+            assert_eq!(told, order, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_its_volume() {
+        let mut speakers = Speakers::default();
+        let (carl, dora) = (ProducerId(3), ProducerId(4));
+        for (producer, dbov) in [(ANNA, -20), (BERT, -30), (carl, -40)] {
+            speakers.heard(at(0), producer, dbov);
+        }
+        speakers.poll(at(0));
+        for (producer, dbov) in [(ANNA, -20), (BERT, -30), (carl, -40), (dora, -25)] {
+            speakers.heard(at(200), producer, dbov);
+        }
+        let news = speakers.poll(at(200)).expect("Dora");
+        let order: Vec<_> = news.iter().map(|(id, _)| *id).collect();
+        assert_eq!(order, [ANNA, dora, BERT, carl]);
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl Connection {
             if let Some(end) = self.send_frames().await {
                 return end;
             }
+            opencall_dataplane::io::give_way();
             if let Some(closing) = self.mailbox.closing() {
                 return End::Closing(closing);
             }

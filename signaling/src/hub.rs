@@ -237,6 +237,7 @@ impl Hub {
         loop {
             let now = self.clock.now();
             let more = self.turn(now);
+            opencall_dataplane::io::give_way();
             if more {
                 tokio::task::yield_now().await;
                 continue;

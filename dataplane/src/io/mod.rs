@@ -36,7 +36,7 @@ pub use batch::{RxBatch, TxBatch};
 pub use error::{IoError, ProbeError};
 pub use park::{Parker, Unparker};
 pub(crate) use schedule::run_promptly;
-pub use schedule::step_back;
+pub use schedule::{give_way, step_back};
 pub use socket::{MAX_SOCKETS, SocketOptions, SocketSet, bind};
 pub use types::{
     MAX_RX_BATCH, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, RxDatagram, SLOT_SIZE, SocketId,

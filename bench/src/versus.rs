@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::net::Network;
 use crate::client::session::Dialect;
+use crate::client::signaling::Protocol;
 use crate::machine;
 use crate::media::codec::VideoCodec;
 use crate::ramp::RampOptions;
@@ -319,7 +320,7 @@ pub fn versus_janus(
     let mut comparison = Comparison::default();
     for turn in 0..options.turns * 2 {
         let (name, dialect, url, pid) = match turn % 2 {
-            0 => (OURS, Dialect::OpenCall, &server.url, server.pid()),
+            0 => (OURS, Dialect::Mediasoup(Protocol::Opencall), &server.url, server.pid()),
             _ => (THEIRS, Dialect::Janus, &options.url, options.pid),
         };
         let result = run(&run_options(options, dialect, url, pid), on_second)?;

@@ -7,6 +7,7 @@ use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
+use opencall_bench::client::signaling::Protocol;
 use opencall_bench::impairment::LinkConfig;
 use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::ramp::RampOptions;
@@ -29,7 +30,7 @@ fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
         pin: false,
         floor: false,
         network: Network::Loopback,
-        dialect: Dialect::OpenCall,
+        dialect: Dialect::Mediasoup(Protocol::Opencall),
         warm_up: Duration::ZERO,
         layers: LAYER_RATES.to_vec(),
         sends_all_layers: false,
@@ -56,6 +57,16 @@ fn two_people_see_and_hear_each_other() {
     assert!(result.loss_ratio < 0.05, "{} lost", result.lost);
     assert!(result.latency_us.p50 > 0.0 && result.cpu_us_per_forwarded_packet.is_some());
     assert!(!result.seconds.is_empty() && !result.latency_histogram.is_empty());
+}
+
+#[test]
+fn people_who_speak_protoo_see_and_hear_each_other() {
+    let dialect = Dialect::Mediasoup(Protocol::Protoo);
+    let result = sound(&RunOptions { dialect, ..options(Scenario::Meeting, 3, 2) });
+    assert_eq!(result.participants, 3);
+    // Three cameras of 30 frames a second, each to two others for 2 s.
+    assert!(result.forwarded_packets > 200, "{}", result.forwarded_packets);
+    assert!(result.loss_ratio < 0.05, "{} lost", result.lost);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use opencall_bench::client::emulation::{BadLinks, Share};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
+use opencall_bench::client::signaling::Protocol;
 use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::report::progress::Progress;
 use opencall_bench::report::{page, summary};
@@ -52,6 +53,9 @@ pub struct Args {
     /// A server that runs already, which offers media on loopback: ws://127.0.0.1:8080/ws
     #[arg(long, value_name = "URL")]
     target: Option<String>,
+    /// The envelope in which it is spoken to; mediasoup applications speak protoo.
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
     /// Its processes, whose CPU and memory are counted.
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
@@ -117,7 +121,7 @@ pub fn run(args: Args) -> Result<(), String> {
         pin: args.pin,
         floor: args.floor,
         network: Network::Loopback,
-        dialect: Dialect::OpenCall,
+        dialect: Dialect::Mediasoup(args.protocol),
         warm_up: Duration::ZERO,
         layers: args.video_rate.map_or_else(|| LAYER_RATES.to_vec(), |rate| vec![rate]),
         sends_all_layers: args.all_layers,

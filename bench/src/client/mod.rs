@@ -1,6 +1,6 @@
 //! Participants: real clients, made light.
 //!
-//! * [`signaling`] — OpenCall's messages over a WebSocket.
+//! * [`signaling`] — requests and events over a WebSocket, in OpenCall's words or in protoo.
 //! * [`stun`], [`connect`] — ICE as the controlling side, DTLS as the client, consent.
 //! * [`net`] — one socket, in which each transport has a loopback address of its own.
 //! * [`link`] — a transport of either kind, from its first check to its end.

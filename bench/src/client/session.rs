@@ -17,8 +17,8 @@ use super::engine::EngineSender;
 use super::link::{Link, Pending, next_transport};
 use super::net::{Net, Network};
 use super::publish::voice_ssrc;
-use super::receive::ConsumerSetup;
-use super::signaling::{MAX_SPATIAL_LAYER, NEW_PRODUCER, Signaling, camera, microphone};
+use super::signaling::rtp_parameters::{camera, microphone};
+use super::signaling::{Direction, Protocol, Signaling, Told};
 use crate::media::codec::VideoCodec;
 
 /// Who a participant is and what it does.
@@ -58,8 +58,8 @@ pub struct Progress {
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// OpenCall's signaling.
-    OpenCall,
+    /// mediasoup's transports, producers and consumers, in one of two envelopes.
+    Mediasoup(Protocol),
     /// Janus's API, with its VideoRoom.
     Janus,
 }
@@ -108,15 +108,16 @@ struct Transport {
 /// What went wrong, in words.
 pub async fn live(
     world: Rc<World>,
+    protocol: Protocol,
     plan: Plan,
     leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let room = format!("bench-{}-{}", world.run, plan.room);
-    let name = format!("p{}", plan.participant);
-    let mut signaling = Signaling::connect(&world.url, room, name).await?;
-    let capabilities = signaling.request("getRouterCapabilities", json!({})).await?;
-    let send = link(&world, plan, &mut signaling, "send").await?;
-    let receive = link(&world, plan, &mut signaling, "recv").await?;
+    let name = peer_of(plan.participant);
+    let mut signaling = Signaling::connect(protocol, &world.url, room, name).await?;
+    let capabilities = signaling.router_capabilities().await?;
+    let send = link(&world, plan, &mut signaling, Direction::Send).await?;
+    let receive = link(&world, plan, &mut signaling, Direction::Receive).await?;
     let send = Transport { id: send.0, link: send.1.connected().await? };
     let receive = receive.1.connected().await?;
     world.progress.joined.fetch_add(1, Ordering::Relaxed);
@@ -126,6 +127,15 @@ pub async fn live(
     world.progress.present.fetch_sub(1, Ordering::Relaxed);
     signaling.close().await;
     result
+}
+
+/// What servers call a participant.
+fn peer_of(participant: u32) -> String {
+    format!("p{participant}")
+}
+
+fn participant_of(peer: &str) -> Option<u32> {
+    peer.strip_prefix('p')?.parse().ok()
 }
 
 /// Sends and receives until it is time to go.
@@ -138,14 +148,12 @@ async fn take_part(
     leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     receive.start_receiver()?;
-    let name = format!("p{}", plan.participant);
-    let data = json!({"rtpCapabilities": capabilities, "displayName": name});
-    signaling.request("setRtpCapabilities", data).await?;
+    signaling.enter(&peer_of(plan.participant), capabilities, plan.receives).await?;
     publish(world, send, plan, signaling).await?;
     stay(world, plan, signaling, capabilities, (&send.link, receive), leave).await
 }
 
-/// Consumes what is offered, and sends what is wanted, until it is time to go.
+/// Takes what is offered, and sends what is wanted, until it is time to go.
 async fn stay(
     world: &World,
     plan: Plan,
@@ -155,30 +163,21 @@ async fn stay(
     mut leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     loop {
-        let (name, event) = tokio::select! {
-            event = signaling.event() => event?,
+        let told = tokio::select! {
+            told = signaling.told() => told?,
             _ = &mut leave => return Ok(()),
         };
-        match name.as_str() {
-            // Of a camera: nothing else that a participant sends has layers.
-            MAX_SPATIAL_LAYER if !world.sends_all_layers => {
-                if let Some(layer) = event["spatialLayer"].as_u64() {
-                    send.limit_layers(
-                        usize::try_from(layer).unwrap_or(usize::MAX).saturating_add(1),
-                    );
+        match told {
+            Told::Layers(count) if !world.sends_all_layers => send.limit_layers(count),
+            Told::Stream(stream) if plan.receives => {
+                let begin = |setup| receive.consume(setup);
+                let taken = signaling.receive(stream, capabilities, participant_of, begin).await;
+                if taken.is_err() {
+                    // The producer may have left meanwhile; the count is shown at the end.
+                    world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
                 }
-                continue;
             }
-            NEW_PRODUCER if plan.receives => {}
-            _ => continue,
-        }
-        let data = json!({"producerId": event["producerId"], "rtpCapabilities": capabilities});
-        match signaling.request("consume", data).await.and_then(|data| consumer_of(&data)) {
-            Ok(setup) => receive.consume(setup),
-            Err(_) => {
-                // The producer may have left meanwhile; the count is shown at the end.
-                world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
-            }
+            Told::Layers(_) | Told::Stream(_) => {}
         }
     }
 }
@@ -188,18 +187,16 @@ async fn link(
     world: &Rc<World>,
     plan: Plan,
     signaling: &mut Signaling,
-    direction: &str,
+    direction: Direction,
 ) -> Result<(Value, Pending), String> {
-    let data = json!({"direction": direction});
-    let mut options = signaling.request("createTransport", data).await?;
+    let mut options = signaling.create_transport(direction).await?;
     let remote = remote_of(&options, world.net.network).ok_or_else(|| {
         format!("the server offers no UDP candidate that participants can reach: {options}")
     })?;
     let transport = next_transport(world)?;
     let fingerprints = json!([{"algorithm": "sha-256", "value": world.identity.fingerprint}]);
-    let data = json!({"transportId": options["id"],
-                      "dtlsParameters": {"role": "client", "fingerprints": fingerprints}});
-    signaling.request("connectTransport", data).await?;
+    let dtls = json!({"role": "client", "fingerprints": fingerprints});
+    signaling.connect_transport(&options["id"], dtls).await?;
     Ok((options["id"].take(), Pending::begin(world, plan.participant, transport, remote)))
 }
 
@@ -229,35 +226,13 @@ async fn publish(
     signaling: &mut Signaling,
 ) -> Result<(), String> {
     let Plan { participant, audio, video, .. } = plan;
-    let source = |source: &str| json!({"source": source, "benchSender": participant});
     if audio {
-        let data = json!({"transportId": transport.id, "kind": "audio", "appData": source("microphone"),
-                          "rtpParameters": microphone(voice_ssrc(participant))});
-        signaling.request("produce", data).await?;
+        let voice = microphone(voice_ssrc(participant));
+        signaling.produce(&transport.id, "audio", voice).await?;
     }
     if video {
-        let data = json!({"transportId": transport.id, "kind": "video", "appData": source("webcam"),
-                          "rtpParameters": camera(participant, world.codec, &world.layers)});
-        signaling.request("produce", data).await?;
+        let camera = camera(participant, world.codec, &world.layers);
+        signaling.produce(&transport.id, "video", camera).await?;
     }
     transport.link.start_publisher(plan)
-}
-
-/// A stream as the server describes it.
-fn consumer_of(data: &Value) -> Result<ConsumerSetup, String> {
-    let parameters = &data["rtpParameters"];
-    let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
-    let encoding = &parameters["encodings"][0];
-    let is_transport_cc = |extension: &&Value| {
-        extension["uri"].as_str().is_some_and(|uri| uri.contains("transport-wide-cc"))
-    };
-    let extensions = parameters["headerExtensions"].as_array().map_or(&[][..], Vec::as_slice);
-    let transport_cc = extensions.iter().find(is_transport_cc);
-    Ok(ConsumerSetup {
-        ssrc: number(&encoding["ssrc"]).ok_or("a consumer without SSRC")?,
-        rtx_ssrc: number(&encoding["rtx"]["ssrc"]),
-        is_video: data["kind"] == "video",
-        sender: number(&data["appData"]["benchSender"]).ok_or("a producer of someone else")?,
-        transport_cc_id: transport_cc.and_then(|e| u8::try_from(e["id"].as_u64()?).ok()),
-    })
 }

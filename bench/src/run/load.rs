@@ -142,7 +142,7 @@ fn run_sessions(world: World, mut orders: channel::UnboundedReceiver<Order>) {
 async fn participate(world: Rc<World>, plan: Plan, left: oneshot::Receiver<()>) {
     let progress = Arc::clone(&world.progress);
     let life = match world.dialect {
-        Dialect::OpenCall => live(world, plan, left).await,
+        Dialect::Mediasoup(protocol) => live(world, protocol, plan, left).await,
         Dialect::Janus => janus::session::live(world, plan, left).await,
     };
     if let Err(reason) = life {

@@ -1,0 +1,132 @@
+//! protoo's envelope, and what mediasoup applications say in it, of either generation: what the two ask
+//! differently is asked in the words of both, and either's answer is taken.
+#![forbid(unsafe_code)]
+
+use serde_json::{Value, json};
+
+use super::{Direction, Frame, Offer, Stream, Told};
+
+/// The WebSocket's sub-protocol.
+pub const SUBPROTOCOL: &str = "protoo";
+
+/// `url` with the ids that protoo has there.
+pub fn url(url: &str, room: &str, peer: &str) -> String {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let (_, host) = place.split_once("://").unwrap_or(("", place));
+    let slash = if host.contains('/') { "" } else { "/" };
+    let and = if query.is_empty() { "" } else { "&" };
+    format!("{place}{slash}?{query}{and}roomId={room}&peerId={peer}")
+}
+
+/// The envelope has nothing to remember.
+pub(super) struct Protoo;
+
+impl Protoo {
+    pub fn request(id: u64, method: &str, data: Value) -> Value {
+        json!({"request": true, "id": id, "method": method, "data": data})
+    }
+
+    /// The good answer to a request of the server's.
+    pub fn accept(id: u64) -> Value {
+        json!({"response": true, "id": id, "ok": true, "data": {}})
+    }
+
+    /// Notifications are of speakers, scores and people: no participant of ours looks at them.
+    pub fn is_ignored(frame: &str) -> bool {
+        frame.contains("\"notification\":true")
+    }
+
+    pub fn read(mut frame: Value) -> Frame {
+        let Some(id) = frame["id"].as_u64() else { return Frame::Other };
+        let data = frame["data"].take();
+        if frame["response"] == true {
+            let refused = || format!("{} {}", frame["errorCode"], frame["errorReason"]);
+            return Frame::Answer(id, (frame["ok"] == true).then_some(data).ok_or_else(refused));
+        }
+        if frame["request"] != true {
+            return Frame::Other;
+        }
+        match frame["method"].as_str() {
+            Some("newConsumer") => {
+                let peer = data["peerId"].as_str().unwrap_or_default().to_owned();
+                let offer = Offer::Consumer { request: id, data };
+                Frame::Told(Told::Stream(Stream { peer, offer }))
+            }
+            _ => Frame::Request(id),
+        }
+    }
+
+    /// What the newer generation puts under `name` and the older gives as it is.
+    pub fn one_of(mut answer: Value, name: &str) -> Value {
+        match answer.get_mut(name) {
+            Some(named) => named.take(),
+            None => answer,
+        }
+    }
+
+    pub fn transport(direction: Direction) -> Value {
+        let sends = direction == Direction::Send;
+        let named = if sends { "producer" } else { "consumer" };
+        json!({"forceTcp": false, "producing": sends, "consuming": !sends,
+               "appData": {"direction": named}})
+    }
+
+    /// Whoever names no capabilities is sent nothing.
+    pub fn join(name: &str, capabilities: Option<&Value>) -> Value {
+        let device = json!({"flag": "opencall-bench", "name": "opencall-bench",
+                            "version": env!("CARGO_PKG_VERSION")});
+        let mut data = json!({"displayName": name, "device": device});
+        if let Some(capabilities) = capabilities {
+            data["rtpCapabilities"] = capabilities.clone();
+        }
+        data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_apart() {
+        let data = json!({"peerId": "p3", "id": "c", "rtpParameters": {}});
+        let offer = Offer::Consumer { request: 9, data: data.clone() };
+        let refusal = json!({"response": true, "id": 8, "ok": false, "errorCode": 403,
+                             "errorReason": "no"});
+        let table = [
+            (
+                json!({"response": true, "id": 7, "ok": true, "data": 1}),
+                Frame::Answer(7, Ok(json!(1))),
+            ),
+            (refusal, Frame::Answer(8, Err("403 \"no\"".into()))),
+            (
+                Protoo::request(9, "newConsumer", data),
+                Frame::Told(Told::Stream(Stream { peer: "p3".into(), offer })),
+            ),
+            (Protoo::request(10, "newDataConsumer", json!({})), Frame::Request(10)),
+            (json!({"notification": true, "method": "newPeer", "data": {}}), Frame::Other),
+            (json!({}), Frame::Other),
+        ];
+        for (frame, read) in table {
+            assert_eq!(Protoo::read(frame.clone()), read, "{frame}");
+        }
+        assert!(Protoo::is_ignored(r#"{"notification":true,"method":"activeSpeaker"}"#));
+    }
+
+    #[test]
+    fn either_generation_is_understood() {
+        let capabilities = json!({"codecs": []});
+        let newer = json!({"routerRtpCapabilities": capabilities});
+        assert_eq!(Protoo::one_of(newer, "routerRtpCapabilities"), capabilities);
+        let older = capabilities.clone();
+        assert_eq!(Protoo::one_of(older, "routerRtpCapabilities"), capabilities);
+    }
+
+    #[test]
+    fn the_ids_are_in_the_url() {
+        assert_eq!(url("ws://h:1/ws", "r", "p"), "ws://h:1/ws?roomId=r&peerId=p");
+        assert_eq!(url("ws://h:1", "r", "p"), "ws://h:1/?roomId=r&peerId=p");
+        assert_eq!(url("ws://h:1/?a=b", "r", "p"), "ws://h:1/?a=b&roomId=r&peerId=p");
+        assert_eq!(url("ws://h:1?a=b", "r", "p"), "ws://h:1/?a=b&roomId=r&peerId=p");
+    }
+}

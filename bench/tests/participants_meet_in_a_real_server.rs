@@ -64,9 +64,20 @@ fn people_who_speak_protoo_see_and_hear_each_other() {
     let dialect = Dialect::Mediasoup(Protocol::Protoo);
     let result = sound(&RunOptions { dialect, ..options(Scenario::Meeting, 3, 2) });
     assert_eq!(result.participants, 3);
+    // A voice and a camera of each of the two others, each.
+    assert_eq!(result.streams, 3 * 2 * 2);
     // Three cameras of 30 frames a second, each to two others for 2 s.
     assert!(result.forwarded_packets > 200, "{}", result.forwarded_packets);
-    assert!(result.loss_ratio < 0.05, "{} lost", result.lost);
+    assert_eq!(result.lost, 0);
+    let notes = result.notes.join("; ");
+    assert!(notes.contains("all layers") && !notes.contains("refused"), "{notes}");
+}
+
+#[test]
+fn who_only_speaks_in_a_webinar_is_offered_nothing_over_protoo() {
+    let dialect = Dialect::Mediasoup(Protocol::Protoo);
+    let result = sound(&RunOptions { dialect, ..options(Scenario::Webinar, 3, 1) });
+    assert_eq!((result.participants, result.streams), (3, 2 * 2));
 }
 
 #[test]

@@ -116,6 +116,7 @@ pub async fn live(
     let name = peer_of(plan.participant);
     let mut signaling = Signaling::connect(protocol, &world.url, room, name).await?;
     let capabilities = signaling.router_capabilities().await?;
+    require_codecs(&capabilities, world.codec, plan)?;
     let send = link(&world, plan, &mut signaling, Direction::Send).await?;
     let receive = link(&world, plan, &mut signaling, Direction::Receive).await?;
     let send = Transport { id: send.0, link: send.1.connected().await? };
@@ -177,9 +178,27 @@ async fn stay(
                     world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            Told::Layers(_) | Told::Stream(_) => {}
+            Told::Stream(stream) => signaling.decline(stream).await?,
+            Told::Layers(_) => {}
         }
     }
+}
+
+/// A server with other codecs would refuse what we send, in words that name no remedy.
+fn require_codecs(capabilities: &Value, codec: VideoCodec, plan: Plan) -> Result<(), String> {
+    let codecs = capabilities["codecs"].as_array().map_or(&[][..], Vec::as_slice);
+    let has = |wanted: &str| {
+        let is_wanted = |mime_type: &str| mime_type.eq_ignore_ascii_case(wanted);
+        codecs.iter().any(|codec| codec["mimeType"].as_str().is_some_and(is_wanted))
+    };
+    if plan.audio && !has("audio/opus") {
+        return Err("the server's rooms have no audio/opus: configure it there".into());
+    }
+    let camera = codec.mime_type();
+    if plan.video && !has(camera) {
+        return Err(format!("the server's rooms have no {camera}: choose another --codec"));
+    }
+    Ok(())
 }
 
 /// Asks for a transport and begins to connect it; the keys come later.
@@ -235,4 +254,45 @@ async fn publish(
         signaling.produce(&transport.id, "video", camera).await?;
     }
     transport.link.start_publisher(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_a_codec_is_told_what_to_do() {
+        let plan = Plan { participant: 1, room: 1, audio: true, video: true, receives: true };
+        let codecs = |names: &[&str]| {
+            let codecs: Vec<Value> = names.iter().map(|name| json!({"mimeType": name})).collect();
+            require_codecs(&json!({"codecs": codecs}), VideoCodec::Av1, plan)
+        };
+        assert_eq!(codecs(&["audio/Opus", "video/av1"]), Ok(()));
+        let error = codecs(&["audio/opus", "video/VP8"]).unwrap_err();
+        assert!(error.ends_with("no video/AV1: choose another --codec"), "{error}");
+        assert!(codecs(&["video/AV1"]).unwrap_err().contains("audio/opus"));
+    }
+
+    #[test]
+    fn the_first_udp_candidate_on_loopback_is_taken() {
+        let candidate = |protocol: &str, address: Value| {
+            let mut candidate = json!({"protocol": protocol, "port": 40_000, "type": "host"});
+            candidate.as_object_mut().unwrap().extend(address.as_object().unwrap().clone());
+            candidate
+        };
+        let options = json!({
+            "iceParameters": {"usernameFragment": "u", "password": "p", "iceLite": true},
+            "iceCandidates": [
+                candidate("tcp", json!({"address": "127.0.0.1"})),
+                candidate("udp", json!({"address": "192.0.2.1", "ip": "192.0.2.1"})),
+                candidate("udp", json!({"ip": "127.0.0.1"})),
+                candidate("udp", json!({"address": "127.0.0.2"})),
+            ],
+            "dtlsParameters": {"role": "auto", "fingerprints": [
+                {"algorithm": "sha-1", "value": "AA"}, {"algorithm": "sha-256", "value": "BB"}]},
+        });
+        let remote = remote_of(&options, Network::Loopback).expect("one is on loopback");
+        assert_eq!(remote.address.to_string(), "127.0.0.1:40000");
+        assert_eq!((remote.ufrag.as_str(), remote.fingerprint.as_str()), ("u", "BB"));
+    }
 }

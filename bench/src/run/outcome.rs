@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Shares;
 use super::options::RunOptions;
 use super::sums::{Sums, Usage};
+use crate::client::session::Dialect;
+use crate::client::signaling::Protocol;
 use crate::client::tally::{BadTally, Tally};
 use crate::floor::{self, FloorOptions};
 use crate::machine;
@@ -118,6 +120,13 @@ pub(super) fn describe(result: &mut BenchResult, options: &RunOptions, url: &str
     result.kernel = machine::kernel();
     result.commit = machine::commit();
     result.server = url.to_owned();
+    let has_cameras = options.scenario.plan(0, options.rooms, options.participants).video;
+    let is_simulcast = has_cameras && options.layers.len() > 1;
+    if is_simulcast && options.dialect == Dialect::Mediasoup(Protocol::Protoo) {
+        let note = "participants spoke protoo, which has no word for layers that nobody takes: all \
+                    layers of cameras were sent";
+        result.notes.push(note.to_owned());
+    }
     if options.target.is_none() {
         result.server = options.server.program.display().to_string();
         result.workers = Some(options.server.workers as u64);

@@ -214,7 +214,7 @@ impl Signaling {
     }
 
     /// Takes a stream whose sender is known by the name of its peer; `begin` is told of it before
-    /// the server sends.
+    /// the server sends. One that cannot be taken is refused.
     ///
     /// # Errors
     /// As all requests, or what is not as it should be with the stream.
@@ -226,16 +226,39 @@ impl Signaling {
         begin: impl FnOnce(ConsumerSetup),
     ) -> Result<(), String> {
         let sender = sender_of(&stream.peer)
-            .ok_or_else(|| format!("a stream of {:?}, who is not of this run", stream.peer))?;
+            .ok_or_else(|| format!("a stream of {:?}, who is not of this run", stream.peer));
         match stream.offer {
             Offer::Producer(id) => {
                 let data = json!({"producerId": id, "rtpCapabilities": capabilities});
+                let sender = sender?;
                 begin(consumer_of(&self.request("consume", data).await?, sender)?);
                 Ok(())
             }
             Offer::Consumer { request, data } => {
-                begin(consumer_of(&data, sender)?);
-                self.socket.send(Protoo::accept(request)).await
+                match sender.and_then(|sender| consumer_of(&data, sender)) {
+                    Ok(setup) => {
+                        begin(setup);
+                        self.socket.send(Protoo::accept(request)).await
+                    }
+                    Err(reason) => {
+                        self.socket.send(Protoo::refuse(request, &reason)).await?;
+                        Err(reason)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does without a stream: a server that waits for an answer gets one.
+    ///
+    /// # Errors
+    /// That the connection is gone.
+    pub async fn decline(&mut self, stream: Stream) -> Result<(), String> {
+        match stream.offer {
+            Offer::Producer(_) => Ok(()),
+            Offer::Consumer { request, .. } => {
+                let refusal = Protoo::refuse(request, "this participant does not receive");
+                self.socket.send(refusal).await
             }
         }
     }
@@ -278,7 +301,10 @@ impl Signaling {
     async fn keep(&mut self, frame: Frame) -> Result<(), String> {
         match frame {
             Frame::Told(told) => self.told.push_back(told),
-            Frame::Request(id) => self.socket.send(Protoo::accept(id)).await?,
+            Frame::Request(id) => {
+                let refusal = Protoo::refuse(id, "this participant does not do that");
+                self.socket.send(refusal).await?;
+            }
             Frame::Answer(..) | Frame::Other => {}
         }
         Ok(())
@@ -314,4 +340,22 @@ fn consumer_of(data: &Value, sender: u32) -> Result<ConsumerSetup, String> {
         sender,
         transport_cc_id: transport_cc.and_then(|e| u8::try_from(e["id"].as_u64()?).ok()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_read_from_its_parameters() {
+        let uri = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+        let data = json!({"kind": "video", "rtpParameters": {
+            "encodings": [{"ssrc": 5, "rtx": {"ssrc": 6}}],
+            "headerExtensions": [{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1},
+                                 {"uri": uri, "id": 5}]}});
+        let setup = consumer_of(&data, 12).expect("complete");
+        assert_eq!((setup.ssrc, setup.rtx_ssrc, setup.transport_cc_id), (5, Some(6), Some(5)));
+        assert_eq!((setup.sender, setup.is_video), (12, true));
+        assert!(consumer_of(&json!({"kind": "video"}), 12).is_err());
+    }
 }

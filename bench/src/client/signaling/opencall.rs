@@ -28,7 +28,8 @@ impl OpenCall {
     }
 
     pub fn read(mut frame: Value) -> Frame {
-        let data = frame["data"].take();
+        // Whatever else a server sends, it is an object or nothing to us.
+        let data = frame.get_mut("data").map(Value::take).unwrap_or_default();
         if let Some(id) = frame["id"].as_str().and_then(|id| id.parse().ok()) {
             let is_answer = frame["type"] == "response";
             return Frame::Answer(id, is_answer.then_some(data).ok_or(frame["error"].to_string()));
@@ -76,6 +77,7 @@ mod tests {
             ),
             (json!({"type": "mediasoup:participantLeft", "data": "p3"}), Frame::Other),
             (json!({}), Frame::Other),
+            (json!([1]), Frame::Other),
         ];
         for (frame, read) in table {
             assert_eq!(OpenCall::read(frame.clone()), read, "{frame}");

@@ -9,13 +9,19 @@ use super::{Direction, Frame, Offer, Stream, Told};
 /// The WebSocket's sub-protocol.
 pub const SUBPROTOCOL: &str = "protoo";
 
-/// `url` with the ids that protoo has there.
+/// The code of a refusal, as of clients that do not consume.
+const REFUSED: u32 = 403;
+
+/// `url` with the ids that protoo has there, in place of such that it names.
 pub fn url(url: &str, room: &str, peer: &str) -> String {
     let (place, query) = url.split_once('?').unwrap_or((url, ""));
     let (_, host) = place.split_once("://").unwrap_or(("", place));
     let slash = if host.contains('/') { "" } else { "/" };
-    let and = if query.is_empty() { "" } else { "&" };
-    format!("{place}{slash}?{query}{and}roomId={room}&peerId={peer}")
+    let is_other = |part: &&str| {
+        !part.is_empty() && !part.starts_with("roomId=") && !part.starts_with("peerId=")
+    };
+    let others: String = query.split('&').filter(is_other).flat_map(|part| [part, "&"]).collect();
+    format!("{place}{slash}?{others}roomId={room}&peerId={peer}")
 }
 
 /// The envelope has nothing to remember.
@@ -29,6 +35,11 @@ impl Protoo {
     /// The good answer to a request of the server's.
     pub fn accept(id: u64) -> Value {
         json!({"response": true, "id": id, "ok": true, "data": {}})
+    }
+
+    /// The bad answer to a request of the server's.
+    pub fn refuse(id: u64, reason: &str) -> Value {
+        json!({"response": true, "id": id, "ok": false, "errorCode": REFUSED, "errorReason": reason})
     }
 
     /// Notifications are of speakers, scores and people: no participant of ours looks at them.
@@ -128,5 +139,7 @@ mod tests {
         assert_eq!(url("ws://h:1", "r", "p"), "ws://h:1/?roomId=r&peerId=p");
         assert_eq!(url("ws://h:1/?a=b", "r", "p"), "ws://h:1/?a=b&roomId=r&peerId=p");
         assert_eq!(url("ws://h:1?a=b", "r", "p"), "ws://h:1/?a=b&roomId=r&peerId=p");
+        let named = "ws://h:1/?roomId=x&a=b&peerId=y";
+        assert_eq!(url(named, "r", "p"), "ws://h:1/?a=b&roomId=r&peerId=p");
     }
 }

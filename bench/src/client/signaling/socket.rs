@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -15,6 +16,9 @@ use super::ANSWER_TIMEOUT;
 
 /// Room for what one read brings: it is cleared each time, and most messages are short.
 const READ_BUFFER_LEN: usize = 4096;
+
+/// Of what a server says to a refusal, this much is shown.
+const MAX_SHOWN_CHARS: usize = 120;
 
 /// A connection that carries JSON.
 pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -30,15 +34,7 @@ impl Socket {
         let connecting = connect_async_with_config(request, Some(config), true);
         let connecting = timeout(ANSWER_TIMEOUT, connecting).await;
         let connected = connecting.map_err(|_| format!("{url} does not answer"))?;
-        let (socket, _) = connected.map_err(|error| {
-            let hint = match error {
-                // Whoever speaks only the one refuses the other in either way.
-                Error::Http(_) | Error::Protocol(_) => "; does it speak the --protocol asked for?",
-                Error::Url(_) => "; --target is a ws:// URL",
-                _ => "",
-            };
-            format!("{url}: {error}{hint}")
-        })?;
+        let (socket, _) = connected.map_err(|error| refusal(url, subprotocol, &error))?;
         Ok(Socket(socket))
     }
 
@@ -67,5 +63,61 @@ impl Socket {
     pub async fn close(mut self) {
         // The server notices the end of the connection even without a close frame.
         let _ = self.0.close(None).await;
+    }
+}
+
+/// Why a server did not take a connection, and what may be the remedy.
+fn refusal(url: &str, subprotocol: Option<&str>, error: &Error) -> String {
+    match (error, subprotocol) {
+        (Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)), _) => {
+            format!(
+                "{url}: the server does not speak protoo: check the path, or use --protocol opencall"
+            )
+        }
+        (Error::Http(response), spoken) => {
+            let body = response.body().as_deref().unwrap_or_default();
+            let body = String::from_utf8_lossy(body);
+            let body: String = body.trim().chars().take(MAX_SHOWN_CHARS).collect();
+            let other = if spoken.is_some() { "opencall" } else { "protoo" };
+            format!(
+                "{url}: the server refuses the connection ({}) {body:?}: check the path, or use \
+                 --protocol {other}",
+                response.status(),
+            )
+        }
+        (Error::Url(_), _) => format!("{url}: {error}; --target is a ws:// URL"),
+        _ => format!("{url}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is said of a server that answers every handshake with this.
+    async fn refused_with(answer: &'static str, subprotocol: Option<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (_, connected) = tokio::join!(serve, Socket::connect(&url, subprotocol));
+        connected.err().expect("it was refused")
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_hears_why_and_what_to_do() {
+        let answer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\nroomId missing\n";
+        let error = refused_with(answer, Some("protoo")).await;
+        assert!(error.contains("400 Bad Request) \"roomId missing\""), "{error}");
+        assert!(error.ends_with("or use --protocol opencall"), "{error}");
+        let error = refused_with(answer, None).await;
+        assert!(error.ends_with("or use --protocol protoo"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use crate::ingress::producer::DEFAULT_RTT;
 use crate::ingress::receive_stats::Report;
 use crate::io::TxBatch;
 use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
-use crate::rtcp::{ReportBlock, SenderInfo};
+use crate::rtcp::{Full, ReportBlock, SenderInfo};
 use crate::time::Time;
 use crate::transport::REPORT_INTERVAL;
 
@@ -23,8 +23,18 @@ const SENDER_REPORTS_PER_DATAGRAM: usize = 10;
 /// 28 for the report; header, SSRC, item header, end and padding.
 const SENDER_REPORT_BYTES: usize = 28 + 4 + 4 + 2 + 4;
 
-/// Report blocks in one receiver report: the count field has five bits (RFC 3550 section 6.4).
-const REPORT_BLOCKS_MAX: usize = 31;
+/// Report blocks in one datagram: what 1200 bytes hold beside the headers of two receiver reports,
+/// of which one has 31 blocks at most. Further blocks go in further datagrams.
+const REPORT_BLOCKS_PER_DATAGRAM: usize =
+    (RTCP_MAX - 2 * RECEIVER_REPORT_HEADER_BYTES) / REPORT_BLOCK_BYTES;
+
+/// Header and SSRC of a receiver report, and each of its blocks (RFC 3550 section 6.4.2).
+const RECEIVER_REPORT_HEADER_BYTES: usize = 8;
+const REPORT_BLOCK_BYTES: usize = 24;
+
+/// Streams that one REMB lists: its count field has eight bits. Senders sum over the transport
+/// whatever is listed, so that streams beyond it lose nothing.
+const REMB_SSRCS_MAX: usize = 255;
 
 impl Core {
     /// Does what is due: NACKs, transport-wide feedback, reports, consent.
@@ -146,45 +156,64 @@ impl Core {
         if self.transports[key].srtp.is_none() || self.transports[key].destination.is_none() {
             return;
         }
-        self.send_receiver_report(now, key, tx);
+        self.send_receiver_reports(now, key, tx);
         let mut first = 0;
         while first < self.transports[key].consumers.len() {
             first += self.send_sender_reports(now, key, first, tx);
         }
     }
 
-    fn send_receiver_report(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
-        let mut blocks: SmallVec<[ReportBlock; REPORT_BLOCKS_MAX]> = SmallVec::new();
-        let mut remb_ssrcs: SmallVec<[u32; 4]> = SmallVec::new();
-        for &producer in &self.transports[key].producers {
-            let producer = &mut self.producers[producer];
-            for encoding in &mut producer.encodings {
-                let Some(home) = &mut encoding.home else { continue };
-                let Some(ssrc) = home.ssrc else { continue };
-                if home.packets == 0 || blocks.len() == REPORT_BLOCKS_MAX {
-                    continue;
+    /// Reports on every stream that arrives, in as many datagrams as that takes; the last has the
+    /// REMB.
+    fn send_receiver_reports(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        let sender = self.transports[key].local_ssrc;
+        let mut blocks: SmallVec<[ReportBlock; REPORT_BLOCKS_PER_DATAGRAM]> = SmallVec::new();
+        let mut remb_ssrcs: SmallVec<[u32; REMB_SSRCS_MAX]> = SmallVec::new();
+        let mut worst_lost = None;
+        for index in 0..self.transports[key].producers.len() {
+            let producer = self.transports[key].producers[index];
+            let feedback = self.producers[producer].feedback;
+            for encoding in 0..self.producers[producer].encodings.len() {
+                let Some(block) = self.report_block(now, producer, encoding) else { continue };
+                if blocks.len() == REPORT_BLOCKS_PER_DATAGRAM {
+                    self.write_rtcp(key, tx, |writer| writer.receiver_reports(sender, &blocks));
+                    blocks.clear();
                 }
-                blocks.push(report_block(ssrc, home.receive.report_block(now)));
-                if producer.feedback.remb && !producer.feedback.transport_cc {
-                    remb_ssrcs.push(ssrc);
+                blocks.push(block);
+                worst_lost = worst_lost.max(Some(block.fraction_lost));
+                let by_remb = feedback.remb && !feedback.transport_cc;
+                if by_remb && remb_ssrcs.len() < REMB_SSRCS_MAX {
+                    remb_ssrcs.push(block.ssrc);
                 }
             }
         }
-        if blocks.is_empty() {
-            return;
-        }
+        let Some(worst_lost) = worst_lost else { return };
         let transport = &mut self.transports[key];
-        let sender = transport.local_ssrc;
         let received_bps = transport.receive_bps(now);
-        let fraction_lost = blocks.iter().map(|block| block.fraction_lost).max().unwrap_or(0);
-        let bitrate = transport.remb.update(received_bps, fraction_lost);
+        let bitrate = u64::from(transport.remb.update(received_bps, worst_lost));
+        let mut said = false;
         self.write_rtcp(key, tx, |writer| {
-            writer.receiver_report(sender, &blocks)?;
-            if remb_ssrcs.is_empty() {
-                return Ok(());
+            writer.receiver_reports(sender, &blocks)?;
+            if !remb_ssrcs.is_empty() {
+                writer.remb(sender, bitrate, &remb_ssrcs)?;
             }
-            writer.remb(sender, u64::from(bitrate), &remb_ssrcs)
+            said = true;
+            Ok::<_, Full>(())
         });
+        if !said {
+            // The blocks left no room for it.
+            self.write_rtcp(key, tx, |writer| {
+                writer.receiver_reports(sender, &[])?;
+                writer.remb(sender, bitrate, &remb_ssrcs)
+            });
+        }
+    }
+
+    /// What is to be said of an encoding; `None` while nothing of it has come.
+    fn report_block(&mut self, now: Time, producer: usize, index: usize) -> Option<ReportBlock> {
+        let home = self.producers[producer].encodings[index].home.as_mut()?;
+        let ssrc = home.ssrc.filter(|_| home.packets > 0)?;
+        Some(report_block(ssrc, home.receive.report_block(now)))
     }
 
     /// Writes the reports of as many consumers as fit one datagram, from the `first` on; how many

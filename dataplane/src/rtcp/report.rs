@@ -169,6 +169,14 @@ impl Writer<'_> {
             blocks.iter().try_for_each(|block| block.write(body))
         })
     }
+
+    /// Receiver reports with any number of blocks: what is beyond 31 goes in further ones behind it
+    /// (RFC 3550 section 6.1). Without blocks it is one that is empty.
+    pub fn receiver_reports(&mut self, ssrc: u32, blocks: &[ReportBlock]) -> Result<(), Full> {
+        let (first, further) = blocks.split_at(blocks.len().min(COUNT_MAX));
+        self.receiver_report(ssrc, first)?;
+        further.chunks(COUNT_MAX).try_for_each(|blocks| self.receiver_report(ssrc, blocks))
+    }
 }
 
 fn block_count(blocks: &[ReportBlock]) -> Result<u8, Full> {
@@ -273,5 +281,33 @@ mod tests {
             panic!()
         };
         assert_eq!(report.reports().collect::<Vec<_>>(), blocks[..31]);
+    }
+
+    #[test]
+    fn more_blocks_go_in_further_reports() {
+        for (given, lengths) in [
+            (0, vec![0]),
+            (1, vec![1]),
+            (31, vec![31]),
+            (32, vec![31, 1]),
+            (49, vec![31, 18]),
+            (80, vec![31, 31, 18]),
+        ] {
+            let blocks: Vec<ReportBlock> =
+                (0..given).map(|ssrc| ReportBlock { ssrc, ..sample().1 }).collect();
+            let mut out = [0; 3000];
+            let mut writer = Writer::new(&mut out);
+            writer.receiver_reports(7, &blocks).unwrap();
+            let len = writer.finish();
+            let reports: Vec<ReceiverReport<'_>> = packets(&out[..len])
+                .map(|packet| match packet {
+                    Ok(Packet::ReceiverReport(report)) => report,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert!(reports.iter().all(|report| report.ssrc == 7));
+            assert_eq!(reports.iter().map(|r| r.reports().len()).collect::<Vec<_>>(), lengths);
+            assert!(reports.iter().flat_map(ReceiverReport::reports).eq(blocks));
+        }
     }
 }

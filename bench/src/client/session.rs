@@ -115,7 +115,11 @@ pub async fn live(
     let room = format!("bench-{}-{}", world.run, plan.room);
     let name = peer_of(plan.participant);
     let mut signaling = Signaling::connect(protocol, &world.url, room, name).await?;
-    let capabilities = signaling.router_capabilities().await?;
+    // Some servers let anybody connect, and then close or ignore who speaks another envelope.
+    let capabilities = signaling
+        .router_capabilities()
+        .await
+        .map_err(|reason| format!("{reason}: check that --protocol is what the server speaks"))?;
     require_codecs(&capabilities, world.codec, plan)?;
     let send = link(&world, plan, &mut signaling, Direction::Send).await?;
     let receive = link(&world, plan, &mut signaling, Direction::Receive).await?;

@@ -356,7 +356,7 @@ mod tests {
         let mut out = [0; 400];
         let len = write(VideoCodec::Vp8, &place, 200, &STAMP, &mut out).unwrap();
         let payload = &mut out[..len];
-        Vp8Descriptor::parse(payload).expect("VP8").patch(payload, 77, 78);
+        Vp8Descriptor::parse(payload).expect("VP8").ids.patch(payload, 77, 78);
         let (content, key) = read(VideoCodec::Vp8, payload).unwrap();
         assert_eq!((Stamp::read(content), key), (Some(STAMP), true));
     }

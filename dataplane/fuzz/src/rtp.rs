@@ -5,7 +5,8 @@ use opencall_dataplane::message::{Codec, Extension, ExtensionIds};
 use opencall_dataplane::rtp::dependency_descriptor::{DependencyTracker, Indication};
 use opencall_dataplane::rtp::extension::{AbsCaptureTime, parse_audio_level, transport_sequence};
 use opencall_dataplane::rtp::payload::{PayloadInfo, inspect, inspect_tracked};
-use opencall_dataplane::rtp::vp8::{PictureId, Vp8Descriptor};
+use opencall_dataplane::rtp::picture_ids::{PictureId, PictureIds};
+use opencall_dataplane::rtp::vp8::Vp8Descriptor;
 use opencall_dataplane::rtp::vp9::Vp9Descriptor;
 use opencall_dataplane::rtp::{
     ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader,
@@ -165,41 +166,45 @@ fn read_descriptor(descriptor: &[u8], tracker: &mut DependencyTracker) {
 
 fn check_info(info: &PayloadInfo, codec: Codec, payload: &[u8]) {
     assert!(info.spatial < 8 && info.temporal < 8);
-    match info.vp8 {
-        Some(descriptor) => {
-            assert_eq!(codec, Codec::Vp8);
-            patch_vp8(&descriptor, payload);
+    match info.ids {
+        Some(ids) => {
+            assert!(matches!(codec, Codec::Vp8 | Codec::Vp9));
+            patch_ids(codec, &ids, payload);
         }
-        None => {
-            assert!(codec != Codec::Vp8 || Vp8Descriptor::parse(payload).is_none());
-        }
+        None => assert!(ids_of(codec, payload).is_none()),
     }
-    if matches!(codec, Codec::Opus | Codec::Opaque) && info.vp8.is_none() {
+    if matches!(codec, Codec::Opus | Codec::Opaque) && info.ids.is_none() {
         // Only a dependency descriptor can say so of these.
         assert!(!info.key_frame || info.starts_picture);
     }
 }
 
+/// The length of the payload descriptor and the numbers in it.
+fn ids_of(codec: Codec, payload: &[u8]) -> Option<(usize, PictureIds)> {
+    match codec {
+        Codec::Vp8 => Vp8Descriptor::parse(payload).map(|vp8| (usize::from(vp8.len), vp8.ids)),
+        Codec::Vp9 => Vp9Descriptor::parse(payload).map(|vp9| (usize::from(vp9.len), vp9.ids)),
+        _ => None,
+    }
+}
+
 /// Rewriting changes the two ids, each where it is and as wide as it is, and nothing else.
-fn patch_vp8(descriptor: &Vp8Descriptor, payload: &[u8]) {
+fn patch_ids(codec: Codec, ids: &PictureIds, payload: &[u8]) {
     const PICTURE_ID: u16 = 0x1234;
     const TL0_PIC_IDX: u8 = 0x56;
     let mut patched = payload.to_vec();
-    descriptor.patch(&mut patched, PICTURE_ID, TL0_PIC_IDX);
-    let again = Vp8Descriptor::parse(&patched).expect("it is as long as before");
-    let mut want = *descriptor;
+    ids.patch(&mut patched, PICTURE_ID, TL0_PIC_IDX);
+    let (len, again) = ids_of(codec, &patched).expect("it is as long as before");
+    let mut want = *ids;
     want.picture_id = want.picture_id.map(|id| PictureId {
         value: if id.wide { PICTURE_ID } else { PICTURE_ID & 0x7f },
         wide: id.wide,
     });
     want.tl0_pic_idx = want.tl0_pic_idx.map(|_| TL0_PIC_IDX);
     assert_eq!(again, want);
-    let len = usize::from(descriptor.len);
     assert_eq!(patched[len..], payload[len..]);
-    let (picture_id, tl0_pic_idx) = (
-        descriptor.picture_id.map_or(0, |id| id.value),
-        descriptor.tl0_pic_idx.unwrap_or_default(),
-    );
-    descriptor.patch(&mut patched, picture_id, tl0_pic_idx);
+    let (picture_id, tl0_pic_idx) =
+        (ids.picture_id.map_or(0, |id| id.value), ids.tl0_pic_idx.unwrap_or_default());
+    ids.patch(&mut patched, picture_id, tl0_pic_idx);
     assert_eq!(patched, payload, "the old ids make it what it was");
 }

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use opencall_dataplane::demux::classify;
-use opencall_dataplane::egress::picture_id::Vp8Continuity;
+use opencall_dataplane::egress::picture_id::PictureContinuity;
 use opencall_dataplane::egress::sent::{Rewrite, SentLog};
 use opencall_dataplane::egress::sequence::SequenceTranslator;
 use opencall_dataplane::egress::timestamp::TimestampTranslator;
@@ -149,7 +149,7 @@ impl Work for WriteHeader {
 struct Renumber {
     sequence: SequenceTranslator,
     timestamp: TimestampTranslator,
-    picture_id: Vp8Continuity,
+    picture_id: PictureContinuity,
     sent: SentLog,
     source: u64,
     taken: u64,
@@ -160,7 +160,7 @@ impl Renumber {
         Renumber {
             sequence: SequenceTranslator::new(ExtendedSeq(100)),
             timestamp: TimestampTranslator::new(90_000, 7),
-            picture_id: Vp8Continuity::default(),
+            picture_id: PictureContinuity::default(),
             sent: SentLog::for_video(),
             source: 0x1_0000,
             taken: 0,
@@ -183,7 +183,7 @@ impl Renumber {
         let timestamp_offset = timestamp.wrapping_sub(picture as u32 * 3000);
         let mut rewrite = Rewrite { timestamp_offset, ..Rewrite::default() };
         if let Some(vp8) = &vp8 {
-            self.picture_id.forward(vp8, &mut rewrite);
+            self.picture_id.forward(&vp8.ids, &mut rewrite);
         }
         self.sent.record(out, source, black_box(rewrite));
     }

@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 
 use crate::egress::header::HeaderTemplate;
-use crate::egress::picture_id::Vp8Continuity;
+use crate::egress::picture_id::PictureContinuity;
 use crate::egress::send_stats::SendStats;
 use crate::egress::sent::{Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
@@ -59,7 +59,7 @@ impl PayloadTypes {
 /// One consumer on this core.
 ///
 /// A core has thousands, and between two packets of one the cache has seen all others: what a packet
-/// touches lies together, in four cache lines and a fifth for VP8, and the rest behind it.
+/// touches lies together, in four cache lines and a fifth for VP8 and VP9, and the rest behind it.
 #[repr(C, align(64))]
 pub struct Consumer {
     /// Slab key of its producer.
@@ -100,8 +100,8 @@ pub struct Consumer {
     pub id: ConsumerId,
     /// Continuity of sequence numbers.
     pub sequence: SequenceTranslator,
-    /// Continuity of VP8 picture ids.
-    pub picture_id: Vp8Continuity,
+    /// Continuity of picture ids (VP8, VP9).
+    pub picture_id: PictureContinuity,
     /// Retransmission stream, if negotiated.
     pub rtx: Option<Rtx>,
     /// Extension ids it negotiated.
@@ -120,7 +120,7 @@ pub struct Consumer {
     pub reported: Option<u8>,
 }
 
-// Four lines up to the memory of drops, which is a line of its own, and then VP8.
+// Four lines up to the memory of drops, which is a line of its own, and then picture ids.
 const _: () = assert!(offset_of!(Consumer, sequence) + SequenceTranslator::HEAD_LEN == 4 * 64);
 const _: () = assert!(offset_of!(Consumer, picture_id) == 5 * 64);
 
@@ -178,7 +178,7 @@ impl Consumer {
             key_frame_needed: needs_key_frame(source.codec),
             sequence: SequenceTranslator::new(first),
             timestamp: TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
-            picture_id: Vp8Continuity::default(),
+            picture_id: PictureContinuity::default(),
             sent: match source.kind {
                 MediaKind::Audio => SentLog::for_audio(),
                 MediaKind::Video => SentLog::for_video(),
@@ -253,8 +253,8 @@ impl Consumer {
         } else if packet.restarted {
             self.sequence.switch(packet.sequence);
             self.timestamp.switch(now, packet.header.timestamp, None, None);
-            if let Some(vp8) = &packet.info.vp8 {
-                self.picture_id.switch(vp8);
+            if let Some(ids) = &packet.info.ids {
+                self.picture_id.switch(ids);
             }
         }
         if packet.payload().is_empty() {
@@ -264,8 +264,8 @@ impl Consumer {
         }
         if !self.takes_temporal_layer(&packet.info) {
             self.sequence.skip(packet.sequence);
-            if let Some(vp8) = &packet.info.vp8 {
-                self.picture_id.skip(vp8);
+            if let Some(ids) = &packet.info.ids {
+                self.picture_id.skip(ids);
             }
             return None;
         }
@@ -276,8 +276,8 @@ impl Consumer {
             encoding: packet.encoding,
             ..Rewrite::default()
         };
-        if let Some(vp8) = &packet.info.vp8 {
-            self.picture_id.forward(vp8, &mut rewrite);
+        if let Some(ids) = &packet.info.ids {
+            self.picture_id.forward(ids, &mut rewrite);
         }
         Some(Outgoing { sequence, timestamp, rewrite, switched })
     }
@@ -307,8 +307,8 @@ impl Consumer {
             report(self.current),
             report(Some(packet.encoding)),
         );
-        if let Some(vp8) = &packet.info.vp8 {
-            self.picture_id.switch(vp8);
+        if let Some(ids) = &packet.info.ids {
+            self.picture_id.switch(ids);
         }
         self.current = Some(packet.encoding);
     }

@@ -1,4 +1,5 @@
-//! VP8 picture ids and TL0PICIDX, continuous over switches and drops (RFC 7741 section 4.2).
+//! Picture ids and TL0PICIDX of VP8 and VP9, continuous over switches and drops (RFC 7741 section
+//! 4.2, RFC 9628 section 4.2).
 //!
 //! Worked trace: of the low layer pictures 0x7ffe and 0x7fff go out as they are, TL0PICIDX 9 and
 //! 10; then the high layer, whose key frame is picture 500, TL0PICIDX 70; 501 is dropped with its
@@ -8,11 +9,15 @@
 //! source   0x7ffe/9  0x7fff/10  | switch  500/70    501      502/71
 //! out      0x7ffe/9  0x7fff/10  |         0x0000/11 dropped  0x0001/12
 //! ```
+//!
+//! VP9 pictures name those they refer to by the distance of their ids (P_DIFF, or the place in a
+//! picture group that follows from the id). There a picture left out leaves its gap: 502 goes out as
+//! 0x0002.
 #![forbid(unsafe_code)]
 
 use super::numbering::Numbering;
 use super::sent::Rewrite;
-use crate::rtp::vp8::{PictureId, Vp8Descriptor};
+use crate::rtp::picture_ids::{PictureId, PictureIds};
 
 /// Words of 64 pictures over which drops are remembered: 128 are four seconds.
 const WINDOW_WORDS: usize = 2;
@@ -23,10 +28,10 @@ const FIRST_CYCLE: u64 = 1 << 16;
 /// Width of a picture id going out.
 const PICTURE_ID_MASK: u16 = 0x7fff;
 
-/// Offsets of one consumer's VP8 stream. The memory of drops comes last: most packets need none.
+/// Offsets of one consumer's stream. The memory of drops comes last: most packets need none.
 #[derive(Debug, Clone, Default)]
 #[repr(C)]
-pub struct Vp8Continuity {
+pub struct PictureContinuity {
     /// Added to the source's TL0PICIDX.
     tl0_offset: u8,
     /// The highest TL0PICIDX that went out.
@@ -42,9 +47,9 @@ struct Pictures {
     numbering: Numbering<WINDOW_WORDS>,
 }
 
-impl Vp8Continuity {
+impl PictureContinuity {
     /// Says in `rewrite` how the ids of a packet of the present source change.
-    pub fn forward(&mut self, source: &Vp8Descriptor, rewrite: &mut Rewrite) {
+    pub fn forward(&mut self, source: &PictureIds, rewrite: &mut Rewrite) {
         if let Some(id) = source.picture_id {
             rewrite.picture_id_offset = self.picture_offset(id);
         }
@@ -59,15 +64,17 @@ impl Vp8Continuity {
 
     /// Leaves a picture out, none of whose packets has gone out; once for each of its packets does
     /// no harm. Only pictures above temporal layer 0 can be left out.
-    pub fn skip(&mut self, source: &Vp8Descriptor) {
+    pub fn skip(&mut self, source: &PictureIds) {
         if let (Some(pictures), Some(id)) = (&mut self.pictures, source.picture_id) {
             let number = pictures.unwrap(id);
-            pictures.numbering.skip(number);
+            if !source.by_distance {
+                pictures.numbering.skip(number);
+            }
         }
     }
 
     /// Goes on with another source, whose first packet is `first`: it begins a key frame.
-    pub fn switch(&mut self, first: &Vp8Descriptor) {
+    pub fn switch(&mut self, first: &PictureIds) {
         if let Some(pictures) = &mut self.pictures {
             pictures.highest = None;
             if let Some(id) = first.picture_id {
@@ -116,9 +123,11 @@ impl Pictures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::vp8::Vp8Descriptor;
+    use crate::rtp::vp9::Vp9Descriptor;
 
     /// A descriptor as it comes from the wire: `wide` for a 15-bit id.
-    fn descriptor(picture_id: Option<(u16, bool)>, tl0: Option<u8>) -> Vp8Descriptor {
+    fn descriptor(picture_id: Option<(u16, bool)>, tl0: Option<u8>) -> PictureIds {
         let flags = u8::from(picture_id.is_some()) << 7 | u8::from(tl0.is_some()) << 6;
         let mut bytes = vec![0x90, flags];
         match picture_id {
@@ -129,15 +138,15 @@ mod tests {
         bytes.extend(tl0);
         // A payload header that begins a key frame.
         bytes.extend([0x10, 0x00, 0x00, 0x9d, 0x01, 0x2a]);
-        Vp8Descriptor::parse(&bytes).unwrap()
+        Vp8Descriptor::parse(&bytes).unwrap().ids
     }
 
-    fn wide(picture_id: u16, tl0: u8) -> Vp8Descriptor {
+    fn wide(picture_id: u16, tl0: u8) -> PictureIds {
         descriptor(Some((picture_id, true)), Some(tl0))
     }
 
     /// The ids under which a packet goes out.
-    fn forward(continuity: &mut Vp8Continuity, source: Vp8Descriptor) -> (u16, u8) {
+    fn forward(continuity: &mut PictureContinuity, source: PictureIds) -> (u16, u8) {
         let mut rewrite = Rewrite::default();
         continuity.forward(&source, &mut rewrite);
         let width = if source.picture_id.is_some_and(|id| id.wide) { 0x7fff } else { 0x7f };
@@ -150,7 +159,7 @@ mod tests {
 
     #[test]
     fn follows_the_worked_trace() {
-        let mut continuity = Vp8Continuity::default();
+        let mut continuity = PictureContinuity::default();
         assert_eq!(forward(&mut continuity, wide(0x7ffe, 9)), (0x7ffe, 9));
         assert_eq!(forward(&mut continuity, wide(0x7fff, 10)), (0x7fff, 10));
         continuity.switch(&wide(500, 70));
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_picture_has_its_own_id_over_several_wraps() {
-        let mut continuity = Vp8Continuity::default();
+        let mut continuity = PictureContinuity::default();
         forward(&mut continuity, wide(100, 0));
         continuity.switch(&wide(0x7f00, 200));
         for n in 0..100_000_u32 {
@@ -176,7 +185,7 @@ mod tests {
 
     #[test]
     fn ids_of_seven_bits_wrap_at_their_width() {
-        let mut continuity = Vp8Continuity::default();
+        let mut continuity = PictureContinuity::default();
         let narrow = |id| descriptor(Some((id, false)), None);
         for n in 0..1000_u16 {
             assert_eq!(forward(&mut continuity, narrow(n & 0x7f)), (n & 0x7f, 0));
@@ -188,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_source_without_ids_leaves_the_count_where_it_is() {
-        let mut continuity = Vp8Continuity::default();
+        let mut continuity = PictureContinuity::default();
         forward(&mut continuity, wide(10, 20));
         let bare = descriptor(None, None);
         continuity.switch(&bare);
@@ -201,10 +210,41 @@ mod tests {
 
     #[test]
     fn late_pictures_of_a_source_keep_their_distance() {
-        let mut continuity = Vp8Continuity::default();
+        let mut continuity = PictureContinuity::default();
         forward(&mut continuity, wide(10, 0));
         continuity.switch(&wide(1000, 0));
         assert_eq!(forward(&mut continuity, wide(1300, 0)).0, 311);
         assert_eq!(forward(&mut continuity, wide(1001, 0)).0, 12, "299 behind, beyond the window");
+    }
+
+    /// VP9 in non-flexible mode: I, L, B, one temporal layer.
+    fn vp9(picture_id: u16, tl0: u8) -> PictureIds {
+        let [high, low] = (0x8000 | picture_id).to_be_bytes();
+        Vp9Descriptor::parse(&[0xa8, high, low, 0x10, tl0, 0]).unwrap().ids
+    }
+
+    #[test]
+    fn vp9_goes_on_over_switches_and_keeps_the_gaps_that_references_count() {
+        let mut continuity = PictureContinuity::default();
+        assert_eq!(forward(&mut continuity, vp9(0x7ffe, 254)), (0x7ffe, 254));
+        assert_eq!(forward(&mut continuity, vp9(0x7fff, 255)), (0x7fff, 255));
+        continuity.switch(&vp9(500, 70));
+        assert_eq!(forward(&mut continuity, vp9(500, 70)), (0, 0));
+        continuity.skip(&vp9(501, 70));
+        assert_eq!(forward(&mut continuity, vp9(502, 71)), (2, 1), "a distance of two, as before");
+        continuity.skip(&vp9(503, 71));
+        continuity.switch(&vp9(9, 9));
+        assert_eq!(forward(&mut continuity, vp9(9, 9)), (3, 2), "one that nobody saw needs no gap");
+        assert_eq!(forward(&mut continuity, vp9(9, 9)), (3, 2), "its upper spatial layer");
+    }
+
+    #[test]
+    fn vp9_in_flexible_mode_has_no_tl0_pic_idx() {
+        let flexible = |id: u8| Vp9Descriptor::parse(&[0xb8, id, 0x10, 0]).unwrap().ids;
+        let mut continuity = PictureContinuity::default();
+        assert_eq!(forward(&mut continuity, flexible(126)), (126, 0));
+        continuity.switch(&flexible(3));
+        assert_eq!(forward(&mut continuity, flexible(3)), (127, 0));
+        assert_eq!(forward(&mut continuity, flexible(4)), (0, 0), "seven bits");
     }
 }

@@ -55,8 +55,8 @@ impl Core {
             .and_then(|encoding| encoding.history.as_mut()?.entry(sent.source))
             .ok_or(DropReason::HistoryMiss)?;
         let packet = stored.meta;
-        if let Some(vp8) = &packet.info.vp8 {
-            sent.rewrite.patch_vp8(vp8, &mut stored.rtx_payload[2..]);
+        if let Some(ids) = &packet.info.ids {
+            sent.rewrite.patch(ids, &mut stored.rtx_payload[2..]);
         }
         let timestamp = packet.header.timestamp.wrapping_add(sent.rewrite.timestamp_offset);
         let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;

@@ -138,8 +138,8 @@ impl Core {
             mark_padded(buffer);
         }
         let payload = bytes.get_mut(payload.start..end).ok_or(DropReason::RtpMalformed)?;
-        if let Some(vp8) = &packet.info.vp8 {
-            out.rewrite.patch_vp8(vp8, payload);
+        if let Some(ids) = &packet.info.ids {
+            out.rewrite.patch(ids, payload);
         }
         let index = out.sequence.0;
         let len = srtp

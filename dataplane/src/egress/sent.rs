@@ -21,7 +21,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::rtp::vp8::Vp8Descriptor;
+use crate::rtp::picture_ids::PictureIds;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
 
@@ -50,7 +50,7 @@ const MAX_RESEND_INTERVAL: Duration = Duration::from_millis(500);
 pub struct Rewrite {
     /// Added to the source's timestamp.
     pub timestamp_offset: u32,
-    /// Added to the source's VP8 picture id, modulo 2^15.
+    /// Added to the source's picture id, modulo 2^15.
     pub picture_id_offset: u16,
     /// Added to the source's TL0PICIDX.
     pub tl0_offset: u8,
@@ -60,7 +60,7 @@ pub struct Rewrite {
 
 impl Rewrite {
     /// Writes the picture id and TL0PICIDX that go out into a payload as it came.
-    pub fn patch_vp8(&self, source: &Vp8Descriptor, payload: &mut [u8]) {
+    pub fn patch(&self, source: &PictureIds, payload: &mut [u8]) {
         let picture_id = source.picture_id.map_or(0, |id| id.value);
         let tl0_pic_idx = source.tl0_pic_idx.unwrap_or(0);
         source.patch(

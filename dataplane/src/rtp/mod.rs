@@ -3,6 +3,7 @@
 //! * [`header`] — the fixed header (RFC 3550).
 //! * [`extension`] — header extensions (RFC 8285): finding, reading and writing them.
 //! * [`vp8`], [`vp9`], [`h264`], [`av1`] — what each payload format tells of a packet.
+//! * [`picture_ids`] — the running numbers that VP8 and VP9 give pictures, and rewriting them.
 //! * [`dependency_descriptor`] — the same, told outside the payload.
 //! * [`payload`] — what a packet is to its stream, whatever the codec.
 //!
@@ -15,6 +16,7 @@ pub mod extension;
 pub mod h264;
 pub mod header;
 pub mod payload;
+pub mod picture_ids;
 pub mod vp8;
 pub mod vp9;
 

@@ -7,8 +7,9 @@ use rtp::header as webrtc;
 use rtp::packetizer::Depacketizer;
 use webrtc_util::marshal::{Marshal, Unmarshal};
 
+use super::picture_ids::PictureId;
 use super::test_support::Random;
-use super::vp8::{PictureId, Vp8Descriptor};
+use super::vp8::Vp8Descriptor;
 use super::vp9::Vp9Descriptor;
 use super::{ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader};
 use crate::message::{Extension, ExtensionIds};
@@ -114,9 +115,9 @@ fn webrtc_reads_vp8_descriptors_as_we_do() {
         assert_eq!(ours.non_reference, theirs.n == 1);
         assert_eq!(ours.starts_partition, theirs.s == 1);
         assert_eq!(ours.partition, theirs.pid);
-        let picture_id = ours.picture_id.unwrap_or(PictureId { value: 0, wide: false });
+        let picture_id = ours.ids.picture_id.unwrap_or(PictureId { value: 0, wide: false });
         assert_eq!(picture_id.value, theirs.picture_id);
-        assert_eq!(ours.tl0_pic_idx, (theirs.l == 1).then_some(theirs.tl0_pic_idx));
+        assert_eq!(ours.ids.tl0_pic_idx, (theirs.l == 1).then_some(theirs.tl0_pic_idx));
         let (temporal, sync) = if theirs.t == 1 { (theirs.tid, theirs.y == 1) } else { (0, false) };
         assert_eq!((ours.temporal, ours.layer_sync), (temporal, sync));
         assert_eq!(ours.key_idx, (theirs.k == 1).then_some(theirs.key_idx));
@@ -149,10 +150,10 @@ fn webrtc_reads_vp9_descriptors_as_we_do() {
         assert_eq!(ours.flexible, theirs.f);
         assert_eq!((ours.starts_frame, ours.ends_frame), (theirs.b, theirs.e));
         assert_eq!(ours.not_for_upper_layers, theirs.z);
-        assert_eq!(ours.picture_id.map_or(0, |id| id.value), theirs.picture_id);
+        assert_eq!(ours.ids.picture_id.map_or(0, |id| id.value), theirs.picture_id);
         assert_eq!((ours.spatial, ours.temporal), (theirs.sid, theirs.tid));
         assert_eq!((ours.switching_up, ours.inter_layer_predicted), (theirs.u, theirs.d));
-        assert_eq!(ours.tl0_pic_idx.unwrap_or(0), theirs.tl0picidx);
+        assert_eq!(ours.ids.tl0_pic_idx.unwrap_or(0), theirs.tl0picidx);
         assert_eq!(ours.spatial_layers, theirs.v.then_some(theirs.ns + 1));
     }
     assert!(compared > 20_000, "only {compared} compared");

@@ -4,6 +4,7 @@
 use super::av1::Av1Payload;
 use super::dependency_descriptor::{DependencyDescriptor, DependencyTracker};
 use super::h264::H264Payload;
+use super::picture_ids::PictureIds;
 use super::vp8::Vp8Descriptor;
 use super::vp9::Vp9Descriptor;
 use crate::message::Codec;
@@ -26,8 +27,8 @@ pub struct PayloadInfo {
     pub temporal: u8,
     /// Who gets lower temporal layers may get this one too from this picture on.
     pub switching_point: bool,
-    /// The VP8 descriptor, which is rewritten on the way out.
-    pub vp8: Option<Vp8Descriptor>,
+    /// The running numbers of VP8 and VP9 pictures, which are rewritten on the way out.
+    pub ids: Option<PictureIds>,
 }
 
 /// Looks at one packet by itself. The layers that a dependency descriptor names are then known
@@ -58,10 +59,12 @@ pub fn inspect_tracked(
     dependency_descriptor: Option<&[u8]>,
     tracker: &mut DependencyTracker,
 ) -> PayloadInfo {
-    // The VP8 descriptor is never encrypted, and is rewritten whatever else tells of layers.
+    // Payload descriptors are never encrypted, and are rewritten whatever else tells of layers.
     let vp8 = if codec == Codec::Vp8 { Vp8Descriptor::parse(payload) } else { None };
+    let vp9 = if codec == Codec::Vp9 { Vp9Descriptor::parse(payload) } else { None };
     if let Some(descriptor) = dependency_descriptor.and_then(|bytes| tracker.read(bytes)) {
-        return PayloadInfo { vp8, ..of_dependency_descriptor(&descriptor) };
+        let ids = vp8.map(|vp8| vp8.ids).or(vp9.map(|vp9| vp9.ids));
+        return PayloadInfo { ids, ..of_dependency_descriptor(&descriptor) };
     }
     let unknown = PayloadInfo { ends_picture: marker, ..PayloadInfo::default() };
     match codec {
@@ -72,9 +75,7 @@ pub fn inspect_tracked(
             ..unknown
         },
         Codec::Vp8 => vp8.map_or(unknown, |descriptor| of_vp8(descriptor, marker)),
-        Codec::Vp9 => {
-            Vp9Descriptor::parse(payload).map_or(unknown, |descriptor| of_vp9(&descriptor, marker))
-        }
+        Codec::Vp9 => vp9.map_or(unknown, |descriptor| of_vp9(&descriptor, marker)),
         Codec::H264 => {
             let H264Payload { key_frame, starts_picture } = H264Payload::parse(payload);
             PayloadInfo { key_frame, starts_picture, switching_point: starts_picture, ..unknown }
@@ -100,7 +101,7 @@ fn of_dependency_descriptor(descriptor: &DependencyDescriptor) -> PayloadInfo {
         spatial: frame.spatial,
         temporal: frame.temporal,
         switching_point: starts_picture && frame.indications.any_switch(),
-        vp8: None,
+        ids: None,
     }
 }
 
@@ -114,7 +115,7 @@ fn of_vp8(descriptor: Vp8Descriptor, marker: bool) -> PayloadInfo {
         spatial: 0,
         temporal: descriptor.temporal,
         switching_point: starts_picture && can_switch,
-        vp8: Some(descriptor),
+        ids: Some(descriptor.ids),
     }
 }
 
@@ -128,7 +129,7 @@ fn of_vp9(descriptor: &Vp9Descriptor, marker: bool) -> PayloadInfo {
         spatial: descriptor.spatial,
         temporal: descriptor.temporal,
         switching_point: starts_picture && (can_switch || descriptor.temporal == 0),
-        vp8: None,
+        ids: Some(descriptor.ids),
     }
 }
 
@@ -186,7 +187,7 @@ mod tests {
         let descriptor = hex("80 0001");
         let info = inspect(Codec::Vp8, &hex("10 00"), true, Some(&descriptor));
         assert_eq!(letters(&info), "s");
-        assert!(info.vp8.is_some(), "the descriptor is there to be rewritten");
+        assert!(info.ids.is_some(), "the numbers are there to be rewritten");
 
         // One template, one target with a switch indication, no chain, no resolution.
         let key = hex("c0 0001 80 00 e0 00");

@@ -13,7 +13,7 @@
 //! <https://www.rfc-editor.org/rfc/rfc9628#section-4.2>
 #![forbid(unsafe_code)]
 
-use super::vp8::PictureId;
+use super::picture_ids::{PictureId, PictureIds};
 
 /// Most pictures that one may refer to (P_DIFF).
 const REFERENCES_MAX: usize = 3;
@@ -33,8 +33,8 @@ pub struct Vp9Descriptor {
     pub ends_frame: bool,
     /// No frame of a higher spatial layer of this picture refers to this frame.
     pub not_for_upper_layers: bool,
-    /// Picture id.
-    pub picture_id: Option<PictureId>,
+    /// Picture id and TL0PICIDX.
+    pub ids: PictureIds,
     /// Temporal layer; 0 where none is given.
     pub temporal: u8,
     /// No later frame of this layer refers to what was before: a receiver may switch up here.
@@ -43,8 +43,6 @@ pub struct Vp9Descriptor {
     pub spatial: u8,
     /// The frame refers to the next lower spatial layer of its picture.
     pub inter_layer_predicted: bool,
-    /// Running index of the pictures of temporal layer 0.
-    pub tl0_pic_idx: Option<u8>,
     /// How many spatial layers there are, where the packet tells.
     pub spatial_layers: Option<u8>,
 }
@@ -60,10 +58,12 @@ impl Vp9Descriptor {
             starts_frame: first & 0x08 != 0,
             ends_frame: first & 0x04 != 0,
             not_for_upper_layers: first & 0x01 != 0,
+            ids: PictureIds { by_distance: true, ..PictureIds::default() },
             ..Vp9Descriptor::default()
         };
         if first & 0x80 != 0 {
-            descriptor.picture_id = Some(reader.picture_id()?);
+            descriptor.ids.picture_id_at = u8::try_from(reader.at).ok()?;
+            descriptor.ids.picture_id = Some(reader.picture_id()?);
         }
         if first & 0x20 != 0 {
             descriptor.parse_layers(&mut reader)?;
@@ -90,7 +90,8 @@ impl Vp9Descriptor {
         self.spatial = layers >> 1 & 0x07;
         self.inter_layer_predicted = layers & 0x01 != 0;
         if !self.flexible {
-            self.tl0_pic_idx = Some(reader.byte()?);
+            self.ids.tl0_pic_idx_at = u8::try_from(reader.at).ok()?;
+            self.ids.tl0_pic_idx = Some(reader.byte()?);
         }
         Some(())
     }
@@ -164,9 +165,14 @@ mod tests {
             Vp9Descriptor {
                 len: 19,
                 starts_frame: true,
-                picture_id: Some(PictureId { value: 0x1234, wide: true }),
+                ids: PictureIds {
+                    picture_id: Some(PictureId { value: 0x1234, wide: true }),
+                    tl0_pic_idx: Some(7),
+                    by_distance: true,
+                    picture_id_at: 1,
+                    tl0_pic_idx_at: 4,
+                },
                 switching_up: true,
-                tl0_pic_idx: Some(7),
                 spatial_layers: Some(2),
                 ..Vp9Descriptor::default()
             }
@@ -186,7 +192,12 @@ mod tests {
                 flexible: true,
                 ends_frame: true,
                 not_for_upper_layers: true,
-                picture_id: Some(PictureId { value: 17, wide: false }),
+                ids: PictureIds {
+                    picture_id: Some(PictureId { value: 17, wide: false }),
+                    by_distance: true,
+                    picture_id_at: 1,
+                    ..PictureIds::default()
+                },
                 temporal: 2,
                 spatial: 1,
                 inter_layer_predicted: true,

@@ -11,14 +11,16 @@ const RIDS: [&[u8]; 3] = [b"r0", b"r1", b"r2"];
 
 /// Three encoders with nothing in common.
 struct Camera {
+    codec: Codec,
     sequence: [u16; 3],
     timestamp: [u32; 3],
     picture_id: [u16; 3],
 }
 
 impl Camera {
-    fn new() -> Self {
+    fn new(codec: Codec) -> Self {
         Camera {
+            codec,
             sequence: [100, 40_000, 65_000],
             timestamp: [1, 1 << 31, 7_000_000],
             picture_id: [5, 32_000, 900],
@@ -26,46 +28,77 @@ impl Camera {
     }
 
     fn frame(&mut self, world: &World, client: &mut Client, layer: usize, key: bool) {
-        client.send_video(
-            world,
-            Video {
-                ssrc: 1000 + layer as u32,
-                rid: Some(RIDS[layer]),
-                sequence: self.sequence[layer],
-                timestamp: self.timestamp[layer],
-                picture_id: self.picture_id[layer],
-                key,
-            },
-        );
+        let video = Video {
+            ssrc: 1000 + layer as u32,
+            rid: Some(RIDS[layer]),
+            sequence: self.sequence[layer],
+            timestamp: self.timestamp[layer],
+            picture_id: self.picture_id[layer],
+            key,
+        };
+        let payload = match self.codec {
+            Codec::Vp9 => vp9_payload(video.picture_id, key),
+            _ => video.payload(),
+        };
+        client.send_payload(world, video, &payload);
         self.sequence[layer] = self.sequence[layer].wrapping_add(1);
         self.picture_id[layer] = (self.picture_id[layer] + 1) & 0x7fff;
         self.timestamp[layer] = self.timestamp[layer].wrapping_add(3000);
     }
 }
 
-fn picture_id(packet: &Received) -> u16 {
-    u16::from_be_bytes([packet.payload[2], packet.payload[3]]) & 0x7fff
+/// A whole VP9 picture, non-flexible: I, P, L, B and E, one layer, TL0PICIDX (RFC 9628 section 4.2).
+fn vp9_payload(picture_id: u16, key: bool) -> Vec<u8> {
+    let [high, low] = (picture_id | 0x8000).to_be_bytes();
+    let mut payload = vec![0xac | u8::from(!key) << 6, high, low, 0, picture_id as u8];
+    payload.extend(0..100);
+    payload
 }
 
-fn assert_one_stream(media: &[Received]) {
+/// The picture id and TL0PICIDX of a packet: VP8 has a byte more before them, VP9 one between.
+fn picture_ids(codec: Codec, packet: &Received) -> (u16, u8) {
+    let (id_at, tl0_at) = if codec == Codec::Vp9 { (1, 4) } else { (2, 4) };
+    let id = u16::from_be_bytes([packet.payload[id_at], packet.payload[id_at + 1]]) & 0x7fff;
+    (id, packet.payload[tl0_at])
+}
+
+fn assert_one_stream(codec: Codec, media: &[Received]) {
     for pair in media.windows(2) {
         let [before, after] = pair else { unreachable!() };
         assert_eq!(after.header.sequence, before.header.sequence.wrapping_add(1));
         let ticks = after.header.timestamp.wrapping_sub(before.header.timestamp);
         assert!((1..90_000).contains(&ticks), "timestamps step by {ticks}");
-        assert_eq!(picture_id(after), (picture_id(before) + 1) & 0x7fff);
+        let ((before_id, _), (after_id, _)) =
+            (picture_ids(codec, before), picture_ids(codec, after));
+        assert_eq!(after_id, (before_id + 1) & 0x7fff);
         assert_eq!(after.header.ssrc, before.header.ssrc);
     }
 }
 
 #[test]
 fn a_switch_of_layers_leaves_no_seam() {
+    for codec in [Codec::Vp8, Codec::Vp9] {
+        let media = switch_layers(codec);
+        assert!(media.len() >= 38, "{codec:?}: {}", media.len());
+        assert_one_stream(codec, &media);
+        for pair in media.windows(2) {
+            let [before, after] = [&pair[0], &pair[1]].map(|packet| picture_ids(codec, packet).1);
+            assert_eq!(after, before.wrapping_add(1), "{codec:?}: each is of temporal layer 0");
+        }
+    }
+}
+
+/// What a client receives that switches from the highest layer to the lowest and back.
+fn switch_layers(codec: Codec) -> Vec<Received> {
     let mut world = World::new(1);
     let mut speaker = world.join(CoreId(0));
-    let source = world.produce(&speaker, MediaKind::Video, &[1000, 1001, 1002]);
+    let mut source = world.produce(&speaker, MediaKind::Video, &[1000, 1001, 1002]);
+    world.command(CoreId(0), Command::CloseProducer(source.id));
+    source.payload_types[0].codec = codec;
+    world.command(CoreId(0), Command::CreateProducer(Box::new(source.clone())));
     let mut hearer = world.join(CoreId(0));
     let consumer = world.consume(&hearer, &source);
-    let mut camera = Camera::new();
+    let mut camera = Camera::new(codec);
     let mut media = Vec::new();
     let mut play = |world: &mut World, frames: usize, key: [bool; 3]| {
         for frame in 0..frames {
@@ -86,9 +119,6 @@ fn a_switch_of_layers_leaves_no_seam() {
     play(&mut world, 10, [true, false, false]);
     world.command(CoreId(0), prefer(2));
     play(&mut world, 10, [false, false, true]);
-    assert!(media.len() >= 38, "{}", media.len());
-    assert_one_stream(&media);
-
     let layers: Vec<_> = world
         .events
         .iter()
@@ -98,6 +128,7 @@ fn a_switch_of_layers_leaves_no_seam() {
         })
         .collect();
     assert_eq!(layers, [2, 0, 2], "every switch is told");
+    media
 }
 
 /// A VP8 packet of a temporal layer: descriptor with I, L and T (RFC 7741 section 4.2).
@@ -150,5 +181,5 @@ fn fewer_temporal_layers_leave_no_gap_and_come_back_where_the_stream_allows() {
     let back = round(&mut world, true);
     assert_eq!(back.len(), 4);
     all.extend([lowest, waiting, back].concat());
-    assert_one_stream(&all);
+    assert_one_stream(Codec::Vp8, &all);
 }

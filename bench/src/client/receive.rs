@@ -92,6 +92,8 @@ struct Consumer {
     stream: Option<u8>,
     window: Window,
     highest_sequence: Option<u64>,
+    /// Sequence number with which the window began: what is missing before it was counted as lost.
+    window_from: u64,
     missing: Vec<(u64, u8)>,
     received: u64,
 }
@@ -152,6 +154,7 @@ impl Receiver {
             stream: None,
             window: Window::default(),
             highest_sequence: None,
+            window_from: 0,
             missing: Vec::new(),
             received: 0,
         });
@@ -220,13 +223,13 @@ impl Receiver {
             if consumer.missing.is_empty() {
                 continue;
             }
-            consumer.missing.iter_mut().for_each(|(_, tries)| *tries += 1);
-            consumer.missing.retain(|&(_, tries)| tries <= MAX_TRIES);
+            consumer.missing.retain(|&(_, tries)| tries < MAX_TRIES);
             consumer.missing.sort_unstable();
             let sequences = consumer.missing.iter().map(|&(sequence, _)| sequence as u16);
             // What does not fit now is asked for with the next feedback.
             if writer.nack(OUR_SSRC, consumer.setup.ssrc, sequences).is_ok() {
                 tally.downstream_nacks += 1;
+                consumer.missing.iter_mut().for_each(|(_, tries)| *tries += 1);
             }
         }
         self.feedback_count = self.feedback_count.wrapping_add(1);
@@ -298,6 +301,14 @@ struct From {
     is_rtx: bool,
 }
 
+/// How a packet came.
+#[derive(Clone, Copy)]
+struct Passage {
+    jump: Jump,
+    is_rtx: bool,
+    is_key: bool,
+}
+
 impl Consumer {
     fn take(&mut self, now_ns: u64, from: From, payload: &[u8], tally: &mut Tally) {
         let From { sequence, is_rtx, .. } = from;
@@ -321,10 +332,19 @@ impl Consumer {
             }
         }
         let jump = self.note_sequence(sequence);
+        self.place(now_ns, &stamp, Passage { jump, is_rtx, is_key }, tally);
+    }
+
+    /// Accounts for a packet that is what was sent.
+    fn place(&mut self, now_ns: u64, stamp: &Stamp, passage: Passage, tally: &mut Tally) {
+        let Passage { jump, is_rtx, is_key } = passage;
+        if jump == Jump::Repair {
+            self.window.take_back_lost();
+        }
         let index = u64::from(stamp.index);
         if self.stream != Some(stamp.stream) {
             // A late packet of the layer before the switch is not a switch back.
-            if is_rtx || jump == Jump::Back {
+            if is_rtx || matches!(jump, Jump::Back | Jump::Repair) {
                 return;
             }
             self.stream = Some(stamp.stream);
@@ -371,6 +391,7 @@ impl Consumer {
 
     fn restart(&mut self, index: u64, jump: Jump) {
         self.window.restart(index);
+        self.window_from = self.highest_sequence.unwrap_or(0);
         if let Jump::Gap(missing) = jump {
             self.window.add_lost(missing);
         }
@@ -386,8 +407,13 @@ impl Consumer {
         if ahead == 0 || ahead >= 0x8000 {
             let behind = u64::from((highest as u16).wrapping_sub(sequence));
             let full = highest.saturating_sub(behind);
+            let before = self.missing.len();
             self.missing.retain(|&(missing, _)| missing != full);
-            return Jump::Back;
+            let was_missing = self.missing.len() < before;
+            return match was_missing && full < self.window_from {
+                true => Jump::Repair,
+                false => Jump::Back,
+            };
         }
         let full = highest + u64::from(ahead);
         for missing in highest + 1..full {
@@ -409,6 +435,8 @@ enum Jump {
     Gap(u64),
     /// It is not the highest.
     Back,
+    /// It was missing when a switch or a key frame began the window anew, and counted as lost then.
+    Repair,
 }
 
 /// The value of a one-byte header extension.
@@ -501,6 +529,7 @@ mod tests {
             stream: None,
             window: Window::default(),
             highest_sequence: None,
+            window_from: 0,
             missing: Vec::new(),
             received: 0,
         }
@@ -531,6 +560,31 @@ mod tests {
         assert_eq!(consumer.missing, [(0x10000, 0)]);
         assert_eq!(consumer.window.missing(), 1);
         assert!((2.0..2.05).contains(&tally.latency.percentiles_us().max));
+    }
+
+    #[test]
+    fn what_is_repaired_after_a_switch_or_a_key_frame_is_not_lost() {
+        // Stream, index and sequence number; 11 and 12 are missing when the layer changes at 13.
+        let before = [(1, 100, 10), (2, 501, 13)];
+        let table = [
+            ("nothing comes", &[][..], 2),
+            ("the old layer's", &[(1, 101, 11)][..], 1),
+            ("both layers'", &[(1, 101, 11), (2, 500, 12)], 0),
+            ("one twice", &[(1, 101, 11), (1, 101, 11)], 1),
+            ("one of the new window, too", &[(2, 503, 15), (2, 502, 14), (2, 500, 12)], 1),
+        ];
+        for (name, repairs, expected) in table {
+            let (mut consumer, mut tally) = (consumer(), Tally::default());
+            consumer.setup.is_video = true;
+            for (is_rtx, &(stream, index, sequence)) in
+                before.iter().map(|p| (false, p)).chain(repairs.iter().map(|p| (p.2 < 15, p)))
+            {
+                let jump = consumer.note_sequence(sequence);
+                let stamp = Stamp { sender: 7, stream, index, run: 5, sent_ns: 1000 };
+                consumer.place(3000, &stamp, Passage { jump, is_rtx, is_key: false }, &mut tally);
+            }
+            assert_eq!(consumer.window.lost() + consumer.window.missing(), expected, "{name}");
+        }
     }
 
     #[test]

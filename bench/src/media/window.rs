@@ -30,7 +30,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Expects a stream from `index` on. What was missing before stays lost.
+    /// Expects a stream from `index` on. What was missing before is lost, unless it is taken back.
     pub fn restart(&mut self, index: u64) {
         self.lost += self.missing();
         (self.start, self.next, self.bits) = (index, index, [0; WORDS]);
@@ -39,6 +39,11 @@ impl Window {
     /// Counts `count` packets as lost that no index tells of.
     pub fn add_lost(&mut self, count: u64) {
         self.lost += count;
+    }
+
+    /// One that was lost came after all, from before the restart.
+    pub fn take_back_lost(&mut self) {
+        self.lost = self.lost.saturating_sub(1);
     }
 
     /// Takes a packet.

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 use crate::client::publish::{MIDS, camera_ssrcs, numbers};
 use crate::media::codec::VideoCodec;
 
-/// A microphone as a browser describes it.
+/// A microphone as a browser describes it: without NACK, for browsers do not send a voice again unless
+/// told to, and neither do participants of ours.
 pub fn microphone(ssrc: u32) -> Value {
     json!({
         "mid": MIDS[0],
         "codecs": [{"mimeType": "audio/opus", "payloadType": numbers::OPUS, "clockRate": 48000,
                     "channels": 2,
                     "parameters": {"minptime": 10, "useinbandfec": 1, "usedtx": 1},
-                    "rtcpFeedback": [{"type": "nack", "parameter": ""}]}],
+                    "rtcpFeedback": []}],
         "headerExtensions": [
             {"uri": "urn:ietf:params:rtp-hdrext:ssrc-audio-level", "id": numbers::LEVEL_ID},
             {"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": numbers::MID_ID},

@@ -2,7 +2,7 @@
 //!
 //! * [`opencall`] — OpenCall's messages: participants hear of producers and ask to consume them.
 //! * [`protoo`] — mediasoup applications: the server asks participants to take what it has for them.
-//! * [`socket`] — the WebSocket below both.
+//! * `socket` — the WebSocket below both.
 //! * [`rtp_parameters`] — voices and cameras, described.
 #![forbid(unsafe_code)]
 

@@ -27,6 +27,7 @@ pub mod ingress;
 pub mod io;
 pub mod message;
 pub mod rate;
+pub mod round_trip;
 pub mod rtcp;
 pub mod rtp;
 pub mod sender_clock;

@@ -16,6 +16,7 @@ use crate::ingress::transport_cc::ArrivalRecorder;
 use crate::io::SocketId;
 use crate::message::{ExtensionIds, IceState, TransportConfig, TransportId, TransportStats};
 use crate::rate::CounterRate;
+use crate::round_trip::RoundTrip;
 use crate::srtp::{OpenContext, SealContext};
 use crate::time::Time;
 
@@ -115,6 +116,8 @@ pub struct Transport {
     /// DTLS datagrams handed up in the second that began at `dtls_window_start`.
     dtls_in_window: u32,
     dtls_window_start: Time,
+    /// The round trip to what it sends us, by extended reports; consumers measure their own.
+    pub round_trip: RoundTrip,
     /// Bitrate told to producers without transport-wide feedback.
     pub remb: RembEstimator,
     receive_rate: CounterRate,
@@ -153,6 +156,7 @@ impl Transport {
             dtls_in_window: 0,
             dtls_window_start: Time::ZERO,
             counters: TransportCounters::default(),
+            round_trip: RoundTrip::default(),
             remb: RembEstimator::default(),
             receive_rate: CounterRate::new(now),
             send_rate: CounterRate::new(now),

@@ -124,6 +124,11 @@ test.each([0, 20])(
     expect(server.incoming?.nackCount).toBeGreaterThan(0);
     expect(server.outgoing?.nackCount).toBeGreaterThan(0);
     expect(server.outgoing?.packetsRetransmitted).toBeGreaterThan(0);
+    // The server knows how far both are: the one by extended reports, the other by receiver reports.
+    for (const leg of [server.incoming, server.outgoing]) {
+      expect(leg?.roundTripTime).toBeGreaterThanOrEqual(2 * delayMs - 1);
+      expect(leg?.roundTripTime).toBeLessThan(2 * delayMs + 60);
+    }
     expect(sentAudio.nackCount).toBeGreaterThan(0);
     expect(sentAudio.retransmittedPacketsSent).toBeGreaterThan(0);
     expect(audio.nackCount).toBeGreaterThan(0);

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use opencall_dataplane::rtcp::{
-    Full, Nack, Packet, ReceiverReport, Remb, ReportBlock, Sdes, SenderInfo, SenderReport,
-    TransportCc, Writer, packets,
+    DelaySinceLastRr, ExtendedBlock, ExtendedReport, Full, Nack, Packet, ReceiverReport, Remb,
+    ReportBlock, Sdes, SenderInfo, SenderReport, TransportCc, Writer, packets,
 };
 
 /// Least length of a packet: its header.
@@ -70,6 +70,7 @@ fn walk(packet: &Packet<'_>) {
         }
         Packet::Remb(remb) => bitrate(remb),
         Packet::TransportCc(feedback) => transport_cc(feedback),
+        Packet::ExtendedReport(report) => extended_report(report),
         Packet::Other { count, body, .. } => assert!(*count < 32 && body.len() < 1 << 18),
         _ => {}
     }
@@ -119,6 +120,36 @@ fn receiver_report(report: &ReceiverReport<'_>) {
             assert!(matches!(again, Packet::ReceiverReport(again) if again == report));
         },
     );
+}
+
+fn extended_report(report: &ExtendedReport<'_>) {
+    for block in report.blocks() {
+        let items: Vec<DelaySinceLastRr> = match block {
+            ExtendedBlock::ReceiverReferenceTime(_) => Vec::new(),
+            ExtendedBlock::Dlrr(dlrr) => dlrr.items().collect(),
+            _ => continue,
+        };
+        let mut out = vec![0; 24 + 12 * items.len()];
+        write(
+            &mut out,
+            |out| match block {
+                ExtendedBlock::ReceiverReferenceTime(ntp) => {
+                    out.receiver_reference_time(report.ssrc, ntp)
+                }
+                _ => out.dlrr(report.ssrc, &items),
+            },
+            |again| {
+                let Packet::ExtendedReport(again) = again else { panic!("another packet") };
+                assert_eq!(again.ssrc, report.ssrc);
+                match again.blocks().next() {
+                    Some(ExtendedBlock::Dlrr(again)) => {
+                        assert!(again.items().eq(items.iter().copied()));
+                    }
+                    again => assert_eq!(again, Some(block)),
+                }
+            },
+        );
+    }
 }
 
 fn source_description(sdes: &Sdes<'_>) {

@@ -5,11 +5,10 @@ use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::ingress::feedback::RTCP_MAX;
-use crate::ingress::producer::DEFAULT_RTT;
 use crate::ingress::receive_stats::Report;
 use crate::io::TxBatch;
 use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
-use crate::rtcp::{Full, ReportBlock, SenderInfo};
+use crate::rtcp::{Full, ReportBlock, SenderInfo, Writer};
 use crate::time::Time;
 use crate::transport::REPORT_INTERVAL;
 
@@ -129,12 +128,13 @@ impl Core {
 
     /// Asks the client again for what an encoding lacks: packets, or the key frame.
     fn chase(&mut self, now: Time, key: usize, producer: usize, index: usize, tx: &mut TxBatch) {
+        let round_trip = self.transports[key].round_trip.measured_or_default();
         let source = &mut self.producers[producer];
         let nacks = source.feedback.nack;
         let Some(home) = &mut source.encodings[index].home else { return };
         if nacks {
             let mut missing: SmallVec<[u16; 64]> = SmallVec::new();
-            let gave_up = home.nack.poll(now, DEFAULT_RTT, &mut missing);
+            let gave_up = home.nack.poll(now, round_trip, &mut missing);
             let media = home.ssrc;
             if let (false, Some(media)) = (missing.is_empty(), media) {
                 let sender = self.transports[key].local_ssrc;
@@ -163,8 +163,8 @@ impl Core {
         }
     }
 
-    /// Reports on every stream that arrives, in as many datagrams as that takes; the last has the
-    /// REMB.
+    /// Reports on every stream that arrives, in as many datagrams as that takes; the last has the REMB
+    /// and our reference time, whose answer tells the round trip to who only sends to us.
     fn send_receiver_reports(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
         let sender = self.transports[key].local_ssrc;
         let mut blocks: SmallVec<[ReportBlock; REPORT_BLOCKS_PER_DATAGRAM]> = SmallVec::new();
@@ -191,12 +191,18 @@ impl Core {
         let transport = &mut self.transports[key];
         let received_bps = transport.receive_bps(now);
         let bitrate = u64::from(transport.remb.update(received_bps, worst_lost));
-        let mut said = false;
-        self.write_rtcp(key, tx, |writer| {
-            writer.receiver_reports(sender, &blocks)?;
+        let ntp = self.clock.ntp(now);
+        transport.round_trip.on_report_sent(now, ntp);
+        let finish = |writer: &mut Writer<'_>| {
             if !remb_ssrcs.is_empty() {
                 writer.remb(sender, bitrate, &remb_ssrcs)?;
             }
+            writer.receiver_reference_time(sender, ntp)
+        };
+        let mut said = false;
+        self.write_rtcp(key, tx, |writer| {
+            writer.receiver_reports(sender, &blocks)?;
+            finish(writer)?;
             said = true;
             Ok::<_, Full>(())
         });
@@ -204,7 +210,7 @@ impl Core {
             // The blocks left no room for it.
             self.write_rtcp(key, tx, |writer| {
                 writer.receiver_reports(sender, &[])?;
-                writer.remb(sender, bitrate, &remb_ssrcs)
+                finish(writer)
             });
         }
     }
@@ -329,7 +335,10 @@ impl Core {
             }
             StatsQuery::Producer(id) => {
                 let key = *self.index.producers.get(&id)?;
-                Some(Stats::Producer(self.producers[key].stats(now).into_vec()))
+                let producer = &mut self.producers[key];
+                let transport = producer.transport.and_then(|key| self.transports.get(key));
+                let round_trip_ms = transport.and_then(|transport| transport.round_trip.millis());
+                Some(Stats::Producer(producer.stats(now, round_trip_ms).into_vec()))
             }
             StatsQuery::Consumer(id) => {
                 let key = *self.index.consumers.get(&id)?;

@@ -1,9 +1,4 @@
 //! What went out to a consumer, and what its client reports of it (RFC 3550 section 6.4).
-//!
-//! Worked trace of a round trip: a sender report with NTP middle bits 0x0012_0000 left at 10.000 s.
-//! A report block arrives at 10.150 s with LSR 0x0012_0000 and DLSR 0x1999 (0.1 s): the round trip
-//! took 150 ms − 100 ms = 50 ms. When it left is looked up here rather than read off the LSR:
-//! reports carry the producer's wall clock, not ours.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -11,17 +6,8 @@ use std::time::Duration;
 use crate::ingress::receive_stats::Report;
 use crate::message::RtpStreamStats;
 use crate::rate::CounterRate;
+use crate::round_trip::RoundTrip;
 use crate::time::{NtpTime, Time};
-
-/// Sender reports whose departure is remembered. Clients answer the last they got, and reports go
-/// out once a second: an answer to one older than this is no round trip.
-const REPORTS_REMEMBERED: usize = 4;
-
-/// Taken for the round trip until it is known.
-const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
-
-/// A round trip longer than this is a mistake of someone's clock.
-const MAX_ROUND_TRIP: Duration = Duration::from_secs(10);
 
 /// The best score.
 const MAX_SCORE: u8 = 10;
@@ -47,10 +33,7 @@ struct ReceivedFeedback {
     nack_packets: u64,
     plis: u64,
     firs: u64,
-    /// Sender reports that left: middle bits of their NTP time, and when.
-    reports: [Option<(u32, Time)>; REPORTS_REMEMBERED],
-    next_report: usize,
-    round_trip: Option<Duration>,
+    round_trip: RoundTrip,
     /// What the client said last.
     report: Option<Report>,
     /// Packets and retransmissions when it said so.
@@ -70,9 +53,7 @@ impl SendStats {
             nack_packets: 0,
             plis: 0,
             firs: 0,
-            reports: [None; REPORTS_REMEMBERED],
-            next_report: 0,
-            round_trip: None,
+            round_trip: RoundTrip::default(),
             report: None,
             report_base: (0, 0),
             score: MAX_SCORE,
@@ -122,17 +103,13 @@ impl SendStats {
 
     /// Notes that a sender report with this NTP time leaves now.
     pub fn on_report_sent(&mut self, now: Time, ntp: NtpTime) {
-        self.feedback.reports[self.feedback.next_report] = Some((ntp.middle(), now));
-        self.feedback.next_report = (self.feedback.next_report + 1) % REPORTS_REMEMBERED;
+        self.feedback.round_trip.on_report_sent(now, ntp);
     }
 
     /// Takes up a report block of the client.
     pub fn on_report(&mut self, now: Time, report: &Report) {
-        if let Some(sample) = self.round_trip_of(now, report) {
-            // A quarter of each new sample: one report delayed by a burst moves it little.
-            self.feedback.round_trip =
-                Some(self.feedback.round_trip.map_or(sample, |smooth| (smooth * 3 + sample) / 4));
-        }
+        let (last_sr, held) = (report.last_sr, report.delay_since_last_sr);
+        self.feedback.round_trip.on_answer(now, last_sr, held);
         let (packets, retransmitted) = self.feedback.report_base;
         let sent = self.packets.saturating_sub(packets);
         let repaired = self.feedback.retransmitted.saturating_sub(retransmitted);
@@ -143,7 +120,7 @@ impl SendStats {
 
     /// The round trip to the client, or a guess while it is unknown.
     pub fn round_trip(&self) -> Duration {
-        self.feedback.round_trip.unwrap_or(DEFAULT_ROUND_TRIP)
+        self.feedback.round_trip.measured_or_default()
     }
 
     /// Packets and payload bytes as sender reports carry them, wrapping; `None` before the first.
@@ -184,7 +161,7 @@ impl SendStats {
             packets_lost: i64::from(report.cumulative_lost),
             fraction_lost: report.fraction_lost,
             jitter: report.jitter,
-            round_trip_ms: self.feedback.round_trip.map(|rtt| rtt.as_secs_f32() * 1000.0),
+            round_trip_ms: self.feedback.round_trip.millis(),
             nack_count: self.feedback.nacks,
             nack_packet_count: self.feedback.nack_packets,
             packets_retransmitted: self.feedback.retransmitted,
@@ -193,25 +170,6 @@ impl SendStats {
             score: self.feedback.score,
             ..stats
         }
-    }
-
-    fn round_trip_of(&self, now: Time, report: &Report) -> Option<Duration> {
-        if report.last_sr == 0 {
-            return None;
-        }
-        let (_, left) = self
-            .feedback
-            .reports
-            .iter()
-            .flatten()
-            .rev()
-            .find(|(middle, _)| *middle == report.last_sr)?;
-        let held =
-            Duration::from_nanos((u64::from(report.delay_since_last_sr) * 1_000_000_000) >> 16);
-        // A client whose clock runs a little fast may claim to have held it for longer than it was
-        // away: then the round trip is short.
-        let round_trip = now.since(*left).saturating_sub(held);
-        (round_trip <= MAX_ROUND_TRIP).then_some(round_trip)
     }
 }
 
@@ -232,43 +190,14 @@ mod tests {
         Time::from_millis(ms)
     }
 
-    fn ntp(middle: u32) -> NtpTime {
-        NtpTime(u64::from(middle) << 16)
-    }
-
-    fn answer(last_sr: u32, delay_since_last_sr: u32) -> Report {
-        Report { last_sr, delay_since_last_sr, ..Report::default() }
-    }
-
     #[test]
-    fn follows_the_worked_trace() {
+    fn report_blocks_measure_the_round_trip() {
         let mut stats = SendStats::new(Time::ZERO);
-        assert_eq!(stats.round_trip(), Duration::from_millis(100), "a guess");
-        stats.on_report_sent(at(10_000), ntp(0x0012_0000));
-        stats.on_report(at(10_150), &answer(0x0012_0000, 0x1999));
-        let millis = stats.round_trip().as_micros() as f64 / 1000.0;
-        assert!((millis - 50.0).abs() < 0.1, "{millis}");
-    }
-
-    #[test]
-    fn only_answers_to_recent_reports_measure() {
-        let mut stats = SendStats::new(Time::ZERO);
-        for (n, middle) in (1..=5).zip([10, 20, 30, 40, 50]) {
-            stats.on_report_sent(at(n * 1000), ntp(middle));
-        }
-        // None yet; of the first report, forgotten by now; of one never sent.
-        for last_sr in [0, 10, 60] {
-            stats.on_report(at(5_100), &answer(last_sr, 0));
-            assert_eq!(stats.round_trip(), DEFAULT_ROUND_TRIP);
-        }
-        stats.on_report(at(5_100), &answer(20, 3 << 16));
-        assert_eq!(stats.round_trip(), Duration::from_millis(100));
-        stats.on_report(at(5_200), &answer(50, 0));
-        assert_eq!(stats.round_trip(), Duration::from_millis(125), "a quarter of 200");
-        stats.on_report(at(5_200), &answer(50, u32::MAX));
-        assert_eq!(stats.round_trip(), Duration::from_micros(93_750), "held for longer than away");
-        stats.on_report(at(60_000), &answer(50, 0));
-        assert_eq!(stats.round_trip(), Duration::from_micros(93_750), "a minute is no round trip");
+        stats.on_report_sent(at(10_000), NtpTime(0x0012_0000 << 16));
+        let answer =
+            Report { last_sr: 0x0012_0000, delay_since_last_sr: 0x8000, ..Report::default() };
+        stats.on_report(at(10_550), &answer);
+        assert_eq!(stats.round_trip(), Duration::from_millis(50));
     }
 
     #[test]
@@ -284,7 +213,8 @@ mod tests {
         stats.on_pli();
         stats.on_fir();
         assert_eq!(stats.sent(), Some((100, 120_000)));
-        let report = Report { fraction_lost: 8, cumulative_lost: 3, jitter: 90, ..answer(0, 0) };
+        let report =
+            Report { fraction_lost: 8, cumulative_lost: 3, jitter: 90, ..Report::default() };
         stats.on_report(at(999), &report);
         let filled = stats.fill(at(1000), RtpStreamStats { ssrc: 7, ..RtpStreamStats::default() });
         assert_eq!((filled.ssrc, filled.packets, filled.bytes), (7, 100, 125_000));

@@ -10,7 +10,7 @@ use crate::fanout::links::PipeMessage;
 use crate::ingress::producer::SenderReport;
 use crate::ingress::receive_stats::Report;
 use crate::io::{SocketId, TxBatch};
-use crate::rtcp::{self, Packet, ReportBlock, Writer};
+use crate::rtcp::{self, ExtendedBlock, ExtendedReport, Packet, ReportBlock, Writer};
 use crate::sender_clock::SenderClock;
 use crate::time::Time;
 
@@ -80,9 +80,21 @@ impl Core {
                     self.request_key_frame_for(now, consumer);
                 }
             }
+            Packet::ExtendedReport(report) => self.on_extended_report(now, key, report),
             // The send-side estimate comes with adaptation; until then the budget is fixed.
             Packet::TransportCc(_) | Packet::Remb(_) => {}
             _ => {}
+        }
+    }
+
+    /// Takes up answers to our reference times.
+    fn on_extended_report(&mut self, now: Time, key: usize, report: &ExtendedReport<'_>) {
+        let transport = &mut self.transports[key];
+        for block in report.blocks() {
+            let ExtendedBlock::Dlrr(dlrr) = block else { continue };
+            for item in dlrr.items().filter(|item| item.ssrc == transport.local_ssrc) {
+                transport.round_trip.on_answer(now, item.last_rr, item.delay_since_last_rr);
+            }
         }
     }
 

@@ -40,9 +40,6 @@ const STEP_BETWEEN_ENCODINGS: u32 = 3;
 /// Window of an encoding's bitrate meter: long enough to hold a key frame and its pause.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Round trip assumed until one is measured.
-pub const DEFAULT_RTT: Duration = Duration::from_millis(100);
-
 /// The newest sender report of an encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
@@ -327,9 +324,17 @@ impl Producer {
 }
 
 impl Producer {
-    /// Statistics of every encoding that was seen or announced, low to high.
-    pub fn stats(&mut self, now: Time) -> SmallVec<[RtpStreamStats; 3]> {
-        self.encodings.iter_mut().filter_map(|encoding| encoding.stats(now)).collect()
+    /// Statistics of every encoding that was seen or announced, low to high; `round_trip_ms` is that of
+    /// its transport.
+    pub fn stats(
+        &mut self,
+        now: Time,
+        round_trip_ms: Option<f32>,
+    ) -> SmallVec<[RtpStreamStats; 3]> {
+        self.encodings
+            .iter_mut()
+            .filter_map(|encoding| encoding.stats(now, round_trip_ms))
+            .collect()
     }
 
     /// The scores of all encodings, when one has changed since the last call.
@@ -372,7 +377,7 @@ impl HomeEncoding {
 }
 
 impl Encoding {
-    fn stats(&mut self, now: Time) -> Option<RtpStreamStats> {
+    fn stats(&mut self, now: Time, round_trip_ms: Option<f32>) -> Option<RtpStreamStats> {
         let bitrate_bps = self.rate.bps(now);
         let home = self.home.as_ref()?;
         let nack = home.nack.counters();
@@ -386,7 +391,7 @@ impl Encoding {
             packets_lost: home.receive.packets_lost(),
             fraction_lost: home.receive.fraction_lost(),
             jitter: home.receive.jitter(),
-            round_trip_ms: None,
+            round_trip_ms,
             nack_count: nack.messages,
             nack_packet_count: nack.requested,
             packets_retransmitted: home.receive.packets_repaired(),

@@ -4,6 +4,7 @@
 //! * [`sdes`], [`bye`] — who the sources are, and that they leave (RFC 3550).
 //! * [`nack`] — packets that are missing (RFC 4585).
 //! * [`key_frame_request`] — picture loss indication and full intra request (RFC 4585, RFC 5104).
+//! * [`extended_report`] — how a receiver learns the round trip (RFC 3611).
 //! * [`remb`] — receiver estimated maximum bitrate.
 //! * [`transport_cc`] — arrival times of everything on a transport.
 //! * [`writer`] — puts packets behind one another, compound or reduced-size (RFC 5506).
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bye;
+pub mod extended_report;
 pub mod key_frame_request;
 pub mod nack;
 pub mod remb;
@@ -24,6 +26,7 @@ pub mod writer;
 mod oracles;
 
 pub use bye::Bye;
+pub use extended_report::{DelaySinceLastRr, Dlrr, ExtendedBlock, ExtendedReport};
 pub use key_frame_request::{Fir, FirEntry};
 pub use nack::Nack;
 pub use remb::Remb;
@@ -34,7 +37,7 @@ pub use writer::{Full, Writer};
 
 use thiserror::Error;
 
-/// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
+/// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1, RFC 3611 section 2).
 mod packet_type {
     pub(super) const SENDER_REPORT: u8 = 200;
     pub(super) const RECEIVER_REPORT: u8 = 201;
@@ -42,6 +45,7 @@ mod packet_type {
     pub(super) const BYE: u8 = 203;
     pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
     pub(super) const PAYLOAD_FEEDBACK: u8 = 206;
+    pub(super) const EXTENDED_REPORT: u8 = 207;
 }
 
 /// Feedback message types: the count field of transport and payload feedback packets.
@@ -104,6 +108,8 @@ pub enum Packet<'a> {
     Remb(Remb<'a>),
     /// Transport-wide congestion control feedback.
     TransportCc(TransportCc<'a>),
+    /// Extended report.
+    ExtendedReport(ExtendedReport<'a>),
     /// Anything else.
     Other {
         /// Its packet type.
@@ -138,6 +144,9 @@ impl<'a> Packet<'a> {
             (packet_type::PAYLOAD_FEEDBACK, format::FIR) => Fir::parse(body).map(Packet::Fir),
             (packet_type::PAYLOAD_FEEDBACK, format::APPLICATION) if remb::is_remb(body) => {
                 Remb::parse(body).map(Packet::Remb)
+            }
+            (packet_type::EXTENDED_REPORT, _) => {
+                ExtendedReport::parse(body).map(Packet::ExtendedReport)
             }
             _ => Some(Packet::Other { packet_type, count, body }),
         }
@@ -219,6 +228,7 @@ fn split_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 mod tests {
     use super::*;
     use crate::rtp::test_support::{Random, hex};
+    use crate::time::NtpTime;
 
     #[test]
     fn compound_and_reduced_size() {
@@ -235,7 +245,7 @@ mod tests {
     #[test]
     fn unknown_packets_are_passed_on() {
         for (dump, packet_type, count, body) in [
-            ("80 cf 0001 00000001", 207, 0, "00000001"),
+            ("80 d0 0001 00000001", 208, 0, "00000001"),
             ("84 cc 0000", 204, 4, ""),
             ("8f ce 0003 00000001 00000002 41424344", 206, 15, "00000001 00000002 41424344"),
             ("82 ce 0002 00000001 00000002", 206, 2, "00000001 00000002"),
@@ -293,6 +303,13 @@ mod tests {
                 assert_eq!(count, usize::from(feedback.status_count));
                 count
             }
+            Packet::ExtendedReport(report) => report
+                .blocks()
+                .map(|block| match block {
+                    ExtendedBlock::ReceiverReferenceTime(_) => 1,
+                    ExtendedBlock::Dlrr(dlrr) => dlrr.items().count(),
+                })
+                .sum(),
             Packet::Pli { .. } => 0,
             Packet::Other { body, .. } => body.len(),
         }
@@ -313,9 +330,12 @@ mod tests {
         let arrivals = [Some(4), None, None, Some(-5), Some(300), Some(1), None, Some(7)];
         writer.transport_cc(1, 2, 3, 4, 5, &arrivals).unwrap();
         writer.bye(1).unwrap();
+        writer.receiver_reference_time(1, NtpTime(2)).unwrap();
+        let item = DelaySinceLastRr { ssrc: 1, last_rr: 2, delay_since_last_rr: 3 };
+        writer.dlrr(1, &[item; 2]).unwrap();
         let len = writer.finish();
         let compound = &out[..len];
-        assert_eq!(packets(compound).filter(Result::is_ok).count(), 9);
+        assert_eq!(packets(compound).filter(Result::is_ok).count(), 11);
         let mut starts = vec![0];
         let mut rest = compound;
         while let Ok((_, next)) = Raw::split(rest) {

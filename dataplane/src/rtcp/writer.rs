@@ -88,7 +88,8 @@ impl Body<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtcp::packets;
+    use crate::rtcp::{DelaySinceLastRr, packets};
+    use crate::time::NtpTime;
 
     #[test]
     fn a_packet_that_does_not_fit_changes_nothing() {
@@ -106,10 +107,12 @@ mod tests {
         assert_eq!(packets(&out[..len]).filter(Result::is_ok).count(), 3);
     }
 
+    const ITEM: DelaySinceLastRr = DelaySinceLastRr { ssrc: 1, last_rr: 2, delay_since_last_rr: 3 };
+
     #[test]
     fn every_packet_says_when_the_buffer_is_one_byte_short() {
         type Write = fn(&mut Writer<'_>) -> Result<(), Full>;
-        let all: [Write; 9] = [
+        let all: [Write; 11] = [
             |w| w.sender_report(1, &Default::default(), &[Default::default(); 3]),
             |w| w.receiver_report(1, &[Default::default(); 31]),
             |w| w.sdes_cname(1, "abc"),
@@ -119,6 +122,8 @@ mod tests {
             |w| w.fir(1, 2, 3),
             |w| w.remb(1, 2, &[3, 4]),
             |w| w.transport_cc(1, 2, 3, 4, 5, &[Some(1), None, Some(1000)]),
+            |w| w.receiver_reference_time(1, NtpTime(2)),
+            |w| w.dlrr(1, &[ITEM; 3]),
         ];
         for write in all {
             let mut out = [0; 1500];

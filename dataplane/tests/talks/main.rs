@@ -18,4 +18,5 @@ mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;
 mod keys_are_taken_once;
 mod participants_on_other_cores_see_the_same;
+mod retries_follow_the_round_trip;
 mod what_nobody_takes_need_not_be_sent;

@@ -29,6 +29,8 @@ export interface StreamStats {
   nackCount: number;
   packetsRetransmitted: number;
   pliCount: number;
+  /** Milliseconds; absent while unknown. */
+  roundTripTime?: number;
 }
 
 /** What a dialect needs of its peer. */

@@ -35,11 +35,9 @@ interface Played {
 async function play(name: string, options: { repair: boolean; delayMs: number }): Promise<Played> {
   const server = await TestServer.start({ name });
   const impairment = { lossUpPercent: 2, lossDownPercent: 2, delayMs: options.delayMs };
-  const relays = [
-    await Relay.start(server, { ...impairment, seed: 1 }),
-    await Relay.start(server, { ...impairment, seed: 2 }),
-  ];
+  const relays: Relay[] = [];
   try {
+    for (const seed of [1, 2]) relays.push(await Relay.start(server, { ...impairment, seed }));
     const call = await openHarness();
     const [sender, receiver] = relays.map(({ port }) => ({
       relayPort: port,

@@ -72,10 +72,14 @@ pub struct BenchResult {
     pub send_packets_per_syscall: Option<f64>,
     /// Segments per GSO message of the server, if it tells.
     pub mean_gso_segments: Option<f64>,
+    /// Packets forwarded each time that a thread of the server went to sleep.
+    pub packets_per_sleep: Option<f64>,
     /// Resident memory of the server at the end, bytes.
     pub rss_bytes: Option<u64>,
     /// CPU per forwarded packet over what the same packets cost in a loop of seal and send.
     pub floor_ratio: Option<f64>,
+    /// The same over what they cost in such a loop that sleeps as often as the server did.
+    pub paced_floor_ratio: Option<f64>,
     /// That loop, if it was run.
     pub floor: Option<Floor>,
 
@@ -344,6 +348,8 @@ pub struct Floor {
     pub single_ns_per_packet: f64,
     /// Nanoseconds per packet of sealing alone.
     pub seal_ns_per_packet: f64,
+    /// Nanoseconds of CPU per packet, in the same trains, at the pace of the run.
+    pub paced_ns_per_packet: Option<f64>,
 }
 
 impl BenchResult {
@@ -451,6 +457,8 @@ mod tests {
             "participants",
             "joins_per_second",
             "floor_ratio",
+            "paced_floor_ratio",
+            "packets_per_sleep",
             "machine",
             "kernel",
             "commit",

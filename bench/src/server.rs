@@ -397,6 +397,18 @@ impl Watch {
         list
     }
 
+    /// How often their threads have gone to sleep, those that are still there.
+    pub fn sleeps(&self) -> u64 {
+        let tasks =
+            |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        self.pids
+            .iter()
+            .flat_map(tasks)
+            .flatten()
+            .filter_map(|task| status_number(&task.path(), "voluntary_ctxt_switches:"))
+            .sum()
+    }
+
     /// Resident memory, bytes.
     pub fn rss_bytes(&self) -> u64 {
         self.pids.iter().filter_map(|&pid| resident_kib(pid)).sum::<u64>() * 1024
@@ -409,9 +421,14 @@ impl Watch {
 }
 
 fn resident_kib(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
+    status_number(&PathBuf::from(format!("/proc/{pid}")), "VmRSS:")
+}
+
+/// A number of a `/proc/…/status`, its unit left out.
+fn status_number(of: &Path, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(of.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// One line of `/proc/…/stat`.
@@ -468,6 +485,9 @@ mod tests {
         let mut watch = Watch::new(vec![std::process::id()]);
         assert!(watch.rss_bytes() > 100_000);
         assert!(!watch.threads(1.0).is_empty());
+        let slept = watch.sleeps();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(watch.sleeps() > slept);
         let before = watch.cpu();
         while watch.cpu().since(before).total_s() < 0.02 {}
     }

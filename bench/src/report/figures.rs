@@ -104,9 +104,16 @@ fn cost(result: &BenchResult) -> Vec<Figure> {
             ("  in user space", result.user_us_per_forwarded_packet, text::micros, Lower),
             ("  in the kernel", result.system_us_per_forwarded_packet, text::micros, Lower),
             ("  times the floor", result.floor_ratio, text::number, Lower),
+            ("  times the floor at its pace", result.paced_floor_ratio, text::number, Lower),
             (
                 "floor: seal and send in trains",
                 floor.map(|floor| floor.ns_per_packet / 1e3),
+                text::micros,
+                Neither,
+            ),
+            (
+                "floor: the same at the server's pace",
+                floor.and_then(|floor| Some(floor.paced_ns_per_packet? / 1e3)),
                 text::micros,
                 Neither,
             ),
@@ -123,6 +130,7 @@ fn cost(result: &BenchResult) -> Vec<Figure> {
                 Neither,
             ),
             ("packets per send call", result.send_packets_per_syscall, text::number, Higher),
+            ("packets per sleep", result.packets_per_sleep, text::number, Higher),
             ("segments per GSO train", result.mean_gso_segments, text::number, Higher),
         ],
     )

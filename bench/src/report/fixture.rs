@@ -42,9 +42,16 @@ pub fn meeting() -> BenchResult {
         latency_us: Latency { p50: 50.0, p90: 80.0, p99: 400.0, p999: 900.0, max: 1200.0 },
         send_packets_per_syscall: Some(12.0),
         mean_gso_segments: Some(1.5),
+        packets_per_sleep: Some(30.0),
         rss_bytes: Some(40 << 20),
         floor_ratio: Some(1.4),
-        floor: Some(Floor { train_segments: 1.5, ns_per_packet: 1800.0, ..Floor::default() }),
+        paced_floor_ratio: Some(1.1),
+        floor: Some(Floor {
+            train_segments: 1.5,
+            ns_per_packet: 1800.0,
+            paced_ns_per_packet: Some(2300.0),
+            ..Floor::default()
+        }),
         machine: Machine { cpu_model: "A CPU".to_owned(), cpus: 2, memory_bytes: 8 << 30 },
         kernel: "6.1.0".to_owned(),
         commit: "abc1234".to_owned(),

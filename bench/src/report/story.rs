@@ -142,7 +142,10 @@ pub fn cost(result: &BenchResult) -> Option<String> {
     let floor = result.floor_ratio.map_or(String::new(), |ratio| {
         format!(", {} times what sealing and sending alone takes", text::number(ratio))
     });
-    Some(format!("Forwarding a packet took {cost} of the server's CPU{floor}."))
+    let paced = result.paced_floor_ratio.map_or(String::new(), |ratio| {
+        format!(", {} times where that sleeps as often", text::number(ratio))
+    });
+    Some(format!("Forwarding a packet took {cost} of the server's CPU{floor}{paced}."))
 }
 
 /// How late packets were.
@@ -343,5 +346,9 @@ mod tests {
         let told = cost(&result).unwrap();
         assert!(told.starts_with("Forwarding a packet took 2.5 µs"), "{told}");
         assert!(told.contains("1.40 times"), "{told}");
+        assert!(!told.contains("sleeps"), "{told}");
+        result.paced_floor_ratio = Some(1.1);
+        let told = cost(&result).unwrap();
+        assert!(told.ends_with(", 1.10 times where that sleeps as often."), "{told}");
     }
 }

@@ -77,7 +77,9 @@ fn sending(result: &BenchResult) -> Option<String> {
     let per_train = result.mean_gso_segments?;
     let per_call = result.send_packets_per_syscall;
     let per_call = per_call.map_or(String::new(), |count| format!(", {count:.2} per system call"));
-    Some(format!("sending    {per_train:.2} packets per train{per_call}"))
+    let per_sleep = result.packets_per_sleep;
+    let per_sleep = per_sleep.map_or(String::new(), |count| format!(", {count:.2} per sleep"));
+    Some(format!("sending    {per_train:.2} packets per train{per_call}{per_sleep}"))
 }
 
 fn server(result: &BenchResult) -> Option<String> {
@@ -90,7 +92,12 @@ fn floor(result: &BenchResult) -> Option<String> {
     let ratio = result.floor_ratio;
     let ratio =
         ratio.map_or(String::new(), |ratio| format!(", the server takes {ratio:.2} times that"));
-    Some(format!("floor      {:.0} ns per packet{ratio}", floor.ns_per_packet))
+    let paced = floor.paced_ns_per_packet.map_or(String::new(), |ns| {
+        let ratio = result.paced_floor_ratio;
+        let ratio = ratio.map_or(String::new(), |ratio| format!(", {ratio:.2} times"));
+        format!("; at the server's pace {ns:.0} ns{ratio}")
+    });
+    Some(format!("floor      {:.0} ns per packet{ratio}{paced}", floor.ns_per_packet))
 }
 
 fn bad_links(result: &BenchResult) -> Option<String> {
@@ -149,10 +156,11 @@ mod tests {
         assert!(
             text.contains("\nCPU        2.50 µs per forwarded packet (user 1.00, system 1.50)\n")
         );
-        assert!(text.contains("\nsending    1.50 packets per train, 12.00 per system call\n"));
-        assert!(
-            text.contains("\nfloor      1800 ns per packet, the server takes 1.40 times that\n")
-        );
+        let sending = "1.50 packets per train, 12.00 per system call, 30.00 per sleep";
+        assert!(text.contains(&format!("\nsending    {sending}\n")));
+        let floor = "1800 ns per packet, the server takes 1.40 times that; at the server's pace 2300 ns, \
+                     1.10 times";
+        assert!(text.contains(&format!("\nfloor      {floor}\n")));
         for line in text.lines() {
             let (head, rest) = line.split_at(11);
             assert!(head.ends_with(' ') && !rest.starts_with(' '), "{line}");

@@ -23,6 +23,7 @@ pub(super) struct Meter {
 pub(super) struct Reading {
     at: Instant,
     server: CpuTime,
+    server_sleeps: u64,
     generator: CpuTime,
     machine_s: f64,
 }
@@ -66,6 +67,7 @@ impl Meter {
         Reading {
             at: Instant::now(),
             server: self.server.cpu(),
+            server_sleeps: self.server.sleeps(),
             generator: self.generator.cpu(),
             machine_s: machine_busy_s(),
         }
@@ -81,6 +83,7 @@ impl Meter {
         Usage {
             elapsed_s,
             server: self.has_server.then_some(server),
+            sleeps: now.server_sleeps.saturating_sub(before.server_sleeps),
             generator_s: generator_s / wall_s * elapsed_s,
             other_cpu: self.has_server.then_some((others_s / wall_s).max(0.0)),
         }

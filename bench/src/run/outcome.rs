@@ -9,7 +9,7 @@ use super::sums::{Sums, Usage};
 use crate::client::session::Dialect;
 use crate::client::signaling::Protocol;
 use crate::client::tally::{BadTally, Tally};
-use crate::floor::{self, FloorOptions};
+use crate::floor::{self, FloorOptions, Pace};
 use crate::machine;
 use crate::result::{BadLinkFigures, BenchResult};
 use crate::scenario::Scenario;
@@ -72,6 +72,8 @@ fn add_usage(result: &mut BenchResult, usage: &Usage) {
         result.cpu_us_per_forwarded_packet = per_packet(cpu.total_s());
         result.user_us_per_forwarded_packet = per_packet(cpu.user_s);
         result.system_us_per_forwarded_packet = per_packet(cpu.system_s);
+        let sleeps = usage.sleeps.max(1);
+        result.packets_per_sleep = Some(result.forwarded_packets as f64 / sleeps as f64);
     }
 }
 
@@ -142,11 +144,24 @@ pub(super) fn add_floor(result: &mut BenchResult, shares: Shares) -> Result<(), 
         cpus: shares.server,
         neighbour_cpus: shares.load,
         neighbour_share: result.generator_cpu,
+        pace: pace(result),
     })?;
-    result.floor_ratio =
-        result.cpu_us_per_forwarded_packet.map(|us| us * 1000.0 / floor.ns_per_packet);
+    let cost_ns = result.cpu_us_per_forwarded_packet.map(|us| us * 1000.0);
+    result.floor_ratio = cost_ns.map(|ns| ns / floor.ns_per_packet);
+    result.paced_floor_ratio = cost_ns.zip(floor.paced_ns_per_packet).map(|(ns, floor)| ns / floor);
     result.floor = Some(floor);
     Ok(())
+}
+
+/// How one data core of the server came to send.
+fn pace(result: &BenchResult) -> Option<Pace> {
+    let cores = result.workers.unwrap_or(1).max(1);
+    let packets_per_s = result.forwarded_packets as f64 / result.duration_s.max(0.001);
+    Some(Pace {
+        packets_per_s: packets_per_s / cores as f64,
+        burst_packets: result.packets_per_sleep?,
+        receivers: (result.participants / cores) as usize,
+    })
 }
 
 #[cfg(test)]
@@ -161,6 +176,7 @@ mod tests {
             usage: Usage {
                 elapsed_s: 2.0,
                 server: other_cpu.map(|_| cpu),
+                sleeps: 400,
                 generator_s: 1.0,
                 other_cpu,
             },
@@ -177,6 +193,7 @@ mod tests {
         assert_eq!(us(result.user_us_per_forwarded_packet), Some(1.0));
         assert_eq!((result.server_cpu, result.generator_cpu), (Some(0.02), 0.5));
         assert_eq!((result.lost, result.other_cpu), (10, Some(0.1)));
+        assert_eq!(result.packets_per_sleep, Some(25.0));
         assert!(result.notes.is_empty(), "{:?}", result.notes);
         let mut unseen = BenchResult::default();
         complete(&mut unseen, &sums(None), None);

@@ -50,6 +50,8 @@ pub(super) struct Usage {
     pub(super) elapsed_s: f64,
     /// What the server took; `None` where no process is known.
     pub(super) server: Option<CpuTime>,
+    /// How often the server's threads went to sleep.
+    pub(super) sleeps: u64,
     /// What the participants took.
     pub(super) generator_s: f64,
     /// What all other programs took, 1.0 = one CPU: of what was merged, the most disturbed part, for
@@ -61,6 +63,7 @@ impl Usage {
     fn merge(&mut self, later: &Usage) {
         self.elapsed_s += later.elapsed_s;
         self.server = self.server.zip(later.server).map(|(before, after)| before.plus(after));
+        self.sleeps += later.sleeps;
         self.generator_s += later.generator_s;
         self.other_cpu = self.other_cpu.zip(later.other_cpu).map(|(a, b)| a.max(b));
     }
@@ -91,6 +94,7 @@ mod tests {
             usage: Usage {
                 elapsed_s,
                 server: Some(CpuTime { user_s, system_s: user_s }),
+                sleeps: received / 10,
                 generator_s: user_s,
                 other_cpu: Some(other_cpu),
             },
@@ -106,6 +110,7 @@ mod tests {
         assert_eq!((step.packets_per_s, step.sent_packets_per_s), (250.0, 125.0));
         assert_eq!((step.server_cpu, step.generator_cpu), (Some(0.5), 0.25));
         assert_eq!((whole.usage.other_cpu, whole.joins_per_second()), (Some(0.3), 1.5));
+        assert_eq!(whole.usage.sleeps, 100);
     }
 
     #[test]

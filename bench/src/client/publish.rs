@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::rtcp::{self, Packet, Writer};
+use opencall_dataplane::rtcp::{self, DelaySinceLastRr, ExtendedBlock, Packet, Writer};
 use opencall_dataplane::rtp::extension::ExtensionForm;
 use opencall_dataplane::rtp::extension::writer::HeaderWriter;
 use opencall_dataplane::rtp::header::OutgoingHeader;
@@ -113,6 +113,22 @@ struct Audio {
     octets: u32,
 }
 
+/// A reference time of the server, which wants to know how long it was held (RFC 3611 section 4.5).
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    ssrc: u32,
+    last_rr: u32,
+    since_ns: u64,
+}
+
+impl Held {
+    fn answer(self, now_ns: u64) -> DelaySinceLastRr {
+        let held = Duration::from_nanos(now_ns.saturating_sub(self.since_ns));
+        let delay_since_last_rr = (held.as_secs_f64() * 65_536.0) as u32;
+        DelaySinceLastRr { ssrc: self.ssrc, last_rr: self.last_rr, delay_since_last_rr }
+    }
+}
+
 /// A sending transport.
 pub struct Publisher {
     /// Its way to the server.
@@ -128,6 +144,8 @@ pub struct Publisher {
     sending: usize,
     timestamp: u32,
     transport_sequence: u16,
+    /// Not yet answered.
+    held: Option<Held>,
 }
 
 /// SSRCs of a participant: 16 numbers are its own.
@@ -215,6 +233,7 @@ impl Publisher {
             sending: setup.layers.len().min(3),
             timestamp: (seed >> 32) as u32,
             transport_sequence: 0,
+            held: None,
         }
     }
 
@@ -411,6 +430,14 @@ impl Publisher {
                         self.retransmit(nack.media_ssrc, sequence, outlet, scratch, tally);
                     }
                 }
+                Ok(Packet::ExtendedReport(report)) => {
+                    for block in report.blocks() {
+                        let ExtendedBlock::ReceiverReferenceTime(ntp) = block else { continue };
+                        let since_ns = outlet.clock.now_ns();
+                        let (ssrc, last_rr) = (report.ssrc, ntp.middle());
+                        self.held = Some(Held { ssrc, last_rr, since_ns });
+                    }
+                }
                 _ => {}
             }
         }
@@ -445,7 +472,7 @@ impl Publisher {
         }
     }
 
-    /// Sender reports of all streams.
+    /// Sender reports of all streams, and the answer to the server's reference time.
     pub fn send_reports(&mut self, ntp: NtpTime, outlet: &mut Outlet, tally: &mut Tally) {
         let mut buffer = [0; 512];
         let mut writer = Writer::new(&mut buffer);
@@ -460,12 +487,30 @@ impl Publisher {
         for layer in self.layers.iter().take(self.sending) {
             report(layer.ssrc, self.timestamp, layer.packets, layer.octets);
         }
-        let len = writer.finish();
-        if len == 0 {
+        if writer.is_empty() {
             return;
         }
+        if let Some(held) = self.held.take() {
+            let item = held.answer(outlet.clock.now_ns());
+            let _ = writer.dlrr(ssrc(self.participant, 1), &[item]);
+        }
+        let len = writer.finish();
         if let Ok(len) = self.seal.seal_rtcp(&mut buffer, len) {
             outlet.send(&self.path, &buffer[..len], len, tally);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_time_is_answered_with_how_long_it_was_held() {
+        let held = Held { ssrc: 9, last_rr: 0x0012_0000, since_ns: 7_000_000_000 };
+        let answer = |now_ns| held.answer(now_ns).delay_since_last_rr;
+        assert_eq!(held.answer(0).last_rr, 0x0012_0000);
+        assert_eq!((answer(7_000_000_000), answer(7_500_000_000)), (0, 0x8000));
+        assert_eq!(answer(6_000_000_000), 0, "a clock that went back");
     }
 }

@@ -4,7 +4,12 @@ import { MeetingError } from './errors';
 import { displayNameOf, type Source, sourceOf } from './participants';
 import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } from './protocol';
 import { SentLayers } from './sentLayers';
-import { type ChannelEvents, CLOSE_CODE_FINAL, type SignalingChannel } from './signaling';
+import {
+  type ChannelEvents,
+  CLOSE_CODE_FINAL,
+  connectionLost,
+  type SignalingChannel,
+} from './signaling';
 
 /** A path that is only disturbed often heals by itself within this time. */
 const DISCONNECTED_GRACE_MS = 1_500;
@@ -49,6 +54,16 @@ export interface Publication {
   mimeType?: string | undefined;
 }
 
+/** A producer on its way to being received. What the server says of it meanwhile holds. */
+interface Offer {
+  participantId: string;
+  /** Known once the server has answered. */
+  consumerId: string | undefined;
+  paused: boolean;
+  /** Its track, or its owner, is gone. */
+  isWithdrawn: boolean;
+}
+
 /**
  * One life on the server: from connecting until the connection, on whatever level, is lost. It never comes back;
  * the owner makes a new one.
@@ -58,6 +73,8 @@ export class Session {
   readonly #device: Device;
   readonly #handlers: SessionHandlers;
   readonly #consumers = new Map<string, types.Consumer>();
+  /** By producer. */
+  readonly #offers = new Map<string, Offer>();
   readonly #producers = new Map<string, types.Producer>();
   readonly #sentLayers = new SentLayers();
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
@@ -79,11 +96,13 @@ export class Session {
     handlers: SessionHandlers,
     makeDevice: () => Promise<Device> = detectDevice,
   ): Promise<Session> {
+    let session: Session | undefined;
     try {
-      const session = new Session(channel, await makeDevice(), handlers);
+      session = new Session(channel, await makeDevice(), handlers);
       await session.#enter(displayName);
       return session;
     } catch (error) {
+      session?.close();
       channel.close();
       throw error;
     }
@@ -99,6 +118,8 @@ export class Session {
       this.#channel.request('createTransport', { direction: 'recv' }),
     ]);
     await this.#device.load({ routerRtpCapabilities: capabilities });
+    // A connection lost meanwhile has closed this session, and nobody would close what is made now.
+    if (this.#closed) throw connectionLost();
     this.#send = this.#watch(this.#device.createSendTransport(send));
     this.#recv = this.#watch(this.#device.createRecvTransport(recv));
     await this.#channel.request('setRtpCapabilities', {
@@ -257,14 +278,12 @@ export class Session {
     if (this.#closed) return;
     switch (event.name) {
       case 'newProducer':
-        this.#consume(event.data).catch((error) => {
-          if (!this.#closed) console.warn('opencall: a track cannot be received', error);
-        });
+        void this.#offered(event.data);
         return;
       case 'newParticipant':
         return this.#handlers.participantJoined(event.data.participantId, event.data.displayName);
       case 'participantLeft':
-        return this.#handlers.participantLeft(event.data.participantId);
+        return this.#participantLeft(event.data.participantId);
       case 'producerClosed':
         return this.#producerClosed(event.data.producerId);
       case 'consumerClosed':
@@ -287,14 +306,34 @@ export class Session {
     }
   }
 
-  async #consume({ participantId, producerId, kind, appData }: ServerEvents['newProducer']) {
-    const displayName = displayNameOf(appData ?? {});
-    this.#handlers.participantJoined(participantId, displayName);
+  async #offered(event: ServerEvents['newProducer']): Promise<void> {
+    const { participantId, producerId, appData } = event;
+    this.#handlers.participantJoined(participantId, displayNameOf(appData ?? {}));
+    const isKnown = [...this.#consumers.values()].some((known) => known.producerId === producerId);
+    if (isKnown || this.#offers.has(producerId)) return;
+    const offer = { participantId, consumerId: undefined, paused: false, isWithdrawn: false };
+    this.#offers.set(producerId, offer);
+    try {
+      await this.#consume(event, offer);
+    } catch (error) {
+      if (this.#closed || offer.isWithdrawn) return;
+      console.warn('opencall: a track cannot be received', error);
+    } finally {
+      this.#offers.delete(producerId);
+    }
+  }
+
+  async #consume(
+    { participantId, producerId, kind, appData }: ServerEvents['newProducer'],
+    offer: Offer,
+  ): Promise<void> {
     const answer: ConsumerData = await this.#channel.request('consume', {
       producerId,
       rtpCapabilities: this.#device.recvRtpCapabilities,
     });
-    if (this.#closed || !this.#recv) return;
+    if (this.#closed || offer.isWithdrawn || !this.#recv) return;
+    offer.consumerId = answer.id;
+    offer.paused = answer.producerPaused ?? false;
     const consumer = await this.#recv.consume({
       id: answer.id,
       producerId,
@@ -303,21 +342,36 @@ export class Session {
       streamId: streamIdOf(participantId, sourceOf(kind, appData ?? {})),
       appData: { participantId },
     });
-    if (this.#closed) return;
+    // Negotiation takes a busy browser seconds, in which people leave.
+    if (this.#closed || offer.isWithdrawn) return consumer.close();
     this.#consumers.set(consumer.id, consumer);
     this.#handlers.trackAdded({
       participantId,
-      displayName,
+      displayName: displayNameOf(appData ?? {}),
       source: sourceOf(kind, appData ?? answer.appData ?? {}),
       producerId,
       consumerId: consumer.id,
       track: consumer.track,
-      paused: answer.producerPaused ?? false,
+      paused: offer.paused,
     });
+    // Whoever was told of the track may have put it aside already.
+    if (consumer.paused) return;
     await this.#channel.request('resumeConsumer', { consumerId: consumer.id });
   }
 
+  #participantLeft(participantId: string): void {
+    for (const offer of this.#offers.values()) {
+      if (offer.participantId === participantId) offer.isWithdrawn = true;
+    }
+    for (const consumer of this.#consumers.values()) {
+      if (consumer.appData.participantId === participantId) this.#forget(consumer);
+    }
+    this.#handlers.participantLeft(participantId);
+  }
+
   #producerClosed(producerId: string): void {
+    const offer = this.#offers.get(producerId);
+    if (offer) offer.isWithdrawn = true;
     for (const consumer of this.#consumers.values()) {
       if (consumer.producerId === producerId) this.#forget(consumer);
     }
@@ -325,6 +379,8 @@ export class Session {
   }
 
   #consumerClosed(consumerId: string): void {
+    const offer = this.#offerOf(consumerId);
+    if (offer) offer.isWithdrawn = true;
     const consumer = this.#consumers.get(consumerId);
     if (!consumer) return;
     this.#forget(consumer);
@@ -332,8 +388,14 @@ export class Session {
   }
 
   #consumerPaused(consumerId: string, paused: boolean): void {
+    const offer = this.#offerOf(consumerId);
+    if (offer) offer.paused = paused;
     const consumer = this.#consumers.get(consumerId);
     if (consumer) this.#handlers.pausedChanged(consumer.producerId, paused);
+  }
+
+  #offerOf(consumerId: string): Offer | undefined {
+    return [...this.#offers.values()].find((offer) => offer.consumerId === consumerId);
   }
 
   #forget(consumer: types.Consumer): void {

@@ -146,6 +146,7 @@ export function sameOriginUrl(location: { protocol: string; host: string }): str
   return `${scheme}//${location.host}/ws`;
 }
 
-function connectionLost(): MeetingError {
+/** What whoever waits is told when the connection is gone. */
+export function connectionLost(): MeetingError {
   return new MeetingError('server-gone', 'The connection to the meeting server was lost.');
 }

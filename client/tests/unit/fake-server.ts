@@ -15,13 +15,14 @@ export class FakeChannel implements SignalingChannel {
   readonly asked: { name: Name; data: Record<string, unknown> }[] = [];
   readonly #emitter = new Emitter<ChannelEvents>();
   readonly refused = new Set<Name>();
+  readonly #held = new Map<Name, Promise<void>>();
   isClosed = false;
   #lastId = 0;
 
   // The answers are of different types for each name, which only the interface knows.
   request = vi.fn(async (name: Name, data: object) => {
     this.asked.push({ name, data: data as Record<string, unknown> });
-    await Promise.resolve();
+    await this.#held.get(name);
     if (this.isClosed) throw new MeetingError('server-gone', 'closed');
     if (this.refused.has(name)) throw new MeetingError('request-refused', `no ${name}`);
     return this.#answer(name, data as Record<string, unknown>);
@@ -44,6 +45,13 @@ export class FakeChannel implements SignalingChannel {
     data: Extract<ChannelEvents['event'], { name: Event }>['data'],
   ): void {
     this.#emitter.emit('event', { name, data } as ChannelEvents['event']);
+  }
+
+  /** Keeps answers back until the returned function is called. */
+  hold(name: Name): () => void {
+    const { promise, release } = gate();
+    this.#held.set(name, promise);
+    return release;
   }
 
   /** The connection ends. */
@@ -83,6 +91,26 @@ export class FakeChannel implements SignalingChannel {
 /** The handlers of all transports made, in order. */
 export const handlers: FakeHandler[] = [];
 
+/** Keeps a browser busy with negotiating what it receives until the returned function is called. */
+export function holdReceiving(handler: FakeHandler | undefined): () => void {
+  if (!handler) throw new Error('no such transport');
+  const { promise, release } = gate();
+  const receive = handler.receive.bind(handler);
+  handler.receive = async (options) => {
+    await promise;
+    return receive(options);
+  };
+  return release;
+}
+
+function gate(): { promise: Promise<void>; release: () => void } {
+  let release: () => void = () => undefined;
+  const promise = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  return { promise, release };
+}
+
 /** A device without a browser. */
 export async function makeDevice(): Promise<Device> {
   const { factory, ...handlerFactory } = FakeHandler.createFactory(fake);
@@ -92,6 +120,7 @@ export async function makeDevice(): Promise<Device> {
       factory: (options) => {
         const handler = factory(options);
         handlers.push(handler as FakeHandler);
+        vi.spyOn(handler, 'close');
         return handler;
       },
     },

@@ -1,11 +1,13 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MeetingError } from '../../src/sdk/errors';
 import { Meeting } from '../../src/sdk/meeting';
-import { FakeChannel, fakeDevices, handlers, makeDevice } from './fake-server';
+import type { Requests } from '../../src/sdk/protocol';
+import { FakeChannel, fakeDevices, handlers, holdReceiving, makeDevice } from './fake-server';
 
 let channels: FakeChannel[];
 let devices: ReturnType<typeof fakeDevices>;
 let isServerUp: boolean;
+let refusedFromTheStart: (keyof Requests)[];
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -13,6 +15,7 @@ beforeEach(() => {
   handlers.length = 0;
   devices = fakeDevices();
   isServerUp = true;
+  refusedFromTheStart = [];
   vi.stubGlobal('navigator', { mediaDevices: devices.mediaDevices });
   vi.spyOn(console, 'info').mockImplementation(() => undefined);
 });
@@ -23,16 +26,17 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-function makeMeeting(): Meeting {
+function makeMeeting(device = makeDevice): Meeting {
   return new Meeting({
     url: 'ws://unused',
     meetingId: 'm',
     participantId: 'me',
     displayName: 'Me',
-    makeDevice,
+    makeDevice: device,
     openChannel: async () => {
       if (!isServerUp) throw new MeetingError('server-unreachable', 'not there');
       const channel = new FakeChannel();
+      for (const name of refusedFromTheStart) channel.refused.add(name);
       channels.push(channel);
       return channel;
     },
@@ -112,6 +116,104 @@ test('pauses, ends and farewells are shown', async () => {
   expect(ann()?.isSpeaking).toBe(true);
   channel.say('participantLeft', { participantId: 'ann' });
   expect(ann()).toBeUndefined();
+});
+
+describe.each(['the answer', 'the negotiation'])('while %s is under way', (wait) => {
+  /** Ann’s camera is offered, and is not yet received. */
+  async function offered() {
+    const { meeting, channel } = await joined();
+    const release = wait === 'the answer' ? channel.hold('consume') : holdReceiving(handlers[1]);
+    channel.say('newProducer', offer('ann', 'video-1', 'Ann'));
+    await settle();
+    const ann = () => meeting.snapshot.participants.find(({ id }) => id === 'ann');
+    const finish = async () => {
+      release();
+      await settle();
+    };
+    return { channel, ann, finish };
+  }
+
+  test('whoever leaves does not come back as a ghost', async () => {
+    const { channel, ann, finish } = await offered();
+    expect(ann()?.displayName).toBe('Ann');
+    channel.say('participantLeft', { participantId: 'ann' });
+    await finish();
+    expect(ann()).toBeUndefined();
+    expect(channel.names()).not.toContain('resumeConsumer');
+  });
+
+  test('a track that ends is not shown', async () => {
+    const { channel, ann, finish } = await offered();
+    channel.say('producerClosed', { producerId: 'video-1' });
+    await finish();
+    expect(ann()?.media).toEqual({});
+    expect(channel.names()).not.toContain('resumeConsumer');
+  });
+
+  test('an offer made twice is taken once', async () => {
+    const { channel, ann, finish } = await offered();
+    channel.say('newProducer', offer('ann', 'video-1', 'Ann'));
+    await finish();
+    channel.say('newProducer', offer('ann', 'video-1', 'Ann'));
+    await settle();
+    expect(ann()?.media.camera?.producerId).toBe('video-1');
+    expect(channel.names().filter((name) => name === 'consume')).toHaveLength(1);
+  });
+});
+
+test('what is said of a consumer that is still being negotiated holds', async () => {
+  const { meeting, channel } = await joined();
+  const release = holdReceiving(handlers[1]);
+  channel.say('newProducer', offer('ann', 'audio-1'));
+  channel.say('newProducer', offer('ben', 'video-1'));
+  await settle();
+  channel.say('consumerPaused', { consumerId: 'c-audio-1' });
+  channel.say('consumerClosed', { consumerId: 'c-video-1' });
+  release();
+  await settle();
+  const media = (id: string) => meeting.snapshot.participants.find((one) => one.id === id)?.media;
+  expect(media('ann')?.microphone?.paused).toBe(true);
+  expect(media('ben')).toEqual({});
+});
+
+test('whoever leaves takes their tracks along, even if the server names only the person', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  const track = meeting.snapshot.participants[1]?.media.camera?.track;
+  channel.say('participantLeft', { participantId: 'ann' });
+  expect(track?.readyState).toBe('ended');
+});
+
+test('a picture put aside as soon as it appears is not sent all the same', async () => {
+  const { meeting, channel } = await joined();
+  meeting.on('trackAdded', ({ participantId, source }) => {
+    void meeting.setReceiving(participantId, source, false);
+  });
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  expect(channel.names()).toContain('pauseConsumer');
+  expect(channel.names()).not.toContain('resumeConsumer');
+});
+
+test('a connection lost while the device is made ready leaves no transport behind', async () => {
+  const device = await makeDevice();
+  const load = device.load.bind(device);
+  device.load = async (options) => {
+    await load(options);
+    last().drop();
+  };
+  const meeting = makeMeeting(async () => device);
+  await expect(meeting.join()).rejects.toMatchObject({ code: 'server-gone' });
+  expect(handlers).toHaveLength(0);
+});
+
+test('a refusal on the way in leaves no transport open', async () => {
+  const meeting = makeMeeting();
+  refusedFromTheStart.push('setRtpCapabilities');
+  await expect(meeting.join()).rejects.toMatchObject({ code: 'request-refused' });
+  expect(handlers).toHaveLength(2);
+  for (const handler of handlers) expect(handler.close).toHaveBeenCalled();
 });
 
 test('a device that is started is sent; muting pauses it, disabling ends it', async () => {

@@ -64,7 +64,7 @@ impl Control {
     }
 
     /// The first transport on which a client receives.
-    fn receiving_transport(&self, session: SessionId) -> Option<TransportId> {
+    pub(crate) fn receiving_transport(&self, session: SessionId) -> Option<TransportId> {
         let receives = |id: &TransportId| {
             self.transports.get(id).is_some_and(|t| t.direction == Direction::Recv)
         };
@@ -72,8 +72,12 @@ impl Control {
     }
 
     /// Automatic mode: makes a consumer and offers it, if the client can take it.
-    pub(crate) fn offer_consumer(&mut self, session: SessionId, producer: ProducerId) {
-        let Some(transport) = self.receiving_transport(session) else { return };
+    pub(crate) fn offer_consumer(
+        &mut self,
+        session: SessionId,
+        transport: TransportId,
+        producer: ProducerId,
+    ) {
         let capabilities = self.peers.get(&session).and_then(|peer| peer.capabilities.clone());
         let Some(capabilities) = capabilities else { return };
         let start = Start::WhenReady;

@@ -1,7 +1,7 @@
 //! Peers: one per signaling session, from its opening over its entry into the room to its end.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub(crate) struct Peer {
     pub producers: Vec<ProducerId>,
     /// At most one per producer.
     pub consumers: BTreeMap<ProducerId, ConsumerId>,
+    /// On-request mode: producers it was notified of, each once.
+    pub notified_producers: BTreeSet<ProducerId>,
     /// As last told.
     pub quality: Option<ConnectionQuality>,
     /// Questions about statistics that wait for answers.
@@ -82,6 +84,7 @@ impl Control {
             transports: Vec::new(),
             producers: Vec::new(),
             consumers: BTreeMap::new(),
+            notified_producers: BTreeSet::new(),
             quality: None,
             stats_jobs: 0,
         };

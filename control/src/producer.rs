@@ -193,25 +193,33 @@ impl Control {
         }
     }
 
-    /// Offers one producer to one client, in the client's way.
+    /// Offers one producer to one client, in the client's way, once it has a transport to receive
+    /// it on: a client that is told of a producer asks for it at once, and only once.
     fn offer(&mut self, session: SessionId, id: ProducerId) {
+        let Some(transport) = self.receiving_transport(session) else { return };
         let Some(peer) = self.peers.get(&session) else { return };
-        let Some(producer) = self.producers.get(&id) else { return };
-        let Some(owner) = self.peers.get(&producer.session) else { return };
         if peer.capabilities.is_none() || peer.consumers.contains_key(&id) {
             return;
         }
         match peer.mode {
-            ConsumeMode::Automatic => self.offer_consumer(session, id),
-            ConsumeMode::OnRequest => {
-                let news = Notification::NewProducer {
-                    peer_id: owner.name.clone(),
-                    producer_id: self.ids.text(id.0),
-                    kind: producer.kind,
-                    app_data: producer.app_data.clone(),
-                };
-                self.notify(session, news);
-            }
+            ConsumeMode::Automatic => self.offer_consumer(session, transport, id),
+            ConsumeMode::OnRequest => self.notify_producer(session, id),
+        }
+    }
+
+    /// On-request mode: notifies a client of a producer, once.
+    fn notify_producer(&mut self, session: SessionId, id: ProducerId) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        let Some(owner) = self.peers.get(&producer.session) else { return };
+        let news = Notification::NewProducer {
+            peer_id: owner.name.clone(),
+            producer_id: self.ids.text(id.0),
+            kind: producer.kind,
+            app_data: producer.app_data.clone(),
+        };
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        if peer.notified_producers.insert(id) {
+            self.notify(session, news);
         }
     }
 
@@ -287,10 +295,8 @@ impl Control {
         peer.producers.retain(|producer| *producer != id);
         let room = peer.room;
         for other in self.members_but(room, session) {
-            let asks = self.peers.get(&other).is_some_and(|other| {
-                other.mode == ConsumeMode::OnRequest && other.capabilities.is_some()
-            });
-            if asks {
+            let knows = self.peers.get_mut(&other).map(|peer| peer.notified_producers.remove(&id));
+            if knows == Some(true) {
                 let producer_id = self.ids.text(id.0);
                 self.notify(other, Notification::ProducerClosed { producer_id });
             }

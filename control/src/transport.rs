@@ -151,8 +151,9 @@ impl Control {
         self.command(core, Command::CreateTransport(Box::new(config)));
         let peer = self.peer_mut(session)?;
         peer.transports.push(id);
-        let offers =
-            peer.joined && peer.mode == ConsumeMode::Automatic && direction == Direction::Recv;
+        // Clients ask for their transports before or after they enter: what there is to receive
+        // waits for the transport that can take it.
+        let offers = peer.joined && direction == Direction::Recv;
         let options = TransportOptions {
             id: self.ids.text(id.0),
             ice_parameters,

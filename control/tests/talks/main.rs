@@ -1,6 +1,7 @@
 //! Talks between clients, the control core and data cores that only keep books: one file for each
 //! promise.
 
+mod every_order_ends_alike;
 mod late_joiner_is_offered_everything;
 mod peers_come_and_go;
 mod producers_come_and_go;

@@ -63,12 +63,17 @@ fn who_asks_is_told_of_what_exists_and_of_what_comes() {
     let anna = talk.enter("anna", OnRequest);
     let camera = talk.produce(&anna, Kind::Video, simulcast("0"));
     let bert = enter_on_request(&mut talk, "bert");
-    assert_eq!(announced(&talk.news(bert)), [camera]);
+    assert!(announced(&talk.news(bert)).is_empty(), "it has no transport to receive on yet");
     assert_eq!(talk.news_texts(anna.session), ["NewPeer bert"]);
+    talk.transport(bert, Direction::Send);
+    assert!(announced(&talk.news(bert)).is_empty(), "nor on this one");
+    talk.transport(bert, Direction::Recv);
+    assert_eq!(announced(&talk.news(bert)), [camera]);
     let microphone = talk.produce(&anna, Kind::Audio, audio("1"));
     assert_eq!(announced(&talk.news(bert)), std::slice::from_ref(&microphone));
-
     talk.transport(bert, Direction::Recv);
+    assert!(announced(&talk.news(bert)).is_empty(), "nothing is told twice");
+
     talk.commands();
     let Response::Consumed(options) = talk.ok(bert, consume(&microphone)) else { panic!() };
     assert_eq!((options.peer_id.as_str(), options.kind), ("anna", Kind::Audio));
@@ -91,6 +96,7 @@ fn capabilities_may_come_after_joining() {
         rtp_capabilities: None,
     };
     talk.ok(bert, request);
+    talk.transport(bert, Direction::Recv);
     assert!(announced(&talk.news(bert)).is_empty());
     let set =
         || Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None };

@@ -27,6 +27,10 @@ use super::{
 /// What every message type begins with.
 const PREFIX: &str = "mediasoup:";
 
+/// OpenCall's client sends `{"type": "ping", "timestamp": …}` to keep proxies from closing the
+/// connection, and expects no answer.
+const PING: &str = "ping";
+
 /// How often the server pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -92,6 +96,9 @@ impl OpenCall {
         permit: Permit,
         effects: &mut Vec<Effect>,
     ) {
+        if frame.get("type").and_then(Value::as_str) == Some(PING) {
+            return;
+        }
         let id = match frame.remove("id") {
             Some(Value::String(id)) if id.len() <= MAX_NAME_BYTES => id,
             _ => return self.malformed("id: expected a short string", effects),
@@ -814,6 +821,16 @@ mod tests {
             let frames = sent(&text(&mut open(), &request(name, data)));
             assert_eq!(frames, [json!({"type": "error", "id": "r1", "error": reason})], "{name}");
         }
+    }
+
+    #[test]
+    fn pings_of_the_client_are_harmless() {
+        let mut envelope = open();
+        for timestamp in 0..=MAX_MALFORMED_FRAMES {
+            let ping = json!({"type": "ping", "timestamp": timestamp});
+            assert!(text(&mut envelope, &ping).is_empty());
+        }
+        asked(text(&mut envelope, &request("getStats", json!({}))));
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! drains [`Output`]s: answers (with that token) and notifications, in the order in which they must
 //! reach the client.
 
-use std::net::IpAddr;
-
 use opencall_dataplane::message::Layers;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use crate::grants::{Grants, Source, Sources};
 use crate::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
 
 /// One signaling connection of one client.
@@ -39,8 +38,8 @@ pub struct SessionConfig {
     pub peer: String,
     /// How consumers come to be.
     pub consume_mode: ConsumeMode,
-    /// Where the client connects from.
-    pub remote_address: Option<IpAddr>,
+    /// What the client may do, and what of it is proven.
+    pub grants: Grants,
 }
 
 /// What a client will do with a transport.
@@ -321,8 +320,6 @@ pub struct PeerInfo {
     pub display_name: String,
     /// `{flag, name, version}`.
     pub device: Map<String, Value>,
-    /// Where it connects from.
-    pub remote_address: Option<IpAddr>,
 }
 
 /// The answer to a [`Request`].

@@ -99,6 +99,7 @@ impl Control {
         if !peer.joined {
             return Err(not_allowed("join first: then consume"));
         }
+        peer.grants.check_subscribe()?;
         let producer = self.producer_in_room(session, producer_id)?;
         if peer.consumers.contains_key(&producer) {
             return Err(not_allowed(

@@ -20,6 +20,7 @@ mod control;
 mod demand;
 pub mod dtls;
 pub mod error;
+mod grants;
 mod ids;
 mod known_capabilities;
 pub mod limits;

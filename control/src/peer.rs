@@ -2,15 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
 use serde_json::{Map, Value};
 
 use crate::api::{
-    CloseReason, ConnectionQuality, ConsumeMode, Notification, PeerInfo, RequestError, Response,
-    SessionConfig, SessionId,
+    CloseReason, ConnectionQuality, ConsumeMode, Grants, Notification, PeerInfo, RequestError,
+    Response, SessionConfig, SessionId,
 };
 use crate::control::{After, Control};
 use crate::limits::{
@@ -26,7 +25,7 @@ pub(crate) struct Peer {
     /// Peer (participant) id.
     pub name: String,
     pub mode: ConsumeMode,
-    pub remote_address: Option<IpAddr>,
+    pub grants: Grants,
     /// Whether it has entered the room: others know it.
     pub joined: bool,
     pub display_name: String,
@@ -53,7 +52,6 @@ impl Peer {
             id: self.name.clone(),
             display_name: self.display_name.clone(),
             device: self.device.clone(),
-            remote_address: self.remote_address,
         }
     }
 }
@@ -75,7 +73,7 @@ impl Control {
             room,
             name: config.peer,
             mode: config.consume_mode,
-            remote_address: config.remote_address,
+            grants: config.grants,
             joined: false,
             display_name: String::new(),
             device: Map::new(),
@@ -157,7 +155,7 @@ impl Control {
         let capabilities = capabilities.map(|own| self.known_capabilities.share(own));
         let peer = self.peer_mut(session)?;
         peer.joined = true;
-        peer.display_name = display_name;
+        peer.display_name = peer.grants.display_name.clone().unwrap_or(display_name);
         peer.device = device;
         peer.capabilities = capabilities;
         let peers = self.other_peers(session)?;
@@ -166,12 +164,16 @@ impl Control {
 
     fn other_peers(&self, session: SessionId) -> Result<Vec<PeerInfo>, RequestError> {
         let others = self.members_but(self.peer(session)?.room, session);
-        Ok(others.iter().filter_map(|other| self.peers.get(other)).map(Peer::info).collect())
+        let visible = others.iter().filter_map(|other| self.peers.get(other));
+        Ok(visible.filter(|peer| !peer.grants.hidden).map(Peer::info).collect())
     }
 
     /// Tells the others that someone has entered.
     pub(crate) fn announce_peer(&mut self, session: SessionId) {
         let Some(peer) = self.peers.get(&session) else { return };
+        if peer.grants.hidden {
+            return;
+        }
         let info = peer.info();
         for other in self.members_but(peer.room, session) {
             self.notify(other, Notification::NewPeer(info.clone()));
@@ -188,7 +190,11 @@ impl Control {
         if !peer.joined {
             return Err(not_allowed("join first: until then nobody sees the name"));
         }
+        peer.grants.check_rename()?;
         let old_display_name = std::mem::replace(&mut peer.display_name, display_name.clone());
+        if peer.grants.hidden {
+            return Ok(());
+        }
         let (room, peer_id) = (peer.room, peer.name.clone());
         for other in self.members_but(room, session) {
             let news = Notification::PeerDisplayNameChanged {
@@ -216,7 +222,7 @@ impl Control {
                 room.cores.leave(core);
             }
         }
-        if peer.joined {
+        if peer.joined && !peer.grants.hidden {
             for other in self.members_but(peer.room, session) {
                 self.notify(other, Notification::PeerClosed { peer_id: peer.name.clone() });
             }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::api::{
     ConsumeMode, ConsumerType, Direction, EncodingScore, Notification, RequestError, Response,
-    SessionId,
+    SessionId, Source,
 };
 use crate::control::{After, Control, Timer};
 use crate::demand::Demand;
@@ -98,6 +98,7 @@ impl Control {
     ) -> Result<(Response, After), RequestError> {
         let refused = |error: ortc::OrtcError| malformed(error.to_string());
         let transport_id = self.sending_transport(session, transport_id)?;
+        self.peer(session)?.grants.check_publish(Source::of(kind, &app_data))?;
         check_json("appData", &app_data, MAX_APP_DATA_BYTES)?;
         ortc::validate_rtp_parameters(kind, parameters).map_err(refused)?;
         let mapping = ortc::producer_rtp_mapping(parameters, &self.router).map_err(refused)?;
@@ -197,7 +198,9 @@ impl Control {
     /// it on: a client that is told of a producer asks for it at once, and only once.
     fn offer(&mut self, session: SessionId, id: ProducerId) {
         let Some(transport) = self.receiving_transport(session) else { return };
-        let Some(peer) = self.peers.get(&session) else { return };
+        let Some(peer) = self.peers.get(&session).filter(|peer| peer.grants.subscribe) else {
+            return;
+        };
         if peer.capabilities.is_none() || peer.consumers.contains_key(&id) {
             return;
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use opencall_control::api::{ConsumeMode, SessionConfig, SessionId};
+use opencall_control::api::{ConsumeMode, Grants, SessionConfig, SessionId};
 use opencall_dataplane::time::Time;
 use tokio::time::Instant;
 
@@ -67,7 +67,7 @@ pub async fn serve(
     gauges: Arc<Gauges>,
 ) {
     gauges.connections.fetch_add(1, Ordering::Relaxed);
-    let mut connection = Connection::new(socket, dialect, remote, hub, limits);
+    let mut connection = Connection::new(socket, dialect, hub, limits);
     let end = connection.run().await;
     connection.hub.leave(connection.mailbox_id, connection.session);
     match end {
@@ -110,22 +110,16 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(
-        socket: WebSocket,
-        dialect: Dialect,
-        remote: IpAddr,
-        hub: Rc<Hub>,
-        limits: Limits,
-    ) -> Self {
+    fn new(socket: WebSocket, dialect: Dialect, hub: Rc<Hub>, limits: Limits) -> Self {
         let (mailbox_id, mailbox) = hub.enter();
         let (envelope, session): (Box<dyn Envelope>, _) = match dialect {
-            Dialect::OpenCall => (Box::new(OpenCall::new(Some(remote))), None),
+            Dialect::OpenCall => (Box::new(OpenCall::new()), None),
             Dialect::Protoo { room, peer } => {
                 let config = SessionConfig {
                     room,
                     peer,
                     consume_mode: ConsumeMode::Automatic,
-                    remote_address: Some(remote),
+                    grants: Grants::default(),
                 };
                 let session = hub.open_session(config, Rc::clone(&mailbox));
                 (Box::new(Protoo::new()), Some(session))

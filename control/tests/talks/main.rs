@@ -2,6 +2,7 @@
 //! promise.
 
 mod every_order_ends_alike;
+mod grants_are_enforced;
 mod late_joiner_is_offered_everything;
 mod peers_come_and_go;
 mod producers_come_and_go;

@@ -106,11 +106,21 @@ impl Talk {
     }
 
     pub fn connect_to(&mut self, room: &str, peer: &str, mode: ConsumeMode) -> SessionId {
+        self.connect_with(room, peer, mode, Grants::default())
+    }
+
+    pub fn connect_with(
+        &mut self,
+        room: &str,
+        peer: &str,
+        mode: ConsumeMode,
+        grants: Grants,
+    ) -> SessionId {
         let config = SessionConfig {
             room: room.to_owned(),
             peer: peer.to_owned(),
             consume_mode: mode,
-            remote_address: None,
+            grants,
         };
         let session = self.control.open_session(self.now, config);
         self.drain();
@@ -478,7 +488,12 @@ impl Talk {
 
     /// Connects, makes both transports and joins.
     pub fn enter(&mut self, peer: &str, mode: ConsumeMode) -> Client {
-        let session = self.connect(peer, mode);
+        self.enter_with(peer, mode, Grants::default())
+    }
+
+    /// The same with what a token grants.
+    pub fn enter_with(&mut self, peer: &str, mode: ConsumeMode, grants: Grants) -> Client {
+        let session = self.connect_with("room", peer, mode, grants);
         let send = self.transport(session, Direction::Send);
         let recv = self.transport(session, Direction::Recv);
         self.ok(session, join(peer));

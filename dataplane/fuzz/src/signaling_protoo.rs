@@ -1,7 +1,7 @@
 //! Input: what clients say in protoo, a line each; see the module `signaling`.
 #![forbid(unsafe_code)]
 
-use opencall_control::api::{ConsumeMode, SessionConfig};
+use opencall_control::api::{ConsumeMode, Grants, SessionConfig};
 use opencall_signaling::envelope::protoo::Protoo;
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ impl Dialect for Protoo {
             room: "room".into(),
             peer: format!("peer {number}"),
             consume_mode: ConsumeMode::Automatic,
-            remote_address: None,
+            grants: Grants::default(),
         };
         (Protoo::new(), Some(config))
     }

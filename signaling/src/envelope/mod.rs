@@ -245,7 +245,6 @@ pub(crate) mod samples {
             id: "alice".into(),
             display_name: "Alice".into(),
             device: object(json!({"flag": "chrome", "name": "Chrome"})),
-            remote_address: Some([192, 0, 2, 7].into()),
         }
     }
 }
@@ -343,7 +342,7 @@ mod tests {
                 text = String::from_utf8_lossy(&bytes).into_owned();
             }
             let envelopes: [Box<dyn Envelope>; 2] =
-                [Box::new(Protoo::new()), Box::new(OpenCall::new(None))];
+                [Box::new(Protoo::new()), Box::new(OpenCall::new())];
             for mut envelope in envelopes {
                 let mut effects = Vec::new();
                 envelope.handle_text(Time::ZERO, &text, Permit::Granted, &mut effects);

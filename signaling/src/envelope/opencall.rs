@@ -5,12 +5,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumeMode, ConsumerOptions, ConsumerType, Notification, PeerInfo, Request, RequestError,
-    Response, SessionConfig, StatsOf, Token,
+    ConsumeMode, ConsumerOptions, ConsumerType, Grants, Notification, PeerInfo, Request,
+    RequestError, Response, SessionConfig, StatsOf, Token,
 };
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
 use opencall_dataplane::message::Layers;
@@ -60,7 +59,6 @@ struct Identity {
 
 /// The translator of one connection.
 pub struct OpenCall {
-    remote_address: Option<IpAddr>,
     identity: Option<Identity>,
     next_token: u64,
     pending: HashMap<Token, Pending>,
@@ -74,11 +72,16 @@ pub struct OpenCall {
     told_speakers: Vec<String>,
 }
 
+impl Default for OpenCall {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl OpenCall {
     /// A translator for a new connection.
-    pub fn new(remote_address: Option<IpAddr>) -> Self {
+    pub fn new() -> Self {
         OpenCall {
-            remote_address,
             identity: None,
             next_token: 0,
             pending: HashMap::new(),
@@ -140,7 +143,7 @@ impl OpenCall {
                         room: identity.meeting_id.clone(),
                         peer: identity.participant_id.clone(),
                         consume_mode: ConsumeMode::OnRequest,
-                        remote_address: self.remote_address,
+                        grants: Grants::default(),
                     }));
                     self.identity = Some(identity);
                 }
@@ -527,7 +530,7 @@ mod tests {
 
     /// A translator whose session is open.
     fn open() -> OpenCall {
-        let mut envelope = OpenCall::new(None);
+        let mut envelope = OpenCall::new();
         let effects = text(&mut envelope, &request("getStats", json!({})));
         assert!(matches!(effects[..], [Effect::Open(_), Effect::Ask { .. }]));
         envelope
@@ -551,7 +554,7 @@ mod tests {
 
     #[test]
     fn the_first_request_with_both_ids_opens_the_session() {
-        let mut envelope = OpenCall::new(Some([192, 0, 2, 9].into()));
+        let mut envelope = OpenCall::new();
         let frame = json!({"type": "mediasoup:getRouterCapabilities", "id": "1",
                            "data": {"meetingId": "m"}});
         let effects = text(&mut envelope, &frame);
@@ -568,7 +571,6 @@ mod tests {
             [Effect::Open(session), Effect::Ask { .. }] => {
                 assert_eq!((session.room.as_str(), session.peer.as_str()), ("m", "alice"));
                 assert_eq!(session.consume_mode, ConsumeMode::OnRequest);
-                assert_eq!(session.remote_address, Some([192, 0, 2, 9].into()));
             }
             other => panic!("{other:?}"),
         }

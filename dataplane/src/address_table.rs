@@ -51,10 +51,11 @@ impl AddressTable {
         self.owners.remove(&tuple);
     }
 
-    /// Forgets all addresses of a transport.
-    pub fn remove_transport(&mut self, transport: usize) {
-        self.last = None;
-        self.owners.retain(|_, owner| *owner != transport);
+    /// Forgets an address of a transport that goes, unless another has it by now.
+    pub fn remove_of(&mut self, tuple: Tuple, transport: usize) {
+        if self.owner(tuple) == Some(transport) {
+            self.remove(tuple);
+        }
     }
 }
 
@@ -79,7 +80,9 @@ mod tests {
         table.remove(tuple(2));
         assert_eq!(table.owner_of_sender(tuple(2)), None);
         assert_eq!(table.owner_of_sender(tuple(1)), Some(7));
-        table.remove_transport(7);
+        table.remove_of(tuple(1), 8);
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(7), "it is another's");
+        table.remove_of(tuple(1), 7);
         assert_eq!(table.owner_of_sender(tuple(1)), None);
     }
 }

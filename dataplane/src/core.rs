@@ -216,9 +216,16 @@ impl Core {
         while let Some(&producer) = self.transports[key].producers.last() {
             self.remove_producer(producer);
         }
-        self.index.addresses.remove_transport(key);
-        self.index.ufrags.retain(|_, owner| *owner != key);
-        self.transports.remove(key);
+        // By its own names and addresses: a search of all would make closing many take forever.
+        let transport = self.transports.remove(key);
+        for tuple in transport.ice.tuples() {
+            self.index.addresses.remove_of(tuple, key);
+        }
+        for ufrag in transport.ice.ufrags() {
+            if self.index.ufrags.get(ufrag) == Some(&key) {
+                self.index.ufrags.remove(ufrag);
+            }
+        }
     }
 
     fn install_srtp(&mut self, now: Time, id: TransportId, keys: &KeyingMaterial) {
@@ -337,6 +344,7 @@ impl Core {
         let consumer = Consumer::new(now, config, source, producer, transport, first);
         let key = self.consumers.insert(consumer);
         self.index.consumers.insert(config.id, key);
+        self.consumers[key].subscription = source.subscriptions.len() as u32;
         source.subscriptions.push(Subscription {
             consumer: key as u32,
             transport: transport as u32,
@@ -357,10 +365,12 @@ impl Core {
     }
 
     fn remove_consumer(&mut self, key: usize) {
-        let producer = self.consumers[key].producer;
-        self.producers[producer]
-            .subscriptions
-            .retain(|subscription| subscription.consumer as usize != key);
+        let Consumer { producer, subscription, .. } = self.consumers[key];
+        let subscriptions = &mut self.producers[producer].subscriptions;
+        subscriptions.swap_remove(subscription as usize);
+        if let Some(moved) = subscriptions.get(subscription as usize) {
+            self.consumers[moved.consumer as usize].subscription = subscription;
+        }
         self.forget_consumer(key);
         self.count_demand_later(producer);
     }
@@ -370,7 +380,10 @@ impl Core {
         let consumer = self.consumers.remove(key);
         self.index.consumers.remove(&consumer.id);
         let transport = &mut self.transports[consumer.transport];
-        transport.consumers.retain(|other| *other != key);
+        // From the end, for a transport that closes gives up its last one first.
+        if let Some(index) = transport.consumers.iter().rposition(|other| *other == key) {
+            transport.consumers.remove(index);
+        }
         transport.outgoing_ssrcs.remove(&consumer.ssrc);
     }
 
@@ -394,11 +407,9 @@ impl Core {
     pub(crate) fn refresh_subscription(&mut self, consumer: usize) {
         let state = &self.consumers[consumer];
         let (encodings, wanted) = (state.wanted_encodings(), state.wanted_count());
-        let producer = state.producer;
+        let (producer, subscription) = (state.producer, state.subscription);
         let subscriptions = &mut self.producers[producer].subscriptions;
-        let Some(entry) = subscriptions.iter_mut().find(|s| s.consumer as usize == consumer) else {
-            return;
-        };
+        let Some(entry) = subscriptions.get_mut(subscription as usize) else { return };
         entry.encodings = encodings;
         if std::mem::replace(&mut entry.wanted, wanted) != wanted {
             self.count_demand_later(producer);

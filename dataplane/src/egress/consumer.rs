@@ -110,6 +110,8 @@ pub struct Consumer {
     pub mid: ShortId,
     /// CNAME.
     pub cname: String,
+    /// Its place in its producer's list of subscriptions.
+    pub subscription: u32,
     /// Weight in its transport's budget.
     pub priority: u8,
     /// Highest encoding its client wants.
@@ -162,6 +164,7 @@ impl Consumer {
             extensions: config.extensions,
             feedback: config.feedback,
             repeatable,
+            subscription: 0,
             header: HeaderTemplate::new(&config.extensions, &config.mid, !repeatable),
             paused: config.paused,
             priority: 1,

@@ -13,6 +13,7 @@ mod a_retransmission_is_the_packet_again;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
 mod an_address_stays_with_its_client;
+mod closing_costs_what_is_closed;
 mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;

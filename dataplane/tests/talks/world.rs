@@ -121,6 +121,23 @@ impl World {
         self.seats[usize::from(core.0)].core.command(now, command);
     }
 
+    /// What a core counts, its transports, producers and consumers included.
+    pub fn core_stats(&mut self, id: CoreId) -> CoreStats {
+        let seat = &mut self.seats[usize::from(id.0)];
+        seat.core.command(self.now, Command::QueryStats { token: 0, of: StatsQuery::Core });
+        let mut answer = None;
+        while let Some(event) = seat.core.poll_event() {
+            match event {
+                Event::Stats { stats: Some(stats), .. } => answer = Some(stats),
+                other => self.events.push(other),
+            }
+        }
+        match answer.map(|stats| *stats) {
+            Some(Stats::Core(stats)) => *stats,
+            _ => panic!("a core knows itself"),
+        }
+    }
+
     /// Lets all cores take one turn and the clock one step.
     pub fn turn(&mut self) {
         for core in 0..self.seats.len() {

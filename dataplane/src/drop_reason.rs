@@ -56,6 +56,8 @@ drop_reasons! {
     UnknownPayloadType => "unknown_payload_type",
     /// Packet that was received before (same SSRC and sequence number).
     Duplicate => "duplicate",
+    /// Late packet of a source whose stream goes on under another SSRC or other numbers.
+    SourceReplaced => "source_replaced",
     /// Retransmission (RFC 4588) that repairs nothing.
     UselessRtx => "useless_rtx",
     /// Packet without payload: padding for probing.

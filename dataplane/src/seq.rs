@@ -44,15 +44,40 @@ impl ExtendedSeq {
 const FIRST_CYCLE: u64 = 0x1_0000;
 
 /// Unwraps 16-bit sequence numbers: each is taken for the number nearest to the highest so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SeqUnwrapper {
     highest: Option<ExtendedSeq>,
+    /// The first number of the cycle into which the first one is taken.
+    origin: u64,
+}
+
+impl Default for SeqUnwrapper {
+    fn default() -> Self {
+        SeqUnwrapper::new()
+    }
 }
 
 impl SeqUnwrapper {
     /// One that has seen nothing.
     pub const fn new() -> Self {
-        SeqUnwrapper { highest: None }
+        SeqUnwrapper { highest: None, origin: FIRST_CYCLE }
+    }
+
+    /// One for numbers that have nothing to do with those so far and lie above them all, also those
+    /// that are older than its first.
+    pub const fn successor(&self) -> Self {
+        match self.highest {
+            Some(ExtendedSeq(highest)) => SeqUnwrapper {
+                highest: None,
+                origin: (highest | 0xffff).wrapping_add(1 + FIRST_CYCLE),
+            },
+            None => SeqUnwrapper { highest: None, origin: self.origin },
+        }
+    }
+
+    /// The first number of the cycle in which the numbers began.
+    pub const fn origin(&self) -> u64 {
+        self.origin
     }
 
     /// Unwraps `wire` and remembers it if it is the highest so far.
@@ -68,7 +93,7 @@ impl SeqUnwrapper {
     pub fn peek(&self, wire: u16) -> ExtendedSeq {
         match self.highest {
             Some(highest) => highest.nearest(wire),
-            None => ExtendedSeq(FIRST_CYCLE | u64::from(wire)),
+            None => ExtendedSeq(self.origin | wire as u64),
         }
     }
 

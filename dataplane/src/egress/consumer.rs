@@ -11,6 +11,7 @@ use crate::egress::sequence::SequenceTranslator;
 use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
+use crate::ingress::source::SourceId;
 use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
     ConsumerConfig, ConsumerId, ExtensionIds, Feedback, Layers, MediaKind, ShortId,
@@ -80,10 +81,15 @@ pub struct Consumer {
     temporal: u8,
     /// The encoding that is forwarded.
     pub current: Option<u8>,
+    /// The source of it that is forwarded; `None` when what came last does not go on with what went
+    /// out, and the next key frame has to.
+    source: Option<SourceId>,
     /// The encoding that should be: a key frame of it makes the switch.
     pub target: Option<u8>,
     /// Whether its producer's pictures depend on each other.
     key_frame_needed: bool,
+    /// Its source broke off, and nobody has been asked for a key frame yet.
+    key_frame_due: bool,
     /// Feedback it gives.
     pub feedback: Feedback,
     /// Whether its packets are sent again as they were.
@@ -175,10 +181,12 @@ impl Consumer {
                 .unwrap_or(ALL_TEMPORAL_LAYERS),
             temporal: ALL_TEMPORAL_LAYERS,
             current: None,
+            source: None,
             target: Some(0),
             hoped: None,
             reported: None,
             key_frame_needed: needs_key_frame(source.codec),
+            key_frame_due: false,
             sequence: SequenceTranslator::new(first),
             timestamp: TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
             picture_id: PictureContinuity::default(),
@@ -199,6 +207,17 @@ impl Consumer {
     /// Begins anew at the next key frame, continuing the outgoing numbers.
     pub fn restart(&mut self) {
         self.current = None;
+        self.source = None;
+    }
+
+    /// Whether it is in the middle of what this source of its current encoding sends.
+    pub fn follows(&self, source: SourceId) -> bool {
+        self.source == Some(source)
+    }
+
+    /// Whether a key frame is to be asked for since the last call: its source broke off.
+    pub fn take_key_frame_due(&mut self) -> bool {
+        std::mem::take(&mut self.key_frame_due)
     }
 
     /// Bit per encoding that the gather phase should bring.
@@ -231,7 +250,7 @@ impl Consumer {
         !self.paused
             && self.key_frame_needed
             && self.target.is_some()
-            && self.target != self.current
+            && (self.target != self.current || self.source.is_none())
     }
 
     /// Decides on one packet: `None` when it is not for this consumer now.
@@ -244,25 +263,15 @@ impl Consumer {
         if !self.payload_types.contains(packet.header.payload_type) {
             return None;
         }
-        let encoding = Some(packet.encoding);
-        let mut switched = false;
-        if encoding != self.current {
-            let may_switch = !self.key_frame_needed || packet.info.key_frame;
-            if encoding != self.target || !may_switch {
-                return None;
-            }
-            self.switch_to(now, packet, source);
-            switched = true;
-        } else if packet.restarted {
-            self.sequence.switch(packet.sequence);
-            self.timestamp.switch(now, packet.header.timestamp, None, None);
-            if let Some(ids) = &packet.info.ids {
-                self.picture_id.switch(ids);
-            }
-        }
         if packet.payload().is_empty() {
             // Padding probed the producer's link; it leaves no gap here.
-            self.sequence.skip(packet.sequence);
+            if self.goes_on_with(packet) {
+                self.sequence.skip(packet.sequence);
+            }
+            return None;
+        }
+        let switched = !self.goes_on_with(packet);
+        if switched && !self.begin_with(now, packet, source) {
             return None;
         }
         if !self.takes_temporal_layer(&packet.info) {
@@ -299,21 +308,45 @@ impl Consumer {
         info.temporal <= self.temporal
     }
 
-    fn switch_to(&mut self, now: Time, packet: &MediaPacket, source: &Producer) {
-        let report = |encoding: Option<u8>| {
-            Some(source.encodings.get(usize::from(encoding?))?.sender_report?.clock)
+    /// Whether a packet is of the source that is forwarded, and no more was lost before it than its
+    /// number tells the client.
+    #[inline]
+    fn goes_on_with(&self, packet: &MediaPacket) -> bool {
+        Some(packet.encoding) == self.current
+            && Some(packet.source) == self.source
+            && self.sequence.reaches(packet.sequence)
+    }
+
+    /// Begins another encoding or source, or the same one anew, with a packet that does not go on
+    /// with what went out; returns whether it may.
+    ///
+    /// Its numbers will follow those that went out as if nothing was missing. Where pictures refer to
+    /// each other, what follows must then refer to nothing before it, or the client decodes it on top
+    /// of other pictures, wrongly and without an error.
+    #[cold]
+    fn begin_with(&mut self, now: Time, packet: &MediaPacket, source: &Producer) -> bool {
+        let encoding = Some(packet.encoding);
+        if encoding != self.current && encoding != self.target {
+            return false;
+        }
+        if self.key_frame_needed && !packet.info.key_frame {
+            self.key_frame_due |= encoding == self.current && self.source.take().is_some();
+            return false;
+        }
+        let clock = |encoding: Option<u8>, id: Option<SourceId>| {
+            let of = &source.encodings.get(usize::from(encoding?))?.source;
+            let report = of.report(source.clock_rate_hz).filter(|_| Some(of.id) == id)?;
+            Some(report.clock)
         };
+        let (from, to) = (clock(self.current, self.source), clock(encoding, Some(packet.source)));
         self.sequence.switch(packet.sequence);
-        self.timestamp.switch(
-            now,
-            packet.header.timestamp,
-            report(self.current),
-            report(Some(packet.encoding)),
-        );
+        self.timestamp.switch(now, packet.header.timestamp, from, to);
         if let Some(ids) = &packet.info.ids {
             self.picture_id.switch(ids);
         }
-        self.current = Some(packet.encoding);
+        self.current = encoding;
+        self.source = Some(packet.source);
+        true
     }
 
     /// Whether its packets are sent again as they were. Without RTX that happens under the same SRTP

@@ -82,7 +82,8 @@ impl Core {
         for &producer in &transport.producers {
             for encoding in &self.producers[producer].encodings {
                 let Some(home) = &encoding.home else { continue };
-                due = due.min(home.nack.next_timeout()).min(home.key_frame.next_timeout());
+                let source = &home.source;
+                due = due.min(source.nack.next_timeout()).min(source.key_frame.next_timeout());
             }
         }
         due
@@ -134,8 +135,8 @@ impl Core {
         let Some(home) = &mut source.encodings[index].home else { return };
         if nacks {
             let mut missing: SmallVec<[u16; 64]> = SmallVec::new();
-            let gave_up = home.nack.poll(now, round_trip, &mut missing);
-            let media = home.ssrc;
+            let gave_up = home.source.nack.poll(now, round_trip, &mut missing);
+            let media = home.source.ssrc;
             if let (false, Some(media)) = (missing.is_empty(), media) {
                 let sender = self.transports[key].local_ssrc;
                 self.write_rtcp(key, tx, |writer| {
@@ -147,7 +148,7 @@ impl Core {
             }
         }
         let Some(home) = &mut self.producers[producer].encodings[index].home else { return };
-        if home.key_frame.poll(now) {
+        if home.source.key_frame.poll(now) {
             self.send_key_frame_request(producer, index, tx);
         }
     }
@@ -218,8 +219,9 @@ impl Core {
     /// What is to be said of an encoding; `None` while nothing of it has come.
     fn report_block(&mut self, now: Time, producer: usize, index: usize) -> Option<ReportBlock> {
         let home = self.producers[producer].encodings[index].home.as_mut()?;
-        let ssrc = home.ssrc.filter(|_| home.packets > 0)?;
-        Some(report_block(ssrc, home.receive.report_block(now)))
+        let source = &mut home.source;
+        let ssrc = source.ssrc.filter(|_| source.receive.packets() > 0)?;
+        Some(report_block(ssrc, source.receive.report_block(now)))
     }
 
     /// Writes the reports of as many consumers as fit one datagram, from the `first` on; how many
@@ -278,25 +280,25 @@ impl Core {
     /// The sender report of a consumer: the producer's own relation between wall clock and media
     /// clock, carried through our timestamp offset, so that streams of one CNAME stay in lip-sync
     /// whatever the network did to them on the way here.
+    ///
+    /// Nothing else will do. Of a stream whose source has not reported, only its arrival is known, by
+    /// another clock than the sender's: a receiver would set its lips off by what the clocks differ.
+    /// So that stream's report waits.
     fn sender_info(&mut self, now: Time, key: usize) -> Option<SenderInfo> {
         let consumer = &mut self.consumers[key];
         let producer = &self.producers[consumer.producer];
         let (packets, octets) = consumer.stats.sent()?;
-        let encoding = producer.encodings.get(usize::from(consumer.current?))?;
-        let ticks = |elapsed: std::time::Duration| {
-            (elapsed.as_micros() * u128::from(producer.clock_rate_hz) / 1_000_000) as u32
-        };
-        let (ntp, rtp_timestamp) = match encoding.sender_report {
-            Some(report) => {
-                let elapsed = now.since(report.received);
-                let source = report.clock.rtp.wrapping_add(ticks(elapsed));
-                (report.clock.ntp + elapsed, source.wrapping_add(consumer.timestamp.offset()))
-            }
-            None => {
-                let (last, at) = consumer.timestamp.last()?;
-                (self.clock.ntp(now), last.wrapping_add(ticks(now.since(at))))
-            }
-        };
+        let source = &producer.encodings.get(usize::from(consumer.current?))?.source;
+        if !consumer.follows(source.id) {
+            return None;
+        }
+        let report = source.report(producer.clock_rate_hz)?;
+        let elapsed = now.since(report.received);
+        let ticks =
+            (elapsed.as_nanos() * u128::from(producer.clock_rate_hz) / 1_000_000_000) as u32;
+        let rtp_timestamp =
+            report.clock.rtp.wrapping_add(ticks).wrapping_add(consumer.timestamp.offset());
+        let ntp = report.clock.ntp + elapsed;
         consumer.stats.on_report_sent(now, ntp);
         Some(SenderInfo { ntp, rtp_timestamp, packets, octets })
     }

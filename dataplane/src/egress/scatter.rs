@@ -115,7 +115,12 @@ impl Core {
             return Err(DropReason::TransportNotReady);
         };
         let producer = &self.producers[consumer.producer];
-        let Some(out) = consumer.translate(now, packet, producer) else { return Ok(()) };
+        let Some(out) = consumer.translate(now, packet, producer) else {
+            if consumer.take_key_frame_due() {
+                self.request_key_frame_for(now, consumer_key);
+            }
+            return Ok(());
+        };
         let payload = packet.payload();
         let end = payload.end + usize::from(padding);
         let bytes = packet_bytes(rx, &mut self.links, gathered.bytes, end)

@@ -4,7 +4,7 @@
 use crate::drop_reason::DropReason;
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::ingress::packet::MediaPacket;
-use crate::ingress::producer::SenderReport;
+use crate::ingress::source::{SenderReport, SourceId};
 use crate::message::{CoreId, ProducerId};
 
 /// Slots of each ring between two cores. 1024 packets are 100 ms of 10,000 packets/s, far more than
@@ -35,8 +35,10 @@ pub enum PipeMessage {
         producer: ProducerId,
         /// Which encoding.
         encoding: u8,
-        /// The report.
-        report: SenderReport,
+        /// Which source of it.
+        source: SourceId,
+        /// The newest report; `None`: the one before no longer counts.
+        report: Option<SenderReport>,
     },
     /// A consumer on the sending core needs a key frame of a producer at home on the receiving one.
     KeyFrameRequest {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::fanout::links::PipeMessage;
-use crate::ingress::producer::SenderReport;
 use crate::ingress::receive_stats::Report;
+use crate::ingress::source::SenderReport;
 use crate::io::{SocketId, TxBatch};
 use crate::rtcp::{self, ExtendedBlock, ExtendedReport, Packet, ReportBlock, Writer};
 use crate::sender_clock::SenderClock;
@@ -112,21 +112,43 @@ impl Core {
         let Some(encoding) = producer.encodings.get_mut(usize::from(stream.encoding)) else {
             return;
         };
-        encoding.sender_report = Some(report);
+        encoding.on_sender_report(encoding.source.id, Some(report));
         if let Some(home) = &mut encoding.home {
             let SenderClock { ntp, rtp } = report.clock;
-            home.receive.on_sender_report(report.received, ntp, rtp);
+            home.source.receive.on_sender_report(report.received, ntp, rtp);
         }
         self.pipe_sender_report(stream.producer, usize::from(stream.encoding));
+        self.forget_reports_of_another_clock(key, report);
     }
 
-    /// Tells the far ends of a producer's pipes the newest sender report of an encoding.
+    /// A sender has one wall clock. When it was set, what the sender's other streams reported before
+    /// is of another clock than what this one reports now, and must not stand beside it.
+    fn forget_reports_of_another_clock(&mut self, key: usize, newest: SenderReport) {
+        for index in 0..self.transports[key].producers.len() {
+            let producer = self.transports[key].producers[index];
+            for encoding in 0..self.producers[producer].encodings.len() {
+                let source = &mut self.producers[producer].encodings[encoding].source;
+                let reported = source.newest_report();
+                if reported.is_none_or(|report| report.is_of_clock_of(newest)) {
+                    continue;
+                }
+                source.forget_report();
+                self.pipe_sender_report(producer, encoding);
+            }
+        }
+    }
+
+    /// Sends the newest sender report of an encoding to the far ends of its producer's pipes.
     pub(crate) fn pipe_sender_report(&mut self, key: usize, index: usize) {
         let producer = &self.producers[key];
-        let Some(report) = producer.encodings[index].sender_report else { return };
+        let source = &producer.encodings[index].source;
         for &to in &producer.pipes {
-            let message =
-                PipeMessage::SenderReport { producer: producer.id, encoding: index as u8, report };
+            let message = PipeMessage::SenderReport {
+                producer: producer.id,
+                encoding: index as u8,
+                source: source.id,
+                report: source.newest_report(),
+            };
             if let Err(reason) = self.links.send(to, message, &[]) {
                 self.stats.drops.count(reason);
             }
@@ -185,7 +207,7 @@ impl Core {
         let (id, home_core, transport) = (producer.id, producer.home, producer.transport);
         let Some(encoding) = producer.encodings.get_mut(usize::from(index)) else { return true };
         let Some(home) = &mut encoding.home else {
-            if encoding.relayed_at.is_some_and(|at| now.since(at) < RELAY_INTERVAL) {
+            if encoding.source.relayed_at.is_some_and(|at| now.since(at) < RELAY_INTERVAL) {
                 return false;
             }
             let message = PipeMessage::KeyFrameRequest { producer: id, encoding: index };
@@ -193,13 +215,13 @@ impl Core {
                 self.stats.drops.count(reason);
                 return false;
             }
-            encoding.relayed_at = Some(now);
+            encoding.source.relayed_at = Some(now);
             encoding.key_frame_asked = false;
             return true;
         };
         encoding.key_frame_asked = false;
-        let ask_now = home.key_frame.request(now);
-        let due = home.key_frame.next_timeout();
+        let ask_now = home.source.key_frame.request(now);
+        let due = home.source.key_frame.next_timeout();
         if ask_now {
             self.send_key_frame_request(key, usize::from(index), tx);
         }
@@ -215,7 +237,7 @@ impl Core {
         let feedback = producer.feedback;
         let Some(transport) = producer.transport else { return };
         let Some(home) = &mut producer.encodings[index].home else { return };
-        let Some(media) = home.ssrc else { return };
+        let Some(media) = home.source.ssrc else { return };
         let sender = self.transports[transport].local_ssrc;
         if feedback.pli {
             home.pli_count += 1;

@@ -60,6 +60,13 @@ impl KeyFrameLimiter {
         KeyFrameLimiter { state: State::Idle, last_request: None }
     }
 
+    /// A limiter for the source that comes after: it has been asked for nothing, and who waits for a
+    /// key frame of this one waits for its.
+    pub fn take_over(&self, now: Time) -> Self {
+        let state = if self.is_waiting() { State::Deferred(now) } else { State::Idle };
+        KeyFrameLimiter { state, last_request: None }
+    }
+
     /// Someone needs a key frame. Whether to ask the sender now; if not, it has been asked, or
     /// [`KeyFrameLimiter::poll`] will say when.
     pub fn request(&mut self, now: Time) -> bool {
@@ -162,6 +169,19 @@ mod tests {
         assert_eq!(asked, MAX_REQUESTS);
         assert_eq!(limiter.next_timeout(), Time::NEVER);
         assert!(limiter.request(at(20_000)));
+    }
+
+    #[test]
+    fn another_source_is_asked_at_once_for_what_the_one_before_owed() {
+        let mut limiter = KeyFrameLimiter::new();
+        assert_eq!(limiter.take_over(at(5)).next_timeout(), Time::NEVER);
+        limiter.request(at(10));
+        let mut next = limiter.take_over(at(20));
+        assert!(next.poll(at(20)));
+        let mut next = limiter.take_over(at(20));
+        next.on_key_frame(at(20));
+        assert!(!next.poll(at(20)), "it began with one");
+        assert!(next.request(at(21)), "the pause between requests is the other's");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod producer;
 pub mod receive_stats;
 pub mod remb;
 pub mod rtp;
+pub mod source;
 pub mod stream_table;
 pub mod transport_cc;
 
@@ -78,11 +79,11 @@ impl Core {
                             self.producers[key].remember(now, &packet, &entry.bytes[..len]);
                         }
                     }
-                    PipeMessage::SenderReport { producer, encoding, report } => {
+                    PipeMessage::SenderReport { producer, encoding, source, report } => {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };
                         let encodings = &mut self.producers[key].encodings;
                         if let Some(encoding) = encodings.get_mut(usize::from(encoding)) {
-                            encoding.sender_report = Some(report);
+                            encoding.on_sender_report(source, report);
                         }
                     }
                     PipeMessage::KeyFrameRequest { producer, encoding } => {

@@ -199,12 +199,20 @@ impl NackGenerator {
         }
     }
 
-    /// Forgets everything: the stream began anew.
-    pub fn reset(&mut self) {
-        self.highest = None;
-        self.missing.clear();
-        self.give_up = false;
-        self.next_due = Time::NEVER;
+    /// A generator for the source that comes after: nothing is missing of it. The memory of the list
+    /// and the counters go over to it.
+    pub fn take_over(&mut self) -> Self {
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.clear();
+        NackGenerator {
+            capacity: self.capacity,
+            highest: None,
+            newer: 0,
+            missing,
+            give_up: false,
+            next_due: Time::NEVER,
+            counters: self.counters,
+        }
     }
 
     /// When to poll next; may lie in the past, for at once.
@@ -485,7 +493,10 @@ mod tests {
             generator.on_packet(at(n), seq(n));
         }
         assert_eq!(ask(&mut generator, 70_000), (vec![], Some(GiveUp::RequestKeyFrame)));
-        generator.reset();
-        assert_eq!(generator.next_timeout(), Time::NEVER);
+        let mut next = generator.take_over();
+        assert_eq!(next.next_timeout(), Time::NEVER);
+        assert_eq!(next.counters(), generator.counters());
+        next.on_packet(at(70_000), seq(5));
+        assert_eq!(next.next_timeout(), Time::NEVER, "what the other had is not missing here");
     }
 }

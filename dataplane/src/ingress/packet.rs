@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use crate::ingress::source::SourceId;
 use crate::rtp::extension::ExtensionSpans;
 use crate::rtp::header::RtpHeader;
 use crate::rtp::payload::PayloadInfo;
@@ -23,12 +24,12 @@ pub struct MediaPacket {
     pub payload_end: u16,
     /// What the payload says of itself.
     pub info: PayloadInfo,
-    /// Sequence number, unwrapped per encoding.
+    /// Sequence number, unwrapped; rising over the sources of an encoding too.
     pub sequence: ExtendedSeq,
     /// Index of the encoding.
     pub encoding: u8,
-    /// The encoder began anew under the same SSRC: its numbers and clock jump here.
-    pub restarted: bool,
+    /// The source of the encoding that it is of.
+    pub source: SourceId,
 }
 
 impl MediaPacket {

@@ -8,17 +8,13 @@ use smallvec::SmallVec;
 
 use crate::fanout::Subscription;
 use crate::ingress::history::{self, History};
-use crate::ingress::key_frame::KeyFrameLimiter;
-use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO, NackGenerator};
+use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO};
 use crate::ingress::packet::MediaPacket;
-use crate::ingress::receive_stats::ReceiveStats;
+use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId};
 use crate::message::{
     Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId,
     RtpStreamStats, ShortId,
 };
-use crate::rate::RateMeter;
-use crate::rtp::dependency_descriptor::DependencyTracker;
-use crate::sender_clock::SenderClock;
 use crate::time::Time;
 
 /// An encoding that was silent for so long counts as not arriving. Screen shares at rest send a
@@ -37,32 +33,12 @@ const RATE_FRESHNESS: Duration = Duration::from_millis(100);
 /// one below: OpenCall's and browsers' layers are about three times each other.
 const STEP_BETWEEN_ENCODINGS: u32 = 3;
 
-/// Window of an encoding's bitrate meter: long enough to hold a key frame and its pause.
-const RATE_WINDOW: Duration = Duration::from_secs(1);
-
-/// The newest sender report of an encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SenderReport {
-    /// One instant on the sender's two clocks.
-    pub clock: SenderClock,
-    /// When it arrived at the home core.
-    pub received: Time,
-}
-
 /// What only the home core keeps of an encoding.
 pub struct HomeEncoding {
-    /// RFC 3550 statistics.
-    pub receive: ReceiveStats,
-    /// What is missing.
-    pub nack: NackGenerator,
-    /// The dependency structure that descriptors refer to.
-    pub dependencies: DependencyTracker,
-    /// Merges key-frame requests.
-    pub key_frame: KeyFrameLimiter,
+    /// What is known of its present source.
+    pub source: HomeSource,
     /// Next FIR sequence number (RFC 5104 section 4.3.1.2).
     pub fir_sequence: u8,
-    /// SSRC of the media, once seen.
-    pub ssrc: Option<u32>,
     /// SSRC of the retransmissions, once seen.
     pub rtx_ssrc: Option<u32>,
     /// Packets and bytes received.
@@ -76,41 +52,82 @@ pub struct HomeEncoding {
     /// The score told to control last.
     pub reported_score: u8,
     /// Packets, losses and repairs at the last score.
-    pub score_base: (u64, u64, u64),
+    score_base: (u64, u64, u64),
+    /// Packets lost and repaired of the sources before the present one.
+    past: (i64, u64),
 }
 
 /// One encoding, low to high quality in the producer's list.
 pub struct Encoding {
     /// RID.
     pub rid: Option<ShortId>,
-    /// Recent rate.
-    pub rate: RateMeter,
     /// Announced top bitrate, bits per second.
     pub max_bitrate_bps: Option<u32>,
-    /// Bits per second when it arrived last.
-    known_bps: Option<u32>,
-    /// When a packet arrived last.
-    pub last_packet: Option<Time>,
     /// Key frames seen.
     pub key_frames: u64,
-    /// RTP timestamp of the newest key frame: its further packets are not counted again.
-    key_frame_timestamp: Option<u32>,
+    /// What is known of its present source.
+    pub source: Source,
     /// For retransmission to consumers; none on cores without consumers that NACK.
     pub history: Option<History<MediaPacket>>,
-    /// The newest sender report.
-    pub sender_report: Option<SenderReport>,
     /// Whether the turn's list of key frames to ask for has it.
     pub key_frame_asked: bool,
-    /// When its home core was last asked for a key frame, at the far end of a pipe.
-    pub relayed_at: Option<Time>,
     /// What only the home core has.
     pub home: Option<Box<HomeEncoding>>,
 }
 
+impl HomeEncoding {
+    /// Packets lost before repair, of all sources; negative when duplicates outnumber losses.
+    fn packets_lost(&self) -> i64 {
+        self.past.0 + self.source.receive.packets_lost()
+    }
+
+    /// Packets that came back as retransmissions, of all sources.
+    fn packets_repaired(&self) -> u64 {
+        self.past.1 + self.source.receive.packets_repaired()
+    }
+}
+
 impl Encoding {
+    /// Takes what arrives from now on for another source, if it is not the present one.
+    #[inline]
+    fn follow(&mut self, id: SourceId) {
+        if id != self.source.id {
+            self.begin_source(id);
+        }
+    }
+
+    /// Goes on with another source: nothing known of the one before is true of it.
+    #[cold]
+    fn begin_source(&mut self, id: SourceId) {
+        self.source = Source::new(id);
+    }
+
+    /// Goes on with another source, at home. Who waited for a key frame waits for that one's: returns
+    /// when to ask for it.
+    #[cold]
+    pub fn go_on_with(&mut self, now: Time, ssrc: u32) -> Time {
+        self.begin_source(self.source.id.next());
+        let Some(home) = &mut self.home else { return Time::NEVER };
+        home.past = (home.packets_lost(), home.packets_repaired());
+        home.source = home.source.successor(now, ssrc);
+        home.source.key_frame.next_timeout()
+    }
+
+    /// Takes up a sender report of a source; `None` says that the one before no longer counts.
+    pub fn on_sender_report(&mut self, source: SourceId, report: Option<SenderReport>) {
+        if source.is_after(self.source.id) {
+            self.begin_source(source);
+        }
+        match report {
+            _ if source != self.source.id => {}
+            Some(report) => self.source.on_report(report),
+            None => self.source.forget_report(),
+        }
+    }
+
     /// Whether packets arrive.
     pub fn is_active(&self, now: Time) -> bool {
-        self.last_packet.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
+        self.source.last_packet.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
     }
 
     /// Bits per second it takes to receive it; 0 where nothing arrives. `newest` is when the producer's
@@ -119,14 +136,15 @@ impl Encoding {
     /// It is measured over a second. Of a simulcast's encoding that has just begun or just stopped
     /// most of that second is silence: that looks cheap, and everyone would switch to it.
     pub fn expected_bps(&mut self, now: Time, newest: Time, is_simulcast: bool) -> u32 {
-        let stopped = self.last_packet.is_some_and(|last| newest.since(last) >= LAYER_SILENCE);
+        let last = self.source.last_packet;
+        let stopped = last.is_some_and(|last| newest.since(last) >= LAYER_SILENCE);
         if stopped || !self.is_active(now) {
             return 0;
         }
-        let bps = self.rate.bps(now).max(1);
-        let is_fresh = self.last_packet.is_some_and(|last| now.since(last) < RATE_FRESHNESS);
-        if is_fresh && self.rate.is_full() {
-            self.known_bps = Some(bps);
+        let bps = self.source.rate.bps(now).max(1);
+        let is_fresh = last.is_some_and(|last| now.since(last) < RATE_FRESHNESS);
+        if is_fresh && self.source.rate.is_full() {
+            self.source.known_bps = Some(bps);
         } else if is_simulcast {
             return self.remembered_bps().map_or(bps, |remembered| remembered.max(bps));
         }
@@ -142,7 +160,7 @@ impl Encoding {
 
     /// Bits per second when it arrived last; before that, as announced.
     fn remembered_bps(&self) -> Option<u32> {
-        self.known_bps.or(self.max_bitrate_bps)
+        self.source.known_bps.or(self.max_bitrate_bps)
     }
 }
 
@@ -219,32 +237,24 @@ impl Producer {
     pub fn new(config: &ProducerConfig, transport: Option<usize>) -> Self {
         let main = config.payload_types.first();
         let clock_rate_hz = main.map_or(90_000, |mapping| mapping.clock_rate_hz);
+        let max_missing = match config.kind {
+            MediaKind::Audio => MAX_MISSING_AUDIO,
+            MediaKind::Video => MAX_MISSING_VIDEO,
+        };
         let encodings = config
             .encodings
             .iter()
             .map(|encoding| Encoding {
                 rid: encoding.rid.clone(),
-                rate: RateMeter::new(RATE_WINDOW),
                 max_bitrate_bps: encoding.max_bitrate_bps,
-                known_bps: None,
-                last_packet: None,
                 key_frames: 0,
-                key_frame_timestamp: None,
+                source: Source::new(SourceId::FIRST),
                 history: None,
-                sender_report: None,
                 key_frame_asked: false,
-                relayed_at: None,
                 home: transport.map(|_| {
                     Box::new(HomeEncoding {
-                        receive: ReceiveStats::new(clock_rate_hz),
-                        nack: NackGenerator::new(match config.kind {
-                            MediaKind::Audio => MAX_MISSING_AUDIO,
-                            MediaKind::Video => MAX_MISSING_VIDEO,
-                        }),
-                        dependencies: DependencyTracker::default(),
-                        key_frame: KeyFrameLimiter::new(),
+                        source: HomeSource::new(encoding.ssrc, clock_rate_hz, max_missing),
                         fir_sequence: 0,
-                        ssrc: encoding.ssrc,
                         rtx_ssrc: encoding.rtx_ssrc,
                         packets: 0,
                         bytes: 0,
@@ -252,6 +262,7 @@ impl Producer {
                         fir_count: 0,
                         reported_score: 10,
                         score_base: (0, 0, 0),
+                        past: (0, 0),
                     })
                 }),
             })
@@ -279,7 +290,7 @@ impl Producer {
     pub fn newest_packet(&self) -> Time {
         self.encodings
             .iter()
-            .filter_map(|encoding| encoding.last_packet)
+            .filter_map(|encoding| encoding.source.last_packet)
             .max()
             .unwrap_or(Time::ZERO)
     }
@@ -301,11 +312,14 @@ impl Producer {
         let Some(encoding) = self.encodings.get_mut(usize::from(packet.encoding)) else {
             return false;
         };
+        encoding.follow(packet.source);
         let began = !encoding.is_active(now);
-        encoding.last_packet = Some(now);
-        encoding.rate.add(now, len);
-        if packet.info.key_frame && encoding.key_frame_timestamp != Some(packet.header.timestamp) {
-            encoding.key_frame_timestamp = Some(packet.header.timestamp);
+        let source = &mut encoding.source;
+        source.last_packet = Some(now);
+        source.note_timestamp(now, packet.header.timestamp);
+        source.rate.add(now, len);
+        if packet.info.key_frame && source.key_frame_timestamp != Some(packet.header.timestamp) {
+            source.key_frame_timestamp = Some(packet.header.timestamp);
             encoding.key_frames += 1;
         }
         began
@@ -347,7 +361,7 @@ impl Producer {
             let score = home.score(active);
             changed |= score != home.reported_score;
             home.reported_score = score;
-            scores.push((home.ssrc.unwrap_or(0), score));
+            scores.push((home.source.ssrc.unwrap_or(0), score));
         }
         changed.then_some(scores)
     }
@@ -357,8 +371,8 @@ impl HomeEncoding {
     /// Quality since the last call, 0–10: what share of the packets came, a repaired one counting
     /// half, since it came late.
     fn score(&mut self, active: bool) -> u8 {
-        let lost = u64::try_from(self.receive.packets_lost()).unwrap_or(0);
-        let repaired = self.receive.packets_repaired();
+        let lost = u64::try_from(self.packets_lost()).unwrap_or(0);
+        let repaired = self.packets_repaired();
         let (packets, losses, repairs) = self.score_base;
         self.score_base = (self.packets, lost, repaired);
         if !active {
@@ -378,23 +392,24 @@ impl HomeEncoding {
 
 impl Encoding {
     fn stats(&mut self, now: Time, round_trip_ms: Option<f32>) -> Option<RtpStreamStats> {
-        let bitrate_bps = self.rate.bps(now);
+        let bitrate_bps = self.source.rate.bps(now);
         let home = self.home.as_ref()?;
-        let nack = home.nack.counters();
+        let source = &home.source;
+        let nack = source.nack.counters();
         Some(RtpStreamStats {
-            ssrc: home.ssrc?,
+            ssrc: source.ssrc?,
             rtx_ssrc: home.rtx_ssrc,
             rid: self.rid.clone(),
             packets: home.packets,
             bytes: home.bytes,
             bitrate_bps,
-            packets_lost: home.receive.packets_lost(),
-            fraction_lost: home.receive.fraction_lost(),
-            jitter: home.receive.jitter(),
+            packets_lost: home.packets_lost(),
+            fraction_lost: source.receive.fraction_lost(),
+            jitter: source.receive.jitter(),
             round_trip_ms,
             nack_count: nack.messages,
             nack_packet_count: nack.requested,
-            packets_retransmitted: home.receive.packets_repaired(),
+            packets_retransmitted: home.packets_repaired(),
             pli_count: home.pli_count,
             fir_count: home.fir_count,
             key_frames: self.key_frames,

@@ -10,6 +10,9 @@
 //! and 3 received, so 2 are lost and the fraction is 2 · 256 / 5 = 102. Then 13 comes late, 15
 //! twice: since the last block 1 more is expected and 3 received, the fraction is 0, and in all
 //! 6 − 6 = 0 are lost: duplicates hide losses, as the RFC has it.
+//!
+//! A sender that begins anew under the same SSRC jumps to other numbers. That packet is judged
+//! [`ArrivalKind::Restart`] and not counted: it belongs to the statistics that come after these.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -27,6 +30,14 @@ const WINDOW_WORDS: usize = (WINDOW_PACKETS / 64) as usize;
 /// are authenticated, so it is believed at once.
 const MAX_DROPOUT_PACKETS: u64 = 3000;
 
+/// A step back that is no longer a late packet: `MAX_MISORDER` of RFC 3550 A.1.
+const MAX_MISORDER_PACKETS: u64 = 100;
+
+/// Numbers in a row that were all seen before, and nothing new between them, after which they are
+/// those of a sender that began anew a little below where it was. Whatever is sent twice on a path
+/// is far less, and comes among new packets.
+const REPEATS_OF_A_RESTART: u16 = 64;
+
 /// Transit times that differ by more than this are a jump of a clock, not jitter.
 const MAX_TRANSIT_STEP: Duration = Duration::from_secs(5);
 
@@ -39,14 +50,15 @@ pub enum ArrivalKind {
     Reordered,
     /// Seen before, or too old to tell.
     Duplicate,
-    /// The sender began anew with other numbers: nothing older matters any more.
+    /// The sender began anew with other numbers: this is the first packet of another source, which
+    /// these statistics do not count.
     Restart,
 }
 
 /// What [`ReceiveStats`] says of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// Its number, unwrapped; rising over restarts too.
+    /// Its number, unwrapped.
     pub extended: ExtendedSeq,
     /// What it was.
     pub kind: ArrivalKind,
@@ -76,12 +88,11 @@ pub struct ReceiveStats {
     unwrapper: SeqUnwrapper,
     /// Bit n % 2048: whether number n arrived, for the 2048 numbers up to the highest.
     seen: [u64; WINDOW_WORDS],
-    /// First number counted as expected; moves with restarts so that a jump is no loss.
+    /// First number counted as expected.
     base: u64,
-    /// The next packet is that of another sender of the same stream.
-    begins_anew: bool,
-    /// The number that would prove a restart: one after the last implausible one.
-    probation: Option<u16>,
+    /// The number that would go on with the last one that was implausible or seen before, and how
+    /// many such there were in a row.
+    probation: Option<(u16, u16)>,
     received: u64,
     repaired: u64,
     duplicates: u64,
@@ -103,7 +114,6 @@ impl ReceiveStats {
             unwrapper: SeqUnwrapper::new(),
             seen: [0; WINDOW_WORDS],
             base: 0,
-            begins_anew: false,
             probation: None,
             received: 0,
             repaired: 0,
@@ -118,26 +128,25 @@ impl ReceiveStats {
         }
     }
 
-    /// Counts a packet of this SSRC.
+    /// Statistics of the source that comes after: nothing of this one is in them, and its numbers
+    /// will lie above all of this one's.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        let unwrapper = self.unwrapper.successor();
+        ReceiveStats { unwrapper, ..ReceiveStats::new(self.clock_rate_hz) }
+    }
+
+    /// Counts a packet of this SSRC, unless it is the first of another source.
     pub fn on_packet(&mut self, now: Time, sequence: u16, timestamp: u32) -> Arrival {
-        self.received += 1;
-        let arrival = self.place(sequence);
+        let arrival = self.place(sequence, timestamp);
         match arrival.kind {
             ArrivalKind::New => self.update_jitter(now, timestamp),
-            ArrivalKind::Restart => {
-                self.last_timestamp = None;
-                self.update_jitter(now, timestamp);
-            }
+            ArrivalKind::Restart => return arrival,
             ArrivalKind::Reordered => self.reordered += 1,
             ArrivalKind::Duplicate => self.duplicates += 1,
         }
+        self.received += 1;
         arrival
-    }
-
-    /// Says that the stream goes on under another SSRC: the numbers of the next packet have nothing
-    /// to do with those before.
-    pub fn begin_anew(&mut self) {
-        self.begins_anew = self.highest().is_some();
     }
 
     /// Notes a packet of this SSRC that came as a retransmission on another (RFC 4588): `sequence`
@@ -147,8 +156,9 @@ impl ReceiveStats {
         let Some(highest) = self.unwrapper.highest() else {
             return Arrival { extended, kind: ArrivalKind::Duplicate };
         };
-        // Nothing beyond the highest was ever asked for: such a number is padding or a lie.
-        if extended > highest || !self.mark_late(extended, highest) {
+        // Nothing beyond the highest or before the first was ever asked for: such a number is padding,
+        // a lie, or of the source before this one.
+        if extended > highest || extended.0 < self.base || !self.mark_late(extended, highest) {
             return Arrival { extended, kind: ArrivalKind::Duplicate };
         }
         self.repaired += 1;
@@ -179,10 +189,10 @@ impl ReceiveStats {
         Report {
             fraction_lost: self.fraction_lost,
             cumulative_lost: self.packets_lost().clamp(-0x80_0000, 0x7f_ffff) as i32,
-            // Cycles count from 0 on the wire and from 1 in here.
+            // Cycles count from 0 on the wire.
             highest_sequence: self
                 .highest()
-                .map_or(0, |highest| (highest.0 as u32).wrapping_sub(0x1_0000)),
+                .map_or(0, |highest| highest.0.wrapping_sub(self.unwrapper.origin()) as u32),
             jitter: self.jitter(),
             last_sr,
             delay_since_last_sr,
@@ -246,48 +256,58 @@ impl ReceiveStats {
 
     /// Unwraps and judges a number (RFC 3550 A.1, without its probation of new sources: packets are
     /// authenticated before they come here).
-    fn place(&mut self, sequence: u16) -> Arrival {
+    fn place(&mut self, sequence: u16, timestamp: u32) -> Arrival {
         let Some(highest) = self.unwrapper.highest() else {
             let extended = self.unwrapper.unwrap(sequence);
             self.base = extended.0;
             self.set(extended);
             return Arrival { extended, kind: ArrivalKind::New };
         };
-        if std::mem::take(&mut self.begins_anew) {
-            return self.restart(highest, sequence);
-        }
         let extended = self.unwrapper.peek(sequence);
         if extended > highest {
             if extended.ahead_of(highest) >= MAX_DROPOUT_PACKETS {
-                return self.restart(highest, sequence);
+                return Arrival { extended, kind: ArrivalKind::Restart };
             }
             self.advance(highest, extended);
             self.probation = None;
             return Arrival { extended, kind: ArrivalKind::New };
         }
-        if highest.ahead_of(extended) < WINDOW_PACKETS {
-            let fresh = self.mark_late(extended, highest);
-            let kind = if fresh { ArrivalKind::Reordered } else { ArrivalKind::Duplicate };
-            return Arrival { extended, kind };
-        }
-        // Implausibly old: one may be a stray, two in a row are a sender that began anew.
-        if self.probation == Some(sequence) {
-            return self.restart(highest, sequence);
-        }
-        self.probation = Some(sequence.wrapping_add(1));
-        Arrival { extended, kind: ArrivalKind::Duplicate }
+        let kind = self.judge_late(sequence, timestamp, extended, highest);
+        Arrival { extended, kind }
     }
 
-    fn restart(&mut self, highest: ExtendedSeq, sequence: u16) -> Arrival {
-        let expected = self.expected();
-        let extended = self.unwrapper.restart(sequence);
-        self.seen = [0; WINDOW_WORDS];
-        self.set(extended);
-        self.probation = None;
-        // What is expected grows by this one packet and not by the jump.
-        self.base = extended.0 - expected;
-        debug_assert!(extended > highest);
-        Arrival { extended, kind: ArrivalKind::Restart }
+    /// Tells late packets from repeated ones, and both from a sender that began anew with lower
+    /// numbers.
+    fn judge_late(
+        &mut self,
+        sequence: u16,
+        timestamp: u32,
+        extended: ExtendedSeq,
+        highest: ExtendedSeq,
+    ) -> ArrivalKind {
+        if self.mark_late(extended, highest) {
+            return ArrivalKind::Reordered;
+        }
+        let behind = highest.ahead_of(extended);
+        let is_later = self
+            .last_timestamp
+            .is_some_and(|(newest, _)| timestamp.wrapping_sub(newest) as i32 > 0);
+        // What is older by its number and newer by its clock is of another source. Otherwise one may
+        // be a stray; several in a row are not.
+        let needed = match (behind < WINDOW_PACKETS, behind >= MAX_MISORDER_PACKETS && is_later) {
+            (false, true) => 1,
+            (false, false) | (true, true) => 2,
+            (true, false) => REPEATS_OF_A_RESTART,
+        };
+        let run = match self.probation {
+            Some((next, run)) if next == sequence => run.saturating_add(1),
+            _ => 1,
+        };
+        if run >= needed {
+            return ArrivalKind::Restart;
+        }
+        self.probation = Some((sequence.wrapping_add(1), run));
+        ArrivalKind::Duplicate
     }
 
     /// Moves the window up to `extended`, clearing what it newly covers.
@@ -434,13 +454,61 @@ mod tests {
         let mut stats = ReceiveStats::new(90_000);
         // 2900 packets missing are loss; 3000 are a restart, and no loss.
         assert_eq!(feed(&mut stats, [100, 3000, 6000]), [New, New, Restart]);
-        assert_eq!(stats.packets_lost(), 2899);
+        assert_eq!((stats.packets(), stats.packets_lost()), (2, 2899));
         // Backwards beyond the window, one packet is a stray, two in a row are a restart.
-        assert_eq!(feed(&mut stats, [1000, 6001, 1001]), [Duplicate, New, Duplicate]);
-        assert_eq!(feed(&mut stats, [1002, 1003]), [Restart, New]);
-        let arrival = stats.on_packet(Time::from_millis(100), 1004, 0);
-        assert!(arrival.extended.0 > 0x1_0000 + 6001);
-        assert_eq!(arrival.extended.wire(), 1004);
+        let mut stats = ReceiveStats::new(90_000);
+        let mut take = |sequence, timestamp| stats.on_packet(Time::ZERO, sequence, timestamp).kind;
+        assert_eq!([take(6000, 9000), take(1000, 0), take(6001, 9900)], [New, Duplicate, New]);
+        assert_eq!([take(1001, 0), take(1002, 0)], [Duplicate, Restart]);
+    }
+
+    #[test]
+    fn numbers_that_go_back_while_the_clock_goes_on_are_a_new_beginning() {
+        use ArrivalKind::{Duplicate, New, Reordered, Restart};
+        let begun = || {
+            let mut stats = ReceiveStats::new(90_000);
+            for n in 0..400_u32 {
+                let at = Time::from_millis(u64::from(n) * 10);
+                stats.on_packet(at, 5000 + n as u16, n * 900);
+            }
+            stats
+        };
+        let feed = |stats: &mut ReceiveStats, packets: &[(u16, u32)]| {
+            let at = Time::from_millis(4000);
+            packets.iter().map(|&(n, ts)| stats.on_packet(at, n, ts).kind).collect::<Vec<_>>()
+        };
+        let (newer, older) = (500 * 900, 10 * 900);
+        assert_eq!(feed(&mut begun(), &[(1000, newer)]), [Restart], "beyond the window");
+        assert_eq!(feed(&mut begun(), &[(1000, older), (1001, older)]), [Duplicate, Restart]);
+        assert_eq!(feed(&mut begun(), &[(5100, newer), (5101, newer)]), [Duplicate, Restart]);
+        assert_eq!(feed(&mut begun(), &[(5100, newer), (5400, newer)]), [Duplicate, New]);
+        assert_eq!(feed(&mut begun(), &[(4999, older)]), [Reordered], "before the first");
+        // Repeated one by one, and as a sender that goes on from there.
+        let mut stats = begun();
+        let repeated: Vec<_> = (0..63).map(|n| (5100 + n, older)).collect();
+        assert_eq!(feed(&mut stats, &repeated), [Duplicate; 63]);
+        assert_eq!(feed(&mut stats, &[(5163, older)]), [Restart]);
+    }
+
+    #[test]
+    fn a_successor_knows_nothing_and_its_numbers_lie_above() {
+        let mut stats = ReceiveStats::new(90_000);
+        feed(&mut stats, [0xfffe, 0, 5, 9]);
+        stats.on_sender_report(Time::from_millis(5), NtpTime(1 << 40), 77);
+        for first in [0_u16, 9, 10, 40_000, 0xffff] {
+            let mut next = stats.successor();
+            assert_eq!(next.report_block(Time::from_millis(50)), Report::default());
+            let arrival = next.on_packet(Time::from_millis(100), first, 5);
+            assert_eq!((arrival.kind, arrival.extended.wire()), (ArrivalKind::New, first));
+            let before = next.on_packet(Time::from_millis(100), first.wrapping_sub(1), 5);
+            assert_eq!(before.kind, ArrivalKind::Reordered);
+            assert!(before.extended > stats.highest().unwrap(), "{first}");
+            let report = next.report_block(Time::from_millis(150));
+            assert_eq!(report.highest_sequence, u32::from(first));
+            assert_eq!((report.fraction_lost, report.last_sr, report.jitter), (0, 0, 0));
+            let repair = next.on_repaired(first.wrapping_sub(30));
+            assert_eq!(repair.kind, ArrivalKind::Duplicate, "of the source before");
+        }
     }
 
     #[test]

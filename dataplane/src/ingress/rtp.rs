@@ -9,7 +9,7 @@ use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ArrivalKind;
-use crate::ingress::stream_table::{Identity, PayloadType, StreamRef, needs_key_frame};
+use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
 use crate::io::SocketId;
 use crate::message::{Event, Extension, MediaKind};
 use crate::rtp::extension::{ExtensionSpans, parse_audio_level};
@@ -40,7 +40,7 @@ impl Core {
         let extensions = ExtensionSpans::parse(bytes, &header, &transport.incoming_extensions);
         self.note_transport_arrival(now, key, &extensions, bytes);
 
-        let stream = self.recognise(key, &header, &extensions, bytes)?;
+        let stream = self.recognise(now, key, &header, &extensions, bytes)?;
         let streams = &self.transports[key].streams;
         let payload_type = streams
             .payload_type(stream.producer, header.payload_type)
@@ -71,6 +71,7 @@ impl Core {
 
     fn recognise(
         &mut self,
+        now: Time,
         key: usize,
         header: &RtpHeader,
         extensions: &ExtensionSpans,
@@ -85,30 +86,36 @@ impl Core {
             rid: extensions.of(Extension::Rid, bytes),
             repaired_rid: extensions.of(Extension::RepairedRid, bytes),
         };
-        let stream = streams
-            .recognise(header.ssrc, header.payload_type, identity)
-            .ok_or(DropReason::NoProducer)?;
+        let stream =
+            streams.identify(header.payload_type, identity).ok_or(DropReason::NoProducer)?;
+        let encodings = &mut self.producers[stream.producer].encodings;
+        let encoding = encodings.get_mut(usize::from(stream.encoding));
+        let encoding = encoding.ok_or(DropReason::NoProducer)?;
+        let home = encoding.home.as_mut().ok_or(DropReason::NoProducer)?;
+        let old = if stream.rtx {
+            home.rtx_ssrc
+        } else {
+            if home.source.is_overtaken(now, header.ssrc, header.sequence) {
+                return Err(DropReason::SourceReplaced);
+            }
+            home.source.ssrc
+        };
+        let transport = &mut self.transports[key];
+        transport.streams.learn(header.ssrc, stream);
+        if let Some(old) = old.filter(|&old| old != header.ssrc) {
+            // The old SSRC makes room.
+            if let Some(srtp) = &mut transport.srtp {
+                srtp.open.retire(old);
+            }
+            if !stream.rtx {
+                let due = encoding.go_on_with(now, header.ssrc);
+                self.schedule(key, due);
+            }
+        }
         if !stream.rtx {
             self.transports[key].media_ssrc = header.ssrc;
         }
-        self.on_new_ssrc(key, stream, header.ssrc);
         Ok(stream)
-    }
-
-    /// A stream goes on under another SSRC: the old one makes room, and what its numbers say of the
-    /// stream is over.
-    fn on_new_ssrc(&mut self, key: usize, stream: StreamRef, ssrc: u32) {
-        let encodings = &mut self.producers[stream.producer].encodings;
-        let encoding = encodings.get_mut(usize::from(stream.encoding));
-        let Some(home) = encoding.and_then(|encoding| encoding.home.as_mut()) else { return };
-        let old = if stream.rtx { home.rtx_ssrc } else { home.ssrc };
-        let Some(old) = old.filter(|&old| old != ssrc) else { return };
-        if !stream.rtx {
-            home.receive.begin_anew();
-        }
-        if let Some(srtp) = &mut self.transports[key].srtp {
-            srtp.open.retire(old);
-        }
     }
 
     /// Statistics, loss detection and the undoing of RTX; what is left is the media packet.
@@ -124,16 +131,15 @@ impl Core {
         bytes: &[u8],
     ) -> Result<MediaPacket, DropReason> {
         let payload = header.payload_range(bytes).ok_or(DropReason::RtpMalformed)?;
-        let mut begins_anew = false;
+        let (mut start, end) = (payload.start, payload.end);
         let producer = &mut self.producers[stream.producer];
         let encoding = producer
             .encodings
             .get_mut(usize::from(stream.encoding))
             .ok_or(DropReason::NoProducer)?;
-        let home = encoding.home.as_mut().ok_or(DropReason::NoProducer)?;
-        let (mut start, end) = (payload.start, payload.end);
+        let mut home = encoding.home.as_deref_mut().ok_or(DropReason::NoProducer)?;
         let is_rtx = stream.rtx || payload_type.rtx;
-        if is_rtx {
+        let mut arrival = if is_rtx {
             home.rtx_ssrc = Some(header.ssrc);
             // RFC 4588 section 4: the payload begins with the original sequence number. Chromium
             // probes bandwidth with RTX packets of nothing but padding.
@@ -141,27 +147,30 @@ impl Core {
             let &[high, low, ..] = original else { return Err(DropReason::PaddingOnly) };
             header.sequence = u16::from_be_bytes([high, low]);
             start += 2;
+            home.source.receive.on_repaired(header.sequence)
         } else {
-            home.ssrc = Some(header.ssrc);
+            home.source.ssrc = Some(header.ssrc);
             home.packets += 1;
             home.bytes += bytes.len() as u64;
-        }
-        let arrival = if is_rtx {
-            home.receive.on_repaired(header.sequence)
-        } else {
-            home.receive.on_packet(now, header.sequence, header.timestamp)
+            home.source.receive.on_packet(now, header.sequence, header.timestamp)
         };
+        let mut due = Time::NEVER;
         match arrival.kind {
             ArrivalKind::Duplicate if is_rtx => return Err(DropReason::UselessRtx),
             ArrivalKind::Duplicate => return Err(DropReason::Duplicate),
             ArrivalKind::Restart => {
-                home.nack.reset();
-                begins_anew = true;
+                if home.source.is_overtaken(now, header.ssrc, header.sequence) {
+                    return Err(DropReason::SourceReplaced);
+                }
+                due = encoding.go_on_with(now, header.ssrc);
+                home = encoding.home.as_deref_mut().ok_or(DropReason::NoProducer)?;
+                arrival = home.source.receive.on_packet(now, header.sequence, header.timestamp);
             }
-            _ => {}
+            ArrivalKind::New | ArrivalKind::Reordered => {}
         }
+        let source = &mut home.source;
         if producer.feedback.nack {
-            home.nack.on_packet(now, arrival.extended);
+            source.nack.on_packet(now, arrival.extended);
         }
         header.payload_type = payload_type.mapping.router;
         let info = inspect_tracked(
@@ -169,17 +178,14 @@ impl Core {
             &bytes[start..end],
             header.marker,
             extensions.of(Extension::DependencyDescriptor, bytes),
-            &mut home.dependencies,
+            &mut source.dependencies,
         );
-        let due = home.nack.next_timeout();
+        due = due.min(source.nack.next_timeout());
         if info.key_frame {
-            home.key_frame.on_key_frame(now);
-            home.nack.on_key_frame(arrival.extended);
-        } else if begins_anew && needs_key_frame(payload_type.mapping.codec) {
-            self.request_key_frame(stream.producer, stream.encoding);
+            source.key_frame.on_key_frame(now);
+            source.nack.on_key_frame(arrival.extended);
         }
-        self.schedule(key, due);
-        Ok(MediaPacket {
+        let packet = MediaPacket {
             header,
             extensions,
             payload_start: start as u16,
@@ -187,8 +193,10 @@ impl Core {
             info,
             sequence: arrival.extended,
             encoding: stream.encoding,
-            restarted: arrival.kind == ArrivalKind::Restart,
-        })
+            source: encoding.source.id,
+        };
+        self.schedule(key, due);
+        Ok(packet)
     }
 
     /// Hands a packet on: to observers, to this core's consumers, to other cores.

@@ -96,22 +96,18 @@ impl StreamTable {
         self.ssrcs.get(&ssrc).copied()
     }
 
-    /// Recognises a new SSRC and remembers it. `None`: belongs to no producer (yet).
-    pub fn recognise(
-        &mut self,
-        ssrc: u32,
-        payload_type: u8,
-        identity: Identity<'_>,
-    ) -> Option<StreamRef> {
+    /// The stream that a packet of a new SSRC belongs to. `None`: to no producer (yet), or there is
+    /// no room for it.
+    pub fn identify(&self, payload_type: u8, identity: Identity<'_>) -> Option<StreamRef> {
         let stream = self.rules.iter().find_map(|rule| rule.matches(payload_type, identity))?;
-        if self.ssrcs.len() >= MAX_SSRCS {
-            return None;
-        }
-        // A browser that restarts a track keeps MID and RID and draws a new SSRC: the old one of
-        // the same stream is dead.
+        (self.ssrcs.len() < MAX_SSRCS).then_some(stream)
+    }
+
+    /// Remembers that a stream goes on under this SSRC. A browser that restarts a track keeps MID and
+    /// RID and draws a new SSRC: the old one of the same stream is dead.
+    pub fn learn(&mut self, ssrc: u32, stream: StreamRef) {
         self.ssrcs.retain(|_, old| *old != stream);
         self.ssrcs.insert(ssrc, stream);
-        Some(stream)
     }
 
     /// How `payload_type` is to be read on this producer.
@@ -208,6 +204,14 @@ mod tests {
     fn identity<'a>(mid: &'a [u8], rid: &'a [u8], repaired: &'a [u8]) -> Identity<'a> {
         let some = |id: &'a [u8]| (!id.is_empty()).then_some(id);
         Identity { mid: some(mid), rid: some(rid), repaired_rid: some(repaired) }
+    }
+
+    impl StreamTable {
+        fn recognise(&mut self, ssrc: u32, pt: u8, identity: Identity<'_>) -> Option<StreamRef> {
+            let stream = self.identify(pt, identity)?;
+            self.learn(ssrc, stream);
+            Some(stream)
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
+use opencall_dataplane::rtcp::{self, Packet, SenderInfo};
+use opencall_dataplane::time::NtpTime;
 
 use crate::world::*;
 
@@ -29,6 +30,8 @@ fn every_stream_is_reported_however_long_the_names() {
     let video =
         Video { ssrc: 1000, rid: None, sequence: 1, timestamp: 0, picture_id: 1, key: true };
     speaker.send_video(&world, video);
+    let info = SenderInfo { ntp: NtpTime(7 << 32), rtp_timestamp: 0, packets: 1, octets: 1 };
+    speaker.send_rtcp(&world, |writer| writer.sender_report(1000, &info, &[]).unwrap());
     world.run(Duration::from_millis(1500));
     let (_, control) = hearer.receive(&mut world);
     assert!(control.iter().all(|compound| compound.len() <= COMPOUND_MAX));

@@ -3,6 +3,7 @@
 
 mod world;
 
+mod a_break_in_content_waits_for_a_key_frame;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
 mod a_key_frame_request_outlives_a_full_ring;
@@ -19,5 +20,6 @@ mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;
 mod keys_are_taken_once;
 mod participants_on_other_cores_see_the_same;
+mod reports_belong_to_their_source;
 mod retries_follow_the_round_trip;
 mod what_nobody_takes_need_not_be_sent;

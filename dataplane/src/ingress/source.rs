@@ -1,0 +1,322 @@
+//! One source: what an encoding is made of from the first packet of an SSRC until another SSRC takes
+//! its place, or its numbers jump because the sender began anew.
+//!
+//! Whatever is learned from the packets and reports of a source is true of that source only: how its
+//! clock runs, what is missing of it, which pictures it announced, how much of it comes. All of that
+//! lies in one object here ([`Source`] on each core, [`HomeSource`] at home), and a new source gets a
+//! new one.
+//!
+//! Worked trace of an encoding's sources:
+//!
+//! ```text
+//! SSRC     0x1000 … 0x1000  0x2000  0x1000 (late)  0x2000  0x2000  0x2000
+//! number      500 …    530   40000            529   40001     100     101
+//! source    first …  first  second        refused  second  refused  third
+//! ```
+//!
+//! A step back is believed with the second packet in a row (RFC 3550 section A.1), an SSRC at once:
+//! its packets name their stream.
+#![forbid(unsafe_code)]
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use crate::ingress::key_frame::KeyFrameLimiter;
+use crate::ingress::nack::NackGenerator;
+use crate::ingress::receive_stats::ReceiveStats;
+use crate::rate::RateMeter;
+use crate::rtp::dependency_descriptor::DependencyTracker;
+use crate::sender_clock::SenderClock;
+use crate::time::Time;
+
+/// Window of a source's bitrate meter: long enough to hold a key frame and its pause.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// A sender report that places the newest packet further than this from where it came is not of
+/// this clock: it was late and speaks of what was before a jump, or the timestamps have jumped since.
+/// Senders hold packets back for some hundred milliseconds; a link may stall for as long.
+const MAX_DISAGREEMENT: Duration = Duration::from_secs(1);
+
+/// A packet whose timestamp lies further back than this is not late: the clock was set back. A second
+/// of video.
+const LATE_TICKS: i32 = 90_000;
+
+/// Packets of the source before are late for so long after the change and never reordered for
+/// longer: after that the sender has gone back to it.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
+/// How far below and above the highest number of the source before its late packets lie, where both
+/// have one SSRC.
+const LATE_PACKETS: (u16, u16) = (2048, 256);
+
+/// Which source of its encoding: rises with each, and wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceId(NonZeroU16);
+
+impl SourceId {
+    /// The first of an encoding.
+    pub const FIRST: SourceId = SourceId(NonZeroU16::MIN);
+
+    /// The one after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        SourceId(NonZeroU16::new(self.0.get().wrapping_add(1)).unwrap_or(NonZeroU16::MIN))
+    }
+
+    /// Whether this one came after the other.
+    pub const fn is_after(self, other: SourceId) -> bool {
+        self.0.get().wrapping_sub(other.0.get()) as i16 > 0
+    }
+}
+
+/// A sender report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderReport {
+    /// One instant on the sender's two clocks.
+    pub clock: SenderClock,
+    /// When it arrived at the home core.
+    pub received: Time,
+}
+
+impl SenderReport {
+    /// Whether both were made by one wall clock, as far as their travels let that be told.
+    pub fn is_of_clock_of(self, newer: SenderReport) -> bool {
+        let expected = self.clock.ntp + newer.received.since(self.received);
+        let apart = (newer.clock.ntp.0.wrapping_sub(expected.0) as i64).unsigned_abs();
+        apart <= MAX_DISAGREEMENT.as_secs() << 32
+    }
+}
+
+/// What every core knows of an encoding's present source.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Which one it is.
+    pub id: SourceId,
+    /// Recent rate.
+    pub rate: RateMeter,
+    /// Bits per second when it arrived last.
+    pub known_bps: Option<u32>,
+    /// When a packet arrived last.
+    pub last_packet: Option<Time>,
+    /// RTP timestamp of the newest picture, and when it began to arrive.
+    newest: Option<(u32, Time)>,
+    /// RTP timestamp of the newest key frame: its further packets are not counted again.
+    pub key_frame_timestamp: Option<u32>,
+    /// The newest sender report.
+    report: Option<SenderReport>,
+    /// When the home core was last asked for a key frame, at the far end of a pipe.
+    pub relayed_at: Option<Time>,
+}
+
+impl Source {
+    /// A source of which nothing has come.
+    pub fn new(id: SourceId) -> Self {
+        Source {
+            id,
+            rate: RateMeter::new(RATE_WINDOW),
+            known_bps: None,
+            last_packet: None,
+            newest: None,
+            key_frame_timestamp: None,
+            report: None,
+            relayed_at: None,
+        }
+    }
+
+    /// Notes the timestamp of a packet that arrives now.
+    #[inline]
+    pub fn note_timestamp(&mut self, now: Time, timestamp: u32) {
+        let step = self.newest.map_or(1, |(newest, _)| timestamp.wrapping_sub(newest) as i32);
+        if !(-LATE_TICKS..=0).contains(&step) {
+            self.newest = Some((timestamp, now));
+        }
+    }
+
+    /// Takes up a sender report.
+    pub fn on_report(&mut self, report: SenderReport) {
+        self.report = Some(report);
+    }
+
+    /// Forgets the sender report: another stream of the sender has shown that the clock it speaks of
+    /// was set.
+    pub fn forget_report(&mut self) {
+        self.report = None;
+    }
+
+    /// The newest sender report as it came, whether or not it agrees with the packets.
+    pub fn newest_report(&self) -> Option<SenderReport> {
+        self.report
+    }
+
+    /// The newest sender report, if it tells the clock of what arrives.
+    pub fn report(&self, clock_rate_hz: u32) -> Option<SenderReport> {
+        let report = self.report?;
+        let (timestamp, at) = self.newest?;
+        let clock_rate_hz = u64::from(clock_rate_hz);
+        let ticks =
+            |nanos: u64| (u128::from(nanos) * u128::from(clock_rate_hz) / 1_000_000_000) as u32;
+        let elapsed = ticks(at.since(report.received).as_nanos() as u64);
+        let early = ticks(report.received.since(at).as_nanos() as u64);
+        let expected = report.clock.rtp.wrapping_add(elapsed).wrapping_sub(early);
+        let apart = u64::from((expected.wrapping_sub(timestamp) as i32).unsigned_abs());
+        (apart <= MAX_DISAGREEMENT.as_secs() * clock_rate_hz).then_some(report)
+    }
+}
+
+/// What only the home core knows of an encoding's present source.
+pub struct HomeSource {
+    /// Its SSRC, once seen or announced.
+    pub ssrc: Option<u32>,
+    /// RFC 3550 statistics.
+    pub receive: ReceiveStats,
+    /// What is missing.
+    pub nack: NackGenerator,
+    /// The dependency structure that descriptors refer to.
+    pub dependencies: DependencyTracker,
+    /// Merges key-frame requests.
+    pub key_frame: KeyFrameLimiter,
+    /// What it took the place of.
+    replaced: Option<Replaced>,
+}
+
+/// The source before.
+#[derive(Debug, Clone, Copy)]
+struct Replaced {
+    ssrc: u32,
+    /// Its highest number.
+    highest: u16,
+    at: Time,
+}
+
+impl HomeSource {
+    /// A source of which nothing has come, whose RTP clock runs at `clock_rate_hz`, and of which at
+    /// most `max_missing` packets are remembered as missing.
+    pub fn new(ssrc: Option<u32>, clock_rate_hz: u32, max_missing: usize) -> Self {
+        HomeSource {
+            ssrc,
+            receive: ReceiveStats::new(clock_rate_hz),
+            nack: NackGenerator::new(max_missing),
+            dependencies: DependencyTracker::default(),
+            key_frame: KeyFrameLimiter::new(),
+            replaced: None,
+        }
+    }
+
+    /// The source that comes after this one: its numbers lie above all of this one's, and it knows
+    /// nothing else of it.
+    pub fn successor(&mut self, now: Time, ssrc: u32) -> Self {
+        let old = self.ssrc.zip(self.receive.highest());
+        HomeSource {
+            ssrc: Some(ssrc),
+            receive: self.receive.successor(),
+            nack: self.nack.take_over(),
+            dependencies: DependencyTracker::default(),
+            key_frame: self.key_frame.take_over(now),
+            replaced: old.map(|(ssrc, highest)| Replaced {
+                ssrc,
+                highest: highest.wire(),
+                at: now,
+            }),
+        }
+    }
+
+    /// Whether a packet that is not of this source is of the one before, overtaken by this one's.
+    pub fn is_overtaken(&self, now: Time, ssrc: u32, sequence: u16) -> bool {
+        let Some(old) = self.replaced else { return false };
+        let (behind, ahead) = LATE_PACKETS;
+        let above_lowest = sequence.wrapping_sub(old.highest.wrapping_sub(behind));
+        let is_near = above_lowest <= behind + ahead;
+        old.ssrc == ssrc && now.since(old.at) < OVERTAKEN && (is_near || self.ssrc != Some(ssrc))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::NtpTime;
+
+    const RATE: u32 = 90_000;
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(ms)
+    }
+
+    fn report(received_ms: u64, rtp: u32) -> SenderReport {
+        SenderReport {
+            clock: SenderClock { ntp: NtpTime(7 << 32), rtp },
+            received: at(received_ms),
+        }
+    }
+
+    #[test]
+    fn ids_rise_and_skip_zero_at_the_wrap() {
+        let mut id = SourceId::FIRST;
+        for _ in 0..70_000 {
+            let next = id.next();
+            assert!(next.is_after(id) && !id.is_after(next) && !id.is_after(id));
+            id = next;
+        }
+    }
+
+    #[test]
+    fn a_report_is_believed_where_it_agrees_with_what_arrives() {
+        // The newest picture is RTP 1 000 000, at 10.0 s. (when the report came, its RTP, believed)
+        let cases = [
+            (10_000, 1_000_000, true),
+            (10_500, 1_045_000, true),  // after the picture
+            (4_000, 460_000, true),     // six seconds before
+            (10_000, 1_090_000, true),  // the sender holds pictures back for a second
+            (10_000, 1_090_001, false), // not for longer
+            (10_000, 3_000_000_000, false),
+            (10_500, 900_000, false), // late, from before a jump of a second and a half
+        ];
+        for (received, rtp, believed) in cases {
+            let mut source = Source::new(SourceId::FIRST);
+            source.on_report(report(received, rtp));
+            assert_eq!(source.report(RATE), None, "nothing to agree with");
+            source.note_timestamp(at(10_000), 1_000_000);
+            assert_eq!(source.report(RATE).is_some(), believed, "{received} {rtp}");
+        }
+    }
+
+    #[test]
+    fn reports_of_one_wall_clock_agree_whatever_their_rtp_clocks_say() {
+        let early = report(10_000, 5);
+        let at_ntp = |received_ms: u64, seconds: u64| SenderReport {
+            clock: SenderClock { ntp: NtpTime(seconds << 32), rtp: 99 },
+            received: at(received_ms),
+        };
+        assert!(early.is_of_clock_of(at_ntp(15_000, 12)));
+        assert!(early.is_of_clock_of(at_ntp(16_000, 12)), "a second late");
+        assert!(!early.is_of_clock_of(at_ntp(15_000, 17)), "set forward by five seconds");
+        assert!(!early.is_of_clock_of(at_ntp(15_000, 7)), "set back");
+    }
+
+    #[test]
+    fn late_packets_do_not_set_the_clock_back_and_jumps_do() {
+        let mut source = Source::new(SourceId::FIRST);
+        source.on_report(report(10_000, 1_000_000));
+        source.note_timestamp(at(10_000), 1_000_000);
+        source.note_timestamp(at(10_900), 990_000);
+        assert!(source.report(RATE).is_some(), "a late packet");
+        source.note_timestamp(at(10_910), 500_000);
+        assert!(source.report(RATE).is_none(), "five and a half seconds back");
+    }
+
+    #[test]
+    fn late_packets_of_the_source_before_are_known_for_a_second() {
+        let mut first = HomeSource::new(None, RATE, 16);
+        first.ssrc = Some(0x1000);
+        first.receive.on_packet(at(0), 500, 0);
+        let second = first.successor(at(100), 0x2000);
+        assert!(second.is_overtaken(at(100), 0x1000, 499));
+        assert!(second.is_overtaken(at(1_099), 0x1000, 60_000));
+        assert!(!second.is_overtaken(at(1_100), 0x1000, 501));
+        assert!(!second.is_overtaken(at(100), 0x3000, 499));
+        // The same SSRC with other numbers.
+        let second = first.successor(at(100), 0x1000);
+        assert!(second.is_overtaken(at(100), 0x1000, 499));
+        assert!(second.is_overtaken(at(100), 0x1000, 510));
+        assert!(!second.is_overtaken(at(100), 0x1000, 5_000));
+    }
+}

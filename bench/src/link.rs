@@ -191,7 +191,11 @@ mod tests {
         ([127, 0, 0, 1], 0).into()
     }
 
-    /// Echoes through a relay `count` times, one by one; how many came back.
+    /// Until whatever may come has come, before it is asked for again.
+    const MOMENT: Duration = Duration::from_millis(20);
+
+    /// Sends `count` datagrams to an echo behind a relay; how many came back. Order is kept here, so that nothing is
+    /// on its way any more once one that was sent later is back.
     async fn echoes(config: RelayConfig, count: u32) -> u32 {
         let server = UdpSocket::bind(local()).await.unwrap();
         let server_address = server.local_addr().unwrap();
@@ -205,14 +209,21 @@ mod tests {
         let address = relay.local_addr().unwrap();
         tokio::spawn(relay.run());
         let client = UdpSocket::bind(local()).await.unwrap();
-        let mut back = 0;
         for number in 0..count {
             client.send_to(&number.to_be_bytes(), address).await.unwrap();
+        }
+        let mut back = 0;
+        for later in count.. {
+            client.send_to(&later.to_be_bytes(), address).await.unwrap();
             let mut buffer = [0; 64];
-            let wait = Duration::from_millis(60);
-            if let Ok(received) = tokio::time::timeout(wait, client.recv_from(&mut buffer)).await {
+            while let Ok(received) =
+                tokio::time::timeout(MOMENT, client.recv_from(&mut buffer)).await
+            {
                 let (len, from) = received.unwrap();
-                assert_eq!((&buffer[..len], from), (&number.to_be_bytes()[..], address));
+                assert_eq!((len, from), (4, address));
+                if u32::from_be_bytes(buffer[..4].try_into().unwrap()) >= count {
+                    return back;
+                }
                 back += 1;
             }
         }

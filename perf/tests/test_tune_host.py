@@ -80,7 +80,7 @@ class Host(unittest.TestCase):
 
     def tune(self, *words, status=0):
         done = subprocess.run([TOOL, "--root", self.root, *words], capture_output=True, text=True,
-                              timeout=30, check=False)
+                              timeout=300, check=False)
         self.assertEqual(done.returncode, status, done.stderr)
         return done.stdout if status == 0 else done.stderr
 

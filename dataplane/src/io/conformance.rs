@@ -9,8 +9,8 @@ use super::*;
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// Longer than any scheduling hiccup of a busy machine, shorter than patience.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Only ends the tests of what does not happen: longer than any hiccup of a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A backend with its batches, as the loop of a core has them.
 struct Bench {
@@ -189,16 +189,24 @@ fn received_bytes_can_be_changed_in_place(backend: Backend) {
 fn timeouts_are_honoured(backend: Backend) {
     let mut bench = Bench::new(backend, &[V4]);
     bench.turn(Wait::Poll);
-    let start = Instant::now();
-    assert_eq!(bench.turn(Wait::Poll), TurnReport::default());
-    assert_eq!(bench.turn(Wait::Until(Duration::ZERO)), TurnReport::default());
-    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
-    for timeout in [Duration::from_micros(500), Duration::from_millis(30)] {
-        let start = Instant::now();
-        assert_eq!(bench.turn(Wait::Until(timeout)), TurnReport::default());
-        let elapsed = start.elapsed();
-        assert!(elapsed >= timeout, "{elapsed:?} instead of {timeout:?}");
-        assert!(elapsed < timeout + Duration::from_millis(500), "{elapsed:?}");
+    let mut look = || {
+        let slept = sleeps();
+        assert_eq!(bench.turn(Wait::Poll), TurnReport::default());
+        sleeps() - slept
+    };
+    // The kernel may make any call wait for a lock, but not all.
+    let fewest = (0..10).map(|_| look()).min().expect("ten");
+    assert_eq!(fewest, 0, "a look is no sleep");
+    for timeout in [0, 500, 30_000].map(Duration::from_micros) {
+        let mut sleep = || {
+            let start = Instant::now();
+            assert_eq!(bench.turn(Wait::Until(timeout)), TurnReport::default());
+            start.elapsed()
+        };
+        // What else the machine does only prolongs them, but not all.
+        let shortest = (0..10).map(|_| sleep()).min().expect("ten");
+        assert!(shortest >= timeout, "{shortest:?} instead of {timeout:?}");
+        assert!(shortest < timeout + Duration::from_millis(500), "{shortest:?}");
     }
     // Sending must not cut the sleep short.
     let client = client(V4);
@@ -208,28 +216,49 @@ fn timeouts_are_honoured(backend: Backend) {
     assert!(start.elapsed() >= Duration::from_millis(30));
 }
 
+/// How often this thread has given up the processor by itself.
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.expect("proc(5)").trim().parse().unwrap()
+}
+
 fn another_thread_wakes_a_sleeper(backend: Backend) {
     let mut bench = Bench::new(backend, &[V4]);
     let unparker = bench.parker.unparker();
-    let mut latencies = Vec::new();
+    let (mut latencies, mut reference) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         let unparker = unparker.clone();
         bench.parker.prepare();
-        let waker = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(5));
-            let woken_at = Instant::now();
-            unparker.wake();
-            woken_at
-        });
+        let waker = wake_later(move || unparker.wake());
         let report = bench.turn(Wait::Until(PATIENCE));
         let now = Instant::now();
         bench.parker.done();
         assert!(report.woken);
         latencies.push(now.saturating_duration_since(waker.join().unwrap()));
+
+        // The same by the standard library, for what the machine takes for it now.
+        let sleeper = std::thread::current();
+        let waker = wake_later(move || sleeper.unpark());
+        std::thread::park();
+        let now = Instant::now();
+        reference.push(now.saturating_duration_since(waker.join().unwrap()));
     }
     latencies.sort();
-    assert!(latencies[10] < Duration::from_millis(5), "{latencies:?}");
+    reference.sort();
+    let bar = Duration::from_millis(5) + 2 * reference[10];
+    assert!(latencies[10] < bar, "{latencies:?}, reference {reference:?}");
     assert!(!bench.turn(Wait::Poll).woken, "a wake-up counts once");
+}
+
+/// Wakes after a while, in which the sleeper falls asleep; then says when that was.
+fn wake_later(wake: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<Instant> {
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(5));
+        let woken_at = Instant::now();
+        wake();
+        woken_at
+    })
 }
 
 fn feedback_wakes_nobody_and_arrives(backend: Backend) {

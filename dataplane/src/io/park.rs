@@ -317,7 +317,8 @@ mod tests {
             }),
         ];
         for _ in &threads {
-            is_finished.recv_timeout(Duration::from_secs(30)).expect("a wake-up was lost");
+            // Tens of thousands of wake-ups take a slow machine a while; a lost one takes for ever.
+            is_finished.recv_timeout(Duration::from_secs(300)).expect("a wake-up was lost");
         }
         for thread in threads {
             thread.join().unwrap();

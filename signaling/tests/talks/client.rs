@@ -1,7 +1,6 @@
 //! A WebSocket client that speaks JSON, and the two dialects over it.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -89,16 +88,9 @@ impl Client {
         }
     }
 
-    /// Everything that arrives within a while.
-    pub async fn rest(&mut self, duration: Duration) -> Vec<Value> {
-        let _ = tokio::time::timeout(duration, async {
-            while let Some(Ok(message)) = self.socket.next().await {
-                if let Message::Text(text) = message {
-                    self.inbox.push_back(serde_json::from_str(&text).unwrap());
-                }
-            }
-        })
-        .await;
+    /// protoo: everything that the server has sent by now: what comes before the answer to one more question.
+    pub async fn rest(&mut self) -> Vec<Value> {
+        self.ask("getRouterRtpCapabilities", json!({})).await.unwrap();
         self.inbox.drain(..).collect()
     }
 

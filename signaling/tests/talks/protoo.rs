@@ -1,7 +1,5 @@
 //! What an unmodified mediasoup-client application with protoo does, in both generations.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::client::{Client, camera, dtls_parameters, microphone};
@@ -132,7 +130,7 @@ async fn a_refused_consumer_is_not_offered_again() {
     let mut error = bob.ask("pauseConsumer", data.clone()).await;
     // The refusal is on its way when the next request is sent on the same socket: it is first.
     assert_eq!(error.take_code(), 404);
-    let rest = bob.rest(Duration::from_millis(300)).await;
+    let rest = bob.rest().await;
     assert!(rest.iter().all(|frame| frame["method"] != "newConsumer"), "{rest:?}");
 }
 
@@ -156,7 +154,7 @@ async fn who_cannot_receive_is_offered_nothing() {
     let mut bob = Client::protoo(&server, "room", "bob").await;
     let joined = bob.ask("join", json!({"displayName": "Bob"})).await.unwrap();
     assert_eq!(joined["peers"][0]["peerId"], "alice");
-    let rest = bob.rest(Duration::from_millis(300)).await;
+    let rest = bob.rest().await;
     assert!(rest.iter().all(|frame| frame["method"] != "newConsumer"), "{rest:?}");
 }
 
@@ -182,7 +180,7 @@ async fn rooms_do_not_hear_of_each_other() {
     let mut carol = Client::protoo(&server, "elsewhere", "carol").await;
     let joined = carol.ask("join", json!({"displayName": "Carol"})).await.unwrap();
     assert_eq!(joined["peers"], json!([]));
-    let rest = alice.rest(Duration::from_millis(300)).await;
+    let rest = alice.rest().await;
     assert!(rest.iter().all(|frame| frame["method"] != "newPeer"), "{rest:?}");
 }
 

@@ -10,7 +10,10 @@ use crate::server::Server;
 #[tokio::test]
 async fn a_signal_stops_the_server_cleanly() {
     for signal in ["TERM", "INT"] {
+        let begin = Instant::now();
         let mut server = Server::start();
+        // What a start takes tells how fast the machine is.
+        let start = begin.elapsed();
         let mut protoo = Client::protoo(&server, "r", "p").await;
         protoo.ask("join", json!({"displayName": "P"})).await.unwrap();
         let mut opencall = Client::opencall(&server).await;
@@ -30,7 +33,8 @@ async fn a_signal_stops_the_server_cleanly() {
         }
         let status = server.wait();
         assert_eq!(status.code(), Some(0), "SIG{signal}");
-        assert!(begin.elapsed() < Duration::from_secs(2), "took {:?}", begin.elapsed());
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(2) + 5 * start, "took {took:?}, starting {start:?}");
         drop(deaf);
         assert!(server.log_to_end().contains("stopped"));
     }
@@ -42,7 +46,7 @@ async fn a_second_signal_ends_it_at_once() {
     // It never reads, so that stopping has someone to wait for.
     let _deaf = Client::opencall(&server).await;
     server.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.logged("a second signal ends at once");
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(130));
 }

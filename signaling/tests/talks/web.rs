@@ -1,13 +1,13 @@
 //! Plain HTTP: health, the page, and what browsers are told about it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
-use crate::server::Server;
+use crate::server::{PATIENCE, Server};
 
 /// Status, headers in lower case, body.
 pub async fn get(server: &Server, path: &str) -> (u16, String, String) {
@@ -30,10 +30,8 @@ pub async fn health(server: &Server) -> Value {
 /// Health once it is as expected, or the last one seen: counts are refreshed now and then.
 pub async fn health_when(server: &Server, expected: impl Fn(&Value) -> bool) -> Value {
     let mut seen = health(server).await;
-    for _ in 0..100 {
-        if expected(&seen) {
-            break;
-        }
+    let deadline = Instant::now() + PATIENCE;
+    while !expected(&seen) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
         seen = health(server).await;
     }

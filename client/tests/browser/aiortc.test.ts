@@ -5,6 +5,7 @@ import { openHarness } from './support/chromium';
 import { Relay } from './support/relay';
 import { TestServer } from './support/server';
 import { find, newRoom, pictures, sound } from './support/talk';
+import { holds } from './support/timing';
 import { until } from './support/wait';
 
 const BROWSER = 'browser';
@@ -96,7 +97,6 @@ test('aiortc and the server repair each other’s losses', async () => {
       (report) =>
         (report?.received[videoId]?.retransmittedPacketsReceived ?? 0) >= 5 &&
         (report?.received[videoId]?.frames ?? 0) >= 50,
-      40_000,
     );
     expect(report?.received[videoId]?.packetsLost).toBeGreaterThan(0);
 
@@ -104,14 +104,23 @@ test('aiortc and the server repair each other’s losses', async () => {
     const sentVideo = idOf(report?.sent, 'video') ?? '';
     const before = await find(call, BROWSER, sentVideo);
     await call('smoothness', BROWSER, sentVideo);
+    await call('decodedFrames', BROWSER, sentVideo);
     const after = await pictures(call, BROWSER, sentVideo, 100);
-    const { longestGapMs } = await call('smoothness', BROWSER, sentVideo);
+    const { longestGapMs } = await call('decodedFrames', BROWSER, sentVideo);
+    const shown = await call('smoothness', BROWSER, sentVideo);
     // Some of the pictures had come, but were not decoded yet.
     expect(after.packetsReceived - (before?.packetsReceived ?? 0)).toBeGreaterThan(90);
-    expect(after.packetsLost).toBe(0);
+    // What was lost last may still be asked for.
+    await until(
+      'what was lost has come after all',
+      () => find(call, BROWSER, sentVideo),
+      (track) => track?.packetsLost === 0,
+    );
     expect(after.pliCount).toBe(before?.pliCount);
+    // aiortc numbers its pictures as if each were in time, so that a gap in that time is a picture that never came.
+    expect(longestGapMs).toBeLessThan(100);
     // The loss of two or three in a row shows only when the next one comes.
-    expect(longestGapMs).toBeLessThan(500);
+    holds('longest gap', shown.longestGapMs, 500);
     expect(await peer.stop()).toBe(0);
     await call('closeAll');
   } finally {
@@ -119,4 +128,4 @@ test('aiortc and the server repair each other’s losses', async () => {
     relay.stop();
     expect(await server.stop(), 'exit status of the server').toBe(0);
   }
-}, 70_000);
+});

@@ -1,18 +1,25 @@
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openPage } from './support/chromium';
+import { openHarness, openPage } from './support/chromium';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
-import { sleep, until } from './support/wait';
+import { holds } from './support/timing';
+import { until } from './support/wait';
 
 const out = join(import.meta.dirname, 'out');
 
 /** Until whoever comes late sees the first picture: what people take for "at once". */
 const FIRST_PICTURE_MS = 1000;
 
-/** Until a browser sends all its layers. */
-const LAYERS_START_MS = 40_000;
+/**
+ * The same in calls of the browser to itself: what it does for one of them it does for three here, those of the two others
+ * and its own, and asks the server a few times.
+ */
+const FIRST_PICTURE_CALLS = 5;
+
+/** Until a better layer that nobody took before is seen again. */
+const BEST_LAYER_MS = 5000;
 
 let server: TestServer;
 
@@ -27,11 +34,11 @@ async function enter(
   name: string,
   room: string,
   query = '',
-  prepare: () => void = () => undefined,
+  ...prepare: (() => void)[]
 ): Promise<Page> {
   const page = await openPage();
   await page.addInitScript(watchFirstPicture);
-  await page.addInitScript(prepare);
+  for (const script of prepare) await page.addInitScript(script);
   await page.goto(
     `${server.httpUrl}/?room=${room}&name=${name}&autojoin=1&height=360&fps=15${query}`,
   );
@@ -51,32 +58,59 @@ function watchFirstPicture() {
   }, 5);
 }
 
+/** Names on the tiles of the others. */
 const names = (page: Page) =>
   page.locator('.oc-tile[data-local="false"] .oc-name span').allTextContents();
 
-/** Names of the others whose pictures move. */
-async function seen(page: Page): Promise<string[]> {
-  return page.evaluate(async () => {
+/** A picture of someone else, and how many frames of it have been shown. */
+interface Shown {
+  name: string;
+  /** Another number for another video element. */
+  video: number;
+  frames: number;
+}
+
+/** Everyone else who has a picture. */
+function shown(page: Page): Promise<Shown[]> {
+  return page.evaluate(() => {
+    const page = window as unknown as { videoNumbers?: Map<Element, number> };
+    page.videoNumbers ??= new Map();
+    const numbers = page.videoNumbers;
     const tiles = [...document.querySelectorAll('.oc-tile[data-local="false"]')];
-    const moving = await Promise.all(
-      tiles.map(async (tile) => {
-        const video = tile.querySelector('video');
-        if (!video) return [];
-        const frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
-        const before = frames();
-        await new Promise((resolve) => setTimeout(resolve, 400));
-        return frames() > before ? [tile.querySelector('.oc-name span')?.textContent ?? ''] : [];
-      }),
-    );
-    return moving.flat().sort();
+    return tiles.flatMap((tile) => {
+      const video = tile.querySelector('video');
+      if (!video) return [];
+      if (!numbers.has(video)) numbers.set(video, numbers.size);
+      return {
+        name: tile.querySelector('.oc-name span')?.textContent ?? '',
+        video: numbers.get(video) ?? 0,
+        frames: video.getVideoPlaybackQuality().totalVideoFrames,
+      };
+    });
   });
 }
 
+/** Waits until exactly these have pictures, and all of them move. */
 async function sees(page: Page, expected: string[]) {
+  const before = new Map((await shown(page)).map(({ video, frames }) => [video, frames]));
   await until(
-    `${expected} in motion`,
-    () => seen(page),
-    (list) => list.join() === expected.join(),
+    `${expected} in motion, and nobody else`,
+    () => shown(page),
+    (list) =>
+      list
+        .map(({ name }) => name)
+        .sort()
+        .join() === expected.join() &&
+      list.every(({ video, frames }) => frames > (before.get(video) ?? 0)),
+  );
+}
+
+/** Waits until exactly these are there, with or without a picture. */
+async function meets(page: Page, expected: string[]) {
+  await until(
+    `${expected.join() || 'nobody'} on the other tiles`,
+    () => names(page),
+    (list) => [...list].sort().join() === expected.join(),
   );
 }
 
@@ -107,46 +141,58 @@ test('people see and hear each other; the late one at once; whoever leaves is go
   await sees(ben, ['Ann']);
   await Promise.all([hears(ann), hears(ben)]);
 
+  const call = await openHarness();
   const enterLate = async () => {
+    const ownMs = await call('ownFirstPictureMs');
     const page = await enter('Cleo', room);
     await sees(page, ['Ann', 'Ben']);
     const { joinedAt, seenAt } = await page.evaluate(
       () => (window as unknown as { times: { joinedAt: number; seenAt: number } }).times,
     );
-    const lateMs = Math.round(seenAt - joinedAt);
-    console.log(`late joiner: first picture after ${lateMs} ms`);
-    return { page, lateMs };
+    return { page, lateMs: seenAt - joinedAt, ownMs };
   };
-  let late = await enterLate();
-  // What else the machine does only adds to it: the best of three counts.
-  for (let again = 0; again < 2 && late.lateMs >= FIRST_PICTURE_MS; again++) {
-    await late.page.close();
-    await sees(ann, ['Ben']);
-    late = await enterLate();
+  const attempts = [await enterLate()];
+  const best = () => Math.min(...attempts.map(({ lateMs }) => lateMs));
+  const isAtOnce = () => attempts.some(({ lateMs, ownMs }) => lateMs < ownMs * FIRST_PICTURE_CALLS);
+  // What else the machine does only adds to it: the best of a few counts.
+  while (!isAtOnce() && attempts.length < 5) {
+    await attempts.at(-1)?.page.close();
+    await meets(ann, ['Ben']);
+    attempts.push(await enterLate());
   }
-  const { page: cleo, lateMs } = late;
+  const cleo = attempts.at(-1)?.page as Page;
   await Promise.all([sees(ann, ['Ben', 'Cleo']), hears(cleo)]);
+  await meets(ann, ['Ben', 'Cleo']);
   await cleo.screenshot({ path: join(out, 'meeting-three.png') });
-  expect(lateMs).toBeLessThan(FIRST_PICTURE_MS);
+  const times = attempts.map(({ lateMs, ownMs }) => `${lateMs} ms (own call ${ownMs} ms)`);
+  expect(isAtOnce(), `a late joiner's first picture: ${times}`).toBe(true);
+  holds("a late joiner's first picture, ms", best(), FIRST_PICTURE_MS);
+  console.info(`late joiner: ${times}`);
 
   await ben.click('[data-control="leave"]');
-  await until(
-    'Ben is gone',
-    () => names(ann),
-    (list) => list.join() === 'Cleo',
-    3000,
-  );
+  await meets(ann, ['Cleo']);
   await ben.screenshot({ path: join(out, 'farewell.png') });
   await cleo.close();
   // A closed tab says goodbye too.
-  await until(
-    'Cleo is gone',
-    () => names(ann),
-    (list) => list.length === 0,
-    3000,
-  );
+  await meets(ann, []);
   await ann.screenshot({ path: join(out, 'meeting-alone.png') });
   await ann.close();
+});
+
+test('whoever comes and goes again and again leaves no ghost', async () => {
+  const room = newRoom();
+  const ann = await enter('Ann', room);
+  // Some are gone before they have been seen, some after.
+  for (const isSeen of [false, true, false, true]) {
+    const cleo = await enter('Cleo', room);
+    if (isSeen) await sees(ann, ['Cleo']);
+    else await meets(ann, ['Cleo']);
+    await cleo.close();
+  }
+  const ben = await enter('Ben', room);
+  await sees(ann, ['Ben']);
+  await meets(ann, ['Ben']);
+  await Promise.all([ann.close(), ben.close()]);
 });
 
 test('a muted microphone and a stopped camera show on the other side, and come back', async () => {
@@ -172,9 +218,7 @@ test('whoever speaks is highlighted', async () => {
   const ann = await enter('Ann', room, '&microphone=0');
   const ben = await enter('Ben', room);
   // Chromium's invented microphone beeps once a second.
-  await ann.waitForSelector('.oc-tile[data-local="false"][data-speaking="true"]', {
-    timeout: 8000,
-  });
+  await ann.waitForSelector('.oc-tile[data-local="false"][data-speaking="true"]');
   await Promise.all([ann.close(), ben.close()]);
 });
 
@@ -204,11 +248,7 @@ test('without camera and microphone one can still watch and listen', async () =>
   await ben.waitForSelector('[role="alert"][data-error="device-denied"]');
   await sees(ben, ['Ann']);
   await hears(ben);
-  await until(
-    'Ben is shown',
-    () => names(ann),
-    (list) => list.join() === 'Ben',
-  );
+  await meets(ann, ['Ben']);
   await ben.screenshot({ path: join(out, 'camera-denied.png') });
   await Promise.all([ann.close(), ben.close()]);
 });
@@ -268,11 +308,18 @@ function encoded(page: Page): Promise<number[]> {
   });
 }
 
-/** Which layers are being sent: those that gain frames in a while. */
+/** What tells whether a layer is sent: so many frames of the smallest, which always is. */
+const LAYER_FRAMES = 12;
+
+/** Which layers are being sent: those that gain frames while the smallest does. */
 async function layersSent(page: Page): Promise<boolean[]> {
   const before = await encoded(page);
-  await sleep(1000);
-  return (await encoded(page)).map((frames, layer) => frames > (before[layer] ?? 0));
+  const after = await until(
+    'frames of the smallest layer',
+    () => encoded(page),
+    ([frames = 0]) => frames >= (before[0] ?? 0) + LAYER_FRAMES,
+  );
+  return after.map((frames, layer) => frames > (before[layer] ?? 0));
 }
 
 const widthSeen = (page: Page) =>
@@ -287,20 +334,46 @@ function largeCamera() {
   navigator.mediaDevices.getUserMedia = (wanted) => open(wanted?.video ? { video } : wanted);
 }
 
+/**
+ * Runs in the page: a browser that finds its CPU busy or its link slow leaves the best layers out by itself, which is not
+ * what is tested. So it believes in a link that carries all, and sends fewer frames rather than smaller ones.
+ */
+function steadyCamera() {
+  const setRemoteDescription = RTCPeerConnection.prototype.setRemoteDescription as (
+    description: RTCSessionDescriptionInit,
+  ) => Promise<void>;
+  RTCPeerConnection.prototype.setRemoteDescription = async function (
+    description: RTCSessionDescriptionInit,
+  ) {
+    const sdp = description.sdp?.replace(
+      /x-google-start-bitrate=\d+/g,
+      '$&;x-google-min-bitrate=1500',
+    );
+    await setRemoteDescription.call(this, { ...description, ...(sdp ? { sdp } : {}) });
+    const cameras = this.getSenders().filter(({ track }) => track?.kind === 'video');
+    for (const camera of cameras) await camera.setParameters(camera.getParameters());
+  };
+  const { setParameters } = RTCRtpSender.prototype;
+  RTCRtpSender.prototype.setParameters = function (parameters) {
+    return setParameters.call(this, {
+      ...parameters,
+      degradationPreference: 'maintain-resolution',
+    });
+  };
+}
+
 test('layers of the camera that nobody takes are not sent, and come back for who does', async () => {
   const room = newRoom();
-  const ann = await enter('Ann', room, '', largeCamera);
+  const ann = await enter('Ann', room, '', largeCamera, steadyCamera);
   // Whoever opens Chromium's one invented camera changes it for all.
   const ben = await enter('Ben', room, '&camera=0&microphone=0');
-  const sends = (layers: string, timeoutMs?: number) =>
+  const sends = (layers: string) =>
     until(
       `the layers ${layers}`,
       () => layersSent(ann),
       (sent) => sent.join() === layers,
-      timeoutMs,
     );
-  // A browser leaves the best layer out while its estimate is low or its CPU busy, as others' start-up makes it.
-  await sends('true,true,true', LAYERS_START_MS);
+  await sends('true,true,true');
   await ben.setViewportSize({ width: 320, height: 260 });
   await sends('true,false,false');
   await sees(ben, ['Ann']);
@@ -313,7 +386,7 @@ test('layers of the camera that nobody takes are not sent, and come back for who
     () => widthSeen(ben),
     (width) => width === 960,
   );
-  console.log(`the best layer was back after ${Date.now() - asked} ms`);
-  expect(Date.now() - asked).toBeLessThan(5000);
+  holds('until the best layer was back, ms', Date.now() - asked, BEST_LAYER_MS);
   await sends('true,true,true');
-}, 90_000);
+  await Promise.all([ann.close(), ben.close()]);
+});

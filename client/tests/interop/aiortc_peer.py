@@ -62,6 +62,9 @@ SENT_EXTENSIONS = {
 }
 VIDEO_FEEDBACK = [("nack", ""), ("nack", "pli"), ("goog-remb", "")]
 
+# Only ends what hangs: a busy machine is slow.
+ANSWER_TIMEOUT_S = 120
+
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 320, 240, 15
 SAMPLE_RATE, SAMPLES_PER_FRAME, TONE_HZ = 48_000, 960, 440
 
@@ -140,7 +143,7 @@ class Protoo:
         ident = random.randrange(10_000_000)
         answer = self._waiting[ident] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"request": True, "id": ident, "method": method, "data": data})
-        return await asyncio.wait_for(answer, timeout=15)
+        return await asyncio.wait_for(answer, timeout=ANSWER_TIMEOUT_S)
 
     async def run(self):
         async for message in self._socket:

@@ -8,6 +8,7 @@ import {
   type Said,
   type StreamStats,
 } from './dialects';
+import { type Continuity, followDecoded, followEncoded, type Timeline } from './frames';
 
 /** What to send as video. */
 export interface VideoOptions {
@@ -17,6 +18,13 @@ export interface VideoOptions {
   width?: number;
   height?: number;
   fps?: number;
+  /**
+   * Sends all that it is asked for, whatever the browser thinks of the link and of its CPU: for tests of other things than
+   * adaptation, on machines that give cause for it.
+   */
+  steady?: boolean;
+  /** What is encoded can be asked for, by `encodedFrames`; always so of steady video. */
+  followed?: boolean;
 }
 
 /** How to send sound. */
@@ -33,7 +41,7 @@ export interface LinkOptions {
   repair?: boolean;
 }
 
-/** How evenly a video is shown, since it was last asked. */
+/** How evenly a video is shown on this machine's clock, since it was last asked. */
 export interface Smoothness {
   frames: number;
   longestGapMs: number;
@@ -52,6 +60,7 @@ export interface Received {
   retransmittedPacketsReceived: number;
   framesDecoded: number;
   keyFramesDecoded: number;
+  framesReceived: number;
   framesDropped: number;
   freezeCount: number;
   totalFreezesDuration: number;
@@ -62,8 +71,6 @@ export interface Received {
   totalAudioEnergy: number;
   concealedSamples: number;
   decoder: string;
-  /** From `open` of this peer to the first picture or sound that could be played. */
-  firstFrameMs: number | null;
 }
 
 /** One of the layers sent. */
@@ -102,17 +109,21 @@ const SIMULCAST: types.RtpEncodingParameters[] = [
   { rid: 'r2', maxBitrate: 900_000, scaleResolutionDownBy: 1, scalabilityMode: 'L1T3' },
 ];
 
+/** Kilobits per second; above what all layers take together, so that none has to wait for the estimate. */
+const STEADY_BITRATE_KBPS = 1500;
+
 class TestPeer {
   readonly said: Said[] = [];
-  readonly #openedAt = performance.now();
   readonly #device: Device;
   readonly #consumers = new Map<
     string,
     { consumer: types.Consumer; offer: Offer; element: HTMLMediaElement }
   >();
   readonly #producers = new Map<string, types.Producer>();
-  readonly #firstFrameMs = new Map<string, number>();
   readonly #shown = new Map<string, Smoothness & { lastAt: number; lastFrame: number }>();
+  /** By producer, then by SSRC. */
+  readonly #encoded = new Map<string, Map<number, Timeline>>();
+  readonly #decoded = new Map<string, Timeline>();
   #dialect!: Dialect;
   #send!: types.Transport;
   #recv!: types.Transport;
@@ -153,14 +164,23 @@ class TestPeer {
     const [track] = stream.getVideoTracks();
     if (!track) throw new Error('no video track');
     const codec = options.codec && this.#codec(options.codec);
+    let encoded: Map<number, Timeline> | undefined;
     const producer = await this.#send.produce({
       track,
       ...(options.simulcast ? { encodings: SIMULCAST } : {}),
       ...(codec ? { codec } : {}),
-      codecOptions: { videoGoogleStartBitrate: 1000 },
+      codecOptions: {
+        videoGoogleStartBitrate: 1000,
+        ...(options.steady ? { videoGoogleMinBitrate: STEADY_BITRATE_KBPS } : {}),
+      },
       appData: { source: 'camera' },
+      onRtpSender: (sender) => {
+        if (options.steady || options.followed) encoded = followEncoded(sender);
+      },
     });
     this.#producers.set(producer.id, producer);
+    if (encoded) this.#encoded.set(producer.id, encoded);
+    if (options.steady) await keepResolution(producer);
     return producer.id;
   }
 
@@ -196,6 +216,7 @@ class TestPeer {
         retransmittedPacketsReceived: number('retransmittedPacketsReceived'),
         framesDecoded: number('framesDecoded'),
         keyFramesDecoded: number('keyFramesDecoded'),
+        framesReceived: number('framesReceived'),
         framesDropped: number('framesDropped'),
         freezeCount: number('freezeCount'),
         totalFreezesDuration: number('totalFreezesDuration'),
@@ -206,7 +227,6 @@ class TestPeer {
         totalAudioEnergy: number('totalAudioEnergy'),
         concealedSamples: number('concealedSamples'),
         decoder: String(inbound?.decoderImplementation ?? ''),
-        firstFrameMs: this.#firstFrameMs.get(consumer.id) ?? null,
       });
     }
     return list;
@@ -221,6 +241,24 @@ class TestPeer {
     this.#shown.set(producerId, { ...shown, frames: 0, longestGapMs: 0, lastAt: now });
     // A gap that is not over counts as well.
     return { frames, longestGapMs: Math.max(longestGapMs, now - lastAt) };
+  }
+
+  /** How continuous this producer's pictures were encoded since the last call, of each layer that was. */
+  encodedFrames(producerId: string): Continuity[] {
+    const timelines = this.#encoded.get(producerId);
+    if (!timelines) throw new Error('this video is not followed');
+    return [...timelines.values()].map((timeline) => timeline.take());
+  }
+
+  /** How continuous the pictures of this producer were decoded since the last call; the first begins it. */
+  decodedFrames(producerId: string): Continuity {
+    const consumer = [...this.#consumers.values()].find(
+      ({ offer }) => offer.producerId === producerId,
+    )?.consumer;
+    if (!consumer) throw new Error('no such video');
+    const timeline = this.#decoded.get(producerId) ?? followDecoded(consumer.track);
+    this.#decoded.set(producerId, timeline);
+    return timeline.take();
   }
 
   async sent(producerId: string): Promise<Sent[]> {
@@ -349,14 +387,21 @@ class TestPeer {
     const element = document.createElement(offer.kind);
     element.autoplay = true;
     element.muted = offer.kind === 'video';
-    element.addEventListener('loadeddata', () => {
-      this.#firstFrameMs.set(consumer.id, performance.now() - this.#openedAt);
-    });
     if (element instanceof HTMLVideoElement) this.#countFrames(element, offer.producerId);
     element.srcObject = new MediaStream([consumer.track]);
     document.body.append(element);
     this.#consumers.set(consumer.id, { consumer, offer, element });
   }
+}
+
+/** A busy browser sends fewer frames then, instead of fewer and smaller layers. */
+async function keepResolution(producer: types.Producer): Promise<void> {
+  const sender = producer.rtpSender;
+  if (!sender) throw new Error('unreachable: it is being sent');
+  await sender.setParameters({
+    ...sender.getParameters(),
+    degradationPreference: 'maintain-resolution',
+  });
 }
 
 /** Candidates of a relay in place of the server's. ICE over TCP would go round it. */
@@ -410,6 +455,10 @@ const harness = {
   sendAudio: (peerId: string, options: AudioOptions = {}) => find(peerId).sendAudio(options),
   received: (peerId: string) => find(peerId).received(),
   smoothness: async (peerId: string, producerId: string) => find(peerId).smoothness(producerId),
+  encodedFrames: async (peerId: string, producerId: string) =>
+    find(peerId).encodedFrames(producerId),
+  decodedFrames: async (peerId: string, producerId: string) =>
+    find(peerId).decodedFrames(producerId),
   sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),
   streamStats: (peerId: string, of: 'producer' | 'consumer', id: string) =>
     find(peerId).streamStats(of, id),
@@ -428,6 +477,33 @@ const harness = {
   closeAll: async () => {
     for (const peer of peers.values()) peer.close();
     peers.clear();
+  },
+  /** Until this browser, calling itself, shows its first picture: how fast it is here and now. */
+  async ownFirstPictureMs() {
+    const begin = performance.now();
+    const [caller, callee] = [new RTCPeerConnection(), new RTCPeerConnection()];
+    caller.onicecandidate = ({ candidate }) => callee.addIceCandidate(candidate ?? undefined);
+    callee.onicecandidate = ({ candidate }) => caller.addIceCandidate(candidate ?? undefined);
+    const video = document.createElement('video');
+    callee.ontrack = ({ track }) => {
+      video.srcObject = new MediaStream([track]);
+    };
+    video.muted = true;
+    video.autoplay = true;
+    document.body.append(video);
+    const shown = new Promise((resolve) => video.addEventListener('loadeddata', resolve));
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { height: 360 } });
+    for (const track of stream.getTracks()) caller.addTrack(track);
+    await caller.setLocalDescription();
+    await callee.setRemoteDescription(caller.localDescription as RTCSessionDescription);
+    await callee.setLocalDescription();
+    await caller.setRemoteDescription(callee.localDescription as RTCSessionDescription);
+    await shown;
+    const tookMs = performance.now() - begin;
+    for (const track of stream.getTracks()) track.stop();
+    for (const connection of [caller, callee]) connection.close();
+    video.remove();
+    return tookMs;
   },
   /** Names of the video codecs that this browser can encode. */
   encoders: async () =>

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { ceilingMs } from './wait';
 
 /** What the peer has received of one producer. */
 export interface AiortcReceived {
@@ -38,9 +39,6 @@ export interface AiortcReport {
 const repository = join(import.meta.dirname, '../../../..');
 const out = join(import.meta.dirname, '../out');
 
-/** A peer that is asked to end closes its transports first; that takes well under a second. */
-const STOP_TIMEOUT_MS = 5_000;
-
 /** A participant made of aiortc, in a process of its own. */
 export class AiortcPeer {
   readonly #process: ChildProcess;
@@ -73,7 +71,7 @@ export class AiortcPeer {
   /** Asks it to leave; resolves to its exit status. */
   async stop(): Promise<number | null> {
     this.#process.stdin?.end();
-    const timer = setTimeout(() => this.#process.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), ceilingMs());
     const status = await this.#exited;
     clearTimeout(timer);
     return status;

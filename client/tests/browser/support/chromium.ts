@@ -1,6 +1,8 @@
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, inject } from 'vitest';
 import type { Harness } from '../harness/harness';
+import type { Hook } from '../harness/hook';
+import { ceilingMs } from './wait';
 
 let browser: Promise<Browser> | undefined;
 
@@ -11,10 +13,11 @@ afterAll(async () => {
 
 /** A new page in a world of its own, as another person's browser would be. */
 export async function openPage(options: { width?: number; height?: number } = {}): Promise<Page> {
-  browser ??= chromium.connect(inject('chromium'));
+  browser ??= chromium.connect(inject('chromium'), { timeout: ceilingMs() });
   const context = await (await browser).newContext({
     viewport: { width: options.width ?? 1280, height: options.height ?? 720 },
   });
+  context.setDefaultTimeout(ceilingMs());
   const page = await context.newPage();
   page.on('pageerror', (error) => console.error(`in the page: ${error.message}`));
   return page;
@@ -26,13 +29,42 @@ export type CallHarness = <Name extends keyof Harness>(
   ...args: Parameters<Harness[Name]>
 ) => Promise<Awaited<ReturnType<Harness[Name]>>>;
 
-/** A page with the harness in it, ready for any number of peers. */
-export async function openHarness(): Promise<CallHarness> {
+/** Calls a function of OpenCall's own client in the page. */
+export type CallHook = <Name extends keyof Hook>(
+  name: Name,
+  ...args: Parameters<Hook[Name]>
+) => Promise<Awaited<ReturnType<Hook[Name]>>>;
+
+/** A page of the harness. */
+async function openOwnPage(name: string): Promise<Page> {
   const page = await openPage();
   page.on('console', (message) => {
     if (message.type() === 'error') console.error(`in the page: ${message.text()}`);
   });
-  await page.goto(inject('harnessUrl'));
+  await page.goto(`${inject('pagesUrl')}/${name}`);
+  return page;
+}
+
+/** A page with OpenCall's own client in it, ready for any number of participants. */
+export async function openHook(version: string): Promise<CallHook> {
+  const page = await openOwnPage(`hook-${version}`);
+  const call = (name: string, ...args: unknown[]) =>
+    page.evaluate(
+      ([name, args]) => {
+        const functions = window.hook as unknown as Record<
+          string,
+          (...args: unknown[]) => Promise<unknown>
+        >;
+        return functions[name]?.(...args);
+      },
+      [name, args] as const,
+    );
+  return call as CallHook;
+}
+
+/** A page with the harness in it, ready for any number of peers. */
+export async function openHarness(): Promise<CallHarness> {
+  const page = await openOwnPage('harness');
   const call = (name: string, ...args: unknown[]) =>
     page.evaluate(
       ([name, args]) => {

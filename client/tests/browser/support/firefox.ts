@@ -2,6 +2,7 @@ import { networkInterfaces } from 'node:os';
 import puppeteer, { type Browser } from 'puppeteer-core';
 import { inject } from 'vitest';
 import type { CallHarness } from './chromium';
+import { ceilingMs } from './wait';
 
 /**
  * An address of this machine that is not loopback: Firefox 153 gathers no loopback candidates, whatever its preferences
@@ -21,6 +22,8 @@ export async function openFirefox(): Promise<{ call: CallHarness; close: () => P
     browser: 'firefox',
     executablePath: process.env.OPENCALL_FIREFOX ?? '/usr/bin/firefox-esr',
     headless: true,
+    timeout: ceilingMs(),
+    protocolTimeout: ceilingMs(),
     extraPrefsFirefox: {
       'media.navigator.streams.fake': true,
       'media.navigator.permission.disabled': true,
@@ -34,7 +37,8 @@ export async function openFirefox(): Promise<{ call: CallHarness; close: () => P
     },
   });
   const page = await browser.newPage();
-  await page.goto(inject('harnessUrl'));
+  page.setDefaultTimeout(ceilingMs());
+  await page.goto(`${inject('pagesUrl')}/harness`);
   const call = (name: string, ...args: unknown[]) =>
     page.evaluate(
       (name: string, args: unknown[]) => {

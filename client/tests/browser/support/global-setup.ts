@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -10,13 +10,13 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** Where to connect to the one Chromium. */
     chromium: string;
-    /** Where the harness page is served. */
-    harnessUrl: string;
+    /** Where the pages of the harness are served, without a slash at the end. */
+    pagesUrl: string;
   }
 }
 
 const browserDirectory = join(import.meta.dirname, '..');
-const out = join(browserDirectory, 'out');
+const pagesDirectory = join(browserDirectory, 'out/pages');
 
 /** Chromium's switches: invented devices, no questions, real addresses, nothing fetched from outside. */
 const CHROMIUM_SWITCHES = [
@@ -34,59 +34,86 @@ const CHROMIUM_SWITCHES = [
   '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
 
-/** Builds the harness, serves it, and starts the browser that all files share. */
+/** OpenCall's own client is tried with the mediasoup-client that it was published with, and with that of today. */
+export const HOOK_VERSIONS = {
+  '3.7': 'mediasoup-client-3.7',
+  '3.24': 'mediasoup-client',
+} as const;
+
+/** Builds the pages, serves them, and starts the browser that all files share. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  await mkdir(out, { recursive: true });
-  await buildHarness();
+  await mkdir(pagesDirectory, { recursive: true });
+  await buildPage('harness', 'harness.ts');
+  for (const [version, module] of Object.entries(HOOK_VERSIONS)) {
+    await buildPage(`hook-${version}`, 'hook.ts', module);
+  }
   const pages = await servePages();
   const browser = await chromium.launchServer({
     executablePath: process.env.OPENCALL_CHROMIUM ?? '/usr/bin/chromium',
     args: CHROMIUM_SWITCHES,
+    timeout: project.config.hookTimeout,
   });
   project.provide('chromium', browser.wsEndpoint());
   // Loopback by number: browsers take it for secure, and no name needs to be looked up.
-  project.provide('harnessUrl', `http://127.0.0.1:${(pages.address() as AddressInfo).port}/`);
+  project.provide('pagesUrl', `http://127.0.0.1:${(pages.address() as AddressInfo).port}`);
   return async () => {
     await browser.close();
     pages.close();
   };
 }
 
-async function buildHarness(): Promise<void> {
+/** Builds one script of the harness, with one of the versions of mediasoup-client. */
+async function buildPage(name: string, entry: string, module = 'mediasoup-client'): Promise<void> {
   await build({
     configFile: false,
     root: join(browserDirectory, 'harness'),
     logLevel: 'warn',
+    resolve: { alias: { 'mediasoup-client': module } },
     define: { 'process.env.NODE_ENV': '"production"' },
     build: {
-      outDir: join(out, 'harness'),
-      emptyOutDir: true,
+      outDir: pagesDirectory,
+      emptyOutDir: false,
       target: 'es2022',
       minify: false,
       lib: {
-        entry: join(browserDirectory, 'harness/harness.ts'),
+        entry: join(browserDirectory, 'harness', entry),
         formats: ['iife'],
         name: 'opencallHarness',
-        fileName: () => 'harness.js',
+        fileName: () => `${name}.js`,
       },
     },
   });
-  await copyFile(join(browserDirectory, 'harness/index.html'), join(out, 'harness/index.html'));
 }
 
-/** The two files of the harness; everything else is not there. */
+/** The scripts, and a page around each. */
 async function servePages(): Promise<Server> {
+  const names = ['harness', ...Object.keys(HOOK_VERSIONS).map((version) => `hook-${version}`)];
   const server = createServer(async (request, response) => {
-    const path = new URL(request.url ?? '/', 'http://x').pathname;
-    const file = { '/': 'index.html', '/harness.js': 'harness.js' }[path];
-    if (!file) {
+    const path = new URL(request.url ?? '/', 'http://x').pathname.slice(1);
+    if (names.includes(path)) {
+      response.writeHead(200, { 'content-type': 'text/html' }).end(pageAround(path));
+    } else if (names.includes(path.replace(/\.js$/, ''))) {
+      response.writeHead(200, { 'content-type': 'text/javascript' });
+      response.end(await readFile(join(pagesDirectory, path)));
+    } else {
       response.writeHead(404).end();
-      return;
     }
-    const type = file.endsWith('.js') ? 'text/javascript' : 'text/html';
-    response.writeHead(200, { 'content-type': type });
-    response.end(await readFile(join(out, 'harness', file)));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return server;
+}
+
+function pageAround(script: string): string {
+  return `<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8" />
+    <link rel="icon" href="data:," />
+    <title>${script}</title>
+  </head>
+  <body>
+    <script src="/${script}.js"></script>
+  </body>
+</html>
+`;
 }

@@ -3,6 +3,7 @@ import { createSocket } from 'node:dgram';
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { ceilingMs } from './wait';
 
 /** How to start a server. */
 export interface ServerOptions {
@@ -26,12 +27,6 @@ interface Ports {
 
 const repository = join(import.meta.dirname, '../../../..');
 const out = join(import.meta.dirname, '../out');
-
-/** A debug build starts well within this, even on a busy machine. */
-const START_TIMEOUT_MS = 15_000;
-
-/** A server that was asked to stop and does not is killed after this long. */
-const STOP_TIMEOUT_MS = 5_000;
 
 /** A running `opencall-sfu`. */
 export class TestServer {
@@ -91,7 +86,7 @@ export class TestServer {
   /** Asks it to stop, as an operator would; resolves to its exit status. */
   async stop(): Promise<number | null> {
     this.#process.kill('SIGTERM');
-    const timer = setTimeout(() => this.#process.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), ceilingMs());
     const status = await this.#exited;
     clearTimeout(timer);
     return status;
@@ -104,7 +99,7 @@ export class TestServer {
   }
 
   async #ready(log: string): Promise<void> {
-    const deadline = Date.now() + START_TIMEOUT_MS;
+    const deadline = Date.now() + ceilingMs();
     while (Date.now() < deadline) {
       if (this.#process.exitCode !== null) break;
       try {

@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import type { DialectName } from '../harness/dialects';
 import type { AudioOptions, LinkOptions, Received, VideoOptions } from '../harness/harness';
 import type { CallHarness } from './chromium';
@@ -79,6 +80,34 @@ export async function sound(
   );
   if (!heard) throw new Error('unreachable: the condition needs a track');
   return heard;
+}
+
+/** What libwebrtc calls a freeze: a picture that stands for this much longer than one usually does. */
+export const FREEZE_MS = 150;
+
+/**
+ * Watches a steady video from now on. The returned function fails the test if it stood still on its way: if more of the
+ * video's own time lies between two pictures that were decoded than between any two that were encoded, or if what came
+ * could not be decoded. How late a busy machine shows them is no matter.
+ */
+export async function watchForFreezes(
+  call: CallHarness,
+  { sender, receiver, videoId }: Talk,
+): Promise<() => Promise<void>> {
+  // What is decoded was encoded before: the time looked at begins earlier and ends later there.
+  await call('encodedFrames', sender, videoId);
+  const before = await pictures(call, receiver, videoId, 3);
+  await call('decodedFrames', receiver, videoId);
+  return async () => {
+    const after = await pictures(call, receiver, videoId, 3);
+    const decoded = await call('decodedFrames', receiver, videoId);
+    const encoded = await call('encodedFrames', sender, videoId);
+    const source = Math.min(...encoded.map(({ longestGapMs }) => longestGapMs));
+    const seen = `decoded ${JSON.stringify(decoded)}, encoded ${JSON.stringify(encoded)}`;
+    expect(decoded.longestGapMs, `a freeze: ${seen}`).toBeLessThan(source + FREEZE_MS);
+    expect(decoded.longestGapMs, `pictures were followed: ${seen}`).toBeGreaterThan(0);
+    expect(after.pliCount, 'asked for key frames').toBe(before.pliCount);
+  };
 }
 
 /** What the receiver has of this producer. */

@@ -4,12 +4,19 @@
 //! drains [`Output`]s: answers (with that token) and notifications, in the order in which they must
 //! reach the client.
 
+use std::sync::Arc;
+
 use opencall_dataplane::message::Layers;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use crate::grants::{Grants, Source, Sources};
-use crate::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
+pub use crate::json_object::JsonObject;
+use crate::ortc::ConsumerStream;
+use crate::rtp_parameters::{
+    Kind, RtcpParameters, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
+    RtpHeaderExtensionParameters, RtpParameters, RtxParameters,
+};
+pub use crate::stats::StatsReport;
 
 /// One signaling connection of one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +41,9 @@ pub enum ConsumeMode {
 pub struct SessionConfig {
     /// Room (meeting) id; the room is made if it does not exist.
     pub room: String,
-    /// Peer (participant) id; a session of the same peer in the room is replaced.
+    /// Peer (participant) id. A client whose identity is [proven](Grants::identity_proven) replaces
+    /// an older session of the peer at once, another only one that does not answer
+    /// ([`Output::Challenge`]): ids are known to everyone in the room.
     pub peer: String,
     /// How consumers come to be.
     pub consume_mode: ConsumeMode,
@@ -132,8 +141,7 @@ pub struct TransportOptions {
 }
 
 /// A consumer as its client must make it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone)]
 pub struct ConsumerOptions {
     /// Consumer id.
     pub id: String,
@@ -142,18 +150,65 @@ pub struct ConsumerOptions {
     /// Producer it carries.
     pub producer_id: String,
     /// Who produces.
-    pub peer_id: String,
+    pub peer_id: Arc<str>,
     /// Audio or video.
     pub kind: Kind,
     /// What will arrive.
-    pub rtp_parameters: RtpParameters,
+    pub rtp_parameters: ConsumerRtpParameters,
     /// `simple`, `simulcast` or `svc`.
-    #[serde(rename = "type")]
     pub consumer_type: ConsumerType,
     /// The producer's appData.
-    pub app_data: Map<String, Value>,
+    pub app_data: JsonObject,
     /// Whether the producer is paused now.
     pub producer_paused: bool,
+}
+
+/// What one consumer receives, as its client must be told: written as [`RtpParameters`] with one
+/// encoding. What all clients with the same capabilities have in common is shared.
+#[derive(Debug, Clone)]
+pub struct ConsumerRtpParameters {
+    /// The stream.
+    pub stream: Arc<ConsumerStream>,
+    /// MID, unique on the transport.
+    pub mid: String,
+    /// Media SSRC.
+    pub ssrc: u32,
+    /// SSRC of retransmissions, where they are negotiated.
+    pub rtx_ssrc: Option<u32>,
+}
+
+impl ConsumerRtpParameters {
+    /// The only encoding.
+    pub fn encoding(&self) -> RtpEncodingParameters {
+        RtpEncodingParameters {
+            ssrc: Some(self.ssrc),
+            rtx: self.rtx_ssrc.map(|ssrc| RtxParameters { ssrc }),
+            ..self.stream.encoding.clone()
+        }
+    }
+}
+
+impl Serialize for ConsumerRtpParameters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Written<'a> {
+            mid: &'a str,
+            codecs: &'a [RtpCodecParameters],
+            header_extensions: &'a [RtpHeaderExtensionParameters],
+            encodings: [RtpEncodingParameters; 1],
+            rtcp: &'a RtcpParameters,
+        }
+        let stream = &*self.stream;
+        Written {
+            mid: &self.mid,
+            codecs: &stream.codecs,
+            header_extensions: &stream.header_extensions,
+            encodings: [self.encoding()],
+            rtcp: &stream.rtcp,
+        }
+        .serialize(serializer)
+    }
 }
 
 /// How a consumer's layers come.
@@ -191,7 +246,7 @@ pub enum Request {
         /// Name to show.
         display_name: String,
         /// `{flag, name, version}`, passed on as it is.
-        device: Map<String, Value>,
+        device: JsonObject,
         /// What the client can receive; without it, it receives nothing.
         rtp_capabilities: Option<RtpCapabilities>,
     },
@@ -231,7 +286,7 @@ pub enum Request {
         /// What will be sent.
         rtp_parameters: RtpParameters,
         /// Passed on to consumers.
-        app_data: Map<String, Value>,
+        app_data: JsonObject,
         /// Starts paused.
         paused: bool,
     },
@@ -315,11 +370,11 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerInfo {
     /// Peer (participant) id.
-    pub id: String,
+    pub id: Arc<str>,
     /// Name to show.
     pub display_name: String,
     /// `{flag, name, version}`.
-    pub device: Map<String, Value>,
+    pub device: JsonObject,
 }
 
 /// The answer to a [`Request`].
@@ -327,11 +382,11 @@ pub enum Response {
     /// Nothing to say.
     Done,
     /// The room's capabilities.
-    RouterRtpCapabilities(RtpCapabilities),
+    RouterRtpCapabilities(Arc<RtpCapabilities>),
     /// The peers that were there before.
     Joined {
         /// Without oneself.
-        peers: Vec<PeerInfo>,
+        peers: Vec<Arc<PeerInfo>>,
     },
     /// A transport was made.
     Transport(TransportOptions),
@@ -344,8 +399,8 @@ pub enum Response {
     },
     /// A consumer was made.
     Consumed(Box<ConsumerOptions>),
-    /// A list of W3C-like statistics objects (`{type, id, timestamp, …}`), as mediasoup writes them.
-    Stats(Vec<Map<String, Value>>),
+    /// Statistics, one report for each transport and stream.
+    Stats(Vec<StatsReport>),
 }
 
 /// Why a request failed. The text goes to the client and says what to do.
@@ -393,25 +448,25 @@ pub enum Notification {
     /// On-request mode: this can be consumed.
     NewProducer {
         /// Who.
-        peer_id: String,
+        peer_id: Arc<str>,
         /// Which.
         producer_id: String,
         /// Audio or video.
         kind: Kind,
         /// The producer's.
-        app_data: Map<String, Value>,
+        app_data: JsonObject,
     },
     /// Someone entered.
-    NewPeer(PeerInfo),
+    NewPeer(Arc<PeerInfo>),
     /// Someone left.
     PeerClosed {
         /// Who.
-        peer_id: String,
+        peer_id: Arc<str>,
     },
     /// Someone has another name.
     PeerDisplayNameChanged {
         /// Who.
-        peer_id: String,
+        peer_id: Arc<str>,
         /// New.
         display_name: String,
         /// Old.
@@ -467,9 +522,54 @@ pub enum Notification {
         spatial_layer: u8,
     },
     /// Who speaks, loudest first, with the volume in dBov (-127–0). Empty: silence.
-    Speakers(Vec<(String, i8)>),
+    Speakers(Arc<[(Arc<str>, i8)]>),
     /// Quality of this client's connection as a whole.
     ConnectionQuality(ConnectionQuality),
+}
+
+/// Bytes of a notification as JSON, but for what clients wrote into it.
+const NOTIFICATION_BYTES: usize = 192;
+
+impl Notification {
+    /// About how many bytes it has as JSON: what it costs to keep and to send.
+    pub fn size(&self) -> usize {
+        let passed_on = match self {
+            Notification::NewConsumer(options) => {
+                options.app_data.size() + options.rtp_parameters.stream.size
+            }
+            Notification::NewProducer { app_data, .. } => app_data.size(),
+            Notification::NewPeer(peer) => peer.size(),
+            Notification::PeerDisplayNameChanged { display_name, old_display_name, .. } => {
+                display_name.len() + old_display_name.len()
+            }
+            Notification::Speakers(speakers) => speakers.len() * 48,
+            _ => 0,
+        };
+        NOTIFICATION_BYTES + passed_on
+    }
+}
+
+impl PeerInfo {
+    /// About how many bytes it has as JSON.
+    pub fn size(&self) -> usize {
+        NOTIFICATION_BYTES + self.id.len() + self.display_name.len() + self.device.size()
+    }
+}
+
+impl Response {
+    /// About how many bytes it has as JSON.
+    pub fn size(&self) -> usize {
+        match self {
+            Response::Joined { peers } => peers.iter().map(|peer| peer.size()).sum(),
+            Response::RouterRtpCapabilities(_) => 8_192,
+            Response::Consumed(options) => {
+                options.app_data.size() + options.rtp_parameters.stream.size
+            }
+            Response::Stats(reports) => reports.len() * 512,
+            Response::Transport(_) => 1_024,
+            Response::Done | Response::Ice(_) | Response::Produced { .. } => NOTIFICATION_BYTES,
+        }
+    }
 }
 
 /// Quality of a client's connection.
@@ -489,8 +589,10 @@ pub enum ConnectionQuality {
 /// Why signaling must close a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The same peer id connected again.
+    /// The same peer connected again.
     Replaced,
+    /// Another session has this peer id, and is alive.
+    PeerIdInUse,
     /// ICE consent was lost, or DTLS failed or was closed.
     TransportLost,
     /// The server stops.
@@ -499,6 +601,17 @@ pub enum CloseReason {
 
 /// What control says to signaling.
 pub enum Output {
+    /// A session is open: its requests are served from now on.
+    Opened {
+        /// Which.
+        session: SessionId,
+    },
+    /// Another client claims to be the peer of this session: find out whether its client is still
+    /// there, and say so with [`Control::challenge_answered`](crate::Control::challenge_answered).
+    Challenge {
+        /// Whose client.
+        session: SessionId,
+    },
     /// The answer to a request.
     Response {
         /// Whose.
@@ -522,4 +635,15 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
+}
+
+impl Output {
+    /// About how many bytes go to the client.
+    pub fn size(&self) -> usize {
+        match self {
+            Output::Response { result: Ok(response), .. } => response.size(),
+            Output::Notification { notification, .. } => notification.size(),
+            _ => NOTIFICATION_BYTES,
+        }
+    }
 }

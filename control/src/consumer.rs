@@ -6,17 +6,16 @@ use std::sync::Arc;
 use opencall_dataplane::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, Layers, ProducerId, TransportId,
 };
-use smallvec::SmallVec;
 
 use crate::api::{
-    ConsumerOptions, ConsumerScore, ConsumerType, Direction, Notification, Request, RequestError,
-    Response, SessionId,
+    ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType, Direction, Notification,
+    Request, RequestError, Response, SessionId,
 };
 use crate::control::{After, Control};
 use crate::limits::{malformed, not_allowed, too_many, unknown};
-use crate::ortc::{self, ConsumerIds};
-use crate::producer::{Producer, short_id};
-use crate::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
+use crate::ortc;
+use crate::producer::{Producer, SharedStream, short_id};
+use crate::rtp_parameters::{Kind, RtpCapabilities};
 
 /// The best score, and that of a stream of which nothing is known yet.
 const BEST_SCORE: u8 = 10;
@@ -110,7 +109,7 @@ impl Control {
             Some(capabilities) => {
                 ortc::validate_rtp_capabilities(&capabilities)
                     .map_err(|error| malformed(error.to_string()))?;
-                Arc::new(capabilities)
+                self.known_capabilities.share(capabilities)
             }
             None => peer.capabilities.clone().ok_or_else(|| {
                 not_allowed("rtpCapabilities are unknown: send them with the request")
@@ -157,7 +156,7 @@ impl Control {
         session: SessionId,
         transport_id: TransportId,
         producer_id: ProducerId,
-        capabilities: &RtpCapabilities,
+        capabilities: &Arc<RtpCapabilities>,
         start: Start,
     ) -> Result<ConsumerOptions, RequestError> {
         let gone = || not_allowed("the producer or the transport was closed meanwhile");
@@ -165,20 +164,18 @@ impl Control {
         if self.peer(session)?.consumers.len() >= limit {
             return Err(too_many("consumers of a peer", limit));
         }
-        let producer = self.producers.get(&producer_id).ok_or_else(gone)?;
-        if !ortc::can_consume(&producer.consumable, capabilities) {
-            let error = ortc::OrtcError::NothingInCommon(producer.kind);
-            return Err(malformed(error.to_string()));
-        }
+        let producer = self.producers.get_mut(&producer_id).ok_or_else(gone)?;
+        let shared =
+            producer.stream_for(capabilities).map_err(|error| malformed(error.to_string()))?;
         let transport = self.transports.get_mut(&transport_id).ok_or_else(gone)?;
         let (ssrc, rtx_ssrc) = transport.new_ssrc_pair(&mut self.rng);
-        let mid = transport.new_mid();
         let core = transport.core;
-        let cname = producer.cname.clone();
-        let ids = ConsumerIds { mid, ssrc, rtx_ssrc, cname };
-        let parameters =
-            ortc::consumer_rtp_parameters(producer.kind, &producer.consumable, capabilities, ids)
-                .map_err(|error| malformed(error.to_string()))?;
+        let parameters = ConsumerRtpParameters {
+            stream: Arc::clone(&shared.stream),
+            mid: transport.new_mid(),
+            ssrc,
+            rtx_ssrc: shared.stream.has_rtx.then_some(rtx_ssrc),
+        };
         let id = ConsumerId(self.ids.next());
         let consumer = Consumer {
             session,
@@ -193,7 +190,7 @@ impl Control {
             score: None,
             told_score: None,
         };
-        let config = consumer_config(id, &consumer, &parameters);
+        let config = consumer_config(id, &consumer, &shared, &parameters);
         let options = self.consumer_options(id, &consumer, parameters).ok_or_else(gone)?;
         self.reach(producer_id, core);
         self.command(core, Command::CreateConsumer(Box::new(config)));
@@ -209,7 +206,7 @@ impl Control {
         &self,
         id: ConsumerId,
         consumer: &Consumer,
-        rtp_parameters: RtpParameters,
+        rtp_parameters: ConsumerRtpParameters,
     ) -> Option<ConsumerOptions> {
         let producer = self.producers.get(&consumer.producer)?;
         let owner = self.peers.get(&producer.session)?;
@@ -217,7 +214,7 @@ impl Control {
             id: self.ids.text(id.0),
             transport_id: self.ids.text(consumer.transport.0),
             producer_id: self.ids.text(consumer.producer.0),
-            peer_id: owner.name.clone(),
+            peer_id: Arc::clone(&owner.name),
             kind: producer.kind,
             rtp_parameters,
             consumer_type: producer.consumer_type,
@@ -329,6 +326,7 @@ impl Control {
         }
         if let Some(peer) = self.peers.get_mut(&consumer.session) {
             peer.consumers.remove(&consumer.producer);
+            peer.replace_received_score(consumer.score, None);
         }
         if let Some(transport) = self.transports.get_mut(&consumer.transport) {
             transport.ssrcs.remove(&consumer.ssrc);
@@ -338,8 +336,11 @@ impl Control {
 
     pub(crate) fn consumer_scored(&mut self, id: ConsumerId, score: u8) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        consumer.score = Some(score.min(BEST_SCORE));
-        let session = consumer.session;
+        let score = Some(score.min(BEST_SCORE));
+        let (old, session) = (std::mem::replace(&mut consumer.score, score), consumer.session);
+        if let Some(peer) = self.peers.get_mut(&session) {
+            peer.replace_received_score(old, score);
+        }
         self.tell_consumer_score(id);
         self.review_quality(session);
     }
@@ -390,22 +391,20 @@ fn consumer_score(consumer: &Consumer, producer: &Producer) -> ConsumerScore {
 fn consumer_config(
     id: ConsumerId,
     consumer: &Consumer,
-    parameters: &RtpParameters,
+    shared: &SharedStream,
+    parameters: &ConsumerRtpParameters,
 ) -> ConsumerConfig {
-    let media = || parameters.codecs.iter().filter(|codec| !ortc::is_rtx(&codec.mime_type));
-    let payload_types: SmallVec<[u8; 2]> = media().map(|codec| codec.payload_type).collect();
-    let encoding = parameters.encodings.first();
     ConsumerConfig {
         id,
         transport: consumer.transport,
         producer: consumer.producer,
-        mid: short_id(parameters.mid.as_deref().unwrap_or_default()),
+        mid: short_id(&parameters.mid),
         ssrc: consumer.ssrc,
-        rtx_ssrc: encoding.and_then(|encoding| encoding.rtx).map(|rtx| rtx.ssrc),
-        payload_types,
-        cname: parameters.rtcp.cname.clone().unwrap_or_default(),
-        extensions: ortc::extension_ids(&parameters.header_extensions),
-        feedback: ortc::feedback(media().next().map_or(&[][..], |codec| &codec.rtcp_feedback)),
+        rtx_ssrc: parameters.rtx_ssrc,
+        payload_types: shared.payload_types.clone(),
+        cname: shared.stream.rtcp.cname.clone().unwrap_or_default(),
+        extensions: shared.extensions,
+        feedback: shared.feedback,
         paused: consumer.waiting || consumer.paused,
         preferred_layers: None,
     }

@@ -25,6 +25,7 @@ use crate::api::{
     Token,
 };
 use crate::consumer::Consumer;
+use crate::contest::Contest;
 use crate::dtls::{DtlsConfig, DtlsContext};
 use crate::error::ControlError;
 use crate::ids::Ids;
@@ -127,6 +128,8 @@ pub(crate) enum Timer {
     Demand(ProducerId),
     /// The answers to a question about statistics are late.
     Stats(u64),
+    /// The client of a session has not answered whether it is there.
+    Contest(SessionId),
 }
 
 /// What is done once a request has been answered.
@@ -160,6 +163,21 @@ pub struct Counts {
     pub pipes: usize,
 }
 
+/// What a request makes the server do, in units of about one message to one client or data core.
+/// It is what a client pays for: one that is read by a hundred others costs a hundred times as much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Work(pub u32);
+
+/// Bytes to clients that count as one unit of [`Work`].
+const BYTES_PER_UNIT: usize = 2_048;
+
+impl Work {
+    fn of(messages: usize, bytes: usize) -> Self {
+        let units = 1 + messages + bytes / BYTES_PER_UNIT;
+        Work(u32::try_from(units).unwrap_or(u32::MAX))
+    }
+}
+
 /// The control core.
 pub struct Control {
     pub(crate) config: ControlConfig,
@@ -178,7 +196,10 @@ pub struct Control {
     pub(crate) producers: HashMap<ProducerId, Producer>,
     pub(crate) consumers: HashMap<ConsumerId, Consumer>,
     pub(crate) stats_jobs: HashMap<u64, StatsJob>,
-    pub(crate) stats_queries: HashMap<u64, u64>,
+    /// Questions to data cores: of which job, and its place among the job's questions.
+    pub(crate) stats_queries: HashMap<u64, (u64, usize)>,
+    /// Sessions whose peer another client claims to be, and who claims it.
+    pub(crate) contests: HashMap<SessionId, Contest>,
     pub(crate) timers: Timers<Timer>,
     outputs: VecDeque<Output>,
     commands: VecDeque<(CoreId, Command)>,
@@ -214,6 +235,7 @@ impl Control {
             consumers: HashMap::new(),
             stats_jobs: HashMap::new(),
             stats_queries: HashMap::new(),
+            contests: HashMap::new(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
@@ -222,40 +244,61 @@ impl Control {
     }
 
     /// What every room's router can do.
-    pub fn router_rtp_capabilities(&self) -> &RtpCapabilities {
+    pub fn router_rtp_capabilities(&self) -> &Arc<RtpCapabilities> {
         &self.router
     }
 
-    /// A client has connected. If the same peer is in the room already, its older session is closed
-    /// ([`CloseReason::Replaced`]).
+    /// A client has connected. [`Output::Opened`] lets it in, or [`Output::Close`] does not: see
+    /// [`SessionConfig::peer`].
     pub fn open_session(&mut self, now: Time, config: SessionConfig) -> SessionId {
         self.now = now;
         self.open(config)
     }
 
-    /// A client's connection is gone. An unknown session is ignored.
-    pub fn close_session(&mut self, now: Time, session: SessionId) {
+    /// A client's connection is gone. An unknown session is ignored. Returns the work it made.
+    pub fn close_session(&mut self, now: Time, session: SessionId) -> Work {
         self.now = now;
-        self.remove_peer(session);
+        let before = self.outputs.len() + self.commands.len();
+        match self.remove_peer(session) {
+            true => self.settle_contest(session),
+            false => self.leave_contest(session),
+        }
+        Work::of(self.outputs.len() + self.commands.len() - before, 0)
+    }
+
+    /// The client of a challenged session ([`Output::Challenge`]) is there.
+    pub fn challenge_answered(&mut self, now: Time, session: SessionId) {
+        self.now = now;
+        self.challenge_held(session);
     }
 
     /// The server stops: every session is closed with [`CloseReason::Shutdown`].
     pub fn shutdown(&mut self, now: Time) {
         self.now = now;
+        self.close_contests();
         while let Some(&session) = self.peers.keys().next() {
             self.close_with(session, CloseReason::Shutdown);
         }
     }
 
-    /// A request of a client; the answer comes as an [`Output::Response`] with the token.
+    /// A request of a client; the answer comes as an [`Output::Response`] with the token. Returns the
+    /// work it made.
     pub fn handle_request(
         &mut self,
         now: Time,
         session: SessionId,
         token: Token,
         request: Request,
-    ) {
+    ) -> Work {
         self.now = now;
+        let (outputs, commands) = (self.outputs.len(), self.commands.len());
+        self.serve(session, token, request);
+        let outputs = self.outputs.range(outputs..);
+        let bytes: usize = outputs.clone().map(Output::size).sum();
+        Work::of(outputs.len() + self.commands.len() - commands, bytes)
+    }
+
+    fn serve(&mut self, session: SessionId, token: Token, request: Request) {
         if !self.peers.contains_key(&session) {
             let reason = "this session was closed: connect again";
             return self.answer(session, token, Err(not_allowed(reason)));
@@ -288,7 +331,7 @@ impl Control {
         let done = |()| (Response::Done, After::Nothing);
         match request {
             Request::RouterRtpCapabilities => {
-                let capabilities = RtpCapabilities::clone(&self.router);
+                let capabilities = Arc::clone(&self.router);
                 Ok((Response::RouterRtpCapabilities(capabilities), After::Nothing))
             }
             Request::Join { display_name, device, rtp_capabilities } => {
@@ -360,6 +403,7 @@ impl Control {
                 Timer::Speakers(room) => self.tell_speakers(room),
                 Timer::Demand(producer) => self.tell_demand(producer),
                 Timer::Stats(job) => self.finish_stats(job),
+                Timer::Contest(session) => self.challenge_lost(session),
             }
         }
     }
@@ -411,6 +455,10 @@ impl Control {
         self.outputs.push_back(Output::Response { session, token, result });
     }
 
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
     pub(crate) fn notify(&mut self, session: SessionId, notification: Notification) {
         self.outputs
             .push_back(Output::Notification { session, notification: Box::new(notification) });
@@ -424,6 +472,7 @@ impl Control {
     pub(crate) fn close_with(&mut self, session: SessionId, reason: CloseReason) {
         if self.remove_peer(session) {
             self.outputs.push_back(Output::Close { session, reason });
+            self.settle_contest(session);
         }
     }
 

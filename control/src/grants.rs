@@ -2,9 +2,7 @@
 //! but administer.
 #![forbid(unsafe_code)]
 
-use serde_json::{Map, Value};
-
-use crate::api::RequestError;
+use crate::api::{JsonObject, RequestError};
 use crate::limits::not_allowed;
 use crate::rtp_parameters::Kind;
 
@@ -45,10 +43,10 @@ impl Source {
     /// begins with "screen" (`screen`, `screensharing`, `screen_share`, `screenAudio`), is a screen;
     /// all else is a camera or a microphone. The kind cannot be feigned, the rest can: nothing in
     /// RTP tells a screen from a camera.
-    pub(crate) fn of(kind: Kind, app_data: &Map<String, Value>) -> Self {
-        let source = app_data.get("source").and_then(Value::as_str).unwrap_or_default();
+    pub(crate) fn of(kind: Kind, app_data: &JsonObject) -> Self {
+        let source = app_data.string("source").unwrap_or_default();
         let named = source.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("screen"));
-        let shares = named || app_data.get("share") == Some(&Value::Bool(true));
+        let shares = named || app_data.is_true("share");
         match (kind, shares) {
             (Kind::Video, false) => Source::Camera,
             (Kind::Audio, false) => Source::Microphone,
@@ -189,9 +187,9 @@ mod tests {
             ),
         ];
         for (app_data, video, audio) in table {
-            let object = app_data.as_object().expect("an object");
-            assert_eq!(Source::of(Kind::Video, object), video, "{app_data}");
-            assert_eq!(Source::of(Kind::Audio, object), audio, "{app_data}");
+            let object = serde_json::from_value(app_data.clone()).expect("an object");
+            assert_eq!(Source::of(Kind::Video, &object), video, "{app_data}");
+            assert_eq!(Source::of(Kind::Audio, &object), audio, "{app_data}");
         }
     }
 

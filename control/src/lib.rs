@@ -9,6 +9,7 @@
 //! * [`Control`] — the machine itself: feed it, drain it.
 //! * [`dtls`] — handshakes, fingerprints, SRTP keys.
 //! * [`error`] — what is wrong with the configuration.
+//! * [`json_object`] — what clients pass on to others, as shared text.
 //! * [`limits`] — how much one client can make us keep.
 //! * [`ortc`] — the capability rules, as pure functions.
 //! * [`rtp_parameters`] — RTP capabilities and parameters as mediasoup-client writes them in JSON.
@@ -16,12 +17,14 @@
 
 pub mod api;
 mod consumer;
+mod contest;
 mod control;
 mod demand;
 pub mod dtls;
 pub mod error;
 mod grants;
 mod ids;
+pub mod json_object;
 mod known_capabilities;
 pub mod limits;
 pub mod ortc;
@@ -35,7 +38,8 @@ mod stats;
 mod timers;
 mod transport;
 
-pub use control::{Control, ControlConfig, CoreAddresses, Counts};
+pub use contest::CHALLENGE_TIMEOUT;
+pub use control::{Control, ControlConfig, CoreAddresses, Counts, Work};
 pub use demand::LOWER_AFTER;
 pub use error::ControlError;
 pub use placement::{PARTICIPANTS_PER_CORE, PlacementPolicy};

@@ -1,9 +1,7 @@
 //! Bounds on what one client can make the control core keep, each with its reason.
 #![forbid(unsafe_code)]
 
-use serde_json::{Map, Value};
-
-use crate::api::RequestError;
+use crate::api::{JsonObject, RequestError};
 
 /// Peers in one room. The design goal is 500; twice that leaves room for observers. More would make
 /// each entry a thousand notifications.
@@ -24,8 +22,14 @@ pub const MAX_CONSUMERS_PER_PEER: usize = 2_000;
 /// consumer to the data cores.
 pub const MAX_STATS_JOBS_PER_PEER: usize = 4;
 
-/// Bytes of a name to show.
-pub const MAX_DISPLAY_NAME_BYTES: usize = 256;
+/// Bytes of a name to show: some twenty families of emoji.
+pub const MAX_DISPLAY_NAME_BYTES: usize = 512;
+
+/// How deep what is passed on may nest. Real objects are flat; clients' parsers stop somewhere.
+const MAX_DEPTH: usize = 16;
+
+/// Values in what is passed on. Each costs those who read it many times its text.
+const MAX_VALUES: usize = 512;
 
 /// Bytes of a device description, as JSON. It goes to everyone in the room.
 pub const MAX_DEVICE_BYTES: usize = 1_024;
@@ -79,31 +83,23 @@ pub(crate) fn too_many(what: &str, limit: usize) -> RequestError {
     RequestError { code: 429, reason: format!("{limit} {what} are the limit: close one first") }
 }
 
-/// Refuses JSON that is longer than `limit` bytes when written.
+/// Refuses an object that is longer than `limit` bytes as JSON.
 pub(crate) fn check_json(
     what: &str,
-    object: &Map<String, Value>,
+    object: &JsonObject,
     limit: usize,
 ) -> Result<(), RequestError> {
-    if object_size(object) > limit {
+    if object.size() > limit {
         return Err(malformed(format!("{what} is longer than {limit} bytes of JSON: shorten it")));
     }
-    Ok(())
-}
-
-/// Bytes of an object as JSON, give or take escapes.
-fn object_size(object: &Map<String, Value>) -> usize {
-    object.iter().map(|(name, value)| name.len() + 4 + value_size(value)).sum::<usize>() + 2
-}
-
-fn value_size(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 5,
-        Value::Number(_) => 20,
-        Value::String(text) => text.len() + 2,
-        Value::Array(values) => values.iter().map(|value| value_size(value) + 1).sum::<usize>() + 2,
-        Value::Object(object) => object_size(object),
+    let shape = object.shape();
+    if shape.depth > MAX_DEPTH {
+        return Err(malformed(format!("{what} nests deeper than {MAX_DEPTH}: flatten it")));
     }
+    if shape.values > MAX_VALUES {
+        return Err(malformed(format!("{what} has more than {MAX_VALUES} values: shorten it")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -122,8 +118,8 @@ mod tests {
             (json!({"x": {"y": {"z": "y".repeat(200)}}}), false),
         ];
         for (value, expected) in table {
-            let object = value.as_object().expect("an object");
-            assert_eq!(check_json("appData", object, 200).is_ok(), expected, "{value}");
+            let object = serde_json::from_value(value.clone()).expect("an object");
+            assert_eq!(check_json("appData", &object, 200).is_ok(), expected, "{value}");
         }
     }
 }

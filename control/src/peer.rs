@@ -4,12 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
-use serde_json::{Map, Value};
-
 use crate::api::{
-    CloseReason, ConnectionQuality, ConsumeMode, Grants, Notification, PeerInfo, RequestError,
-    Response, SessionConfig, SessionId,
+    ConnectionQuality, ConsumeMode, Grants, JsonObject, Notification, Output, PeerInfo,
+    RequestError, Response, SessionConfig, SessionId,
 };
 use crate::control::{After, Control};
 use crate::limits::{
@@ -18,18 +15,19 @@ use crate::limits::{
 use crate::ortc;
 use crate::room::RoomId;
 use crate::rtp_parameters::RtpCapabilities;
+use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
 
 /// One client of one room.
 pub(crate) struct Peer {
     pub room: RoomId,
     /// Peer (participant) id.
-    pub name: String,
+    pub name: Arc<str>,
     pub mode: ConsumeMode,
     pub grants: Grants,
     /// Whether it has entered the room: others know it.
     pub joined: bool,
-    pub display_name: String,
-    pub device: Map<String, Value>,
+    /// It as others see it, once it has entered.
+    pub info: Arc<PeerInfo>,
     /// What it can receive, once it has said so.
     pub capabilities: Option<Arc<RtpCapabilities>>,
     /// Where its transports live, once it has one.
@@ -40,6 +38,8 @@ pub(crate) struct Peer {
     pub consumers: BTreeMap<ProducerId, ConsumerId>,
     /// On-request mode: producers it was notified of, each once.
     pub notified_producers: BTreeSet<ProducerId>,
+    /// Of its consumers whose score is known: how many, and their sum.
+    pub received_scores: (u32, u32),
     /// As last told.
     pub quality: Option<ConnectionQuality>,
     /// Questions about statistics that wait for answers.
@@ -47,47 +47,55 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub fn info(&self) -> PeerInfo {
-        PeerInfo {
-            id: self.name.clone(),
-            display_name: self.display_name.clone(),
-            device: self.device.clone(),
+    /// Keeps the sum of scores: each report of one of many consumers would add them all up anew.
+    pub fn replace_received_score(&mut self, old: Option<u8>, new: Option<u8>) {
+        let (count, sum) = &mut self.received_scores;
+        if let Some(old) = old {
+            (*count, *sum) = (count.saturating_sub(1), sum.saturating_sub(u32::from(old)));
         }
+        if let Some(new) = new {
+            (*count, *sum) = (*count + 1, *sum + u32::from(new));
+        }
+    }
+
+    fn introduce(&mut self, display_name: String, device: JsonObject) {
+        let id = Arc::clone(&self.name);
+        self.info = Arc::new(PeerInfo { id, display_name, device });
     }
 }
 
 impl Control {
-    pub(crate) fn open(&mut self, config: SessionConfig) -> SessionId {
+    /// Gives a session its place in its room.
+    pub(crate) fn admit(&mut self, session: SessionId, config: SessionConfig) {
         let room = self.room_named(&config.room);
-        let older = self.rooms.get(&room).and_then(|room| room.by_peer.get(&config.peer)).copied();
-        if let Some(older) = older {
-            self.close_with(older, CloseReason::Replaced);
-        }
-        // The older session may have been the last of the room.
-        let room = self.room_named(&config.room);
-        let session = SessionId(self.ids.next());
         if let Some(room) = self.rooms.get_mut(&room) {
             room.by_peer.insert(config.peer.clone(), session);
         }
+        let name: Arc<str> = config.peer.into();
+        let info = PeerInfo {
+            id: Arc::clone(&name),
+            display_name: String::new(),
+            device: JsonObject::default(),
+        };
         let peer = Peer {
             room,
-            name: config.peer,
+            name,
             mode: config.consume_mode,
             grants: config.grants,
             joined: false,
-            display_name: String::new(),
-            device: Map::new(),
+            info: Arc::new(info),
             capabilities: None,
             core: None,
             transports: Vec::new(),
             producers: Vec::new(),
             consumers: BTreeMap::new(),
             notified_producers: BTreeSet::new(),
+            received_scores: (0, 0),
             quality: None,
             stats_jobs: 0,
         };
         self.peers.insert(session, peer);
-        session
+        self.output(Output::Opened { session });
     }
 
     pub(crate) fn peer(&self, session: SessionId) -> Result<&Peer, RequestError> {
@@ -102,7 +110,7 @@ impl Control {
         &mut self,
         session: SessionId,
         display_name: String,
-        device: Map<String, Value>,
+        device: JsonObject,
         capabilities: Option<RtpCapabilities>,
     ) -> Result<(Response, After), RequestError> {
         check_display_name(&display_name)?;
@@ -123,7 +131,7 @@ impl Control {
         check_display_name(&display_name)?;
         let peer = self.peer(session)?;
         if !peer.joined {
-            return self.enter(session, display_name, Map::new(), Some(capabilities));
+            return self.enter(session, display_name, JsonObject::default(), Some(capabilities));
         }
         if peer.capabilities.is_some() {
             return Err(not_allowed("rtpCapabilities are known already: set them once"));
@@ -139,7 +147,7 @@ impl Control {
         &mut self,
         session: SessionId,
         display_name: String,
-        device: Map<String, Value>,
+        device: JsonObject,
         capabilities: Option<RtpCapabilities>,
     ) -> Result<(Response, After), RequestError> {
         if let Some(capabilities) = &capabilities {
@@ -155,17 +163,18 @@ impl Control {
         let capabilities = capabilities.map(|own| self.known_capabilities.share(own));
         let peer = self.peer_mut(session)?;
         peer.joined = true;
-        peer.display_name = peer.grants.display_name.clone().unwrap_or(display_name);
-        peer.device = device;
+        let display_name = peer.grants.display_name.clone().unwrap_or(display_name);
+        peer.introduce(display_name, device);
         peer.capabilities = capabilities;
         let peers = self.other_peers(session)?;
         Ok((Response::Joined { peers }, After::Entered))
     }
 
-    fn other_peers(&self, session: SessionId) -> Result<Vec<PeerInfo>, RequestError> {
+    fn other_peers(&self, session: SessionId) -> Result<Vec<Arc<PeerInfo>>, RequestError> {
         let others = self.members_but(self.peer(session)?.room, session);
-        let visible = others.iter().filter_map(|other| self.peers.get(other));
-        Ok(visible.filter(|peer| !peer.grants.hidden).map(Peer::info).collect())
+        let others = others.iter().filter_map(|other| self.peers.get(other));
+        let visible = others.filter(|peer| !peer.grants.hidden);
+        Ok(visible.map(|peer| Arc::clone(&peer.info)).collect())
     }
 
     /// Tells the others that someone has entered.
@@ -174,9 +183,9 @@ impl Control {
         if peer.grants.hidden {
             return;
         }
-        let info = peer.info();
+        let info = Arc::clone(&peer.info);
         for other in self.members_but(peer.room, session) {
-            self.notify(other, Notification::NewPeer(info.clone()));
+            self.notify(other, Notification::NewPeer(Arc::clone(&info)));
         }
     }
 
@@ -191,16 +200,17 @@ impl Control {
             return Err(not_allowed("join first: until then nobody sees the name"));
         }
         peer.grants.check_rename()?;
-        let old_display_name = std::mem::replace(&mut peer.display_name, display_name.clone());
+        let old = Arc::clone(&peer.info);
+        peer.introduce(display_name, old.device.clone());
         if peer.grants.hidden {
             return Ok(());
         }
-        let (room, peer_id) = (peer.room, peer.name.clone());
+        let (room, info) = (peer.room, Arc::clone(&peer.info));
         for other in self.members_but(room, session) {
             let news = Notification::PeerDisplayNameChanged {
-                peer_id: peer_id.clone(),
-                display_name: display_name.clone(),
-                old_display_name: old_display_name.clone(),
+                peer_id: Arc::clone(&info.id),
+                display_name: info.display_name.clone(),
+                old_display_name: old.display_name.clone(),
             };
             self.notify(other, news);
         }
@@ -217,14 +227,14 @@ impl Control {
         let Some(peer) = self.peers.remove(&session) else { return false };
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.remove(&session);
-            room.by_peer.remove(&peer.name);
+            room.by_peer.remove(&*peer.name);
             if let Some(core) = peer.core {
                 room.cores.leave(core);
             }
         }
         if peer.joined && !peer.grants.hidden {
             for other in self.members_but(peer.room, session) {
-                self.notify(other, Notification::PeerClosed { peer_id: peer.name.clone() });
+                self.notify(other, Notification::PeerClosed { peer_id: Arc::clone(&peer.name) });
             }
         }
         self.remove_room_if_empty(peer.room);
@@ -259,10 +269,8 @@ impl Control {
         let sent = peer.producers.iter().filter_map(|id| self.producers.get(id));
         let sent = sent.filter(|producer| !producer.paused);
         let sent = sent.filter_map(|producer| producer.scores.iter().map(|s| s.1).max());
-        let received = peer.consumers.values().filter_map(|id| self.consumers.get(id));
-        let received = received.filter_map(|consumer| consumer.score);
-        let (mut sum, mut count) = (0, 0);
-        for score in sent.chain(received) {
+        let (mut count, mut sum) = peer.received_scores;
+        for score in sent {
             sum += u32::from(score.min(10));
             count += 1;
         }

@@ -2,32 +2,55 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use opencall_dataplane::message::{
-    Command, ConsumerId, CoreId, EncodingConfig, MediaKind, ProducerConfig, ProducerId, ShortId,
-    TransportId,
+    Command, ConsumerId, CoreId, EncodingConfig, ExtensionIds, Feedback, MediaKind, ProducerConfig,
+    ProducerId, ShortId, TransportId,
 };
 use rand::RngExt as _;
-use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use crate::api::{
-    ConsumeMode, ConsumerType, Direction, EncodingScore, Notification, RequestError, Response,
-    SessionId, Source,
+    ConsumeMode, ConsumerType, Direction, EncodingScore, JsonObject, Notification, RequestError,
+    Response, SessionId, Source,
 };
 use crate::control::{After, Control, Timer};
 use crate::demand::Demand;
 use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
-use crate::ortc;
-use crate::rtp_parameters::{Kind, RtpEncodingParameters, RtpParameters};
+use crate::ortc::{self, ConsumerStream};
+use crate::rtp_parameters::{Kind, RtpCapabilities, RtpEncodingParameters, RtpParameters};
 use crate::transport::Transport;
+
+/// Kinds of receivers that a producer remembers the streams of. A room has as many as its members
+/// have different browsers.
+const MAX_STREAMS: usize = 8;
+
+/// A producer's stream as all clients with the same capabilities get it.
+pub(crate) struct SharedStream {
+    pub stream: Arc<ConsumerStream>,
+    pub payload_types: SmallVec<[u8; 2]>,
+    pub extensions: ExtensionIds,
+    pub feedback: Feedback,
+}
+
+impl SharedStream {
+    fn new(stream: ConsumerStream) -> Self {
+        let media = || stream.codecs.iter().filter(|codec| !ortc::is_rtx(&codec.mime_type));
+        SharedStream {
+            payload_types: media().map(|codec| codec.payload_type).collect(),
+            extensions: ortc::extension_ids(&stream.header_extensions),
+            feedback: ortc::feedback(media().next().map_or(&[][..], |codec| &codec.rtcp_feedback)),
+            stream: Arc::new(stream),
+        }
+    }
+}
 
 /// One media source of one client.
 pub(crate) struct Producer {
     pub session: SessionId,
     pub kind: Kind,
-    pub app_data: Map<String, Value>,
+    pub app_data: JsonObject,
     pub paused: bool,
     /// What consumers can get.
     pub consumable: Arc<RtpParameters>,
@@ -38,6 +61,8 @@ pub(crate) struct Producer {
     pub scores: SmallVec<[(u32, u8); 3]>,
     /// Which encodings are wanted.
     pub demand: Demand,
+    /// Its stream as clients get it, by their capabilities; the newest last.
+    streams: Vec<(Weak<RtpCapabilities>, Arc<SharedStream>)>,
     /// Other cores that have consumers of it, and how many.
     far: BTreeMap<CoreId, usize>,
     config: ProducerConfig,
@@ -62,6 +87,26 @@ impl Producer {
     /// How many encodings it has.
     pub fn encoding_count(&self) -> usize {
         self.config.encodings.len()
+    }
+
+    /// The stream as clients with these capabilities get it: made once for all of them.
+    pub fn stream_for(
+        &mut self,
+        capabilities: &Arc<RtpCapabilities>,
+    ) -> Result<Arc<SharedStream>, ortc::OrtcError> {
+        let known =
+            |(of, _): &&(Weak<RtpCapabilities>, _)| of.as_ptr() == Arc::as_ptr(capabilities);
+        if let Some((_, stream)) = self.streams.iter().find(known) {
+            return Ok(Arc::clone(stream));
+        }
+        let stream = ortc::consumer_stream(self.kind, &self.consumable, capabilities, &self.cname)?;
+        let stream = Arc::new(SharedStream::new(stream));
+        self.streams.retain(|(of, _)| of.strong_count() > 0);
+        if self.streams.len() == MAX_STREAMS {
+            self.streams.remove(0);
+        }
+        self.streams.push((Arc::downgrade(capabilities), Arc::clone(&stream)));
+        Ok(stream)
     }
 
     /// Other cores it reaches.
@@ -93,7 +138,7 @@ impl Control {
         transport_id: &str,
         kind: Kind,
         parameters: &RtpParameters,
-        app_data: Map<String, Value>,
+        app_data: JsonObject,
         paused: bool,
     ) -> Result<(Response, After), RequestError> {
         let refused = |error: ortc::OrtcError| malformed(error.to_string());
@@ -142,6 +187,7 @@ impl Control {
             consumers: BTreeSet::new(),
             scores: SmallVec::new(),
             demand: Demand::new(config.encodings.len()),
+            streams: Vec::new(),
             far: BTreeMap::new(),
             config,
         };
@@ -215,7 +261,7 @@ impl Control {
         let Some(producer) = self.producers.get(&id) else { return };
         let Some(owner) = self.peers.get(&producer.session) else { return };
         let news = Notification::NewProducer {
-            peer_id: owner.name.clone(),
+            peer_id: Arc::clone(&owner.name),
             producer_id: self.ids.text(id.0),
             kind: producer.kind,
             app_data: producer.app_data.clone(),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_dataplane::message::{CoreId, ProducerId};
@@ -118,7 +119,7 @@ impl Control {
             at => self.timers.set(Timer::Speakers(id), at + SILENCE),
         }
         let Some(news) = news else { return };
-        let mut speakers: Vec<(String, i8)> = Vec::with_capacity(news.len());
+        let mut speakers: Vec<(Arc<str>, i8)> = Vec::with_capacity(news.len());
         for (producer, dbov) in news {
             let Some(producer) = self.producers.get(&producer) else { continue };
             let Some(peer) = self.peers.get(&producer.session) else { continue };
@@ -127,8 +128,9 @@ impl Control {
                 speakers.push((peer.name.clone(), dbov));
             }
         }
+        let speakers: Arc<[(Arc<str>, i8)]> = speakers.into();
         for session in room.members.iter().copied().collect::<Vec<_>>() {
-            self.notify(session, Notification::Speakers(speakers.clone()));
+            self.notify(session, Notification::Speakers(Arc::clone(&speakers)));
         }
     }
 }

@@ -1,16 +1,20 @@
 //! Statistics: questions to the data cores, and their answers as W3C-like objects.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_dataplane::message::{
-    Command, CoreId, IceState, ProducerId, RtpStreamStats, Stats, StatsQuery, TransportStats,
+    Command, CoreId, IceState, ProducerId, RtpStreamStats, Stats, StatsQuery, TransportId,
+    TransportStats,
 };
 use serde_json::{Map, Value, json};
 
 use crate::api::{RequestError, Response, SessionId, StatsOf, Token};
 use crate::control::{Control, Timer};
 use crate::limits::{MAX_STATS_JOBS_PER_PEER, too_many, unknown};
+use crate::producer::Producer;
 use crate::rtp_parameters::{Kind, RtpParameters};
 
 /// How long the data cores may take. They answer within a turn; one that has died must not keep the
@@ -21,11 +25,35 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct StatsJob {
     session: SessionId,
     token: Token,
-    /// Answers still missing.
-    missing: Vec<u64>,
-    /// What has come, by query, so that the order is that of the questions.
-    found: Vec<(u64, StatsQuery, Stats)>,
     asked: Vec<(u64, StatsQuery)>,
+    /// The answers that have come, in the order of the questions.
+    found: Vec<Option<Stats>>,
+    missing: usize,
+}
+
+/// The statistics of one transport or stream. Written as an object by whoever sends it, which need
+/// not be the control thread.
+pub struct StatsReport {
+    /// Unix time, milliseconds.
+    timestamp_ms: u64,
+    /// Id of the transport, producer or consumer.
+    id: String,
+    of: Reported,
+}
+
+enum Reported {
+    Transport {
+        ice_state: &'static str,
+        dtls_state: &'static str,
+        remote: Option<SocketAddr>,
+        stats: TransportStats,
+    },
+    Stream {
+        kind: Kind,
+        incoming: bool,
+        parameters: Arc<RtpParameters>,
+        stats: RtpStreamStats,
+    },
 }
 
 impl Control {
@@ -39,14 +67,15 @@ impl Control {
         }
         let id = self.ids.next();
         let mut asked = Vec::with_capacity(queries.len());
-        for (core, of) in queries {
+        for (index, (core, of)) in queries.into_iter().enumerate() {
             let query = self.ids.next();
             asked.push((query, of));
-            self.stats_queries.insert(query, id);
+            self.stats_queries.insert(query, (id, index));
             self.command(core, Command::QueryStats { token: query, of });
         }
-        let missing = asked.iter().map(|(query, _)| *query).collect();
-        let job = StatsJob { session, token, missing, found: Vec::new(), asked };
+        let missing = asked.len();
+        let found = vec![None; missing];
+        let job = StatsJob { session, token, asked, found, missing };
         self.stats_jobs.insert(id, job);
         self.timers.set(Timer::Stats(id), self.now + STATS_TIMEOUT);
         if let Some(peer) = self.peers.get_mut(&session) {
@@ -89,10 +118,7 @@ impl Control {
         Ok(one.into_iter().collect())
     }
 
-    fn transport_query(
-        &self,
-        id: opencall_dataplane::message::TransportId,
-    ) -> Option<(CoreId, StatsQuery)> {
+    fn transport_query(&self, id: TransportId) -> Option<(CoreId, StatsQuery)> {
         Some((self.transports.get(&id)?.core, StatsQuery::Transport(id)))
     }
 
@@ -101,104 +127,134 @@ impl Control {
     }
 
     pub(crate) fn stats_answered(&mut self, query: u64, stats: Option<Box<Stats>>) {
-        let Some(id) = self.stats_queries.remove(&query) else { return };
+        let Some((id, index)) = self.stats_queries.remove(&query) else { return };
         let Some(job) = self.stats_jobs.get_mut(&id) else { return };
-        job.missing.retain(|missing| *missing != query);
-        let of = job.asked.iter().find(|(asked, _)| *asked == query).map(|(_, of)| *of);
-        if let (Some(of), Some(stats)) = (of, stats) {
-            job.found.push((query, of, *stats));
+        job.missing = job.missing.saturating_sub(1);
+        if let Some(found) = job.found.get_mut(index) {
+            *found = stats.map(|stats| *stats);
         }
-        if job.missing.is_empty() {
+        if job.missing == 0 {
             self.finish_stats(id);
         }
     }
 
     /// Answers with what has come.
     pub(crate) fn finish_stats(&mut self, id: u64) {
-        let Some(mut job) = self.stats_jobs.remove(&id) else { return };
+        let Some(job) = self.stats_jobs.remove(&id) else { return };
         self.timers.cancel(Timer::Stats(id));
-        for query in &job.missing {
-            self.stats_queries.remove(query);
-        }
+        self.forget_queries(&job);
         if let Some(peer) = self.peers.get_mut(&job.session) {
             peer.stats_jobs = peer.stats_jobs.saturating_sub(1);
         }
-        job.found.sort_by_key(|(query, ..)| *query);
-        let objects =
-            job.found.iter().flat_map(|(_, of, stats)| self.objects(*of, stats)).collect();
-        self.answer(job.session, job.token, Ok(Response::Stats(objects)));
+        let mut reports = Vec::with_capacity(job.found.len());
+        for ((_, of), stats) in job.asked.iter().zip(job.found) {
+            if let Some(stats) = stats {
+                self.report(*of, stats, &mut reports);
+            }
+        }
+        self.answer(job.session, job.token, Ok(Response::Stats(reports)));
+    }
+
+    fn forget_queries(&mut self, job: &StatsJob) {
+        if job.missing > 0 {
+            for (query, _) in &job.asked {
+                self.stats_queries.remove(query);
+            }
+        }
     }
 
     /// A session is gone: its questions too.
     pub(crate) fn drop_stats_jobs(&mut self, session: SessionId) {
+        if self.peers.get(&session).is_none_or(|peer| peer.stats_jobs == 0) {
+            return;
+        }
         let jobs = self.stats_jobs.iter().filter(|(_, job)| job.session == session);
         for id in jobs.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(job) = self.stats_jobs.remove(&id) {
-                for query in job.missing {
-                    self.stats_queries.remove(&query);
-                }
+                self.forget_queries(&job);
             }
             self.timers.cancel(Timer::Stats(id));
         }
     }
 
-    fn objects(&self, of: StatsQuery, stats: &Stats) -> Vec<Map<String, Value>> {
+    fn report(&self, of: StatsQuery, stats: Stats, reports: &mut Vec<StatsReport>) {
         match (of, stats) {
             (StatsQuery::Transport(id), Stats::Transport(stats)) => {
-                vec![self.transport_object(id, stats)]
+                reports.push(self.transport_report(id, stats));
             }
             (StatsQuery::Producer(id), Stats::Producer(streams)) => {
-                let Some(producer) = self.producers.get(&id) else { return Vec::new() };
-                let about = Stream {
-                    id: self.ids.text(id.0),
-                    kind: producer.kind,
-                    parameters: &producer.consumable,
-                    incoming: true,
-                };
-                streams.iter().map(|stream| self.stream_object(&about, stream)).collect()
+                let Some(producer) = self.producers.get(&id) else { return };
+                let report = |stats| self.stream_report(id.0, producer, true, stats);
+                reports.extend(streams.into_iter().map(report));
             }
-            (StatsQuery::Consumer(id), Stats::Consumer(stream)) => {
-                let Some(consumer) = self.consumers.get(&id) else { return Vec::new() };
-                let Some(producer) = self.producers.get(&consumer.producer) else {
-                    return Vec::new();
-                };
-                let about = Stream {
-                    id: self.ids.text(id.0),
-                    kind: producer.kind,
-                    parameters: &producer.consumable,
-                    incoming: false,
-                };
-                vec![self.stream_object(&about, stream)]
+            (StatsQuery::Consumer(id), Stats::Consumer(stats)) => {
+                let consumer = self.consumers.get(&id);
+                let producer = consumer.and_then(|c| self.producers.get(&c.producer));
+                let Some(producer) = producer else { return };
+                reports.push(self.stream_report(id.0, producer, false, stats));
             }
-            _ => Vec::new(),
+            _ => {}
         }
     }
 
-    fn timestamp_ms(&self) -> u64 {
-        self.config.unix_origin_ms.saturating_add(self.now.as_millis())
+    fn stream_report(
+        &self,
+        id: u64,
+        producer: &Producer,
+        incoming: bool,
+        stats: RtpStreamStats,
+    ) -> StatsReport {
+        let (kind, parameters) = (producer.kind, Arc::clone(&producer.consumable));
+        StatsReport {
+            timestamp_ms: self.timestamp_ms(),
+            id: self.ids.text(id),
+            of: Reported::Stream { kind, incoming, parameters, stats },
+        }
     }
 
-    fn transport_object(
-        &self,
-        id: opencall_dataplane::message::TransportId,
-        stats: &TransportStats,
-    ) -> Map<String, Value> {
+    fn transport_report(&self, id: TransportId, stats: TransportStats) -> StatsReport {
         let transport = self.transports.get(&id);
-        let text = self.ids.text(id.0);
         let ice_state = match transport.and_then(|transport| transport.ice_state) {
             None => "new",
             Some(IceState::Connected) => "connected",
             Some(IceState::Completed) => "completed",
             Some(IceState::Disconnected) => "disconnected",
         };
+        let of = Reported::Transport {
+            ice_state,
+            dtls_state: transport.map_or("closed", |transport| transport.dtls_state.name()),
+            remote: stats.remote.or(transport.and_then(|transport| transport.remote)),
+            stats,
+        };
+        StatsReport { timestamp_ms: self.timestamp_ms(), id: self.ids.text(id.0), of }
+    }
+
+    fn timestamp_ms(&self) -> u64 {
+        self.config.unix_origin_ms.saturating_add(self.now.as_millis())
+    }
+}
+
+impl StatsReport {
+    /// As clients read it: a W3C-like object (`{type, id, timestamp, …}`) in mediasoup's words.
+    pub fn to_object(&self) -> Map<String, Value> {
+        match &self.of {
+            Reported::Transport { .. } => self.transport_object(),
+            Reported::Stream { .. } => self.stream_object(),
+        }
+    }
+
+    fn transport_object(&self) -> Map<String, Value> {
+        let Reported::Transport { ice_state, dtls_state, remote, stats } = &self.of else {
+            return Map::new();
+        };
         let mut object = object(json!({
             "type": "webrtc-transport",
-            "id": text,
-            "transportId": text,
-            "timestamp": self.timestamp_ms(),
+            "id": self.id,
+            "transportId": self.id,
+            "timestamp": self.timestamp_ms,
             "iceRole": "controlled",
             "iceState": ice_state,
-            "dtlsState": transport.map_or("closed", |transport| transport.dtls_state.name()),
+            "dtlsState": dtls_state,
             "bytesReceived": stats.bytes_received,
             "bytesSent": stats.bytes_sent,
             "recvBitrate": stats.recv_bitrate_bps,
@@ -208,7 +264,7 @@ impl Control {
             "rtpPacketsReceived": stats.rtp_packets_received,
             "rtpPacketsSent": stats.rtp_packets_sent,
         }));
-        if let Some(remote) = stats.remote.or(transport.and_then(|transport| transport.remote)) {
+        if let Some(remote) = remote {
             let tuple = json!({
                 "protocol": "udp",
                 "remoteIp": remote.ip().to_string(),
@@ -222,17 +278,16 @@ impl Control {
         object
     }
 
-    fn stream_object(&self, about: &Stream, stats: &RtpStreamStats) -> Map<String, Value> {
-        let kind = match about.kind {
-            Kind::Audio => "audio",
-            Kind::Video => "video",
+    fn stream_object(&self) -> Map<String, Value> {
+        let Reported::Stream { kind, incoming, parameters, stats } = &self.of else {
+            return Map::new();
         };
-        let codec = about.parameters.codecs.first();
+        let codec = parameters.codecs.first();
         let clock_rate = codec.map_or(1, |codec| codec.clock_rate.max(1));
         let mut object = object(json!({
-            "type": if about.incoming { "inbound-rtp" } else { "outbound-rtp" },
-            "id": about.id,
-            "timestamp": self.timestamp_ms(),
+            "type": if *incoming { "inbound-rtp" } else { "outbound-rtp" },
+            "id": self.id,
+            "timestamp": self.timestamp_ms,
             "ssrc": stats.ssrc,
             "kind": kind,
             "mimeType": codec.map(|codec| codec.mime_type.as_str()),
@@ -250,8 +305,8 @@ impl Control {
             "keyFrames": stats.key_frames,
             "score": stats.score,
         }));
-        let owner = if about.incoming { "producerId" } else { "consumerId" };
-        object.insert(owner.to_owned(), about.id.clone().into());
+        let owner = if *incoming { "producerId" } else { "consumerId" };
+        object.insert(owner.to_owned(), self.id.clone().into());
         if let Some(ssrc) = stats.rtx_ssrc {
             object.insert("rtxSsrc".to_owned(), ssrc.into());
         }
@@ -263,14 +318,6 @@ impl Control {
         }
         object
     }
-}
-
-/// What an RTP stream belongs to.
-struct Stream<'a> {
-    id: String,
-    kind: Kind,
-    parameters: &'a RtpParameters,
-    incoming: bool,
 }
 
 fn object(value: Value) -> Map<String, Value> {

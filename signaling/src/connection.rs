@@ -1,27 +1,28 @@
 //! One WebSocket connection: frames between the socket, its envelope and the hub, with its limits
-//! and time-outs.
+//! and time-outs. It runs on the web thread.
+//!
+//! A client that makes more work than its share is not refused: the connection reads on later, and
+//! TCP slows the client down.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use opencall_control::api::{ConsumeMode, Grants, SessionConfig, SessionId};
+use opencall_control::api::{CloseReason, ConsumeMode, Grants, Response, SessionConfig};
 use opencall_dataplane::time::Time;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::Limits;
 use crate::envelope::opencall::OpenCall;
 use crate::envelope::protoo::Protoo;
-use crate::envelope::{Closing, Effect, Envelope, Permit};
+use crate::envelope::{Closing, Effect, Envelope};
 use crate::gauges::Gauges;
-use crate::hub::{Hub, Mail, Mailbox, MailboxId};
+use crate::hub::mail_queue::Mail;
+use crate::hub::{HubGone, HubLink, Mailbox, Presence};
 
 /// A connection that has entered no room by then is closed. Clients do so within seconds; a person
 /// may sit in front of a permission prompt meanwhile.
@@ -36,12 +37,13 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a closing handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Frames above the rate that a connection may send in a burst before it is closed; they come back
-/// at one per second. A client with a bug gets its errors; a flood ends.
-const MAX_REFUSED_BURST: u32 = 200;
+/// Bytes of frames written before the socket is read again: what a slow reader holds besides its
+/// mailbox.
+const MAX_BATCH_BYTES: usize = 64 << 10;
 
-/// Mail taken before the socket is served.
-const MAX_MAIL_PER_TURN: usize = 256;
+/// What a challenge's ping carries; its answer must carry it too, so that what was on its way before
+/// does not count.
+const CHALLENGE: &[u8] = b"are you there?";
 
 /// Who connects, and in which envelope.
 #[derive(Debug)]
@@ -62,14 +64,18 @@ pub async fn serve(
     socket: WebSocket,
     dialect: Dialect,
     remote: IpAddr,
-    hub: Rc<Hub>,
-    limits: Limits,
+    hub: HubLink,
     gauges: Arc<Gauges>,
 ) {
-    gauges.connections.fetch_add(1, Ordering::Relaxed);
-    let mut connection = Connection::new(socket, dialect, hub, limits);
-    let end = connection.run().await;
-    connection.hub.leave(connection.mailbox_id, connection.session);
+    let _counted = Counted::new(Arc::clone(&gauges));
+    let address = (!remote.is_loopback()).then_some(remote);
+    let mut connection = Connection::new(socket, &dialect, address, hub);
+    let end = match connection.enter(dialect).await {
+        Ok(()) => connection.run().await,
+        Err(end) => end,
+    };
+    // The room hears of it before the closing handshake has ended.
+    connection.presence = None;
     match end {
         End::Gone => {
             tracing::debug!(%remote, "client closed its connection");
@@ -81,7 +87,22 @@ pub async fn serve(
             connection.close(closing).await;
         }
     }
-    gauges.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Counted(Arc<Gauges>);
+
+impl Counted {
+    fn new(gauges: Arc<Gauges>) -> Self {
+        gauges.connections.fetch_add(1, Ordering::Relaxed);
+        Counted(gauges)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How a connection ends.
@@ -92,122 +113,158 @@ enum End {
     Closing(Closing),
 }
 
+impl From<HubGone> for End {
+    fn from(_: HubGone) -> Self {
+        End::Closing(Closing::ControlLost)
+    }
+}
+
 struct Connection {
     socket: WebSocket,
     envelope: Box<dyn Envelope>,
-    hub: Rc<Hub>,
-    mailbox_id: MailboxId,
-    mailbox: Rc<Mailbox>,
-    session: Option<SessionId>,
-    rate: DefaultDirectRateLimiter,
-    /// Patience with what is above the rate.
-    patience: DefaultDirectRateLimiter,
+    hub: HubLink,
+    mailbox: Arc<Mailbox>,
+    presence: Option<Presence>,
+    address: Option<IpAddr>,
+    /// Until then the client has made more work than its share.
+    read_after: Instant,
     join_by: Instant,
     ping_at: Instant,
     missed_pings: u32,
+    challenged: bool,
     effects: Vec<Effect>,
     frames: Vec<String>,
 }
 
 impl Connection {
-    fn new(socket: WebSocket, dialect: Dialect, hub: Rc<Hub>, limits: Limits) -> Self {
-        let (mailbox_id, mailbox) = hub.enter();
-        let (envelope, session): (Box<dyn Envelope>, _) = match dialect {
-            Dialect::OpenCall => (Box::new(OpenCall::new()), None),
-            Dialect::Protoo { room, peer } => {
-                let config = SessionConfig {
-                    room,
-                    peer,
-                    consume_mode: ConsumeMode::Automatic,
-                    grants: Grants::default(),
-                };
-                let session = hub.open_session(config, Rc::clone(&mailbox));
-                (Box::new(Protoo::new()), Some(session))
-            }
+    fn new(socket: WebSocket, dialect: &Dialect, address: Option<IpAddr>, hub: HubLink) -> Self {
+        let envelope: Box<dyn Envelope> = match dialect {
+            Dialect::OpenCall => Box::new(OpenCall::new()),
+            Dialect::Protoo { .. } => Box::new(Protoo::new()),
         };
-        let rate = Quota::per_second(limits.request_rate).allow_burst(limits.request_burst);
-        let refused = NonZeroU32::new(MAX_REFUSED_BURST).unwrap_or(NonZeroU32::MIN);
-        let patience = Quota::per_second(NonZeroU32::MIN).allow_burst(refused);
         let now = Instant::now();
         Connection {
             socket,
             ping_at: now + envelope.ping_interval(),
             envelope,
+            mailbox: hub.mailbox(),
             hub,
-            mailbox_id,
-            mailbox,
-            session,
-            rate: RateLimiter::direct(rate),
-            patience: RateLimiter::direct(patience),
+            presence: None,
+            address,
+            read_after: now,
             join_by: now + JOIN_TIMEOUT,
             missed_pings: 0,
+            challenged: false,
             effects: Vec::new(),
             frames: Vec::new(),
         }
     }
 
+    /// A protoo client has said who it is: its session opens with the connection.
+    async fn enter(&mut self, dialect: Dialect) -> Result<(), End> {
+        let Dialect::Protoo { room, peer } = dialect else { return Ok(()) };
+        let config = SessionConfig {
+            room,
+            peer,
+            consume_mode: ConsumeMode::Automatic,
+            grants: Grants::default(),
+        };
+        self.open(config).await
+    }
+
+    async fn open(&mut self, config: SessionConfig) -> Result<(), End> {
+        let (presence, wait) =
+            self.hub.open(config, Arc::clone(&self.mailbox), self.address).await?;
+        self.presence = Some(presence);
+        self.wait(wait);
+        self.opened().await
+    }
+
+    /// Waits until control lets the session in, or does not: an older session of the same peer may
+    /// have to show first that its client is gone.
+    async fn opened(&mut self) -> Result<(), End> {
+        let mut stop = std::pin::pin!(stop_of(self.hub.stopping()));
+        loop {
+            if let Some(closing) = self.mailbox.closing() {
+                return Err(End::Closing(closing));
+            }
+            if let Some(Mail::Opened) = self.mailbox.take() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.mailbox.arrived.notified() => {}
+                () = self.mailbox.closed.notified() => {}
+                closing = &mut stop => return Err(End::Closing(closing)),
+            }
+        }
+    }
+
     async fn run(&mut self) -> End {
         self.envelope.handle_open(&mut self.effects);
+        match self.serve().await {
+            Ok(()) => End::Gone,
+            Err(end) => end,
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        let mut stop = std::pin::pin!(stop_of(self.hub.stopping()));
         loop {
-            if let Some(end) = self.apply_effects() {
-                return end;
-            }
-            if let Some(end) = self.send_frames().await {
-                return end;
-            }
+            self.apply_effects().await?;
+            self.send_frames().await?;
             opencall_dataplane::io::give_way();
             if let Some(closing) = self.mailbox.closing() {
-                return End::Closing(closing);
+                return Err(End::Closing(closing));
             }
-            let mailbox = Rc::clone(&self.mailbox);
+            let mailbox = Arc::clone(&self.mailbox);
             let deadline = self.deadline();
+            let may_read = Instant::now() >= self.read_after;
             tokio::select! {
-                message = self.socket.recv() => {
-                    if let Some(end) = self.take_message(message) {
-                        return end;
-                    }
-                }
+                message = self.socket.recv(), if may_read => self.take_message(message)?,
                 () = mailbox.arrived.notified() => self.take_mail(),
                 () = mailbox.closed.notified() => {}
-                () = tokio::time::sleep_until(deadline) => {
-                    if let Some(end) = self.take_timeout().await {
-                        return end;
-                    }
-                }
+                () = mailbox.challenged.notified() => self.show_presence().await?,
+                () = tokio::time::sleep_until(deadline) => self.take_timeout().await?,
+                closing = &mut stop => return Err(End::Closing(closing)),
             }
         }
     }
 
     /// Does what the envelope wants; frames are collected for [`Connection::send_frames`].
-    fn apply_effects(&mut self) -> Option<End> {
-        // Control answers while being asked, so that there may be more effects after these.
+    async fn apply_effects(&mut self) -> Result<(), End> {
+        // Control may have answered by the time an effect is done, so that more follow.
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Send(frame) => self.frames.push(frame),
-                    Effect::Open(config) => {
-                        let mailbox = Rc::clone(&self.mailbox);
-                        self.session = Some(self.hub.open_session(config, mailbox));
-                    }
+                    Effect::Open(config) => self.open(config).await?,
                     Effect::Ask { token, request } => {
-                        if let Some(session) = self.session {
-                            self.hub.request(session, token, request);
+                        if let Some(presence) = &self.presence {
+                            let wait = presence.ask(token, request).await?;
+                            self.wait(wait);
                         }
                     }
                     Effect::RouterCapabilities { token } => {
-                        let capabilities = Ok(self.hub.router_rtp_capabilities());
-                        self.envelope.handle_response(token, capabilities, &mut self.effects);
+                        let router = Arc::clone(self.hub.router_rtp_capabilities());
+                        let answer = Ok(Response::RouterRtpCapabilities(router));
+                        self.envelope.handle_response(token, answer, &mut self.effects);
                     }
-                    Effect::Close(closing) => return Some(End::Closing(closing)),
+                    Effect::Close(closing) => return Err(End::Closing(closing)),
                 }
             }
         }
-        None
+        Ok(())
     }
 
-    async fn send_frames(&mut self) -> Option<End> {
+    fn wait(&mut self, wait: Duration) {
+        if !wait.is_zero() {
+            self.read_after = self.read_after.max(Instant::now() + wait);
+        }
+    }
+
+    async fn send_frames(&mut self) -> Result<(), End> {
         if self.frames.is_empty() {
-            return None;
+            return Ok(());
         }
         let frames = std::mem::take(&mut self.frames);
         let socket = &mut self.socket;
@@ -218,62 +275,85 @@ impl Connection {
             socket.flush().await
         };
         tokio::select! {
-            result = send => result.err().map(|_| End::Gone),
+            result = send => result.map_err(|_| End::Gone),
             () = self.mailbox.closed.notified() => {
-                Some(End::Closing(self.mailbox.closing().unwrap_or(Closing::SlowReader)))
+                Err(End::Closing(self.mailbox.closing().unwrap_or(Closing::SlowReader)))
             }
-            () = tokio::time::sleep(SEND_TIMEOUT) => Some(End::Closing(Closing::SlowReader)),
+            () = tokio::time::sleep(SEND_TIMEOUT) => Err(End::Closing(Closing::SlowReader)),
         }
     }
 
-    fn take_message(&mut self, message: Option<Result<Message, axum::Error>>) -> Option<End> {
+    fn take_message(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.missed_pings = 0;
         match message {
             Some(Ok(Message::Text(text))) => {
-                let permit = self.permit();
-                if permit == Permit::Refused && self.patience.check().is_err() {
-                    return Some(End::Closing(Closing::Flood));
-                }
                 let now = self.hub.clock().now();
-                self.envelope.handle_text(now, text.as_str(), permit, &mut self.effects);
-                None
+                self.envelope.handle_text(now, text.as_str(), &mut self.effects);
+                Ok(())
             }
-            // Neither dialect has binary frames; they count all the same.
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => {
-                let flood = self.permit() == Permit::Refused && self.patience.check().is_err();
-                flood.then_some(End::Closing(Closing::Flood))
+            Some(Ok(Message::Pong(payload))) => {
+                if self.challenged && &payload[..] == CHALLENGE {
+                    self.challenged = false;
+                    if let Some(presence) = &self.presence {
+                        presence.answer_challenge();
+                    }
+                }
+                Ok(())
             }
-            Some(Ok(Message::Close(_))) | None => Some(End::Gone),
+            // Neither dialect has binary frames.
+            Some(Ok(Message::Binary(_) | Message::Ping(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
             Some(Err(error)) => {
                 let too_large = error.to_string().contains("too long");
-                Some(if too_large { End::Closing(Closing::TooLarge) } else { End::Gone })
+                Err(if too_large { End::Closing(Closing::TooLarge) } else { End::Gone })
             }
         }
     }
 
-    fn permit(&self) -> Permit {
-        if self.rate.check().is_ok() { Permit::Granted } else { Permit::Refused }
+    /// Another client claims to be this one: asks whether it is there, and reads the answer even if
+    /// it has made more work than its share.
+    async fn show_presence(&mut self) -> Result<(), End> {
+        self.challenged = true;
+        self.read_after = Instant::now();
+        self.ping(CHALLENGE).await
+    }
+
+    async fn ping(&mut self, payload: &'static [u8]) -> Result<(), End> {
+        let ping = self.socket.send(Message::Ping(payload.into()));
+        match tokio::time::timeout(SEND_TIMEOUT, ping).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => Err(End::Closing(Closing::SlowReader)),
+        }
     }
 
     fn take_mail(&mut self) {
         let now = self.hub.clock().now();
-        for _ in 0..MAX_MAIL_PER_TURN {
-            match self.mailbox.take() {
-                Some(Mail::Response(token, result)) => {
+        let mut bytes = 0;
+        while bytes < MAX_BATCH_BYTES {
+            let Some(mail) = self.mailbox.take() else { return };
+            let before = self.effects.len();
+            match mail {
+                Mail::Response(token, result) => {
                     self.envelope.handle_response(token, result, &mut self.effects);
                 }
-                Some(Mail::Notification(notification)) => {
+                Mail::Notification(notification) => {
                     self.envelope.handle_notification(now, notification, &mut self.effects);
                 }
-                None => return,
+                Mail::Opened => {}
             }
+            bytes += self.effects.iter().skip(before).map(effect_size).sum::<usize>() + 1;
         }
         // More may wait.
         self.mailbox.arrived.notify_one();
     }
 
     fn deadline(&self) -> Instant {
+        let now = Instant::now();
         let mut deadline = self.ping_at;
+        if self.read_after > now {
+            deadline = deadline.min(self.read_after);
+        }
         if !self.envelope.has_joined() {
             deadline = deadline.min(self.join_by);
         }
@@ -285,26 +365,24 @@ impl Connection {
         deadline.min(origin + timeout.since(Time::ZERO))
     }
 
-    async fn take_timeout(&mut self) -> Option<End> {
+    async fn take_timeout(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if !self.envelope.has_joined() && now >= self.join_by {
-            return Some(End::Closing(Closing::Idle));
+            return Err(End::Closing(Closing::Idle));
         }
         if now >= self.ping_at {
             self.ping_at = now + self.envelope.ping_interval();
-            self.missed_pings += 1;
+            // A client that is not read from cannot answer.
+            if now >= self.read_after {
+                self.missed_pings += 1;
+            }
             if self.missed_pings > MAX_MISSED_PINGS {
-                return Some(End::Closing(Closing::Unresponsive));
+                return Err(End::Closing(Closing::Unresponsive));
             }
-            let ping = self.socket.send(Message::Ping(Vec::new().into()));
-            match tokio::time::timeout(SEND_TIMEOUT, ping).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Some(End::Gone),
-                Err(_) => return Some(End::Closing(Closing::SlowReader)),
-            }
+            self.ping(b"").await?;
         }
         self.envelope.handle_timeout(self.hub.clock().now(), &mut self.effects);
-        None
+        Ok(())
     }
 
     /// Says why, and waits a little for the client to have heard it.
@@ -320,5 +398,21 @@ impl Connection {
     async fn finish(&mut self) {
         let rest = async { while let Some(Ok(_)) = self.socket.recv().await {} };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
+    }
+}
+
+/// Why every connection closes, once it must. When the hub is gone without a word, its channel is
+/// closed.
+async fn stop_of(mut stopping: watch::Receiver<bool>) -> Closing {
+    match stopping.wait_for(|stopping| *stopping).await {
+        Ok(_) => Closing::ByControl(CloseReason::Shutdown),
+        Err(_) => Closing::ControlLost,
+    }
+}
+
+fn effect_size(effect: &Effect) -> usize {
+    match effect {
+        Effect::Send(frame) => frame.len(),
+        _ => 0,
     }
 }

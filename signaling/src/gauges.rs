@@ -3,24 +3,65 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use opencall_control::Counts;
 
 use crate::envelope::Closing;
 
+/// The control thread makes a turn every half second at least; one that makes none for so long is
+/// stuck.
+const MAX_SILENCE_MS: u64 = 10_000;
+
 /// Counters written by the hub and the connections, read by HTTP handlers.
-#[derive(Default)]
 pub struct Gauges {
     /// WebSocket connections now.
     pub connections: AtomicU64,
     counts: Mutex<Counts>,
+    started: Instant,
+    /// When the control thread made its last turn, milliseconds after the start.
+    beat: AtomicU64,
+    /// Whether the control thread has failed.
+    pub control_lost: AtomicBool,
     /// Whether a data core has ended that should run.
     pub core_lost: AtomicBool,
     /// Connections that the server closed, by [`Closing::ALL`].
     closed: [AtomicU64; Closing::ALL.len()],
 }
 
+impl Default for Gauges {
+    fn default() -> Self {
+        Gauges {
+            connections: AtomicU64::new(0),
+            counts: Mutex::default(),
+            started: Instant::now(),
+            beat: AtomicU64::new(0),
+            control_lost: AtomicBool::new(false),
+            core_lost: AtomicBool::new(false),
+            closed: Default::default(),
+        }
+    }
+}
+
 impl Gauges {
+    /// The control thread has made a turn.
+    pub fn beat(&self) {
+        self.beat.store(self.uptime_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether something of the server does not work: a data core has ended, or the control thread
+    /// has failed or makes no turns.
+    pub fn is_degraded(&self) -> bool {
+        let silence_ms = self.uptime_ms().saturating_sub(self.beat.load(Ordering::Relaxed));
+        self.core_lost.load(Ordering::Relaxed)
+            || self.control_lost.load(Ordering::Relaxed)
+            || silence_ms > MAX_SILENCE_MS
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// What control has.
     pub fn set_counts(&self, counts: Counts) {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -59,7 +100,8 @@ mod tests {
             (0..times).for_each(|_| gauges.count_closed(closing));
         }
         let counts: Vec<u64> = gauges.closed().map(|(_, count)| count).collect();
-        assert_eq!(counts, [0, 1, 2, 3, 4, 5, 6, 7]);
+        let expected: Vec<u64> = (0..Closing::ALL.len() as u64).collect();
+        assert_eq!(counts, expected);
         let mut labels: Vec<&str> = gauges.closed().map(|(label, _)| label).collect();
         labels.sort_unstable();
         labels.dedup();

@@ -181,7 +181,7 @@ async fn headers(request: Request, next: Next) -> Response {
 
 async fn healthz(State(front): State<Arc<Front>>) -> Response {
     let gauges = &front.gauges;
-    let degraded = gauges.core_lost.load(Ordering::Relaxed);
+    let degraded = gauges.is_degraded();
     let counts = gauges.counts();
     let closed: Map<String, Value> =
         gauges.closed().map(|(label, count)| (label.to_owned(), json!(count))).collect();

@@ -3,35 +3,33 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
 use opencall_dataplane::io::Backend;
 use opencall_dataplane::thread::{self, Clock, DataPlane, DataPlaneConfig, StartError};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::LocalSet;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::addresses::Addresses;
 use crate::config::Config;
 use crate::connection;
 use crate::gauges::Gauges;
 use crate::http::{self, Front, NewConnection};
-use crate::hub::Hub;
+use crate::hub::{Hub, HubLink};
 
-/// Connections that may wait between HTTP and the hub: both are on one thread, so that it only
+/// Connections that may wait between HTTP and their tasks: both are on one thread, so that it only
 /// smooths a burst.
 const MAX_NEW_CONNECTIONS: usize = 256;
 
-/// How long connections may take to hear that the server stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long data cores may take to leave their loops.
-const STOP_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long clients may take to hear that the control thread has failed.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Exit status after a second signal, as shells count SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -56,6 +54,9 @@ pub enum ServerError {
     /// Control.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The control thread has panicked: it said why.
+    #[error("the control thread has failed; its last words are above: start the server again")]
+    ControlLost,
     /// The runtime or its signals.
     #[error("cannot start the signaling thread: {0}; raise the limit of open files (ulimit -n)")]
     Runtime(std::io::Error),
@@ -63,76 +64,135 @@ pub enum ServerError {
 
 /// Runs the server until a signal ends it.
 pub fn run(config: Config) -> Result<(), ServerError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ServerError::Runtime)?;
-    let result = LocalSet::new().block_on(&runtime, serve(config));
-    // What is left (idle HTTP connections) is of no use to anyone.
-    runtime.shutdown_background();
-    result
-}
-
-async fn serve(config: Config) -> Result<(), ServerError> {
-    let mut signals = Signals::new().map_err(ServerError::Runtime)?;
     raise_file_limit();
     let clock = Clock::start();
     let wake = Arc::new(Notify::new());
     let control = Control::new(control_config(&config), clock.origin())?;
-    let listener = listen(&config).await?;
+    let control_runtime = runtime()?;
+    let web_runtime = runtime()?;
+    let listener = {
+        let _inside = web_runtime.enter();
+        web_runtime.block_on(listen(&config))?
+    };
     let plane = start_cores(&config, clock, Arc::clone(&wake))?;
-    // Handshakes and JSON must not delay media where they share a CPU. The cores run already.
+    // Handshakes and JSON must not delay media where they share a CPU. The cores run already; the
+    // web thread is started below and inherits this.
     opencall_dataplane::io::step_back();
     let gauges = Arc::new(Gauges::default());
+    log_start(&config, &plane, &listener);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
-    let front = Arc::new(Front {
-        connections: sender,
+    let front = front(&config, &plane, sender, Arc::clone(&gauges));
+    let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
+    let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate);
+    let web = Web::start(web_runtime, listener, front, connections, link, Arc::clone(&gauges))?;
+    let result = control_runtime.block_on(async {
+        let signals = Signals::new().map_err(ServerError::Runtime)?;
+        supervise(&gauges, hub.run(stop_signal(signals))).await
+    });
+    web.stop(if result.is_ok() { Duration::ZERO } else { FAREWELL });
+    if result.is_ok() {
+        tracing::info!("stopped");
+    }
+    result
+}
+
+fn runtime() -> Result<Runtime, ServerError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(ServerError::Runtime)
+}
+
+/// Runs the hub; a panic of its is an error that everyone hears of: `/healthz`, the clients, and
+/// whoever started the server. A server that goes on without control would look well and serve
+/// nobody.
+async fn supervise(gauges: &Gauges, hub: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let mut hub = std::pin::pin!(hub);
+    let outcome = std::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| hub.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => std::task::Poll::Ready(Err(ServerError::ControlLost)),
+        }
+    });
+    let outcome = outcome.await;
+    if outcome.is_err() {
+        gauges.control_lost.store(true, Ordering::Relaxed);
+    }
+    outcome
+}
+
+/// Waits for the first signal; a second one ends the process at once.
+async fn stop_signal(mut signals: Signals) {
+    signals.received().await;
+    tracing::info!("stopping; a second signal ends at once");
+    tokio::spawn(async move {
+        signals.received().await;
+        std::process::exit(INTERRUPTED);
+    });
+}
+
+/// The web thread: HTTP, WebSockets, JSON.
+struct Web {
+    thread: JoinHandle<()>,
+    stop: oneshot::Sender<Duration>,
+}
+
+impl Web {
+    fn start(
+        runtime: Runtime,
+        listener: TcpListener,
+        front: Arc<Front>,
+        connections: mpsc::Receiver<NewConnection>,
+        link: HubLink,
+        gauges: Arc<Gauges>,
+    ) -> Result<Self, ServerError> {
+        let (stop, stopped) = oneshot::channel();
+        let work = async move {
+            let web = tokio::spawn(http::serve(listener, front));
+            let doors = tokio::spawn(admit(connections, link, gauges));
+            let farewell = stopped.await.unwrap_or_default();
+            web.abort();
+            doors.abort();
+            tokio::time::sleep(farewell).await;
+        };
+        let run = move || {
+            runtime.block_on(work);
+            // What is left (idle HTTP connections) is of no use to anyone.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("web".into()).spawn(run);
+        Ok(Web { thread: thread.map_err(ServerError::Runtime)?, stop })
+    }
+
+    /// Ends the thread, after clients had some time to hear why.
+    fn stop(self, farewell: Duration) {
+        let _ = self.stop.send(farewell);
+        let _ = self.thread.join();
+    }
+}
+
+fn front(
+    config: &Config,
+    plane: &DataPlane,
+    connections: mpsc::Sender<NewConnection>,
+    gauges: Arc<Gauges>,
+) -> Arc<Front> {
+    Arc::new(Front {
+        connections,
         addresses: Addresses::new(config.limits.sessions_per_address),
         max_message_size: config.limits.max_message_size,
-        gauges: Arc::clone(&gauges),
+        gauges,
         cores: plane.cores.len(),
         io: backend_name(plane.backend),
         started: Instant::now(),
         page_dir: config.page_dir.clone(),
-    });
-    log_start(&config, &plane, &listener);
-
-    let hub = Rc::new(Hub::new(clock, control, plane, wake, Arc::clone(&gauges)));
-    let driver = tokio::task::spawn_local({
-        let hub = Rc::clone(&hub);
-        async move { hub.run().await }
-    });
-    let web = tokio::spawn(http::serve(listener, front));
-    let doors =
-        tokio::task::spawn_local(admit(connections, Rc::clone(&hub), config, gauges.clone()));
-
-    signals.received().await;
-    tracing::info!("stopping; a second signal ends at once");
-    tokio::task::spawn_local(async move {
-        signals.received().await;
-        std::process::exit(INTERRUPTED);
-    });
-    web.abort();
-    doors.abort();
-    hub.close_all();
-    drain(&gauges).await;
-    driver.abort();
-    stop_cores(&hub).await;
-    tracing::info!("stopped");
-    Ok(())
+    })
 }
 
 /// Gives each accepted WebSocket a task.
-async fn admit(
-    mut connections: mpsc::Receiver<NewConnection>,
-    hub: Rc<Hub>,
-    config: Config,
-    gauges: Arc<Gauges>,
-) {
+async fn admit(mut connections: mpsc::Receiver<NewConnection>, link: HubLink, gauges: Arc<Gauges>) {
     while let Some(NewConnection { socket, dialect, remote, place }) = connections.recv().await {
-        let (hub, gauges, limits) = (Rc::clone(&hub), Arc::clone(&gauges), config.limits);
-        tokio::task::spawn_local(async move {
-            connection::serve(socket, dialect, remote, hub, limits, gauges).await;
+        let (link, gauges) = (link.clone(), Arc::clone(&gauges));
+        tokio::spawn(async move {
+            connection::serve(socket, dialect, remote, link, gauges).await;
             drop(place);
         });
     }
@@ -226,30 +286,6 @@ fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener) {
     }
 }
 
-/// Waits until every connection has been closed, within reason.
-async fn drain(gauges: &Gauges) {
-    let empty = async {
-        while gauges.connections.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if tokio::time::timeout(DRAIN_TIMEOUT, empty).await.is_err() {
-        tracing::warn!("some clients did not answer the closing of their connection");
-    }
-}
-
-async fn stop_cores(hub: &Hub) {
-    let stopped = async {
-        hub.stop_cores();
-        while hub.cores_running() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
-        tracing::warn!("a data core does not stop; leaving it");
-    }
-}
-
 /// SIGTERM and SIGINT.
 struct Signals {
     terminate: Signal,
@@ -269,5 +305,24 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_control_thread_is_an_error_that_health_tells() {
+        let gauges = Gauges::default();
+        let fine = supervise(&gauges, async {}).await;
+        assert!(fine.is_ok() && !gauges.is_degraded());
+        let failing = async {
+            tokio::task::yield_now().await;
+            panic!("this panic is part of the test");
+        };
+        let failed = supervise(&gauges, failing).await;
+        assert!(matches!(failed, Err(ServerError::ControlLost)));
+        assert!(gauges.is_degraded());
     }
 }

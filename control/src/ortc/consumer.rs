@@ -9,20 +9,25 @@ use super::{OrtcError, ScalabilityMode};
 use crate::api::ConsumerType;
 use crate::rtp_parameters::{
     Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
-    RtpHeaderExtensionParameters, RtpParameters, RtxParameters,
+    RtpHeaderExtensionParameters, RtpParameters,
 };
 
-/// What names a consumer on its transport.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsumerIds {
-    /// MID, unique on the transport.
-    pub mid: String,
-    /// Media SSRC.
-    pub ssrc: u32,
-    /// SSRC of retransmissions, if the client negotiated RTX.
-    pub rtx_ssrc: u32,
+/// A producer's stream as every client with the same capabilities receives it; a consumer adds the
+/// numbers that are its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsumerStream {
+    /// The codecs both sides have, RTX among them.
+    pub codecs: Vec<RtpCodecParameters>,
+    /// The extensions both sides have under one id.
+    pub header_extensions: Vec<RtpHeaderExtensionParameters>,
+    /// The only encoding, without its SSRCs.
+    pub encoding: RtpEncodingParameters,
     /// CNAME of the producing client.
-    pub cname: String,
+    pub rtcp: RtcpParameters,
+    /// Whether lost packets are repeated in a stream of their own (RFC 4588).
+    pub has_rtx: bool,
+    /// Bytes of it as JSON.
+    pub size: usize,
 }
 
 /// Whether a client can take at least one codec of a stream.
@@ -40,13 +45,13 @@ fn remote_codec<'a>(
     remote.codecs.iter().find(|theirs| codecs_match(*theirs, codec))
 }
 
-/// The stream as one client gets it.
-pub fn consumer_rtp_parameters(
+/// The stream as clients with the capabilities `remote` get it.
+pub fn consumer_stream(
     kind: Kind,
     consumable: &RtpParameters,
     remote: &RtpCapabilities,
-    ids: ConsumerIds,
-) -> Result<RtpParameters, OrtcError> {
+    cname: &str,
+) -> Result<ConsumerStream, OrtcError> {
     let header_extensions = common_extensions(kind, consumable, remote);
     let mut codecs = common_codecs(consumable, remote);
     if codecs.is_empty() {
@@ -54,21 +59,15 @@ pub fn consumer_rtp_parameters(
     }
     choose_bandwidth_feedback(&mut codecs, &header_extensions);
     let has_rtx = codecs.iter().any(|codec| is_rtx(&codec.mime_type));
-    let max_bitrate = consumable.encodings.iter().filter_map(|e| e.max_bitrate).max();
     let encoding = RtpEncodingParameters {
-        ssrc: Some(ids.ssrc),
-        rtx: has_rtx.then_some(RtxParameters { ssrc: ids.rtx_ssrc }),
         scalability_mode: consumer_scalability_mode(consumable),
-        max_bitrate,
+        max_bitrate: consumable.encodings.iter().filter_map(|e| e.max_bitrate).max(),
         ..RtpEncodingParameters::default()
     };
-    Ok(RtpParameters {
-        mid: Some(ids.mid),
-        codecs,
-        header_extensions,
-        encodings: vec![encoding],
-        rtcp: RtcpParameters { cname: Some(ids.cname), reduced_size: Some(true) },
-    })
+    let rtcp = RtcpParameters { cname: Some(cname.to_owned()), reduced_size: Some(true) };
+    let json_bytes = serde_json::to_string(&(&codecs, &header_extensions, &encoding, &rtcp));
+    let size = json_bytes.map_or(0, |json| json.len());
+    Ok(ConsumerStream { codecs, header_extensions, encoding, rtcp, has_rtx, size })
 }
 
 /// The codecs both sides have, media ones first kept with their RTX where the client has RTX for
@@ -176,10 +175,6 @@ mod tests {
         consumable_rtp_parameters(Kind::Video, &parameters, &router()).expect("supported")
     }
 
-    fn ids() -> ConsumerIds {
-        ConsumerIds { mid: "7".into(), ssrc: 100, rtx_ssrc: 101, cname: "c".into() }
-    }
-
     /// What mediasoup-client reports: the router's numbers, less what the browser lacks.
     fn browser_without(lacks: &[&str]) -> RtpCapabilities {
         let mut capabilities = router();
@@ -189,7 +184,7 @@ mod tests {
         capabilities
     }
 
-    fn feedback_of(parameters: &RtpParameters) -> Vec<String> {
+    fn feedback_of(parameters: &ConsumerStream) -> Vec<String> {
         let entries = parameters.codecs[0].rtcp_feedback.iter();
         entries.map(|entry| format!("{} {}", entry.kind, entry.parameter)).collect()
     }
@@ -200,17 +195,14 @@ mod tests {
             {"rid": "r1", "scalabilityMode": "L1T3", "maxBitrate": 900_000}]);
         let consumable = consumable("video/VP8", encodings);
         assert_eq!(consumer_type(&consumable), ConsumerType::Simulcast);
-        let parameters =
-            consumer_rtp_parameters(Kind::Video, &consumable, &router(), ids()).expect("ok");
-        assert_eq!(parameters.mid.as_deref(), Some("7"));
+        let parameters = consumer_stream(Kind::Video, &consumable, &router(), "c").expect("ok");
         let expected = RtpEncodingParameters {
-            ssrc: Some(100),
-            rtx: Some(RtxParameters { ssrc: 101 }),
             scalability_mode: Some("L2T3".into()),
             max_bitrate: Some(900_000),
             ..Default::default()
         };
-        assert_eq!(parameters.encodings, [expected]);
+        assert_eq!(parameters.encoding, expected);
+        assert!(parameters.has_rtx);
         assert_eq!(parameters.rtcp.cname.as_deref(), Some("c"));
         let types: Vec<u8> = parameters.codecs.iter().map(|c| c.payload_type).collect();
         assert_eq!(types, [101, 102]);
@@ -226,8 +218,7 @@ mod tests {
         ];
         for (lacks, expected) in table {
             let remote = browser_without(lacks);
-            let parameters =
-                consumer_rtp_parameters(Kind::Video, &consumable, &remote, ids()).expect("ok");
+            let parameters = consumer_stream(Kind::Video, &consumable, &remote, "c").expect("ok");
             assert_eq!(feedback_of(&parameters), expected, "without {lacks:?}");
         }
     }
@@ -236,10 +227,9 @@ mod tests {
     fn rtx_stays_only_where_the_client_has_it() {
         let consumable = consumable("video/VP9", json!([]));
         let remote = browser_without(&["rtx"]);
-        let parameters =
-            consumer_rtp_parameters(Kind::Video, &consumable, &remote, ids()).expect("ok");
+        let parameters = consumer_stream(Kind::Video, &consumable, &remote, "c").expect("ok");
         assert_eq!(parameters.codecs.len(), 1);
-        assert_eq!(parameters.encodings[0].rtx, None);
+        assert!(!parameters.has_rtx);
     }
 
     #[test]
@@ -253,8 +243,7 @@ mod tests {
                 _ => {}
             }
         }
-        let parameters =
-            consumer_rtp_parameters(Kind::Video, &consumable, &remote, ids()).expect("ok");
+        let parameters = consumer_stream(Kind::Video, &consumable, &remote, "c").expect("ok");
         let mut found: Vec<u8> = parameters.header_extensions.iter().map(|e| e.id).collect();
         found.sort_unstable();
         assert_eq!(found, [1, 5, 7, 9, 10, 11]);
@@ -266,7 +255,7 @@ mod tests {
         assert!(can_consume(&consumable, &router()));
         let firefox = browser_without(&["AV1"]);
         assert!(!can_consume(&consumable, &firefox));
-        let result = consumer_rtp_parameters(Kind::Video, &consumable, &firefox, ids());
+        let result = consumer_stream(Kind::Video, &consumable, &firefox, "c");
         assert_eq!(result, Err(OrtcError::NothingInCommon(Kind::Video)));
         assert!(!can_consume(&consumable, &RtpCapabilities::default()));
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! router capabilities ──┬─▶ producer_rtp_mapping ─▶ consumable_rtp_parameters   (once per producer)
-//!                       └─▶ can_consume ─▶ consumer_rtp_parameters              (once per consumer)
+//!                       └─▶ can_consume ─▶ consumer_stream           (once per producer and capabilities)
 //! ```
 //!
 //! The rules are those of the ORTC model that mediasoup-client follows: a client sends with its own
@@ -17,7 +17,7 @@ mod router;
 mod scalability;
 mod validate;
 
-pub use consumer::{ConsumerIds, can_consume, consumer_rtp_parameters, consumer_type};
+pub use consumer::{ConsumerStream, can_consume, consumer_stream, consumer_type};
 pub use matching::{H264Profile, codecs_match, is_rtx};
 pub use producer::{RtpMapping, consumable_rtp_parameters, producer_rtp_mapping};
 pub(crate) use producer::{extension_ids, feedback};

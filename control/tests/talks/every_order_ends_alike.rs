@@ -2,6 +2,7 @@
 //! and however the requests of several clients interleave, at the end everyone receives everyone.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use opencall_control::api::*;
 use opencall_control::rtp_parameters::Kind;
@@ -37,7 +38,7 @@ struct Person {
     /// What it was told and has not reacted to.
     inbox: VecDeque<Notification>,
     /// Whose tracks it receives, and of which kind.
-    receives: BTreeSet<(String, &'static str)>,
+    receives: BTreeSet<(Arc<str>, &'static str)>,
     produces: BTreeSet<&'static str>,
 }
 
@@ -122,7 +123,7 @@ impl Person {
         }
     }
 
-    fn receive(&mut self, peer: String, kind: Kind) {
+    fn receive(&mut self, peer: Arc<str>, kind: Kind) {
         let kind = if kind == Kind::Audio { "audio" } else { "video" };
         assert!(self.receives.insert((peer, kind)), "{} is offered a track twice", self.name);
     }
@@ -151,8 +152,8 @@ fn everyone_receives_everyone(seed: u64) {
     }
     for person in &people {
         let others = people.iter().filter(|other| other.name != person.name);
-        let expected: BTreeSet<(String, &str)> = others
-            .flat_map(|other| other.produces.iter().map(|kind| (other.name.to_owned(), *kind)))
+        let expected: BTreeSet<(Arc<str>, &str)> = others
+            .flat_map(|other| other.produces.iter().map(|kind| (Arc::from(other.name), *kind)))
             .collect();
         assert_eq!(person.receives, expected, "{} after {:?}", person.name, person.done);
     }

@@ -6,7 +6,7 @@ use opencall_control::api::{Grants, Request, Response, Source, Sources};
 use opencall_control::rtp_parameters::{Kind, RtpParameters};
 use serde_json::{Value, json};
 
-use crate::talk::{Client, Talk, audio, consume, create, join, simulcast};
+use crate::talk::{Client, Talk, audio, consume, create, join, json_object, simulcast};
 
 fn grants(change: impl FnOnce(&mut Grants)) -> Grants {
     let mut grants = Grants { identity_proven: true, ..Grants::default() };
@@ -20,7 +20,7 @@ fn produce(talk: &mut Talk, client: &Client, kind: Kind, app_data: Value) -> Opt
         Kind::Audio => ("0", audio),
         Kind::Video => ("1", simulcast),
     };
-    let Value::Object(app_data) = app_data else { panic!("an object") };
+    let app_data = json_object(app_data);
     let request = Request::Produce {
         transport_id: client.send.id.clone(),
         kind,
@@ -123,7 +123,7 @@ fn a_hidden_client_receives_and_nobody_is_told_of_it() {
         talk.ok(ghost.session, rename);
         let bert = talk.connect("bert", Automatic);
         let Response::Joined { peers } = talk.ok(bert, join("Bert")) else { panic!("joined") };
-        assert_eq!(peers.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), ["anna"]);
+        assert_eq!(peers.iter().map(|peer| &*peer.id).collect::<Vec<_>>(), ["anna"]);
         // It meets the others, and not another one of its kind.
         let news = talk.news_texts(ghost.session);
         assert!(news.contains(&"NewPeer bert".to_owned()), "{news:?}");

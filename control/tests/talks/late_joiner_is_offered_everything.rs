@@ -2,7 +2,8 @@
 
 use crate::talk::{Talk, audio, join, ready, simulcast};
 use opencall_control::api::{ConsumeMode::Automatic, Direction, Request, Response};
-use opencall_control::rtp_parameters::Kind;
+use opencall_control::rtp_parameters::{Kind, RtpParameters};
+use serde_json::json;
 
 #[test]
 fn peers_first_then_consumers_then_the_others_hear() {
@@ -14,7 +15,7 @@ fn peers_first_then_consumers_then_the_others_hear() {
     talk.transport(bert, Direction::Recv);
     talk.commands();
     let Response::Joined { peers } = talk.ok(bert, join("Bert")) else { panic!("joined") };
-    assert_eq!(peers.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), ["anna"]);
+    assert_eq!(peers.iter().map(|peer| &*peer.id).collect::<Vec<_>>(), ["anna"]);
     assert_eq!(talk.news_texts(bert), ["NewConsumer anna Audio", "NewConsumer anna Video"]);
     assert_eq!(talk.news_texts(anna.session), ["NewPeer bert"]);
     assert_eq!(talk.commands(), ["CreateConsumer paused", "CreateConsumer paused"]);
@@ -65,15 +66,17 @@ fn what_is_offered_can_be_made() {
     let bert = talk.enter("bert", Automatic);
     let camera = talk.offers(bert.session).remove(0);
     assert_eq!((&camera.producer_id, &camera.transport_id), (&producer, &bert.recv.id));
-    assert_eq!(camera.app_data["source"], "camera");
+    assert_eq!(camera.app_data.string("source").as_deref(), Some("camera"));
     let parameters = &camera.rtp_parameters;
     let config = &talk.consumers[&talk.newest_consumer()];
-    assert_eq!(parameters.encodings[0].ssrc, Some(config.ssrc));
-    assert_eq!(parameters.encodings[0].rtx.map(|rtx| rtx.ssrc), config.rtx_ssrc);
-    assert_eq!(parameters.encodings[0].scalability_mode.as_deref(), Some("L3T3"));
-    assert_eq!(parameters.mid.as_deref().map(str::as_bytes), Some(config.mid.as_slice()));
-    assert_eq!(parameters.rtcp.cname.as_deref(), Some("browser"));
-    assert_eq!(config.payload_types.as_slice(), [parameters.codecs[0].payload_type]);
+    let written: RtpParameters = serde_json::from_value(json!(parameters)).expect("parameters");
+    let encoding = &written.encodings[0];
+    assert_eq!(encoding.ssrc, Some(config.ssrc));
+    assert_eq!(encoding.rtx.map(|rtx| rtx.ssrc), config.rtx_ssrc);
+    assert_eq!(encoding.scalability_mode.as_deref(), Some("L3T3"));
+    assert_eq!(written.mid.as_deref().map(str::as_bytes), Some(config.mid.as_slice()));
+    assert_eq!(written.rtcp.cname.as_deref(), Some("browser"));
+    assert_eq!(config.payload_types.as_slice(), [written.codecs[0].payload_type]);
     assert!(config.feedback.nack && config.feedback.pli && config.feedback.transport_cc);
     assert!(!config.feedback.remb, "one bandwidth estimate is enough");
 }

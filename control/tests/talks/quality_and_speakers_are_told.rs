@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opencall_control::api::ConsumeMode::Automatic;
-use opencall_control::api::{Request, Response, StatsOf};
+use opencall_control::api::{Request, Response, StatsOf, StatsReport};
 use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::message::{
     Event, Layers, RtpStreamStats, Stats, StatsQuery, TransportStats,
@@ -139,7 +139,8 @@ fn statistics_come_from_the_cores_as_objects() {
         };
         talk.event(core.0, Event::Stats { token, stats: Some(Box::new(stats)) });
     }
-    let Some(Ok(Response::Stats(objects))) = talk.answer(bert.session, token) else { panic!() };
+    let Some(Ok(Response::Stats(reports))) = talk.answer(bert.session, token) else { panic!() };
+    let objects: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
     let types: Vec<&str> = objects.iter().filter_map(|object| object["type"].as_str()).collect();
     assert_eq!(types, ["webrtc-transport", "webrtc-transport", "outbound-rtp"]);
     assert_eq!(objects[0]["transportId"], bert.send.id.as_str());
@@ -158,7 +159,8 @@ fn statistics_come_from_the_cores_as_objects() {
     let stream = RtpStreamStats { rid: Some(SmallVec::from_slice(b"r1")), ..Default::default() };
     let stats = Some(Box::new(Stats::Producer(vec![RtpStreamStats::default(), stream])));
     talk.event(core.0, Event::Stats { token: query, stats });
-    let Some(Ok(Response::Stats(objects))) = talk.answer(anna.session, token) else { panic!() };
+    let Some(Ok(Response::Stats(reports))) = talk.answer(anna.session, token) else { panic!() };
+    let objects: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
     assert_eq!(objects.len(), 2);
     assert_eq!((&objects[1]["type"], &objects[1]["rid"]), (&"inbound-rtp".into(), &"r1".into()));
     assert_eq!(objects[1]["producerId"], camera.as_str());
@@ -175,7 +177,8 @@ fn a_silent_core_delays_statistics_but_does_not_withhold_them() {
     talk.pass(Duration::from_millis(1_900));
     assert!(talk.answer(anna.session, token).is_none());
     talk.pass(Duration::from_millis(200));
-    let Some(Ok(Response::Stats(objects))) = talk.answer(anna.session, token) else { panic!() };
+    let Some(Ok(Response::Stats(reports))) = talk.answer(anna.session, token) else { panic!() };
+    let objects: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
     assert_eq!(objects.len(), 1);
     let (core, query, _) = talk.queries.remove(0);
     talk.event(core.0, Event::Stats { token: query, stats: None });

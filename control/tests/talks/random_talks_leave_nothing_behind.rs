@@ -177,7 +177,8 @@ impl Dice {
                 let session = self.talk.connect_to(&room, &peer, mode);
                 self.sessions.push(session);
             }
-            (3, Some(session)) => self.talk.leave(session),
+            (3, Some(session)) if self.chance(2) => self.talk.leave(session),
+            (3, Some(session)) => self.talk.answer_challenge(session),
             (4..15, _) => {
                 let (core, event) = self.event();
                 self.talk.event(core, event);

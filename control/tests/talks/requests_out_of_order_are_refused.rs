@@ -3,14 +3,16 @@
 
 use opencall_control::api::ConsumeMode::{Automatic, OnRequest};
 use opencall_control::api::{
-    Direction, DtlsFingerprint, DtlsParameters, DtlsRole, Request, Response, SessionId, StatsOf,
+    Direction, DtlsFingerprint, DtlsParameters, DtlsRole, JsonObject, Request, Response, SessionId,
+    StatsOf,
 };
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
 use opencall_dataplane::message::Layers;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use crate::talk::{
-    Talk, audio, capabilities, config, consume, create, join, produce, ready, simulcast,
+    Talk, audio, capabilities, config, consume, create, join, json_object, produce, ready,
+    simulcast,
 };
 
 fn connect(transport_id: &str) -> Request {
@@ -146,7 +148,7 @@ fn malformed() {
         transport_id: anna.send.id.clone(),
         kind: Kind::Audio,
         rtp_parameters: audio("0"),
-        app_data: app_data.as_object().cloned().unwrap_or_default(),
+        app_data: json_object(app_data),
         paused: false,
     };
     let mut h265 = simulcast("0");
@@ -180,7 +182,7 @@ fn malformed() {
     let carl = talk.connect("carl", OnRequest);
     let mut too_long = capabilities();
     too_long.codecs = vec![too_long.codecs[0].clone(); 200];
-    let device = json!({"name": "x".repeat(2_000)}).as_object().cloned().unwrap_or_default();
+    let device = json_object(json!({"name": "x".repeat(2_000)}));
     let join = |display_name: String, device, rtp_capabilities| Request::Join {
         display_name,
         device,
@@ -188,8 +190,8 @@ fn malformed() {
     };
     let table = vec![
         (join(String::new(), device, None), 400, "device is longer"),
-        (join("x".repeat(300), Map::new(), None), 400, "displayName is longer"),
-        (join(String::new(), Map::new(), Some(too_long)), 400, "at most 128"),
+        (join("x".repeat(600), JsonObject::default(), None), 400, "displayName is longer"),
+        (join(String::new(), JsonObject::default(), Some(too_long)), 400, "at most 128"),
     ];
     assert_refused(&mut talk, carl, table);
 }

@@ -14,7 +14,7 @@ use opencall_control::{Control, ControlConfig, CoreAddresses, PlacementPolicy};
 use opencall_dataplane::message::*;
 use opencall_dataplane::srtp::KeyingMaterial;
 use opencall_dataplane::time::Time;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// What one data core would hold.
 #[derive(Default)]
@@ -50,6 +50,10 @@ pub struct Talk {
     answers: HashMap<(SessionId, Token), Result<Response, RequestError>>,
     news: HashMap<SessionId, Vec<Notification>>,
     pub closed: HashMap<SessionId, CloseReason>,
+    /// Sessions that were let in.
+    pub opened: BTreeSet<SessionId>,
+    /// Sessions whose client was to show that it is there.
+    pub challenged: Vec<SessionId>,
     next_token: u64,
 }
 
@@ -96,6 +100,8 @@ impl Talk {
             answers: HashMap::new(),
             news: HashMap::new(),
             closed: HashMap::new(),
+            opened: BTreeSet::new(),
+            challenged: Vec::new(),
             next_token: 0,
         }
     }
@@ -129,6 +135,12 @@ impl Talk {
 
     pub fn leave(&mut self, session: SessionId) {
         self.control.close_session(self.now, session);
+        self.drain();
+    }
+
+    /// A challenged client shows that it is there.
+    pub fn answer_challenge(&mut self, session: SessionId) {
+        self.control.challenge_answered(self.now, session);
         self.drain();
     }
 
@@ -221,6 +233,8 @@ impl Talk {
                 Output::Close { session, reason } => {
                     self.closed.insert(session, reason);
                 }
+                Output::Opened { session } => assert!(self.opened.insert(session), "opened twice"),
+                Output::Challenge { session } => self.challenged.push(session),
             }
         }
         while let Some((core, command)) = self.control.poll_command() {
@@ -424,10 +438,14 @@ pub fn simulcast(mid: &str) -> RtpParameters {
     .expect("parameters")
 }
 
+pub fn json_object(value: Value) -> JsonObject {
+    serde_json::from_value(value).expect("an object")
+}
+
 pub fn join(name: &str) -> Request {
     Request::Join {
         display_name: name.to_owned(),
-        device: Map::new(),
+        device: JsonObject::default(),
         rtp_capabilities: Some(capabilities()),
     }
 }
@@ -437,10 +455,7 @@ pub fn create(direction: Direction) -> Request {
 }
 
 pub fn produce(transport: &str, kind: Kind, rtp_parameters: RtpParameters) -> Request {
-    let app_data = match json!({"source": "camera"}) {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    };
+    let app_data = json_object(json!({"source": "camera"}));
     Request::Produce {
         transport_id: transport.to_owned(),
         kind,

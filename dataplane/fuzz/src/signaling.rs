@@ -9,7 +9,6 @@
 //! |---|---|
 //! | `#peer N` | from here on, client N speaks |
 //! | `#wait MS` | time passes |
-//! | `#refused FRAME` | a frame above the rate limit |
 //! | `#close` | the client goes; if it speaks again, it has a new connection |
 //! | `#ice N connected`, `#ice N lost` | news of the Nth transport |
 //! | `#dtls N HEX` | a datagram for the Nth transport's handshake |
@@ -30,7 +29,7 @@ use opencall_dataplane::message::{
     TransportId,
 };
 use opencall_dataplane::time::{NtpTime, Time, WallClock};
-use opencall_signaling::envelope::{Effect, Envelope, Permit};
+use opencall_signaling::envelope::{Effect, Envelope};
 use serde_json::Value;
 
 /// Frames a script may have: the work of one input stays bounded.
@@ -139,17 +138,16 @@ impl<E: Dialect> House<E> {
         match command {
             "#peer" => self.speaker = number(rest) % CLIENTS,
             "#wait" => self.wait(Duration::from_millis(number(rest) as u64 % 1_000_000)),
-            "#refused" => self.frame(rest, Permit::Refused),
             "#close" => self.hang_up(self.speaker),
             "#ice" | "#dtls" | "#heard" | "#score" | "#wanted" | "#layers" => {
                 let (of, what) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.news(command, number(of), what);
             }
-            _ => self.frame(line, Permit::Granted),
+            _ => self.frame(line),
         }
     }
 
-    fn frame(&mut self, line: &str, permit: Permit) {
+    fn frame(&mut self, line: &str) {
         let [transport, producer, consumer] = &self.newest;
         let text = line.replace("$t", transport).replace("$p", producer).replace("$c", consumer);
         let number = self.speaker;
@@ -161,13 +159,7 @@ impl<E: Dialect> House<E> {
             connection.wanted.extend(E::asks(&frame).map(|id| id.to_string()));
         }
         let mut effects = Vec::new();
-        connection.envelope.handle_text(self.now, &text, permit, &mut effects);
-        if permit == Permit::Refused {
-            let opens = |effect: &Effect| {
-                matches!(effect, Effect::Open(_) | Effect::RouterCapabilities { .. })
-            };
-            assert!(!effects.iter().any(opens), "what is refused goes no further");
-        }
+        connection.envelope.handle_text(self.now, &text, &mut effects);
         self.effects.extend(effects.into_iter().map(|effect| (number, effect)));
     }
 
@@ -292,6 +284,8 @@ impl<E: Dialect> House<E> {
         let of = match &output {
             Output::Response { session, .. }
             | Output::Notification { session, .. }
+            | Output::Opened { session }
+            | Output::Challenge { session }
             | Output::Close { session, .. } => *session,
         };
         let found = self.connections.iter_mut().find(|(_, c)| c.session == Some(of));
@@ -306,6 +300,13 @@ impl<E: Dialect> House<E> {
             Output::Notification { notification, .. } => {
                 envelope.handle_notification(self.now, *notification, &mut effects);
             }
+            // Requests of a session that is not open yet are refused, and answered all the same.
+            Output::Opened { .. } => {}
+            // Every second client is there.
+            Output::Challenge { .. } if number % 2 == 0 => {
+                self.control.challenge_answered(self.now, of);
+            }
+            Output::Challenge { .. } => {}
             Output::Close { .. } => {
                 connection.session = None;
                 return self.hang_up(number);

@@ -27,7 +27,10 @@ impl Dialect for Protoo {
         if frame["request"] != true || frame["response"] == true {
             return None;
         }
-        frame.get("id").filter(|id| id.is_u64()).cloned()
+        // A whole number of JavaScript's, written in any way.
+        let id = frame.get("id").and_then(Value::as_f64)?;
+        let is_whole = id.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&id);
+        is_whole.then(|| Value::from(id as u64))
     }
 
     fn answers(frame: &Value) -> Option<Value> {

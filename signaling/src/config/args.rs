@@ -133,11 +133,12 @@ pub struct LimitArguments {
     /// with every codec, has under 20000.
     #[arg(long, env = "OPENCALL_MAX_MESSAGE_SIZE", value_name = "BYTES", default_value_t = 65_536)]
     pub max_message_size: usize,
-    /// Requests per second that one connection may make in the long run.
-    #[arg(long, env = "OPENCALL_REQUEST_RATE", value_name = "COUNT", default_value_t = 50)]
+    /// Work per second that one connection may make in the long run. A request is one unit, and each
+    /// message that it causes to others another: beyond that, the client is read from later.
+    #[arg(long, env = "OPENCALL_REQUEST_RATE", value_name = "UNITS", default_value_t = 2_000)]
     pub request_rate: u32,
-    /// Requests it may make at once: a client that enters a large meeting asks for every track.
-    #[arg(long, env = "OPENCALL_REQUEST_BURST", value_name = "COUNT", default_value_t = 2_000)]
+    /// Work it may make at once: a client that enters a meeting of 500 asks for every track.
+    #[arg(long, env = "OPENCALL_REQUEST_BURST", value_name = "UNITS", default_value_t = 20_000)]
     pub request_burst: u32,
     /// Connections from one address at the same time. Loopback is not limited: there, reverse
     /// proxies and load generators live.

@@ -75,9 +75,9 @@ pub struct ListenAddress {
 pub struct Limits {
     /// Largest WebSocket message, bytes.
     pub max_message_size: usize,
-    /// Requests per second.
+    /// Units of work per second of one connection.
     pub request_rate: NonZeroU32,
-    /// Requests at once.
+    /// Units of work at once.
     pub request_burst: NonZeroU32,
     /// Connections from one address.
     pub sessions_per_address: u32,

@@ -7,22 +7,23 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumerOptions, ConsumerScore, ConsumerType, Direction, Notification, PeerInfo, Request,
-    RequestError, Response, StatsOf, Token,
+    ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType, Direction, Notification,
+    PeerInfo, Request, RequestError, Response, StatsOf, StatsReport, Token,
 };
-use opencall_control::rtp_parameters::{Kind, RtpParameters};
+use opencall_control::json_object::Member;
+use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::message::Layers;
 use opencall_dataplane::time::Time;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, MAX_PENDING_REQUESTS, Permit, VERSION,
-    no_data_channels, over_rate,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, no_data_channels, not_a_frame,
 };
 
 /// The sub-protocol's name.
@@ -105,18 +106,12 @@ impl Protoo {
         }
     }
 
-    fn handle_object(
-        &mut self,
-        mut frame: Map<String, Value>,
-        permit: Permit,
-        effects: &mut Vec<Effect>,
-    ) {
-        let is = |frame: &Map<String, Value>, kind| frame.get(kind) == Some(&Value::Bool(true));
-        if is(&frame, "response") {
+    fn handle_frame(&mut self, mut frame: Fields<'_>, effects: &mut Vec<Effect>) {
+        if frame.is_true("response") {
             return self.handle_answer(&frame, effects);
         }
-        let id = match (is(&frame, "request"), is(&frame, "notification")) {
-            (true, _) => match frame.get("id").and_then(Value::as_u64) {
+        let id = match (frame.is_true("request"), frame.is_true("notification")) {
+            (true, _) => match frame.whole_number("id") {
                 Some(id) => Some(id),
                 None => return self.malformed("id: expected a number from 0 to 10000000", effects),
             },
@@ -126,14 +121,7 @@ impl Protoo {
                 return self.malformed(text, effects);
             }
         };
-        if permit == Permit::Refused || self.pending.len() >= MAX_PENDING_REQUESTS {
-            return self.fail(id, &over_rate(), effects);
-        }
-        let Some(Value::String(method)) = frame.remove("method") else {
-            return self.fail(id, &bad_request("method: expected a string"), effects);
-        };
-        let data = frame.remove("data");
-        match self.action(&method, data) {
+        match self.action(&mut frame) {
             Ok(Action::Answer(data)) => self.succeed(id, data, effects),
             Ok(Action::Ask(request)) => {
                 let token = self.token();
@@ -146,13 +134,13 @@ impl Protoo {
     }
 
     /// The client's answer to an offer.
-    fn handle_answer(&mut self, frame: &Map<String, Value>, effects: &mut Vec<Effect>) {
-        let id = frame.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    fn handle_answer(&mut self, frame: &Fields<'_>, effects: &mut Vec<Effect>) {
+        let id = frame.whole_number("id").and_then(|id| u32::try_from(id).ok());
         // An answer that comes after its time-out is no fault.
         let Some(offer) = id.and_then(|id| self.offers.remove(&id)) else { return };
-        let accepted = frame.get("ok") == Some(&Value::Bool(true));
+        let accepted = frame.is_true("ok");
         if !accepted {
-            let reason = frame.get("errorReason").and_then(Value::as_str).unwrap_or_default();
+            let reason = frame.raw("errorReason").map_or("", |reason| reason.get());
             let reason: String = reason.chars().take(MAX_SHOWN_CHARS).collect();
             tracing::debug!(consumer = offer.consumer_id, reason, "client refused a consumer");
         }
@@ -169,11 +157,13 @@ impl Protoo {
         Token(self.next_token)
     }
 
-    /// What `method` with `data` asks for.
-    fn action(&mut self, method: &str, data: Option<Value>) -> Result<Action, RequestError> {
-        let mut data = Fields::new(data)?;
+    /// What a frame with `method` and `data` asks for.
+    fn action(&mut self, frame: &mut Fields<'_>) -> Result<Action, RequestError> {
+        let method: String =
+            frame.typed("method").map_err(|_| bad_request("method: expected a string"))?;
+        let mut data = frame.nested("data")?;
         let fields = &mut data;
-        let request = match method {
+        let request = match method.as_str() {
             "getRtcStatsUrl" => {
                 self.generation = Generation::New;
                 return Ok(Action::Answer(json!({})));
@@ -186,7 +176,7 @@ impl Protoo {
             },
             "restartIce" => Request::RestartIce { transport_id: fields.string("transportId")? },
             "join" => Request::Join {
-                display_name: fields.optional_string("displayName")?.unwrap_or_default(),
+                display_name: fields.shown_name("displayName")?.unwrap_or_default(),
                 device: fields.passed_on("device")?,
                 rtp_capabilities: fields.optional_typed("rtpCapabilities")?,
             },
@@ -206,14 +196,16 @@ impl Protoo {
             "getProducerStats" => Request::Stats(StatsOf::Producer(fields.string("producerId")?)),
             "getConsumerStats" => Request::Stats(StatsOf::Consumer(fields.string("consumerId")?)),
             "changeDisplayName" => {
-                Request::ChangeDisplayName { display_name: fields.string("displayName")? }
+                let display_name = fields.shown_name("displayName")?;
+                let missing = || bad_request("displayName: missing; expected a string");
+                Request::ChangeDisplayName { display_name: display_name.ok_or_else(missing)? }
             }
-            _ => stream_action(method, fields)?,
+            _ => stream_action(&method, fields)?,
         };
         Ok(Action::Ask(request))
     }
 
-    fn create_transport(&mut self, fields: &mut Fields) -> Result<Request, RequestError> {
+    fn create_transport(&mut self, fields: &mut Fields<'_>) -> Result<Request, RequestError> {
         let force_tcp = fields.boolean_or("forceTcp", false)?;
         let named = fields.nested("appData")?.optional_string("direction")?;
         let direction = match named.as_deref() {
@@ -277,10 +269,10 @@ impl Protoo {
         match response {
             Response::Done => json!({}),
             Response::RouterRtpCapabilities(capabilities) => {
-                with_self(&capabilities, "routerRtpCapabilities")
+                with_self(&*capabilities, "routerRtpCapabilities")
             }
             Response::Joined { peers } => {
-                json!({"peers": peers.iter().map(peer_info).collect::<Vec<_>>()})
+                json!({"peers": peers.iter().map(|peer| peer_info(peer)).collect::<Vec<_>>()})
             }
             Response::Transport(options) => with_alias(&options, "id", "transportId"),
             Response::Ice(parameters) => with_self(&parameters, "iceParameters"),
@@ -288,10 +280,13 @@ impl Protoo {
                 json!({"id": producer_id, "producerId": producer_id})
             }
             Response::Consumed(options) => json!(NewConsumer::new(&options)),
-            Response::Stats(stats) => match self.generation {
-                Generation::Old => json!(stats),
-                Generation::New => json!({"stats": stats}),
-            },
+            Response::Stats(reports) => {
+                let stats: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
+                match self.generation {
+                    Generation::Old => json!(stats),
+                    Generation::New => json!({"stats": stats}),
+                }
+            }
         }
     }
 
@@ -313,16 +308,16 @@ impl Protoo {
         send(effects, &OfferFrame { request: true, id, method: "newConsumer", data });
     }
 
-    fn speakers(&self, speakers: &[(String, i8)], effects: &mut Vec<Effect>) {
+    fn speakers(&self, speakers: &[(Arc<str>, i8)], effects: &mut Vec<Effect>) {
         if self.generation == Generation::New {
             let volumes: Vec<Value> = speakers
                 .iter()
-                .map(|(peer_id, volume)| json!({"peerId": peer_id, "volume": volume}))
+                .map(|(peer_id, volume)| json!({"peerId": &**peer_id, "volume": volume}))
                 .collect();
             notify(effects, "speakingPeers", json!({"peerVolumes": volumes}));
         }
         let loudest = match speakers.first() {
-            Some((peer_id, volume)) => json!({"peerId": peer_id, "volume": volume}),
+            Some((peer_id, volume)) => json!({"peerId": &**peer_id, "volume": volume}),
             None => json!({"peerId": null}),
         };
         notify(effects, "activeSpeaker", loudest);
@@ -337,11 +332,10 @@ impl Envelope for Protoo {
         }
     }
 
-    fn handle_text(&mut self, _now: Time, text: &str, permit: Permit, effects: &mut Vec<Effect>) {
-        match serde_json::from_str::<Value>(text) {
-            Ok(Value::Object(frame)) => self.handle_object(frame, permit, effects),
-            Ok(_) => self.malformed("expected one JSON object per message", effects),
-            Err(error) => self.malformed(&format!("not JSON: {error}"), effects),
+    fn handle_text(&mut self, _now: Time, text: &str, effects: &mut Vec<Effect>) {
+        match Fields::parse(text) {
+            Ok(frame) => self.handle_frame(frame, effects),
+            Err(error) => self.malformed(&not_a_frame(&error), effects),
         }
     }
 
@@ -380,11 +374,11 @@ impl Envelope for Protoo {
                 insert(&mut data, "peer", nested);
                 ("newPeer", data)
             }
-            Notification::PeerClosed { peer_id } => ("peerClosed", json!({"peerId": peer_id})),
+            Notification::PeerClosed { peer_id } => ("peerClosed", json!({"peerId": &*peer_id})),
             Notification::PeerDisplayNameChanged { peer_id, display_name, old_display_name } => (
                 "peerDisplayNameChanged",
                 json!({
-                    "peerId": peer_id,
+                    "peerId": &*peer_id,
                     "displayName": display_name,
                     "oldDisplayName": old_display_name,
                 }),
@@ -443,7 +437,7 @@ impl Envelope for Protoo {
 }
 
 /// Actions on producers and consumers, which are answered with nothing.
-fn stream_action(method: &str, fields: &mut Fields) -> Result<Request, RequestError> {
+fn stream_action(method: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError> {
     let request = match method {
         "closeProducer" => Request::CloseProducer { producer_id: fields.string("producerId")? },
         "pauseProducer" => Request::PauseProducer { producer_id: fields.string("producerId")? },
@@ -493,10 +487,10 @@ struct NewConsumer<'a> {
     producer_id: &'a str,
     peer_id: &'a str,
     kind: Kind,
-    rtp_parameters: &'a RtpParameters,
+    rtp_parameters: &'a ConsumerRtpParameters,
     #[serde(rename = "type")]
     consumer_type: ConsumerType,
-    app_data: Map<String, Value>,
+    app_data: AppData<'a>,
     producer_paused: bool,
     consumer_score: ConsumerScore,
 }
@@ -515,7 +509,7 @@ impl<'a> NewConsumer<'a> {
             kind: options.kind,
             rtp_parameters: &options.rtp_parameters,
             consumer_type: options.consumer_type,
-            app_data: consumer_app_data(options),
+            app_data: AppData(options),
             producer_paused: options.producer_paused,
             consumer_score,
         }
@@ -523,30 +517,37 @@ impl<'a> NewConsumer<'a> {
 }
 
 /// The producer's appData in both generations' words: `share` and `source`, and whose it is.
-fn consumer_app_data(options: &ConsumerOptions) -> Map<String, Value> {
-    let mut app_data = options.app_data.clone();
-    let shares = app_data.get("share") == Some(&Value::Bool(true));
-    let source = match app_data.get("source").and_then(Value::as_str) {
-        Some("screen" | "screensharing") => "screensharing".into(),
-        Some(other) => other.to_owned(),
-        None if shares => "screensharing".into(),
-        None => match options.kind {
-            Kind::Audio => "audio".into(),
-            Kind::Video => "video".into(),
-        },
-    };
-    app_data.insert("share".into(), Value::Bool(source == "screensharing"));
-    app_data.insert("source".into(), Value::String(source));
-    app_data.insert("peerId".into(), Value::String(options.peer_id.clone()));
-    app_data
+struct AppData<'a>(&'a ConsumerOptions);
+
+impl Serialize for AppData<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let AppData(options) = self;
+        let source = options.app_data.string("source");
+        let source = match source.as_deref() {
+            Some("screen" | "screensharing") => "screensharing",
+            Some(other) => other,
+            None if options.app_data.is_true("share") => "screensharing",
+            None => match options.kind {
+                Kind::Audio => "audio",
+                Kind::Video => "video",
+            },
+        };
+        let share = source == "screensharing";
+        let members = [
+            ("share", Member::Flag(share)),
+            ("source", Member::Text(source)),
+            ("peerId", Member::Text(&options.peer_id)),
+        ];
+        options.app_data.with(&members).serialize(serializer)
+    }
 }
 
 /// A peer in both generations' words. Clients of the newer one look for the address; nobody is told
 /// from where others connect.
 fn peer_info(peer: &PeerInfo) -> Value {
     json!({
-        "id": peer.id,
-        "peerId": peer.id,
+        "id": &*peer.id,
+        "peerId": &*peer.id,
         "displayName": peer.display_name,
         "device": peer.device,
         "remoteAddress": null,
@@ -600,13 +601,14 @@ fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
 #[cfg(test)]
 mod tests {
     use opencall_control::api::DtlsParameters;
+    use opencall_control::rtp_parameters::RtpParameters;
 
     use super::super::samples;
     use super::*;
 
     fn text(envelope: &mut Protoo, frame: &Value) -> Vec<Effect> {
         let mut effects = Vec::new();
-        envelope.handle_text(Time::ZERO, &frame.to_string(), Permit::Granted, &mut effects);
+        envelope.handle_text(Time::ZERO, &frame.to_string(), &mut effects);
         effects
     }
 
@@ -816,7 +818,7 @@ mod tests {
         let capabilities = json!(samples::capabilities());
         let data = ask(
             "getRouterRtpCapabilities",
-            Response::RouterRtpCapabilities(samples::capabilities()),
+            Response::RouterRtpCapabilities(Arc::new(samples::capabilities())),
         );
         assert_eq!(data["codecs"], capabilities["codecs"]);
         assert_eq!(data["routerRtpCapabilities"], capabilities);
@@ -843,17 +845,16 @@ mod tests {
 
     #[test]
     fn where_kinds_differ_the_generation_decides() {
-        let stats = || vec![samples::object(json!({"type": "transport"}))];
         let mut envelope = Protoo::new();
         let mut ask = |direction| {
             let transport = Response::Transport(samples::transport());
             answer(&mut envelope, "createWebRtcTransport", direction, transport);
             let data = json!({"transportId": "t"});
-            answer(&mut envelope, "getTransportStats", data, Response::Stats(stats()))
+            answer(&mut envelope, "getTransportStats", data, Response::Stats(Vec::new()))
         };
-        assert_eq!(ask(json!({"producing": true})), json!([{"type": "transport"}]));
+        assert_eq!(ask(json!({"producing": true})), json!([]));
         let new = json!({"appData": {"direction": "producer"}});
-        assert_eq!(ask(new), json!({"stats": [{"type": "transport"}]}));
+        assert_eq!(ask(new), json!({"stats": []}));
 
         let effects = text(&mut envelope, &request("getRtcStatsUrl", json!({})));
         assert_eq!(sent(&effects)["data"], json!({}));
@@ -970,10 +971,10 @@ mod tests {
                 json!(["consumerScore", {"consumerId": "c1", "score": scores}]),
             ),
             (
-                Notification::Speakers(vec![("a".into(), -20), ("b".into(), -30)]),
+                Notification::Speakers([("a".into(), -20), ("b".into(), -30)].into()),
                 json!(["activeSpeaker", {"peerId": "a", "volume": -20}]),
             ),
-            (Notification::Speakers(Vec::new()), json!(["activeSpeaker", {"peerId": null}])),
+            (Notification::Speakers([].into()), json!(["activeSpeaker", {"peerId": null}])),
         ];
         for (notification, expected) in table {
             assert_eq!(notified(notification), expected);
@@ -1045,32 +1046,15 @@ mod tests {
         ];
         for frame in frames {
             let mut effects = Vec::new();
-            Protoo::new().handle_text(Time::ZERO, frame, Permit::Granted, &mut effects);
+            Protoo::new().handle_text(Time::ZERO, frame, &mut effects);
             assert_eq!(sent(&effects)["method"], "error", "{frame}");
         }
         let mut envelope = Protoo::new();
         let mut effects = Vec::new();
         for _ in 0..=MAX_MALFORMED_FRAMES {
             effects.clear();
-            envelope.handle_text(Time::ZERO, "[]", Permit::Granted, &mut effects);
+            envelope.handle_text(Time::ZERO, "[]", &mut effects);
         }
         assert!(matches!(effects[..], [Effect::Close(Closing::Flood)]));
-    }
-
-    #[test]
-    fn above_the_rate_requests_are_answered_with_429_and_answers_still_count() {
-        let mut envelope = Protoo::new();
-        let mut effects = Vec::new();
-        let frame = request("join", json!({})).to_string();
-        envelope.handle_text(Time::ZERO, &frame, Permit::Refused, &mut effects);
-        assert_eq!(sent(&effects)["errorCode"], 429);
-
-        effects.clear();
-        let offer = Notification::NewConsumer(samples::consumer(json!({})));
-        envelope.handle_notification(Time::ZERO, offer, &mut effects);
-        let reply = json!({"response": true, "id": sent(&effects)["id"], "ok": true}).to_string();
-        effects.clear();
-        envelope.handle_text(Time::ZERO, &reply, Permit::Refused, &mut effects);
-        assert!(matches!(asked(effects).1, Request::ConsumerReady { accepted: true, .. }));
     }
 }

@@ -1,0 +1,111 @@
+//! Two clients that claim to be the same peer.
+//!
+//! Peer ids are told to everyone in a room, so that knowing one proves nothing: without a proof of
+//! identity a newcomer takes the place of an older session only if the older client no longer
+//! answers. A page that was reloaded has closed its old connection and waits for nothing; one whose
+//! network changed waits for [`CHALLENGE_TIMEOUT`].
+//!
+//! ```text
+//! newcomer ─open─▶ control ─Challenge─▶ older client ─answers──▶ newcomer: PeerIdInUse
+//!                                                    └─silent──▶ older: Replaced, newcomer: Opened
+//! ```
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::api::{CloseReason, Output, SessionConfig, SessionId};
+use crate::control::{Control, Timer};
+
+/// How long an older client may take to show that it is there: several round trips on a bad mobile
+/// network. Longer would keep those out who come back from a lost one.
+pub const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Newcomers that wait for one older session; further ones are refused at once. A client that comes
+/// back retries once or twice within the time-out.
+const MAX_NEWCOMERS: usize = 8;
+
+/// Who waits for the place of one session.
+pub(crate) struct Contest {
+    newcomers: Vec<(SessionId, SessionConfig)>,
+}
+
+impl Control {
+    /// Opens a session, or lets it wait for an older one of the same peer.
+    pub(crate) fn open(&mut self, config: SessionConfig) -> SessionId {
+        let session = SessionId(self.ids.next());
+        let room = self.room_names.get(&config.room).and_then(|room| self.rooms.get(room));
+        match room.and_then(|room| room.by_peer.get(&config.peer)).copied() {
+            None => self.admit(session, config),
+            Some(older) if config.grants.identity_proven => {
+                self.close_with(older, CloseReason::Replaced);
+                self.admit(session, config);
+            }
+            Some(older) => self.contest(older, session, config),
+        }
+        session
+    }
+
+    fn contest(&mut self, older: SessionId, newcomer: SessionId, config: SessionConfig) {
+        let now = self.now;
+        let contest = self.contests.entry(older).or_insert_with(|| {
+            self.timers.set(Timer::Contest(older), now + CHALLENGE_TIMEOUT);
+            Contest { newcomers: Vec::new() }
+        });
+        if contest.newcomers.len() >= MAX_NEWCOMERS {
+            return self
+                .output(Output::Close { session: newcomer, reason: CloseReason::PeerIdInUse });
+        }
+        contest.newcomers.push((newcomer, config));
+        if contest.newcomers.len() == 1 {
+            self.output(Output::Challenge { session: older });
+        }
+    }
+
+    /// The client of a challenged session is there: whoever claims its name is not let in.
+    pub(crate) fn challenge_held(&mut self, older: SessionId) {
+        let Some(contest) = self.contests.remove(&older) else { return };
+        self.timers.cancel(Timer::Contest(older));
+        for (session, _) in contest.newcomers {
+            self.output(Output::Close { session, reason: CloseReason::PeerIdInUse });
+        }
+    }
+
+    /// The client of a challenged session has not answered.
+    pub(crate) fn challenge_lost(&mut self, older: SessionId) {
+        self.close_with(older, CloseReason::Replaced);
+    }
+
+    /// A session is gone: of those who waited for its place the last one gets it.
+    pub(crate) fn settle_contest(&mut self, older: SessionId) {
+        let Some(mut contest) = self.contests.remove(&older) else { return };
+        self.timers.cancel(Timer::Contest(older));
+        let Some((session, config)) = contest.newcomers.pop() else { return };
+        for (session, _) in contest.newcomers {
+            self.output(Output::Close { session, reason: CloseReason::PeerIdInUse });
+        }
+        self.admit(session, config);
+    }
+
+    /// A newcomer that waits has gone away.
+    pub(crate) fn leave_contest(&mut self, newcomer: SessionId) {
+        let waits = |contest: &Contest| contest.newcomers.iter().any(|(id, _)| *id == newcomer);
+        let found = self.contests.iter_mut().find(|(_, contest)| waits(contest));
+        let Some((&older, contest)) = found else { return };
+        contest.newcomers.retain(|(id, _)| *id != newcomer);
+        if contest.newcomers.is_empty() {
+            self.contests.remove(&older);
+            self.timers.cancel(Timer::Contest(older));
+        }
+    }
+
+    /// Everyone who waits is sent away: the server stops.
+    pub(crate) fn close_contests(&mut self) {
+        for older in self.contests.keys().copied().collect::<Vec<_>>() {
+            self.timers.cancel(Timer::Contest(older));
+            let newcomers = self.contests.remove(&older).map(|contest| contest.newcomers);
+            for (session, _) in newcomers.unwrap_or_default() {
+                self.output(Output::Close { session, reason: CloseReason::Shutdown });
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The hub: control between the connections and the data cores, on the control thread.
+//!
+//! ```text
+//!  web thread                       control thread                       data cores
+//! connection ──Call──▶ fair queue ─▶ ┌─────────┐ ──Command──▶ backlog ──▶ core
+//!            ◀──Mail── mailbox ◀──── │ Control │ ◀──Event──────────────── core
+//!                                    └─────────┘
+//! ```
+//!
+//! JSON, sockets and files are the web thread's; here are only typed requests. Calls are served in
+//! turns by room ([`fair_queue`]), and paid for ([`accounts`]).
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod fair_queue;
+mod link;
+pub mod mail_queue;
+mod mailbox;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opencall_control::api::{Output, SessionConfig, SessionId};
+use opencall_control::{Control, Work};
+use opencall_dataplane::message::{Command, CoreId};
+use opencall_dataplane::thread::{Clock, DataPlane};
+use opencall_dataplane::time::Time;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::envelope::Closing;
+use crate::gauges::Gauges;
+use accounts::{ADDRESS_RATE, Account, Accounts, ROOM_RATE, Rate};
+use fair_queue::FairQueue;
+use link::Call;
+pub use link::{HubGone, HubLink, Presence};
+use mail_queue::Mail;
+pub use mailbox::Mailbox;
+
+/// Events of one core taken before the next core and the connections get their turn: a DTLS record
+/// may cost half a millisecond.
+const MAX_EVENTS_PER_TURN: usize = 32;
+
+/// Calls taken up before the queue is served.
+const MAX_CALLS_PER_TURN: usize = 1_024;
+
+/// Work of requests done before the data cores' events get their turn: about a millisecond.
+const MAX_WORK_PER_TURN: u32 = 256;
+
+/// What opening a session counts as.
+const OPENING: Work = Work(4);
+
+/// The longest the hub sleeps: how late a dead core or a full command ring is looked at again.
+const MAX_SLEEP: Duration = Duration::from_millis(500);
+
+/// How often rooms and peers are counted for `/healthz`.
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often accounts that are paid off are forgotten.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How soon a full command ring is tried again.
+const FULL_RING_RETRY: Duration = Duration::from_millis(1);
+
+/// How long connections may take to hear that the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long data cores may take to leave their loops.
+const STOP_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// How often a stopping hub looks whether connections and cores are gone.
+const STOP_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What the hub knows of a session.
+struct Client {
+    mailbox: Arc<Mailbox>,
+    room: Arc<str>,
+    address: Option<IpAddr>,
+    account: Account,
+}
+
+/// The hub; all of it lives on the control thread.
+pub struct Hub {
+    clock: Clock,
+    control: Control,
+    plane: DataPlane,
+    /// Commands that did not fit a core's ring.
+    backlog: Vec<VecDeque<Command>>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    waiting: FairQueue<Arc<str>, Call>,
+    clients: HashMap<SessionId, Client>,
+    /// Work of one connection.
+    rate: Rate,
+    rooms: Accounts<Arc<str>>,
+    addresses: Accounts<IpAddr>,
+    /// A data core has news.
+    wake: Arc<Notify>,
+    stopping: watch::Sender<bool>,
+    gauges: Arc<Gauges>,
+    counted_at: Time,
+    pruned_at: Time,
+}
+
+impl Hub {
+    /// A hub over running cores, whose events ring `wake`, and the way to it.
+    pub fn new(
+        clock: Clock,
+        control: Control,
+        plane: DataPlane,
+        wake: Arc<Notify>,
+        gauges: Arc<Gauges>,
+        rate: (u32, u32),
+    ) -> (Self, HubLink) {
+        let (sender, calls) = mpsc::unbounded_channel();
+        let (stopping, stops) = watch::channel(false);
+        let router = Arc::clone(control.router_rtp_capabilities());
+        let link = HubLink::new(sender, clock, router, stops);
+        let hub = Hub {
+            clock,
+            control,
+            backlog: plane.cores.iter().map(|_| VecDeque::new()).collect(),
+            plane,
+            calls,
+            waiting: FairQueue::default(),
+            clients: HashMap::new(),
+            rate: Rate { per_second: rate.0, burst: rate.1 },
+            rooms: Accounts::new(ROOM_RATE),
+            addresses: Accounts::new(ADDRESS_RATE),
+            wake,
+            stopping,
+            gauges,
+            counted_at: Time::ZERO,
+            pruned_at: Time::ZERO,
+        };
+        (hub, link)
+    }
+
+    /// Serves calls, events and time-outs until `stop` says that the server stops; then closes every
+    /// connection and the data cores.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let more = self.turn(self.clock.now());
+            opencall_dataplane::io::give_way();
+            if more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let until = self.sleeps_until().since(self.clock.now());
+            tokio::select! {
+                () = self.wake.notified() => {}
+                Some(call) = self.calls.recv() => self.take_call(call),
+                () = tokio::time::sleep(until) => {}
+                () = &mut stop => break,
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Returns whether more work waits.
+    fn turn(&mut self, now: Time) -> bool {
+        for _ in 0..MAX_CALLS_PER_TURN {
+            let Ok(call) = self.calls.try_recv() else { break };
+            self.take_call(call);
+        }
+        let more = self.take_events(now);
+        self.serve_calls(now);
+        if self.control.next_timeout() <= now {
+            self.control.handle_timeout(now);
+        }
+        self.settle();
+        self.look_after(now);
+        more || !self.waiting.is_empty()
+    }
+
+    /// Where a call goes: those that make work wait for their room's turn.
+    fn take_call(&mut self, call: Call) {
+        let now = self.clock.now();
+        match call {
+            Call::Open { ref config, .. } => {
+                self.waiting.push(Arc::from(config.room.as_str()), call);
+            }
+            Call::Ask { session, .. } => {
+                // Control has forgotten sessions that it closed itself; their mailbox says so.
+                if let Some(client) = self.clients.get(&session) {
+                    self.waiting.push(Arc::clone(&client.room), call);
+                }
+            }
+            Call::Alive { session } => self.control.challenge_answered(now, session),
+            Call::Leave { session } => self.leave(now, session),
+        }
+    }
+
+    fn serve_calls(&mut self, now: Time) {
+        let mut done = 0;
+        while done < MAX_WORK_PER_TURN
+            && let Some(call) = self.waiting.pop()
+        {
+            done += match call {
+                Call::Open { config, mailbox, address, reply } => {
+                    let (session, wait) = self.open(now, *config, mailbox, address);
+                    if reply.send((session, wait)).is_err() {
+                        self.leave(now, session);
+                    }
+                    OPENING.0
+                }
+                Call::Ask { session, token, request, reply } => {
+                    let work = self.control.handle_request(now, session, token, *request);
+                    // A connection that is gone needs no answer.
+                    let _ = reply.send(self.charge(now, session, work));
+                    work.0
+                }
+                Call::Alive { .. } | Call::Leave { .. } => 0,
+            };
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Time,
+        config: SessionConfig,
+        mailbox: Arc<Mailbox>,
+        address: Option<IpAddr>,
+    ) -> (SessionId, Duration) {
+        let room = Arc::from(config.room.as_str());
+        let session = self.control.open_session(now, config);
+        let client = Client { mailbox, room, address, account: Account::default() };
+        self.clients.insert(session, client);
+        (session, self.charge(now, session, OPENING))
+    }
+
+    /// What a leaver leaves to do is paid by its address and its room.
+    fn leave(&mut self, now: Time, session: SessionId) {
+        if self.clients.contains_key(&session) {
+            let work = self.control.close_session(now, session);
+            self.charge(now, session, work);
+            self.clients.remove(&session);
+        }
+    }
+
+    /// Charges work to whom it was done for; how long its client must wait.
+    fn charge(&mut self, now: Time, session: SessionId, work: Work) -> Duration {
+        let Some(client) = self.clients.get_mut(&session) else { return Duration::ZERO };
+        let own = client.account.charge(now, self.rate, work);
+        let room = self.rooms.charge(now, Arc::clone(&client.room), work);
+        let address = client.address;
+        let address = address.map(|address| self.addresses.charge(now, address, work));
+        own.max(room).max(address.unwrap_or_default())
+    }
+
+    fn take_events(&mut self, now: Time) -> bool {
+        let mut more = false;
+        for core in &mut self.plane.cores {
+            let mut taken = 0;
+            while let Some(event) = core.poll_event() {
+                self.control.handle_event(now, core.id, event);
+                taken += 1;
+                if taken == MAX_EVENTS_PER_TURN {
+                    more = true;
+                    break;
+                }
+            }
+        }
+        more
+    }
+
+    /// Carries away what control has to say.
+    fn settle(&mut self) {
+        self.deliver();
+        self.send_commands();
+    }
+
+    fn deliver(&mut self) {
+        while let Some(output) = self.control.poll_output() {
+            match output {
+                Output::Opened { session } => self.mail(session, Mail::Opened),
+                Output::Challenge { session } => {
+                    if let Some(client) = self.clients.get(&session) {
+                        client.mailbox.challenged.notify_one();
+                    }
+                }
+                Output::Response { session, token, result } => {
+                    self.mail(session, Mail::Response(token, result));
+                }
+                Output::Notification { session, notification } => {
+                    self.mail(session, Mail::Notification(*notification));
+                }
+                Output::Close { session, reason } => {
+                    if let Some(client) = self.clients.remove(&session) {
+                        client.mailbox.close(Closing::ByControl(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    fn mail(&self, session: SessionId, mail: Mail) {
+        if let Some(client) = self.clients.get(&session) {
+            client.mailbox.put(mail);
+        }
+    }
+
+    fn send_commands(&mut self) {
+        while let Some((CoreId(index), command)) = self.control.poll_command() {
+            if let Some(queue) = self.backlog.get_mut(usize::from(index)) {
+                queue.push_back(command);
+            }
+        }
+        for (core, queue) in self.plane.cores.iter_mut().zip(&mut self.backlog) {
+            let mut sent = false;
+            while let Some(command) = queue.pop_front() {
+                if let Err(command) = core.send(command) {
+                    queue.push_front(command);
+                    break;
+                }
+                sent = true;
+            }
+            if sent {
+                core.wake();
+            }
+        }
+    }
+
+    /// Looks after cores, gauges and accounts.
+    fn look_after(&mut self, now: Time) {
+        if self.plane.cores.iter().any(|core| !core.is_running())
+            && !self.gauges.core_lost.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!("a data core has ended: its participants have no media; restart");
+        }
+        self.gauges.beat();
+        if now.since(self.counted_at) >= COUNT_INTERVAL {
+            self.counted_at = now;
+            self.gauges.set_counts(self.control.counts());
+        }
+        if now.since(self.pruned_at) >= PRUNE_INTERVAL {
+            self.pruned_at = now;
+            self.rooms.prune(now);
+            self.addresses.prune(now);
+        }
+    }
+
+    fn sleeps_until(&self) -> Time {
+        let is_sent = self.backlog.iter().all(VecDeque::is_empty);
+        let retry = if is_sent { MAX_SLEEP } else { FULL_RING_RETRY };
+        self.control.next_timeout().min(self.clock.now() + retry)
+    }
+
+    async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        self.control.shutdown(self.clock.now());
+        self.settle();
+        let gauges = Arc::clone(&self.gauges);
+        let drained = async {
+            while gauges.connections.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(STOP_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::warn!("some clients did not answer the closing of their connection");
+        }
+        self.stop_cores().await;
+    }
+
+    async fn stop_cores(&mut self) {
+        for core in &mut self.plane.cores {
+            // A core whose ring is full is stuck; the process ends all the same.
+            if core.send(Command::Shutdown).is_err() {
+                tracing::warn!(core = core.id.0, "data core does not take its shutdown");
+            }
+            core.wake();
+        }
+        let cores = &self.plane.cores;
+        let stopped = async {
+            while cores.iter().any(|core| core.is_running()) {
+                tokio::time::sleep(STOP_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
+            tracing::warn!("a data core does not stop; leaving it");
+        }
+    }
+}

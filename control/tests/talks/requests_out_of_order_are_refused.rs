@@ -151,6 +151,7 @@ fn malformed() {
         app_data: json_object(app_data),
         paused: false,
     };
+    let deep = (0..20).fold(json!(1), |inner, _| json!({"a": inner}));
     let mut h265 = simulcast("0");
     h265.codecs[0].mime_type = "video/H265".into();
     let without_codecs = Request::Consume {
@@ -168,10 +169,12 @@ fn malformed() {
         (tcp, 400, "without forceTcp"),
         (no_fingerprint, 400, "send a DTLS fingerprint"),
         (with_app_data(json!({"x": "y".repeat(5_000)})), 400, "appData is longer"),
+        (with_app_data(json!({"a": vec![json!({"": []}); 450]})), 400, "more than 512 values"),
+        (with_app_data(deep), 400, "nests deeper than 16"),
         (produce(&anna.send.id, Kind::Video, audio("0")), 400, "as its kind says"),
         (produce(&anna.send.id, Kind::Video, h265), 400, "not a codec of this router"),
         (without_codecs, 400, "can receive none"),
-        (Request::ChangeDisplayName { display_name: "x".repeat(257) }, 400, "shorten it"),
+        (Request::ChangeDisplayName { display_name: "x".repeat(513) }, 400, "shorten it"),
     ];
     assert_refused(&mut talk, anna.session, table);
 

@@ -150,6 +150,26 @@ impl Client {
         frame["data"].clone()
     }
 
+    /// protoo: accepts every consumer and reads on, until the connection ends.
+    pub async fn accept_everything(&mut self) {
+        for frame in std::mem::take(&mut self.inbox) {
+            self.accept(&frame).await;
+        }
+        while let Some(Ok(message)) = self.socket.next().await {
+            if let Message::Text(text) = message {
+                let frame = serde_json::from_str(&text).unwrap();
+                self.accept(&frame).await;
+            }
+        }
+    }
+
+    async fn accept(&mut self, frame: &Value) {
+        if frame["request"] == true {
+            let answer = json!({"response": true, "id": frame["id"], "ok": true, "data": {}});
+            let _ = self.socket.send(Message::text(answer.to_string())).await;
+        }
+    }
+
     /// OpenCall: asks, and returns the data or the error.
     pub async fn request(&mut self, name: &str, data: Value) -> Result<Value, String> {
         self.next_id += 1;

@@ -2,9 +2,11 @@
 
 mod client;
 mod configuration;
+mod crowd;
 mod hostile;
 mod opencall;
 mod protoo;
 mod server;
 mod stop;
+mod strangers;
 mod web;

@@ -24,6 +24,7 @@ pub mod dtls;
 pub mod error;
 mod grants;
 mod ids;
+mod js;
 pub mod json_object;
 mod known_capabilities;
 pub mod limits;

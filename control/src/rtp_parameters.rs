@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::js;
+
 /// `"audio"` or `"video"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,7 +23,8 @@ pub struct RtcpFeedback {
     #[serde(rename = "type")]
     pub kind: String,
     /// `pli`, `fir` or nothing.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "js::or_default")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub parameter: String,
 }
 
@@ -34,18 +37,21 @@ pub struct RtpCodecCapability {
     /// `audio/opus`, `video/VP8`, `video/rtx`; compared without regard to case.
     pub mime_type: String,
     /// Payload type this endpoint prefers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_whole")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_payload_type: Option<u8>,
     /// RTP clock rate, Hz.
+    #[serde(deserialize_with = "js::whole")]
     pub clock_rate: u32,
     /// Audio channels; absent means 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_whole")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<u8>,
     /// Format parameters (`a=fmtp`), values are numbers or strings.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub parameters: Map<String, Value>,
     /// Feedback mechanisms.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::array_or_empty")]
     pub rtcp_feedback: Vec<RtcpFeedback>,
 }
 
@@ -73,12 +79,13 @@ pub struct RtpHeaderExtension {
     /// URI.
     pub uri: String,
     /// Id this endpoint prefers.
+    #[serde(deserialize_with = "js::whole")]
     pub preferred_id: u8,
     /// Whether it would like it encrypted; never used.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default_type")]
     pub preferred_encrypt: bool,
     /// Direction, seen from this endpoint.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub direction: ExtensionDirection,
 }
 
@@ -87,10 +94,10 @@ pub struct RtpHeaderExtension {
 #[serde(rename_all = "camelCase")]
 pub struct RtpCapabilities {
     /// Codecs, RTX among them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub codecs: Vec<RtpCodecCapability>,
     /// Header extensions.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub header_extensions: Vec<RtpHeaderExtension>,
 }
 
@@ -101,17 +108,20 @@ pub struct RtpCodecParameters {
     /// `audio/opus`, `video/VP8`, `video/rtx`.
     pub mime_type: String,
     /// Payload type.
+    #[serde(deserialize_with = "js::whole")]
     pub payload_type: u8,
     /// RTP clock rate, Hz.
+    #[serde(deserialize_with = "js::whole")]
     pub clock_rate: u32,
     /// Audio channels; absent means 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_whole")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<u8>,
     /// Format parameters; RTX has `apt`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub parameters: Map<String, Value>,
     /// Feedback mechanisms.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::array_or_empty")]
     pub rtcp_feedback: Vec<RtcpFeedback>,
 }
 
@@ -121,12 +131,13 @@ pub struct RtpHeaderExtensionParameters {
     /// URI.
     pub uri: String,
     /// Id.
+    #[serde(deserialize_with = "js::whole")]
     pub id: u8,
     /// Encrypted; never so.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default_type")]
     pub encrypt: bool,
     /// Parameters; none known.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub parameters: Map<String, Value>,
 }
 
@@ -134,6 +145,7 @@ pub struct RtpHeaderExtensionParameters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RtxParameters {
     /// SSRC.
+    #[serde(deserialize_with = "js::whole")]
     pub ssrc: u32,
 }
 
@@ -142,34 +154,41 @@ pub struct RtxParameters {
 #[serde(rename_all = "camelCase")]
 pub struct RtpEncodingParameters {
     /// SSRC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_whole")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ssrc: Option<u32>,
     /// RID.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rid: Option<String>,
     /// Payload type of the codec of this encoding, if not the first one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_whole")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub codec_payload_type: Option<u8>,
     /// Retransmission stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtx: Option<RtxParameters>,
     /// Discontinuous transmission.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::or_default_type")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dtx: Option<bool>,
     /// `L1T3`, `S3T3`, `L3T3_KEY`…
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scalability_mode: Option<String>,
     /// Resolution divisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_resolution_down_by: Option<f64>,
     /// Top bitrate, bits per second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::optional_rate")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bitrate: Option<u32>,
     /// Top frame rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_framerate: Option<f64>,
     /// Whether the encoding is being sent; absent means yes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::or_default_type")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<bool>,
 }
 
@@ -181,7 +200,8 @@ pub struct RtcpParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cname: Option<String>,
     /// Reduced-size RTCP (RFC 5506); absent means yes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "js::or_default_type")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reduced_size: Option<bool>,
 }
 
@@ -195,12 +215,90 @@ pub struct RtpParameters {
     /// Codecs, RTX among them.
     pub codecs: Vec<RtpCodecParameters>,
     /// Header extensions.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub header_extensions: Vec<RtpHeaderExtensionParameters>,
     /// Encodings.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub encodings: Vec<RtpEncodingParameters>,
     /// RTCP.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "js::or_default")]
     pub rtcp: RtcpParameters,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parameters(path: &str, value: Value) -> Result<RtpParameters, String> {
+        let mut json = json!({"mid": "1", "codecs": [
+            {"mimeType": "video/VP8", "payloadType": 96, "clockRate": 90000, "channels": 1,
+             "parameters": {}, "rtcpFeedback": []}],
+            "headerExtensions": [{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 4}],
+            "encodings": [{"ssrc": 1, "rtx": {"ssrc": 2}}], "rtcp": {"cname": "a"}});
+        let (parent, name) = path.rsplit_once('/').expect("a path");
+        json.pointer_mut(parent).expect("a parent")[name] = value;
+        serde_json::from_value(json).map_err(|error| error.to_string())
+    }
+
+    /// What mediasoup's validator takes: numbers in any notation, null or another type where
+    /// something is optional.
+    #[test]
+    fn what_javascript_writes_is_read() {
+        let table = [
+            ("/codecs/0/payloadType", json!(96.0)),
+            ("/codecs/0/clockRate", json!(9e4)),
+            ("/codecs/0/channels", json!(1.0)),
+            ("/codecs/0/channels", json!(null)),
+            ("/codecs/0/parameters", json!(null)),
+            ("/codecs/0/rtcpFeedback", json!(null)),
+            ("/codecs/0/rtcpFeedback", json!({})),
+            ("/codecs/0/rtcpFeedback", json!([{"type": "nack", "parameter": null}])),
+            ("/headerExtensions", json!(null)),
+            ("/headerExtensions/0/id", json!(4.0)),
+            ("/headerExtensions/0/encrypt", json!(null)),
+            ("/headerExtensions/0/parameters", json!(null)),
+            ("/encodings", json!(null)),
+            ("/encodings/0/ssrc", json!(7.0)),
+            ("/encodings/0/rtx", json!(null)),
+            ("/encodings/0/rtx/ssrc", json!(8.0)),
+            ("/encodings/0/dtx", json!("enabled")),
+            ("/encodings/0/scalabilityMode", json!("")),
+            ("/encodings/0/maxBitrate", json!(333_333.333_333_333_3)),
+            ("/encodings/0/maxBitrate", json!(1e12)),
+            ("/rtcp", json!(null)),
+            ("/rtcp/reducedSize", json!("yes")),
+        ];
+        for (path, value) in table {
+            let parameters = parameters(path, value.clone());
+            assert!(parameters.is_ok(), "{path} = {value}: {parameters:?}");
+        }
+        let rate =
+            |value| parameters("/encodings/0/maxBitrate", value).unwrap().encodings[0].max_bitrate;
+        assert_eq!(rate(json!(1e6 / 3.0)), Some(333_333));
+        assert_eq!(rate(json!(1e12)), Some(u32::MAX));
+        let mode = parameters("/encodings/0/scalabilityMode", json!("")).unwrap();
+        assert_eq!(mode.encodings[0].scalability_mode, None);
+    }
+
+    #[test]
+    fn what_is_no_such_number_is_refused() {
+        let table = [
+            ("/codecs/0/payloadType", json!(96.5)),
+            ("/codecs/0/payloadType", json!(256)),
+            ("/codecs/0/payloadType", json!(-1)),
+            ("/codecs/0/payloadType", json!("96")),
+            ("/codecs/0/payloadType", json!(null)),
+            ("/codecs/0/clockRate", json!(1e10)),
+            ("/codecs/0/rtcpFeedback", json!([{"type": 5}])),
+            ("/encodings/0/ssrc", json!(4_294_967_296_u64)),
+            ("/encodings/0/maxBitrate", json!(-1)),
+            ("/encodings/0/maxBitrate", json!("fast")),
+            ("/encodings", json!({})),
+        ];
+        for (path, value) in table {
+            assert!(parameters(path, value.clone()).is_err(), "{path} = {value}");
+        }
+    }
 }

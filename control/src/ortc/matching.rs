@@ -87,7 +87,11 @@ pub fn codecs_match(a: &impl CodecLike, b: &impl CodecLike) -> bool {
 /// A number that may be written as a number or as text.
 fn integer(parameters: &Map<String, Value>, name: &str) -> Option<i64> {
     match parameters.get(name)? {
-        Value::Number(number) => number.as_i64(),
+        // JavaScript may have written 101 as 101.0.
+        Value::Number(number) => {
+            let whole = |number: f64| (number.fract() == 0.0).then_some(number as i64);
+            number.as_i64().or_else(|| number.as_f64().and_then(whole))
+        }
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }

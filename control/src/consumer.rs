@@ -62,12 +62,13 @@ impl Control {
         peer.consumers.values().copied().filter(on_it).collect()
     }
 
-    /// The first transport on which a client receives.
+    /// The newest transport on which a client receives: an older one may have died on the network
+    /// without anyone having closed it.
     pub(crate) fn receiving_transport(&self, session: SessionId) -> Option<TransportId> {
         let receives = |id: &TransportId| {
             self.transports.get(id).is_some_and(|t| t.direction == Direction::Recv)
         };
-        self.peers.get(&session)?.transports.iter().copied().find(receives)
+        self.peers.get(&session)?.transports.iter().rev().copied().find(receives)
     }
 
     /// Automatic mode: makes a consumer and offers it, if the client can take it.
@@ -100,11 +101,7 @@ impl Control {
         }
         peer.grants.check_subscribe()?;
         let producer = self.producer_in_room(session, producer_id)?;
-        if peer.consumers.contains_key(&producer) {
-            return Err(not_allowed(
-                "this producer is consumed already: close that consumer first",
-            ));
-        }
+        let older = peer.consumers.get(&producer).copied();
         let capabilities = match capabilities {
             Some(capabilities) => {
                 ortc::validate_rtp_capabilities(&capabilities)
@@ -124,6 +121,10 @@ impl Control {
         if self.transports.get(&transport).is_some_and(|t| t.direction != Direction::Recv) {
             let reason = "this transport is for sending: create one of direction \"recv\"";
             return Err(not_allowed(reason));
+        }
+        // Who asks again has lost the first one, or moves it to another transport.
+        if let Some(older) = older {
+            self.close_consumer(older);
         }
         let start = if paused { Start::Paused } else { Start::Running };
         let options = self.create_consumer(session, transport, producer, &capabilities, start)?;
@@ -314,6 +315,16 @@ impl Control {
             false => self.command_consumer(id, Command::ResumeConsumer(id)),
         }
         Ok(())
+    }
+
+    /// Forgets a consumer, and tells its client.
+    pub(crate) fn close_consumer(&mut self, id: ConsumerId) {
+        let Some(receiver) = self.consumers.get(&id).map(|consumer| consumer.session) else {
+            return;
+        };
+        self.remove_consumer(id);
+        let consumer_id = self.ids.text(id.0);
+        self.notify(receiver, Notification::ConsumerClosed { consumer_id });
     }
 
     /// Forgets a consumer, without a word to its client.

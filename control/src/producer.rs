@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use opencall_dataplane::message::{
-    Command, ConsumerId, CoreId, EncodingConfig, ExtensionIds, Feedback, MediaKind, ProducerConfig,
-    ProducerId, ShortId, TransportId,
+    Command, ConsumerId, CoreId, EncodingConfig, ExtensionIds, Feedback, IceState, MediaKind,
+    ProducerConfig, ProducerId, ShortId, TransportId,
 };
 use rand::RngExt as _;
 use smallvec::SmallVec;
@@ -229,14 +229,38 @@ impl Control {
         }
     }
 
-    /// Offers everything in the room to a client.
+    /// Offers everything in the room to a client. What it receives on a transport that has died is
+    /// offered anew.
     pub(crate) fn offer_existing(&mut self, session: SessionId) {
+        self.close_stranded(session);
         let Some(peer) = self.peers.get(&session) else { return };
         for other in self.members_but(peer.room, session) {
             let producers = self.peers.get(&other).map(|peer| peer.producers.clone());
             for producer in producers.unwrap_or_default() {
                 self.offer(session, producer);
             }
+        }
+    }
+
+    /// Automatic mode: closes consumers on transports that are without ICE consent, where the client
+    /// has a newer one.
+    fn close_stranded(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.get(&session) else { return };
+        if peer.mode != ConsumeMode::Automatic {
+            return;
+        }
+        let newest = self.receiving_transport(session);
+        let is_dead = |id: &TransportId| {
+            let transport = self.transports.get(id);
+            transport.is_some_and(|transport| transport.ice_state == Some(IceState::Disconnected))
+        };
+        let dead = |id: &&ConsumerId| {
+            let transport = self.consumers.get(id).map(|consumer| consumer.transport);
+            transport.is_some_and(|transport| Some(transport) != newest && is_dead(&transport))
+        };
+        let stranded: Vec<ConsumerId> = peer.consumers.values().filter(dead).copied().collect();
+        for consumer in stranded {
+            self.close_consumer(consumer);
         }
     }
 
@@ -326,12 +350,7 @@ impl Control {
         let Some(producer) = self.producers.get(&id) else { return };
         let (session, home) = (producer.session, producer.home());
         for consumer in producer.consumers.clone() {
-            let receiver = self.consumers.get(&consumer).map(|consumer| consumer.session);
-            self.remove_consumer(consumer);
-            if let Some(receiver) = receiver {
-                let consumer_id = self.ids.text(consumer.0);
-                self.notify(receiver, Notification::ConsumerClosed { consumer_id });
-            }
+            self.close_consumer(consumer);
         }
         self.hush(session, id);
         let Some(producer) = self.producers.remove(&id) else { return };

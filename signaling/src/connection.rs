@@ -220,7 +220,11 @@ impl Connection {
             let deadline = self.deadline();
             let may_read = Instant::now() >= self.read_after;
             tokio::select! {
-                message = self.socket.recv(), if may_read => self.take_message(message)?,
+                message = self.socket.recv(), if may_read => {
+                    self.take_message(message)?;
+                    // One message in turn: who sends many large ones holds up nobody.
+                    tokio::task::yield_now().await;
+                }
                 () = mailbox.arrived.notified() => self.take_mail(),
                 () = mailbox.closed.notified() => {}
                 () = mailbox.challenged.notified() => self.show_presence().await?,

@@ -4,6 +4,7 @@ use crate::talk::{Talk, audio, capabilities, consume, ready, simulcast};
 use opencall_control::api::ConsumeMode::{Automatic, OnRequest};
 use opencall_control::api::{ConsumerType, Direction, Notification, Request, Response, SessionId};
 use opencall_control::rtp_parameters::Kind;
+use opencall_dataplane::message::{Event, IceState};
 
 /// An OpenCall client that has entered.
 fn enter_on_request(talk: &mut Talk, peer: &str) -> SessionId {
@@ -168,4 +169,51 @@ fn mids_count_up_per_transport() {
     let offers = talk.offers(bert.session);
     let mids: Vec<_> = offers.iter().map(|offer| offer.rtp_parameters.mid.as_str()).collect();
     assert_eq!(mids, ["0", "1", "2"]);
+}
+
+#[test]
+fn consuming_again_moves_the_consumer_to_the_newest_transport() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", OnRequest);
+    let camera = talk.produce(&anna, Kind::Video, simulcast("0"));
+    let bert = enter_on_request(&mut talk, "bert");
+    let first = talk.transport(bert, Direction::Recv);
+    let Response::Consumed(old) = talk.ok(bert, consume(&camera)) else { panic!() };
+    assert_eq!(old.transport_id, first.id);
+    // The network took the first one, and nobody closed it.
+    let second = talk.transport(bert, Direction::Recv);
+    talk.news(bert);
+    let Response::Consumed(new) = talk.ok(bert, consume(&camera)) else { panic!() };
+    assert_eq!(new.transport_id, second.id);
+    assert_eq!(talk.news_texts(bert), ["ConsumerClosed"], "the old one");
+    assert_eq!(talk.refused(bert, Request::CloseConsumer { consumer_id: old.id }).0, 404);
+    assert_eq!(talk.control.counts().consumers, 1);
+}
+
+#[test]
+fn what_was_received_on_a_transport_that_died_is_offered_on_the_next() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", Automatic);
+    talk.produce(&anna, Kind::Audio, audio("0"));
+    let bert = talk.connect("bert", Automatic);
+    let first = talk.transport(bert, Direction::Recv);
+    let (core, transport) = talk.newest_transport();
+    talk.ok(bert, crate::talk::join("Bert"));
+    assert_eq!(talk.offers(bert)[0].transport_id, first.id);
+    let remote = ([192, 0, 2, 7], 9).into();
+    for state in [IceState::Connected, IceState::Disconnected] {
+        talk.event(core, Event::Ice { transport, state, remote });
+    }
+    talk.news(bert);
+    let second = talk.transport(bert, Direction::Recv);
+    let news = talk.news(bert);
+    let offers: Vec<&str> = news
+        .iter()
+        .filter_map(|news| match news {
+            Notification::NewConsumer(options) => Some(options.transport_id.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(offers, [second.id.as_str()]);
+    assert_eq!(talk.control.counts().consumers, 1);
 }

@@ -55,12 +55,6 @@ fn twice() {
         (connect(&anna.send.id), 403, "connect it once"),
     ];
     assert_refused(&mut talk, anna.session, table);
-
-    let bert = talk.enter("bert", OnRequest);
-    let camera = talk.produce(&anna, Kind::Video, simulcast("0"));
-    talk.ok(bert.session, consume(&camera));
-    let table = vec![(consume(&camera), 403, "consumed already")];
-    assert_refused(&mut talk, bert.session, table);
 }
 
 #[test]

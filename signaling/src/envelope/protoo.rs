@@ -74,12 +74,55 @@ struct Offer {
     deadline: Time,
 }
 
+/// News of a consumer that its client has not made yet: told once it has, or it would mean nothing
+/// to the client and be lost. Of each kind the newest counts.
+#[derive(Default)]
+struct HeldNews {
+    pause: Option<Notification>,
+    layers: Option<Notification>,
+    score: Option<Notification>,
+    closed: Option<Notification>,
+}
+
+impl HeldNews {
+    fn hold(&mut self, news: Notification) {
+        let place = match news {
+            Notification::ConsumerClosed { .. } => &mut self.closed,
+            Notification::ConsumerLayersChanged { .. } => &mut self.layers,
+            Notification::ConsumerScore { .. } => &mut self.score,
+            _ => &mut self.pause,
+        };
+        *place = Some(news);
+    }
+
+    fn release(self) -> impl Iterator<Item = Notification> {
+        // Of a consumer that is gone nothing else matters.
+        let others = [self.pause, self.layers, self.score];
+        let others = others.into_iter().flatten().filter(|_| self.closed.is_none());
+        others.collect::<Vec<_>>().into_iter().chain(self.closed)
+    }
+}
+
+/// The consumer that news are about.
+fn consumer_of(news: &Notification) -> Option<&str> {
+    match news {
+        Notification::ConsumerClosed { consumer_id }
+        | Notification::ConsumerPaused { consumer_id }
+        | Notification::ConsumerResumed { consumer_id }
+        | Notification::ConsumerLayersChanged { consumer_id, .. }
+        | Notification::ConsumerScore { consumer_id, .. } => Some(consumer_id),
+        _ => None,
+    }
+}
+
 /// The translator of one connection.
 pub struct Protoo {
     generation: Generation,
     next_token: u64,
     pending: HashMap<Token, Pending>,
     offers: HashMap<u32, Offer>,
+    /// News of consumers whose offer waits.
+    held: HashMap<String, HeldNews>,
     /// No offer is due before.
     next_deadline: Time,
     joined: bool,
@@ -100,6 +143,7 @@ impl Protoo {
             next_token: 0,
             pending: HashMap::new(),
             offers: HashMap::new(),
+            held: HashMap::new(),
             next_deadline: Time::NEVER,
             joined: false,
             malformed_frames: 0,
@@ -148,8 +192,17 @@ impl Protoo {
     }
 
     fn settle_offer(&mut self, offer: Offer, accepted: bool, effects: &mut Vec<Effect>) {
-        let request = Request::ConsumerReady { consumer_id: offer.consumer_id, accepted };
-        effects.push(Effect::Ask { token: self.token(), request });
+        let held = self.held.remove(&offer.consumer_id).unwrap_or_default();
+        let is_closed = held.closed.is_some();
+        if accepted {
+            for news in held.release() {
+                self.tell(news, effects);
+            }
+        }
+        if !is_closed {
+            let request = Request::ConsumerReady { consumer_id: offer.consumer_id, accepted };
+            effects.push(Effect::Ask { token: self.token(), request });
+        }
     }
 
     fn token(&mut self) -> Token {
@@ -304,8 +357,58 @@ impl Protoo {
         let deadline = now + Duration::from_millis(timeout_ms);
         self.next_deadline = self.next_deadline.min(deadline);
         self.offers.insert(id, Offer { consumer_id: options.id.clone(), deadline });
+        self.held.insert(options.id.clone(), HeldNews::default());
         let data = NewConsumer::new(options);
         send(effects, &OfferFrame { request: true, id, method: "newConsumer", data });
+    }
+
+    /// Tells the client, at once.
+    fn tell(&self, notification: Notification, effects: &mut Vec<Effect>) {
+        let (method, data) = match notification {
+            // Offers are requests.
+            Notification::NewConsumer(_) => return,
+            Notification::Speakers(speakers) => return self.speakers(&speakers, effects),
+            // Clients of this envelope have no use for these.
+            Notification::NewProducer { .. }
+            | Notification::ProducerClosed { .. }
+            | Notification::ConnectionQuality(_) => return,
+            Notification::NewPeer(peer) => {
+                let mut data = peer_info(&peer);
+                let nested = data.clone();
+                insert(&mut data, "peer", nested);
+                ("newPeer", data)
+            }
+            Notification::PeerClosed { peer_id } => ("peerClosed", json!({"peerId": &*peer_id})),
+            Notification::PeerDisplayNameChanged { peer_id, display_name, old_display_name } => (
+                "peerDisplayNameChanged",
+                json!({
+                    "peerId": &*peer_id,
+                    "displayName": display_name,
+                    "oldDisplayName": old_display_name,
+                }),
+            ),
+            Notification::ConsumerClosed { consumer_id } => {
+                ("consumerClosed", json!({"consumerId": consumer_id}))
+            }
+            Notification::ConsumerPaused { consumer_id } => {
+                ("consumerPaused", json!({"consumerId": consumer_id}))
+            }
+            Notification::ConsumerResumed { consumer_id } => {
+                ("consumerResumed", json!({"consumerId": consumer_id}))
+            }
+            Notification::ConsumerLayersChanged { consumer_id, layers } => {
+                ("consumerLayersChanged", layers_changed(&consumer_id, layers))
+            }
+            Notification::ConsumerScore { consumer_id, score } => {
+                ("consumerScore", json!({"consumerId": consumer_id, "score": score}))
+            }
+            Notification::ProducerScore { producer_id, score } => {
+                ("producerScore", json!({"producerId": producer_id, "score": score}))
+            }
+            // Clients of this envelope know no such word, and log each as an error.
+            Notification::ProducerMaxSpatialLayer { .. } => return,
+        };
+        notify(effects, method, data);
     }
 
     fn speakers(&self, speakers: &[(Arc<str>, i8)], effects: &mut Vec<Effect>) {
@@ -361,50 +464,13 @@ impl Envelope for Protoo {
         notification: Notification,
         effects: &mut Vec<Effect>,
     ) {
-        let (method, data) = match notification {
-            Notification::NewConsumer(options) => return self.offer(now, &options, effects),
-            Notification::Speakers(speakers) => return self.speakers(&speakers, effects),
-            // Clients of this envelope have no use for these.
-            Notification::NewProducer { .. }
-            | Notification::ProducerClosed { .. }
-            | Notification::ConnectionQuality(_) => return,
-            Notification::NewPeer(peer) => {
-                let mut data = peer_info(&peer);
-                let nested = data.clone();
-                insert(&mut data, "peer", nested);
-                ("newPeer", data)
-            }
-            Notification::PeerClosed { peer_id } => ("peerClosed", json!({"peerId": &*peer_id})),
-            Notification::PeerDisplayNameChanged { peer_id, display_name, old_display_name } => (
-                "peerDisplayNameChanged",
-                json!({
-                    "peerId": &*peer_id,
-                    "displayName": display_name,
-                    "oldDisplayName": old_display_name,
-                }),
-            ),
-            Notification::ConsumerClosed { consumer_id } => {
-                ("consumerClosed", json!({"consumerId": consumer_id}))
-            }
-            Notification::ConsumerPaused { consumer_id } => {
-                ("consumerPaused", json!({"consumerId": consumer_id}))
-            }
-            Notification::ConsumerResumed { consumer_id } => {
-                ("consumerResumed", json!({"consumerId": consumer_id}))
-            }
-            Notification::ConsumerLayersChanged { consumer_id, layers } => {
-                ("consumerLayersChanged", layers_changed(&consumer_id, layers))
-            }
-            Notification::ConsumerScore { consumer_id, score } => {
-                ("consumerScore", json!({"consumerId": consumer_id, "score": score}))
-            }
-            Notification::ProducerScore { producer_id, score } => {
-                ("producerScore", json!({"producerId": producer_id, "score": score}))
-            }
-            // Clients of this envelope know no such word, and log each as an error.
-            Notification::ProducerMaxSpatialLayer { .. } => return,
-        };
-        notify(effects, method, data);
+        if let Notification::NewConsumer(options) = &notification {
+            return self.offer(now, options, effects);
+        }
+        if let Some(held) = consumer_of(&notification).and_then(|id| self.held.get_mut(id)) {
+            return held.hold(notification);
+        }
+        self.tell(notification, effects);
     }
 
     fn handle_timeout(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -1056,5 +1122,57 @@ mod tests {
             envelope.handle_text(Time::ZERO, "[]", &mut effects);
         }
         assert!(matches!(effects[..], [Effect::Close(Closing::Flood)]));
+    }
+
+    /// The methods of the frames, in order.
+    fn methods(effects: &[Effect]) -> Vec<String> {
+        let method = |effect: &Effect| match effect {
+            Effect::Send(text) => {
+                let frame: Value = serde_json::from_str(text).unwrap();
+                Some(frame["method"].as_str().unwrap_or("answer").to_owned())
+            }
+            _ => None,
+        };
+        effects.iter().filter_map(method).collect()
+    }
+
+    #[test]
+    fn news_of_a_consumer_wait_until_its_client_has_made_it() {
+        let id = || "c1".to_owned();
+        let paused = || Notification::ConsumerPaused { consumer_id: id() };
+        let resumed = || Notification::ConsumerResumed { consumer_id: id() };
+        let closed = || Notification::ConsumerClosed { consumer_id: id() };
+        let other = || Notification::ConsumerPaused { consumer_id: "c2".into() };
+        let table: [(Vec<Notification>, bool, Vec<&str>, bool); 5] = [
+            (vec![paused(), resumed(), paused()], true, vec!["consumerPaused"], true),
+            (vec![paused(), closed()], true, vec!["consumerClosed"], false),
+            (vec![closed()], false, vec![], false),
+            (vec![paused()], false, vec![], true),
+            (vec![], true, vec![], true),
+        ];
+        for (news, accepted, told, asks) in table {
+            let mut envelope = Protoo::new();
+            let mut effects = Vec::new();
+            let offer = Notification::NewConsumer(samples::consumer(json!({})));
+            envelope.handle_notification(Time::ZERO, offer, &mut effects);
+            let offer_id = sent(&effects)["id"].clone();
+            effects.clear();
+            for notification in news.clone() {
+                envelope.handle_notification(Time::ZERO, notification, &mut effects);
+            }
+            assert!(effects.is_empty(), "{news:?} overtook the offer");
+            envelope.handle_notification(Time::ZERO, other(), &mut effects);
+            assert_eq!(methods(&effects), ["consumerPaused"], "of another consumer");
+
+            let answer = json!({"response": true, "id": offer_id, "ok": accepted});
+            let effects = text(&mut envelope, &answer);
+            assert_eq!(methods(&effects), told, "{news:?} {accepted}");
+            let asked = effects.iter().any(|effect| matches!(effect, Effect::Ask { .. }));
+            assert_eq!(asked, asks, "{news:?} {accepted}");
+            // From now on news go out at once.
+            let mut effects = Vec::new();
+            envelope.handle_notification(Time::ZERO, resumed(), &mut effects);
+            assert_eq!(methods(&effects), ["consumerResumed"]);
+        }
     }
 }

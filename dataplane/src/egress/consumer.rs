@@ -126,6 +126,8 @@ pub struct Consumer {
     pub hoped: Option<u8>,
     /// The current encoding told to control last.
     pub reported: Option<u8>,
+    /// RTP timestamp, at the source, of the picture with which the present source began.
+    began_at: Option<u32>,
 }
 
 // Four lines up to the memory of drops, which is a line of its own, and then picture ids.
@@ -185,6 +187,7 @@ impl Consumer {
             target: Some(0),
             hoped: None,
             reported: None,
+            began_at: None,
             key_frame_needed: needs_key_frame(source.codec),
             key_frame_due: false,
             sequence: SequenceTranslator::new(first),
@@ -270,6 +273,9 @@ impl Consumer {
             }
             return None;
         }
+        if packet.info.false_start {
+            self.on_false_start(packet);
+        }
         let switched = !self.goes_on_with(packet);
         if switched && !self.begin_with(now, packet, source) {
             return None;
@@ -317,6 +323,16 @@ impl Consumer {
             && self.sequence.reaches(packet.sequence)
     }
 
+    /// What began as a key frame was none: who began with it waits for the next.
+    #[cold]
+    fn on_false_start(&mut self, packet: &MediaPacket) {
+        let is_ours = Some(packet.encoding) == self.current && Some(packet.source) == self.source;
+        if is_ours && self.began_at == Some(packet.header.timestamp) {
+            self.source = None;
+            self.key_frame_due = true;
+        }
+    }
+
     /// Begins another encoding or source, or the same one anew, with a packet that does not go on
     /// with what went out; returns whether it may.
     ///
@@ -346,6 +362,7 @@ impl Consumer {
         }
         self.current = encoding;
         self.source = Some(packet.source);
+        self.began_at = Some(packet.header.timestamp);
         true
     }
 

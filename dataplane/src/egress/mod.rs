@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+mod catch_up;
 pub mod consumer;
 pub mod header;
 mod numbering;

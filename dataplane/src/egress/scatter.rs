@@ -51,8 +51,10 @@ impl Core {
                     }
                     padding = burst.padding(position, self.payload_len(entry));
                 }
-                if let Err(reason) = self.send_pending(now, entry, padding, rx, tx) {
-                    self.stats.drops.count(reason);
+                match self.send_pending(now, entry, padding, rx, tx) {
+                    Ok(false) => {}
+                    Ok(true) => self.catch_up(now, &pending, position, rx, tx),
+                    Err(reason) => self.on_not_sent(entry.consumer as usize, reason),
                 }
             }
             pending.clear();
@@ -97,14 +99,16 @@ impl Core {
         self.turn.gathered[usize::from(entry.packet)].packet.header.timestamp
     }
 
-    fn send_pending(
+    /// Sends a packet that waits for a consumer, if it is for it; returns whether the consumer begins
+    /// an encoding or source with it.
+    pub(crate) fn send_pending(
         &mut self,
         now: Time,
         entry: &Pending,
         padding: u8,
         rx: &mut RxBatch,
         tx: &mut TxBatch,
-    ) -> Result<(), DropReason> {
+    ) -> Result<bool, DropReason> {
         let gathered = &self.turn.gathered[usize::from(entry.packet)];
         let packet = &gathered.packet;
         let consumer_key = entry.consumer as usize;
@@ -119,7 +123,7 @@ impl Core {
             if consumer.take_key_frame_due() {
                 self.request_key_frame_for(now, consumer_key);
             }
-            return Ok(());
+            return Ok(false);
         };
         let payload = packet.payload();
         let end = payload.end + usize::from(padding);
@@ -165,7 +169,17 @@ impl Core {
         if out.switched {
             self.after_switch(consumer_key);
         }
-        Ok(())
+        Ok(out.switched)
+    }
+
+    /// A packet for a consumer was not sent, though it may have begun an encoding with it: its client
+    /// will ask for the packet.
+    #[cold]
+    fn on_not_sent(&mut self, consumer: usize, reason: DropReason) {
+        self.stats.drops.count(reason);
+        if self.consumers[consumer].reported != self.consumers[consumer].current {
+            self.after_switch(consumer);
+        }
     }
 
     /// A consumer has begun another encoding: the gather phase need not bring the old one.

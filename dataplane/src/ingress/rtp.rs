@@ -173,7 +173,7 @@ impl Core {
             source.nack.on_packet(now, arrival.extended);
         }
         header.payload_type = payload_type.mapping.router;
-        let info = inspect_tracked(
+        let mut info = inspect_tracked(
             payload_type.mapping.codec,
             &bytes[start..end],
             header.marker,
@@ -184,6 +184,9 @@ impl Core {
         if info.key_frame {
             source.key_frame.on_key_frame(now);
             source.nack.on_key_frame(arrival.extended);
+            source.key_frame_timestamp = Some(header.timestamp);
+        } else if info.starts_inter && source.key_frame_timestamp == Some(header.timestamp) {
+            info.false_start = true;
         }
         let packet = MediaPacket {
             header,

@@ -175,6 +175,8 @@ pub struct HomeSource {
     pub dependencies: DependencyTracker,
     /// Merges key-frame requests.
     pub key_frame: KeyFrameLimiter,
+    /// RTP timestamp of the picture that began as a key frame last.
+    pub key_frame_timestamp: Option<u32>,
     /// What it took the place of.
     replaced: Option<Replaced>,
 }
@@ -198,6 +200,7 @@ impl HomeSource {
             nack: NackGenerator::new(max_missing),
             dependencies: DependencyTracker::default(),
             key_frame: KeyFrameLimiter::new(),
+            key_frame_timestamp: None,
             replaced: None,
         }
     }
@@ -212,6 +215,7 @@ impl HomeSource {
             nack: self.nack.take_over(),
             dependencies: DependencyTracker::default(),
             key_frame: self.key_frame.take_over(now),
+            key_frame_timestamp: None,
             replaced: old.map(|(ssrc, highest)| Replaced {
                 ssrc,
                 highest: highest.wire(),

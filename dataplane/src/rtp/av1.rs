@@ -6,6 +6,8 @@
 //! OBU header: |0| type (4) |X|S|-|   X: | temporal (3) | spatial (2) | - |
 //! ```
 //!
+//! N alone tells a key frame: sequence headers are repeated before other frames too.
+//!
 //! <https://aomediacodec.github.io/av1-rtp-spec/#44-av1-aggregation-header>
 #![forbid(unsafe_code)]
 
@@ -48,8 +50,7 @@ impl Av1Payload {
         for element in elements(aggregation >> 4 & 0x03, rest).skip(usize::from(continues)) {
             let Some(&header) = element.first() else { continue };
             match header >> 3 & 0x0f {
-                obu::SEQUENCE_HEADER => (found.key_frame, found.starts_frame) = (true, true),
-                obu::FRAME_HEADER | obu::FRAME => found.starts_frame = true,
+                obu::SEQUENCE_HEADER | obu::FRAME_HEADER | obu::FRAME => found.starts_frame = true,
                 _ => {}
             }
             if header & 0x04 != 0 {
@@ -110,8 +111,14 @@ mod tests {
         for (name, dump, want) in [
             ("new sequence, one OBU", "18 0a", key),
             ("new sequence whose payload cannot be read", "18 ff", key),
-            ("sequence header and frame, W = 2", "20 02 0aaa 30bb", key),
-            ("the same without W", "00 02 0aaa 02 30bb", key),
+            ("new sequence: sequence header and frame, W = 2", "28 02 0aaa 30bb", key),
+            ("the same without W", "08 02 0aaa 02 30bb", key),
+            ("a sequence header repeated before a frame", "20 02 0aaa 30bb", frame),
+            (
+                "the same, as libaom repeats it",
+                "20 0c 08 0000002cd59f3fddaf9901 30 30 555555",
+                frame,
+            ),
             ("a frame", "10 30aa", frame),
             ("a frame header", "10 18aa", frame),
             ("a tile group", "10 20aa", none),

@@ -1,5 +1,10 @@
 //! H.264 payloads (RFC 6184 sections 5.6–5.8): which packets begin a picture, and a key frame.
 //!
+//! A decoder can begin with an IDR picture, and only once it has its parameter sets. They precede it
+//! in packets of their own or in the same one, so a key frame begins with a sequence parameter set:
+//! IDR slices that come first have been separated from theirs. Whether an IDR picture follows, the set
+//! does not say; some encoders repeat it before others.
+//!
 //! ```text
 //! single NAL unit: |F|NRI| type 1–23 | …
 //! STAP-A:          |F|NRI|    24     | (size (16), NAL unit) …
@@ -25,8 +30,10 @@ mod nal {
 /// What can be told of one packet by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct H264Payload {
-    /// The packet begins an IDR picture or carries a sequence parameter set.
+    /// The packet carries a sequence parameter set, with which a key frame begins.
     pub key_frame: bool,
+    /// A picture begins here that refers to others.
+    pub starts_inter: bool,
     /// Nothing before the packet is of its picture. Parameter sets and the first slice of one
     /// picture may each have a packet of their own, and all of them say so.
     pub starts_picture: bool,
@@ -54,19 +61,20 @@ impl H264Payload {
     fn of(header: u8, rest: &[u8]) -> Self {
         // The slice header begins with first_mb_in_slice, whose code of 0 is a single set bit.
         let first_slice = rest.first().is_some_and(|byte| byte & 0x80 != 0);
-        let (key_frame, starts_picture) = match header & 0x1f {
-            nal::SPS => (true, true),
-            nal::IDR_SLICE => (first_slice, first_slice),
-            nal::SLICE | nal::PARTITION_A => (false, first_slice),
-            nal::SEI | nal::PPS | nal::ACCESS_UNIT_DELIMITER => (false, true),
-            _ => (false, false),
+        let (key_frame, starts_inter, starts_picture) = match header & 0x1f {
+            nal::SPS => (true, false, true),
+            nal::IDR_SLICE => (false, false, first_slice),
+            nal::SLICE | nal::PARTITION_A => (false, first_slice, first_slice),
+            nal::SEI | nal::PPS | nal::ACCESS_UNIT_DELIMITER => (false, false, true),
+            _ => (false, false, false),
         };
-        H264Payload { key_frame, starts_picture }
+        H264Payload { key_frame, starts_inter, starts_picture }
     }
 
     fn or(self, other: Self) -> Self {
         H264Payload {
             key_frame: self.key_frame || other.key_frame,
+            starts_inter: self.starts_inter || other.starts_inter,
             starts_picture: self.starts_picture || other.starts_picture,
         }
     }
@@ -89,33 +97,39 @@ mod tests {
 
     #[test]
     fn packets() {
-        for (name, dump, key_frame, starts_picture) in [
-            ("nothing", "", false, false),
-            ("IDR slice", "65 b8 00", true, true),
-            ("second slice of an IDR picture", "65 40 00", false, false),
-            ("IDR slice without a body", "65", false, false),
-            ("inter slice", "41 9a 00", false, true),
-            ("second inter slice", "41 5a 00", false, false),
-            ("SPS", "67 42 c0 1f", true, true),
-            ("PPS", "68 ce 3c 80", false, true),
-            ("SEI", "06 05", false, true),
-            ("delimiter", "09 10", false, true),
-            ("STAP-A of SPS and PPS", "78 0004 6742c01f 0004 68ce3c80", true, true),
-            ("STAP-A of PPS and IDR", "78 0002 68ce 0002 65b8", true, true),
-            ("STAP-A of inter slices", "78 0002 419a 0002 415a", false, true),
-            ("STAP-A, second unit truncated", "78 0002 415a 0009 65b8", false, false),
-            ("STAP-A of an empty unit", "78 0000 0002 65b8", true, true),
-            ("STAP-A of nothing", "78", false, false),
-            ("FU-A, start of an IDR slice", "7c 85 b8", true, true),
-            ("FU-A, start of a second IDR slice", "7c 85 40", false, false),
-            ("FU-A, middle of an IDR slice", "7c 05 b8", false, false),
-            ("FU-A, end of an IDR slice", "7c 45 b8", false, false),
-            ("FU-A, start of an SPS", "7c 87 42", true, true),
-            ("FU-A, start of an inter slice", "7c 81 9a", false, true),
-            ("FU-A without a header", "7c", false, false),
-            ("FU-B", "7d 85 0000 b8", false, false),
+        // k: a key frame begins, i: an inter picture begins, s: a picture begins.
+        for (name, dump, flags) in [
+            ("nothing", "", ""),
+            ("IDR slice", "65 b8 00", "s"),
+            ("second slice of an IDR picture", "65 40 00", ""),
+            ("IDR slice without a body", "65", ""),
+            ("inter slice", "41 9a 00", "is"),
+            ("second inter slice", "41 5a 00", ""),
+            ("SPS", "67 42 c0 1f", "ks"),
+            ("PPS", "68 ce 3c 80", "s"),
+            ("SEI", "06 05", "s"),
+            ("delimiter", "09 10", "s"),
+            ("STAP-A of SPS and PPS", "78 0004 6742c01f 0004 68ce3c80", "ks"),
+            ("STAP-A of PPS and IDR", "78 0002 68ce 0002 65b8", "s"),
+            ("STAP-A of SPS, PPS and inter", "78 0002 6742 0002 68ce 0002 419a", "kis"),
+            ("STAP-A of inter slices", "78 0002 419a 0002 415a", "is"),
+            ("STAP-A, second unit truncated", "78 0002 415a 0009 65b8", ""),
+            ("STAP-A of an empty unit", "78 0000 0002 65b8", "s"),
+            ("STAP-A of nothing", "78", ""),
+            ("FU-A, start of an IDR slice", "7c 85 b8", "s"),
+            ("FU-A, start of a second IDR slice", "7c 85 40", ""),
+            ("FU-A, middle of an IDR slice", "7c 05 b8", ""),
+            ("FU-A, end of an IDR slice", "7c 45 b8", ""),
+            ("FU-A, start of an SPS", "7c 87 42", "ks"),
+            ("FU-A, start of an inter slice", "7c 81 9a", "is"),
+            ("FU-A without a header", "7c", ""),
+            ("FU-B", "7d 85 0000 b8", ""),
         ] {
-            let want = H264Payload { key_frame, starts_picture };
+            let want = H264Payload {
+                key_frame: flags.contains('k'),
+                starts_inter: flags.contains('i'),
+                starts_picture: flags.contains('s'),
+            };
             assert_eq!(H264Payload::parse(&hex(dump)), want, "{name}");
         }
     }

@@ -15,8 +15,12 @@ use crate::message::Codec;
 /// be joined at any packet, and never say `key_frame`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PayloadInfo {
-    /// The packet begins a key frame, or carries its parameter sets.
+    /// The packet begins a key frame. One of H.264 is not certain yet: see `false_start`.
     pub key_frame: bool,
+    /// A picture that refers to others begins here; only H.264 says so.
+    pub starts_inter: bool,
+    /// What began a key frame did not: the picture refers to others. Known to who follows the stream.
+    pub false_start: bool,
     /// First packet of a picture. H.264 may say so of several packets of one picture.
     pub starts_picture: bool,
     /// Last packet of a picture.
@@ -77,8 +81,14 @@ pub fn inspect_tracked(
         Codec::Vp8 => vp8.map_or(unknown, |descriptor| of_vp8(descriptor, marker)),
         Codec::Vp9 => vp9.map_or(unknown, |descriptor| of_vp9(&descriptor, marker)),
         Codec::H264 => {
-            let H264Payload { key_frame, starts_picture } = H264Payload::parse(payload);
-            PayloadInfo { key_frame, starts_picture, switching_point: starts_picture, ..unknown }
+            let found = H264Payload::parse(payload);
+            PayloadInfo {
+                key_frame: found.key_frame && !found.starts_inter,
+                starts_inter: found.starts_inter,
+                starts_picture: found.starts_picture,
+                switching_point: found.starts_picture,
+                ..unknown
+            }
         }
         Codec::Av1 => Av1Payload::parse(payload).map_or(unknown, |found| PayloadInfo {
             key_frame: found.key_frame,
@@ -101,7 +111,7 @@ fn of_dependency_descriptor(descriptor: &DependencyDescriptor) -> PayloadInfo {
         spatial: frame.spatial,
         temporal: frame.temporal,
         switching_point: starts_picture && frame.indications.any_switch(),
-        ids: None,
+        ..PayloadInfo::default()
     }
 }
 
@@ -112,10 +122,10 @@ fn of_vp8(descriptor: Vp8Descriptor, marker: bool) -> PayloadInfo {
         key_frame: descriptor.key_frame,
         starts_picture,
         ends_picture: marker,
-        spatial: 0,
         temporal: descriptor.temporal,
         switching_point: starts_picture && can_switch,
         ids: Some(descriptor.ids),
+        ..PayloadInfo::default()
     }
 }
 
@@ -130,6 +140,7 @@ fn of_vp9(descriptor: &Vp9Descriptor, marker: bool) -> PayloadInfo {
         temporal: descriptor.temporal,
         switching_point: starts_picture && (can_switch || descriptor.temporal == 0),
         ids: Some(descriptor.ids),
+        ..PayloadInfo::default()
     }
 }
 
@@ -169,6 +180,8 @@ mod tests {
             (Codec::Vp9, "68 00 07", false, "sp", (0, 0)),
             (Codec::Vp9, "80", true, "e", (0, 0)),
             (Codec::H264, "67 42c01f", false, "ksp", (0, 0)),
+            (Codec::H264, "65 b800", false, "sp", (0, 0)),
+            (Codec::H264, "78 0002 6742 0002 419a", false, "sp", (0, 0)),
             (Codec::H264, "41 9a", true, "sep", (0, 0)),
             (Codec::H264, "7c 45 b8", true, "e", (0, 0)),
             (Codec::Av1, "18 0a", false, "ksp", (0, 0)),

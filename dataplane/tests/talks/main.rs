@@ -6,6 +6,7 @@ mod world;
 mod a_break_in_content_waits_for_a_key_frame;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
+mod a_key_frame_is_begun_where_it_begins;
 mod a_key_frame_request_outlives_a_full_ring;
 mod a_layer_that_stops_is_replaced;
 mod a_new_ssrc_goes_on_at_once;

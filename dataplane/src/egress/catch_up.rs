@@ -1,0 +1,97 @@
+//! What a consumer lacks of the picture it begins with, because the packet that begins it came late.
+//!
+//! Worked trace of an H.264 key frame whose parameter sets are overtaken, to a consumer that waits:
+//!
+//! ```text
+//! arrives   2 IDR, start     1 SPS, PPS                       3 IDR, end
+//! goes out  nothing          1, then 2 out of the history     3
+//! ```
+//!
+//! 2 goes out as a retransmission would: on the consumer's RTX stream, where it has one.
+#![forbid(unsafe_code)]
+
+use crate::core::Core;
+use crate::fanout::Pending;
+use crate::ingress::packet::MediaPacket;
+use crate::io::{RxBatch, TxBatch};
+use crate::seq::ExtendedSeq;
+use crate::time::Time;
+
+/// Packets sent at once so at most: more than a key frame has. A client asks for what is beyond.
+const MAX_PACKETS: usize = 256;
+
+/// Missing packets in a row after which nothing more is looked for.
+const MAX_HOLE: usize = 16;
+
+impl Core {
+    /// Sends what came, before the packet at `position` of the pending list with which its consumer
+    /// began, of the same picture and after: out of the history, and out of this turn.
+    #[cold]
+    pub(crate) fn catch_up(
+        &mut self,
+        now: Time,
+        pending: &[Pending],
+        position: usize,
+        rx: &mut RxBatch,
+        tx: &mut TxBatch,
+    ) {
+        let Some(begun) = pending.get(position) else { return };
+        let first = self.turn.gathered[usize::from(begun.packet)].packet;
+        self.send_from_history(now, begun.consumer as usize, &first, tx);
+        for earlier in &pending[..position] {
+            let packet = &self.turn.gathered[usize::from(earlier.packet)].packet;
+            if earlier.consumer != begun.consumer || !follows(packet, &first) {
+                continue;
+            }
+            if let Err(reason) = self.send_pending(now, earlier, 0, rx, tx) {
+                self.stats.drops.count(reason);
+            }
+        }
+    }
+
+    /// Sends what came in earlier turns.
+    fn send_from_history(&mut self, now: Time, key: usize, first: &MediaPacket, tx: &mut TxBatch) {
+        let mut hole = 0;
+        for step in 1..=MAX_PACKETS as u64 {
+            let number = ExtendedSeq(first.sequence.0 + step);
+            let Some((packet, len)) = self.stored(now, key, first, number) else {
+                hole += 1;
+                // In the usual case nothing has come after the first packet of a picture yet.
+                if step == 1 || hole == MAX_HOLE {
+                    return;
+                }
+                continue;
+            };
+            hole = 0;
+            let consumer = &mut self.consumers[key];
+            let producer = &self.producers[consumer.producer];
+            let Some(out) = consumer.translate(now, &packet, producer) else { continue };
+            consumer.on_missed(&packet, &out);
+            // It goes out for the first time, on the way of what goes out again.
+            self.transports[consumer.transport].earn_resend(len);
+            self.retransmit(now, key, out.sequence.wire(), tx);
+        }
+    }
+
+    /// A packet of the source of `first` that was taken up before this turn, and its length.
+    fn stored(
+        &mut self,
+        now: Time,
+        consumer: usize,
+        first: &MediaPacket,
+        number: ExtendedSeq,
+    ) -> Option<(MediaPacket, usize)> {
+        let producer = &mut self.producers[self.consumers[consumer].producer];
+        let encoding = producer.encodings.get_mut(usize::from(first.encoding))?;
+        let stored = encoding.history.as_mut()?.entry(number)?;
+        let (packet, len) = (stored.meta, stored.header.len() + stored.rtx_payload.len());
+        (stored.at < now && follows(&packet, first)).then_some((packet, len))
+    }
+}
+
+/// Whether a packet comes after another of the same source.
+fn follows(packet: &MediaPacket, first: &MediaPacket) -> bool {
+    packet.encoding == first.encoding
+        && packet.source == first.source
+        && packet.sequence > first.sequence
+}

@@ -5,5 +5,10 @@ export default defineConfig({
   plugins: [react()],
   // The page is one small application: no need to fetch anything from elsewhere.
   build: { target: 'es2022', sourcemap: false, chunkSizeWarningLimit: 700 },
-  server: { proxy: { '/ws': { target: 'ws://127.0.0.1:8080', ws: true } } },
+  server: {
+    proxy: {
+      '/ws': { target: 'ws://127.0.0.1:8080', ws: true },
+      '/v1': { target: 'http://127.0.0.1:8080' },
+    },
+  },
 });

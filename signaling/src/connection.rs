@@ -17,6 +17,7 @@ use opencall_dataplane::time::Time;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::auth::claims::Admission;
 use crate::envelope::opencall::OpenCall;
 use crate::envelope::protoo::Protoo;
 use crate::envelope::{Closing, Effect, Envelope};
@@ -54,9 +55,11 @@ pub enum Dialect {
         room: String,
         /// Peer.
         peer: String,
+        /// What it may do.
+        grants: Grants,
     },
-    /// OpenCall: the ids are in the requests.
-    OpenCall,
+    /// OpenCall: the ids are in the requests, and must be those of the token if there is one.
+    OpenCall(Option<Admission>),
 }
 
 /// Serves one connection to its end.
@@ -139,7 +142,7 @@ struct Connection {
 impl Connection {
     fn new(socket: WebSocket, dialect: &Dialect, address: Option<IpAddr>, hub: HubLink) -> Self {
         let envelope: Box<dyn Envelope> = match dialect {
-            Dialect::OpenCall => Box::new(OpenCall::new()),
+            Dialect::OpenCall(admission) => Box::new(OpenCall::new(admission.clone())),
             Dialect::Protoo { .. } => Box::new(Protoo::new()),
         };
         let now = Instant::now();
@@ -162,13 +165,8 @@ impl Connection {
 
     /// A protoo client has said who it is: its session opens with the connection.
     async fn enter(&mut self, dialect: Dialect) -> Result<(), End> {
-        let Dialect::Protoo { room, peer } = dialect else { return Ok(()) };
-        let config = SessionConfig {
-            room,
-            peer,
-            consume_mode: ConsumeMode::Automatic,
-            grants: Grants::default(),
-        };
+        let Dialect::Protoo { room, peer, grants } = dialect else { return Ok(()) };
+        let config = SessionConfig { room, peer, consume_mode: ConsumeMode::Automatic, grants };
         self.open(config).await
     }
 

@@ -23,6 +23,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use opencall_control::api::Grants;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tower_http::services::{ServeDir, ServeFile};
 
 use crate::addresses::{Addresses, Place};
+use crate::auth::Auth;
+use crate::auth::claims::Admission;
+use crate::auth::presented::Presented;
 use crate::connection::Dialect;
 use crate::envelope::fields::MAX_NAME_BYTES;
 use crate::envelope::protoo;
@@ -90,6 +94,8 @@ pub struct Front {
     pub addresses: Arc<Addresses>,
     /// Largest WebSocket message, bytes.
     pub max_message_size: usize,
+    /// Who may enter.
+    pub auth: Arc<Auth>,
     /// Numbers for `/healthz`.
     pub gauges: Arc<Gauges>,
     /// Number of data cores.
@@ -151,6 +157,7 @@ async fn serve_stream(stream: TcpStream, remote: SocketAddr, router: Router) {
 fn router(front: Arc<Front>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
+        .route("/v1/server", get(server))
         .route("/ws", get(upgrade))
         .route("/", get(root))
         .fallback(page)
@@ -203,6 +210,11 @@ async fn healthz(State(front): State<Arc<Front>>) -> Response {
     (status, Json(health)).into_response()
 }
 
+/// What clients may know before they connect.
+async fn server(State(front): State<Arc<Front>>) -> Json<Value> {
+    Json(front.auth.describe())
+}
+
 /// The ids that protoo clients have in their URL.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -215,12 +227,13 @@ struct Ids {
 async fn root(
     State(front): State<Arc<Front>>,
     Extension(remote): Extension<Remote>,
+    presented: Presented,
     query: Result<Query<Ids>, QueryRejection>,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Response {
     match socket {
-        Ok(socket) => upgrade(State(front), Extension(remote), query, Ok(socket)).await,
+        Ok(socket) => upgrade(State(front), Extension(remote), presented, query, Ok(socket)).await,
         Err(_) => page(State(front), request).await,
     }
 }
@@ -228,9 +241,18 @@ async fn root(
 async fn upgrade(
     State(front): State<Arc<Front>>,
     Extension(Remote(remote)): Extension<Remote>,
+    presented: Presented,
     query: Result<Query<Ids>, QueryRejection>,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    // Before all else: browsers hide the answer to an upgrade, but show it to who asks without one.
+    let admission = match front.auth.admit(&presented).await {
+        Ok(admission) => admission,
+        Err(error) => {
+            tracing::debug!(%remote, code = error.code(), "refused a token");
+            return error.into_response();
+        }
+    };
     let socket = match socket {
         Ok(socket) => socket,
         Err(_) => {
@@ -241,15 +263,15 @@ async fn upgrade(
     let asks_for_one = socket.requested_protocols().next().is_some();
     let socket = socket.protocols([protoo::SUB_PROTOCOL]);
     let dialect = match (socket.selected_protocol().is_some(), asks_for_one) {
-        (true, _) => match ids(query) {
-            Ok((room, peer)) => Dialect::Protoo { room, peer },
-            Err(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
+        (true, _) => match protoo_dialect(query, admission) {
+            Ok(dialect) => dialect,
+            Err(refusal) => return *refusal,
         },
         (false, true) => {
             let text = "unknown WebSocket sub-protocol: ask for protoo, or for none\n";
             return (StatusCode::BAD_REQUEST, text).into_response();
         }
-        (false, false) => Dialect::OpenCall,
+        (false, false) => Dialect::OpenCall(admission),
     };
     let Some(place) = front.addresses.place(remote) else {
         tracing::warn!(%remote, "refused: too many connections from this address");
@@ -267,11 +289,30 @@ async fn upgrade(
         })
 }
 
-/// Room and peer of a protoo client.
-fn ids(query: Result<Query<Ids>, QueryRejection>) -> Result<(String, String), String> {
+/// Who a protoo client is: as its token says, which the URL must not contradict, or as the URL says.
+fn protoo_dialect(
+    query: Result<Query<Ids>, QueryRejection>,
+    admission: Option<Admission>,
+) -> Result<Dialect, Box<Response>> {
+    let bad_request = |text: String| Box::new((StatusCode::BAD_REQUEST, text).into_response());
     let Ok(Query(ids)) = query else {
-        return Err("the query does not parse; expected ?roomId=…&peerId=…\n".into());
+        let text = "the query does not parse; expected ?roomId=…&peerId=…\n";
+        return Err(bad_request(text.into()));
     };
+    let Some(admission) = admission else {
+        let (room, peer) = url_ids(ids).map_err(bad_request)?;
+        return Ok(Dialect::Protoo { room, peer, grants: Grants::default() });
+    };
+    let given = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
+    let (room, peer) = (given(&ids.room_id), given(&ids.peer_id));
+    if let Err(error) = admission.check(room.as_deref(), peer.as_deref()) {
+        return Err(Box::new(error.into_response()));
+    }
+    let Admission { room, identity, grants } = admission;
+    Ok(Dialect::Protoo { room, peer: identity, grants })
+}
+
+fn url_ids(ids: Ids) -> Result<(String, String), String> {
     let id = |name: &str, id: Option<String>| match id {
         Some(id) if id.len() > MAX_NAME_BYTES => {
             Err(format!("{name}: longer than {MAX_NAME_BYTES} bytes\n"))

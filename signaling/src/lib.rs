@@ -1,5 +1,6 @@
 //! The front door: WebSocket in two envelopes, configuration, and the `opencall-sfu` binary.
 //!
+//! * [`auth`] — join tokens: who may enter which room.
 //! * [`config`] — flags and environment variables, parsed into a [`config::Config`].
 //! * [`envelope`] — JSON to typed requests and back, in two dialects.
 //! * [`http`] — the WebSocket upgrade, the meeting page, `/healthz`.
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod auth;
 pub mod config;
 pub mod connection;
 pub mod envelope;

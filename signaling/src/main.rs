@@ -7,6 +7,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use opencall_signaling::auth::mint;
 use opencall_signaling::config::{Config, ConfigError};
 use opencall_signaling::server::{self, ServerError};
 
@@ -14,16 +15,18 @@ const NOT_TO_BE_HAD: u8 = 1;
 const WRONG_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == mint::COMMAND) {
+        return match mint::mint(std::env::args_os().skip(1)) {
+            Ok(token) => {
+                println!("{token}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => refuse(&error),
+        };
+    }
     let mut config = match Config::read(std::env::args_os()) {
         Ok(config) => config,
-        Err(ConfigError::Display(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("opencall-sfu: {error}");
-            return ExitCode::from(WRONG_CONFIGURATION);
-        }
+        Err(error) => return refuse(&error),
     };
     tracing_subscriber::fmt()
         .with_env_filter(std::mem::take(&mut config.log))
@@ -39,6 +42,20 @@ fn main() -> ExitCode {
                 ServerError::Control(_) => WRONG_CONFIGURATION,
                 _ => NOT_TO_BE_HAD,
             })
+        }
+    }
+}
+
+/// Prints the help that was asked for, or one line that says what is wrong.
+fn refuse(error: &ConfigError) -> ExitCode {
+    match error {
+        ConfigError::Display(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        error => {
+            eprintln!("opencall-sfu: {error}");
+            ExitCode::from(WRONG_CONFIGURATION)
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::addresses::Addresses;
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::connection;
 use crate::gauges::Gauges;
@@ -63,7 +64,7 @@ pub enum ServerError {
 }
 
 /// Runs the server until a signal ends it.
-pub fn run(config: Config) -> Result<(), ServerError> {
+pub fn run(mut config: Config) -> Result<(), ServerError> {
     raise_file_limit();
     let clock = Clock::start();
     let wake = Arc::new(Notify::new());
@@ -79,9 +80,10 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     // web thread is started below and inherits this.
     opencall_dataplane::io::step_back();
     let gauges = Arc::new(Gauges::default());
-    log_start(&config, &plane, &listener);
+    let auth = Auth::new(std::mem::take(&mut config.auth));
+    log_start(&config, &plane, &listener, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
-    let front = front(&config, &plane, sender, Arc::clone(&gauges));
+    let front = front(&config, &plane, sender, auth, Arc::clone(&gauges));
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
     let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate);
     let web = Web::start(web_runtime, listener, front, connections, link, Arc::clone(&gauges))?;
@@ -146,6 +148,8 @@ impl Web {
     ) -> Result<Self, ServerError> {
         let (stop, stopped) = oneshot::channel();
         let work = async move {
+            let auth = Arc::clone(&front.auth);
+            tokio::spawn(async move { auth.run().await });
             let web = tokio::spawn(http::serve(listener, front));
             let doors = tokio::spawn(admit(connections, link, gauges));
             let farewell = stopped.await.unwrap_or_default();
@@ -173,12 +177,14 @@ fn front(
     config: &Config,
     plane: &DataPlane,
     connections: mpsc::Sender<NewConnection>,
+    auth: Arc<Auth>,
     gauges: Arc<Gauges>,
 ) -> Arc<Front> {
     Arc::new(Front {
         connections,
         addresses: Addresses::new(config.limits.sessions_per_address),
         max_message_size: config.limits.max_message_size,
+        auth,
         gauges,
         cores: plane.cores.len(),
         io: backend_name(plane.backend),
@@ -261,7 +267,7 @@ fn raise_file_limit() {
 }
 
 /// One line each: what runs, how, where.
-fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener) {
+fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener, auth: &Auth) {
     tracing::info!("{}", crate::envelope::VERSION);
     tracing::info!("I/O: {} ({})", backend_name(plane.backend), plane.reason);
     let last = plane.cores.last().map_or(config.first_port, |core| core.port);
@@ -280,6 +286,7 @@ fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener) {
             config.page_dir.display()
         );
     }
+    auth.log_start();
     match listener.local_addr() {
         Ok(address) => tracing::info!("ready: http://{address}/ (WebSocket: ws://{address}/ws)"),
         Err(error) => tracing::warn!(%error, "HTTP address unknown"),

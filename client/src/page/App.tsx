@@ -2,7 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { MeetingView } from '../react/index';
 import { Meeting, sameOriginUrl } from '../sdk/index';
 import { type Choice, Lobby } from './Lobby';
-import { inviteLink, readSettings, remember, type Settings } from './settings';
+import { adoptToken, inviteLink, readSettings, remember, type Settings } from './settings';
 
 declare global {
   interface Window {
@@ -13,7 +13,8 @@ declare global {
 
 /** The meeting page: a lobby, a meeting, and a farewell. */
 export function App() {
-  const settings = useMemo(() => readSettings(location.search, localStorage), []);
+  const token = useMemo(() => adoptToken(window), []);
+  const settings = useMemo(() => readSettings(location.search, localStorage, token), [token]);
   const [meeting, setMeeting] = useState<{ meeting: Meeting; room: string } | null>(null);
   const [hasLeft, setHasLeft] = useState(false);
   const hasAutojoined = useRef(false);
@@ -55,13 +56,14 @@ export function App() {
       <MeetingView
         meeting={meeting.meeting}
         title={meeting.room}
-        inviteLink={inviteLink(location.origin, meeting.room)}
+        // Where tokens are asked for, a link without one leads nowhere.
+        {...(token ? {} : { inviteLink: inviteLink(location.origin, meeting.room) })}
         onLeave={leave}
       />
     );
   }
   if (hasLeft) return <Farewell onBack={() => setHasLeft(false)} />;
-  return <Lobby settings={readSettings(location.search, localStorage)} onJoin={join} />;
+  return <Lobby settings={readSettings(location.search, localStorage, token)} onJoin={join} />;
 }
 
 function Farewell({ onBack }: { onBack: () => void }) {
@@ -85,6 +87,7 @@ function start(choice: Choice, settings: Settings): Meeting {
     displayName: choice.name,
     camera: settings.video,
     ...(settings.codec ? { videoCodec: settings.codec } : {}),
+    ...(settings.token ? { token: settings.token } : {}),
   });
   window.__meeting = meeting;
   // Failures are part of what the meeting shows.

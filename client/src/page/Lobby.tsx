@@ -1,6 +1,7 @@
 import { type FormEvent, useEffect, useRef, useState } from 'react';
 import { CameraIcon, MicrophoneIcon } from '../react/icons';
 import { initialsOf } from '../react/layout';
+import { useDoors } from './server';
 import type { Settings } from './settings';
 
 /** What the visitor chose. */
@@ -78,15 +79,38 @@ export function Lobby({
             autoComplete="off"
             placeholder="team-standup"
             required
+            readOnly={settings.token !== undefined}
             onChange={(event) => setRoom(event.target.value)}
           />
         </label>
         <button type="submit" className="page-join">
           Join meeting
         </button>
+        <Doors hasToken={settings.token !== undefined} />
       </form>
     </main>
   );
+}
+
+/** Who can enter, where that is not as one would expect. */
+function Doors({ hasToken }: { hasToken: boolean }) {
+  const doors = useDoors();
+  if (doors === 'open') {
+    return (
+      <p className="page-doors" role="note">
+        This server is open: anyone who reaches it can join any meeting under any name. Whoever runs
+        it can require invitations: <code>--auth-key</code>.
+      </p>
+    );
+  }
+  if (doors === 'tokens' && !hasToken) {
+    return (
+      <p className="page-doors" role="note">
+        This server lets in who has an invitation. Open the link that you were given.
+      </p>
+    );
+  }
+  return null;
 }
 
 function Mirror({

@@ -1,3 +1,5 @@
+import { readToken } from '../sdk/index';
+
 /** What the address bar and the last visit say. */
 export interface Settings {
   room: string;
@@ -8,20 +10,31 @@ export interface Settings {
   /** Only for trying things: size and rate of the camera, codec. */
   video: MediaTrackConstraints;
   codec: string | undefined;
+  /** The invitation, where the server wants one. */
+  token: string | undefined;
 }
 
 /** The part of `Storage` that is needed. */
 export type Memory = Pick<Storage, 'getItem' | 'setItem'>;
 
+/** What of the browser keeps a token: its address bar, and what a tab remembers. */
+export interface Tab {
+  location: Pick<Location, 'pathname' | 'search' | 'hash'>;
+  history: Pick<History, 'replaceState'>;
+  sessionStorage: Memory;
+}
+
 const NAME_KEY = 'opencall.name';
 const ROOM_KEY = 'opencall.room';
+const TOKEN_KEY = 'opencall.token';
 
 /** Longest room or name that is taken; longer ones break layouts, not servers. */
 const MAX_LENGTH = 64;
 
-/** Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9`. */
-export function readSettings(query: string, memory: Memory): Settings {
+/** Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9`; a token wins over both. */
+export function readSettings(query: string, memory: Memory, token?: string): Settings {
   const parameters = new URLSearchParams(query);
+  const claims = token ? readToken(token) : {};
   const text = (name: string, key: string) =>
     (parameters.get(name) ?? memory.getItem(key) ?? '').trim().slice(0, MAX_LENGTH);
   const video: MediaTrackConstraints = {};
@@ -34,14 +47,41 @@ export function readSettings(query: string, memory: Memory): Settings {
   if (fps) video.frameRate = { ideal: fps, max: fps };
   const codec = parameters.get('codec');
   return {
-    room: text('room', ROOM_KEY),
-    name: text('name', NAME_KEY),
+    // What the token says is what the server will go by.
+    room: claims.room ?? text('room', ROOM_KEY),
+    name: claims.name ?? text('name', NAME_KEY),
     autojoin: parameters.get('autojoin') === '1',
     camera: parameters.get('camera') !== '0',
     microphone: parameters.get('microphone') !== '0',
     video,
     codec: codec ? `video/${codec}` : undefined,
+    token,
   };
+}
+
+/**
+ * Takes a token out of the address bar (`?token=…` or `#token=…`), so that it is neither copied with the address nor
+ * kept in the history. The tab remembers it for reloads, until it goes to another room.
+ */
+export function adoptToken({ location, history, sessionStorage }: Tab): string | undefined {
+  const query = new URLSearchParams(location.search);
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const given = query.get('token') ?? fragment.get('token');
+  if (given) {
+    query.delete('token');
+    fragment.delete('token');
+    const [search, hash] = [query.toString(), fragment.toString()];
+    history.replaceState(
+      null,
+      '',
+      location.pathname + (search && `?${search}`) + (hash && `#${hash}`),
+    );
+    sessionStorage.setItem(TOKEN_KEY, given);
+    return given;
+  }
+  const kept = sessionStorage.getItem(TOKEN_KEY);
+  const room = query.get('room');
+  return kept && (!room || readToken(kept).room === room) ? kept : undefined;
 }
 
 /** For the next visit. */

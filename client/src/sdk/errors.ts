@@ -11,6 +11,7 @@ export type MeetingErrorCode =
   | 'request-refused'
   | 'request-timed-out'
   | 'sent-away'
+  | 'token-refused'
   | 'media-unsupported'
   | 'unexpected';
 

@@ -18,3 +18,4 @@ export {
   sameOriginUrl,
   WebSocketChannel,
 } from './signaling';
+export { readToken, type TokenClaims } from './token';

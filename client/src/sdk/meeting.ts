@@ -6,6 +6,7 @@ import { type Participant, Roster, type Source } from './participants';
 import type { ConnectionQuality, Layers } from './protocol';
 import { type Publication, type RemoteTrack, Session, type SessionHandlers } from './session';
 import { type SignalingChannel, WebSocketChannel } from './signaling';
+import { readToken } from './token';
 
 /** How to take part in a meeting. */
 export interface MeetingOptions {
@@ -13,8 +14,10 @@ export interface MeetingOptions {
   url: string;
   meetingId: string;
   displayName: string;
-  /** Must be unique in the meeting; drawn at random if left out. */
+  /** Must be unique in the meeting; the token's, or drawn at random, if left out. */
   participantId?: string;
+  /** A join token (JWT), where the server wants one. It must be for this meeting and participant. */
+  token?: string;
   /** What to ask of the camera. */
   camera?: MediaTrackConstraints;
   /** What to ask of the microphone. */
@@ -96,7 +99,8 @@ export class Meeting {
 
   constructor(options: MeetingOptions) {
     this.#options = options;
-    this.participantId = options.participantId ?? crypto.randomUUID();
+    const identity = options.token ? readToken(options.token).identity : undefined;
+    this.participantId = options.participantId ?? identity ?? crypto.randomUUID();
     this.#roster.upsert(this.participantId, { displayName: options.displayName, isLocal: true });
     this.#snapshot = this.#takeSnapshot();
   }
@@ -205,8 +209,8 @@ export class Meeting {
 
   async #enter(life: number): Promise<void> {
     const identity = { meetingId: this.#options.meetingId, participantId: this.participantId };
-    const open =
-      this.#options.openChannel ?? (() => WebSocketChannel.open(this.#options.url, identity));
+    const { url, token } = this.#options;
+    const open = this.#options.openChannel ?? (() => WebSocketChannel.open(url, identity, token));
     const channel = await open();
     if (life !== this.#life) return channel.close();
     this.#forgetRemote();
@@ -272,6 +276,10 @@ export class Meeting {
       return;
     }
     this.#setStatus('reconnecting');
+    let last = new MeetingError(
+      'server-gone',
+      'The meeting server does not come back. Try again later.',
+    );
     for (let attempt = 0; ; attempt += 1) {
       const delayMs = backoffDelayMs(attempt);
       if (delayMs === null) break;
@@ -284,12 +292,15 @@ export class Meeting {
         console.info('opencall: still not connected', error);
         // A new session that was lost again has its own loop.
         if (life !== this.#life || this.#session) return;
+        // A token that was refused, because it has expired for example, is refused for good.
+        if (error instanceof MeetingError && error.code === 'token-refused') {
+          last = error;
+          break;
+        }
       }
     }
     this.#setStatus('failed');
-    this.#report(
-      new MeetingError('server-gone', 'The meeting server does not come back. Try again later.'),
-    );
+    this.#report(last);
   }
 
   async #start(source: LocalSource): Promise<void> {

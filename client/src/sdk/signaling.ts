@@ -1,12 +1,16 @@
 import { Emitter } from './emitter';
 import { MeetingError } from './errors';
 import { decodeFrame, encodeRequest, type Requests, type ServerEvents } from './protocol';
+import { withToken } from './token';
 
 /** As long as OpenCall's own client waits for an answer. */
 const REQUEST_TIMEOUT_MS = 30_000;
 
 /** A connection that does not open within this long is tried anew. */
 const OPEN_TIMEOUT_MS = 8_000;
+
+/** How long the server may take to say why it refused. */
+const REASON_TIMEOUT_MS = 3_000;
 
 /** The server's close code for "do not come back". */
 export const CLOSE_CODE_FINAL = 4000;
@@ -60,19 +64,23 @@ export class WebSocketChannel implements SignalingChannel {
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
   }
 
-  /** Opens a connection; rejects if the server cannot be reached. */
-  static open(url: string, identity: Identity): Promise<WebSocketChannel> {
+  /** Opens a connection; rejects if the server cannot be reached, or does not take the token. */
+  static open(url: string, identity: Identity, token?: string): Promise<WebSocketChannel> {
     return new Promise((resolve, reject) => {
-      const socket = new WebSocket(url);
-      const fail = () => {
+      const socket = new WebSocket(withToken(url, token));
+      const giveUp = (error: MeetingError) => {
         clearTimeout(timer);
         socket.onopen = null;
         socket.onclose = null;
         socket.close();
-        reject(new MeetingError('server-unreachable', 'The meeting server cannot be reached.'));
+        reject(error);
       };
+      const fail = () => giveUp(unreachable());
       const timer = setTimeout(fail, OPEN_TIMEOUT_MS);
-      socket.onclose = fail;
+      socket.onclose = () => {
+        clearTimeout(timer);
+        void explainRefusal(url, token).then(giveUp);
+      };
       socket.onopen = () => {
         clearTimeout(timer);
         resolve(new WebSocketChannel(socket, identity));
@@ -144,6 +152,37 @@ export class WebSocketChannel implements SignalingChannel {
 export function sameOriginUrl(location: { protocol: string; host: string }): string {
   const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
   return `${scheme}//${location.host}/ws`;
+}
+
+/**
+ * Browsers do not say why a WebSocket was refused. The same address without an upgrade tells what is wrong with the
+ * token, if something is.
+ */
+async function explainRefusal(url: string, token: string | undefined): Promise<MeetingError> {
+  try {
+    const answer = await fetch(url.replace(/^ws/, 'http'), {
+      headers: token ? { authorization: `Bearer ${token}` } : {},
+      credentials: 'omit',
+      signal: AbortSignal.timeout(REASON_TIMEOUT_MS),
+    });
+    if (answer.status !== 401 && answer.status !== 403) return unreachable();
+    const { code, reason } = await answer.json();
+    if (code === 'missing_token') {
+      return new MeetingError(
+        'token-refused',
+        'This meeting wants an invitation of your own. Open the link that you were given.',
+      );
+    }
+    return typeof reason === 'string'
+      ? new MeetingError('token-refused', `You cannot enter: ${reason}.`)
+      : unreachable();
+  } catch {
+    return unreachable();
+  }
+}
+
+function unreachable(): MeetingError {
+  return new MeetingError('server-unreachable', 'The meeting server cannot be reached.');
 }
 
 /** What whoever waits is told when the connection is gone. */

@@ -7,6 +7,7 @@ import { FakeChannel, fakeDevices, handlers, holdReceiving, makeDevice } from '.
 let channels: FakeChannel[];
 let devices: ReturnType<typeof fakeDevices>;
 let isServerUp: boolean;
+let refusal: MeetingError;
 let refusedFromTheStart: (keyof Requests)[];
 
 beforeEach(() => {
@@ -15,6 +16,7 @@ beforeEach(() => {
   handlers.length = 0;
   devices = fakeDevices();
   isServerUp = true;
+  refusal = new MeetingError('server-unreachable', 'not there');
   refusedFromTheStart = [];
   vi.stubGlobal('navigator', { mediaDevices: devices.mediaDevices });
   vi.spyOn(console, 'info').mockImplementation(() => undefined);
@@ -34,7 +36,7 @@ function makeMeeting(device = makeDevice): Meeting {
     displayName: 'Me',
     makeDevice: device,
     openChannel: async () => {
-      if (!isServerUp) throw new MeetingError('server-unreachable', 'not there');
+      if (!isServerUp) throw refusal;
       const channel = new FakeChannel();
       for (const name of refusedFromTheStart) channel.refused.add(name);
       channels.push(channel);
@@ -303,6 +305,30 @@ test('a server that does not come back is given up, in words', async () => {
   channel.drop();
   await vi.advanceTimersByTimeAsync(180_000);
   expect(meeting.snapshot).toMatchObject({ status: 'failed', error: { code: 'server-gone' } });
+});
+
+test('a token that is refused on the way back is not tried again', async () => {
+  const { meeting, channel } = await joined();
+  isServerUp = false;
+  refusal = new MeetingError('token-refused', 'You cannot enter: the token expired 61 s ago.');
+  channel.drop();
+  await settle();
+  expect(meeting.snapshot).toMatchObject({ status: 'failed', error: { code: 'token-refused' } });
+  isServerUp = true;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(channels).toHaveLength(1);
+});
+
+test('a participant is who the token says', () => {
+  const claims = btoa(JSON.stringify({ sub: 'ann', video: { room: 'm' } }));
+  const options = {
+    url: 'ws://unused',
+    meetingId: 'm',
+    displayName: 'Ann',
+    token: `a.${claims}.c`,
+  };
+  expect(new Meeting(options).participantId).toBe('ann');
+  expect(new Meeting({ ...options, participantId: 'given' }).participantId).toBe('given');
 });
 
 test('whoever is sent away does not come back by itself', async () => {

@@ -110,3 +110,47 @@ test('a server that does not open in time is given up', async () => {
   await vi.advanceTimersByTimeAsync(10_000);
   await rejected;
 });
+
+/** What the server says to who asks without an upgrade. */
+function answering(status: number, body: unknown) {
+  const ask = vi.fn(async (_url: string, _options: RequestInit) => ({
+    status,
+    json: async () => body,
+  }));
+  vi.stubGlobal('fetch', ask);
+  return ask;
+}
+
+test('the token is in the address, and a refusal has the server’s words', async () => {
+  const ask = answering(401, { code: 'expired', reason: 'the token expired 61 s ago' });
+  const identity = { meetingId: 'm', participantId: 'p' };
+  const opening = WebSocketChannel.open('wss://x/ws', identity, 'a.b.c');
+  expect(FakeSocket.last.url).toBe('wss://x/ws?access_token=a.b.c');
+  const rejected = expect(opening).rejects.toMatchObject({
+    code: 'token-refused',
+    message: 'You cannot enter: the token expired 61 s ago.',
+  });
+  FakeSocket.last.close(1006);
+  await rejected;
+  const [url, options] = ask.mock.calls[0] ?? [];
+  expect(url).toBe('https://x/ws');
+  expect(options?.headers).toEqual({ authorization: 'Bearer a.b.c' });
+});
+
+test('who has no token is told to look for one; all else is a server out of reach', async () => {
+  const identity = { meetingId: 'm', participantId: 'p' };
+  const cases = [
+    [401, { code: 'missing_token', reason: 'x' }, 'token-refused', /the link that you were given/],
+    [426, undefined, 'server-unreachable', /cannot be reached/],
+    [403, undefined, 'server-unreachable', /cannot be reached/],
+    [403, { reason: 7 }, 'server-unreachable', /cannot be reached/],
+  ] as const;
+  for (const [status, body, code, words] of cases) {
+    answering(status, body);
+    const opening = WebSocketChannel.open('ws://x/ws', identity);
+    const message = expect.stringMatching(words);
+    const rejected = expect(opening).rejects.toMatchObject({ code, message });
+    FakeSocket.last.close(1006);
+    await rejected;
+  }
+});

@@ -17,7 +17,7 @@ pub fn run(data: &[u8]) {
 
 impl Dialect for OpenCall {
     fn connect(_: usize) -> (Self, Option<SessionConfig>) {
-        (OpenCall::new(), None)
+        (OpenCall::new(None), None)
     }
 
     fn asks(frame: &Value) -> Option<Value> {

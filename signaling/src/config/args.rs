@@ -7,12 +7,17 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use opencall_control::PARTICIPANTS_PER_CORE;
 
+use super::auth::AuthArguments;
+
+/// What stands below the flags.
+const AFTER_HELP: &str = "opencall-sfu token --help: mint a join token by hand";
+
 /// A WebRTC SFU for OpenCall meetings. Without any flag it serves meetings on this machine at
 /// http://127.0.0.1:8080/. For a server on the network give at least --listen-ip, --announced-ip
 /// and --http-listen. Each flag can be given as the environment variable named with it; the flag
 /// wins, and an empty variable counts as absent.
-#[derive(Debug, Parser)]
-#[command(name = "opencall-sfu", version, max_term_width = 100)]
+#[derive(Parser)]
+#[command(name = "opencall-sfu", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// Media and its transports.
     #[command(flatten)]
@@ -20,6 +25,9 @@ pub struct Arguments {
     /// The web side.
     #[command(flatten)]
     pub web: WebArguments,
+    /// Join tokens.
+    #[command(flatten)]
+    pub auth: AuthArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,
@@ -188,12 +196,19 @@ impl Arguments {
     pub fn read(
         line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let command = Arguments::command().mut_args(|argument| {
-            let empty =
-                argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-            let argument = argument.hide_env_values(true);
-            if empty { argument.env(None::<&'static str>) } else { argument }
-        });
-        Arguments::from_arg_matches(&command.try_get_matches_from(line)?)
+        read(line)
     }
+}
+
+/// Reads any command line in that way.
+pub fn read<T: CommandFactory + FromArgMatches>(
+    line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<T, clap::Error> {
+    let command = T::command().mut_args(|argument| {
+        let empty =
+            argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let argument = argument.hide_env_values(true);
+        if empty { argument.env(None::<&'static str>) } else { argument }
+    });
+    T::from_arg_matches(&command.try_get_matches_from(line)?)
 }

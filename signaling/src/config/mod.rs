@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+pub mod auth;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,8 @@ use opencall_control::rtp_parameters::RtpCodecCapability;
 use opencall_control::{PlacementPolicy, ortc};
 use opencall_dataplane::io::BackendChoice;
 use opencall_dataplane::srtp::Profile;
+
+use crate::auth::AuthConfig;
 
 /// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
 const MAX_WORKERS: usize = 128;
@@ -57,6 +60,8 @@ pub struct Config {
     pub page_dir: PathBuf,
     /// The log filter.
     pub log: tracing_subscriber::EnvFilter,
+    /// Join tokens.
+    pub auth: AuthConfig,
     /// Limits of connections.
     pub limits: Limits,
 }
@@ -95,7 +100,7 @@ pub enum ConfigError {
     Wrong(String),
 }
 
-fn wrong<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+pub(crate) fn wrong<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Wrong(text.into()))
 }
 
@@ -104,18 +109,11 @@ impl Config {
     pub fn read(
         line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, ConfigError> {
-        let arguments = Arguments::read(line).map_err(|error| {
-            if error.use_stderr() {
-                ConfigError::Wrong(format!("{}; --help lists all flags", first_paragraph(&error)))
-            } else {
-                ConfigError::Display(error.render().to_string())
-            }
-        })?;
-        Self::from_arguments(arguments)
+        Self::from_arguments(Arguments::read(line).map_err(|error| refused(&error))?)
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
-        let Arguments { media, web, limits } = arguments;
+        let Arguments { media, web, auth, limits } = arguments;
         let workers = workers(media.workers)?;
         Ok(Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
@@ -141,9 +139,25 @@ impl Config {
             http_listen: http_listen(&web.http_listen)?,
             page_dir: web.page_dir.unwrap_or_else(find_page_dir),
             log: log_filter(&web.log)?,
+            auth: auth.read()?,
             limits: limits_of(&limits)?,
         })
     }
+}
+
+/// Reads the command line of a command of its own; the first argument is the program's name.
+pub(crate) fn read_command<T: clap::CommandFactory + clap::FromArgMatches>(
+    line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<T, ConfigError> {
+    args::read(line).map_err(|error| refused(&error))
+}
+
+/// One line, or the help that was asked for.
+fn refused(error: &clap::Error) -> ConfigError {
+    if error.use_stderr() {
+        return ConfigError::Wrong(format!("{}; --help lists all flags", first_paragraph(error)));
+    }
+    ConfigError::Display(error.render().to_string())
 }
 
 /// clap's error without its usage and hints.

@@ -359,7 +359,7 @@ mod tests {
                 text = String::from_utf8_lossy(&bytes).into_owned();
             }
             let envelopes: [Box<dyn Envelope>; 2] =
-                [Box::new(Protoo::new()), Box::new(OpenCall::new())];
+                [Box::new(Protoo::new()), Box::new(OpenCall::new(None))];
             for mut envelope in envelopes {
                 let mut effects = Vec::new();
                 envelope.handle_text(Time::ZERO, &text, &mut effects);

@@ -20,6 +20,8 @@ use opencall_dataplane::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::auth::claims::Admission;
+
 use super::fields::{Fields, bad_request};
 use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, no_data_channels, not_a_frame};
 
@@ -59,6 +61,8 @@ struct Identity {
 
 /// The translator of one connection.
 pub struct OpenCall {
+    /// What the client's token says.
+    admission: Option<Admission>,
     identity: Option<Identity>,
     next_token: u64,
     pending: HashMap<Token, Pending>,
@@ -72,16 +76,11 @@ pub struct OpenCall {
     told_speakers: Vec<Arc<str>>,
 }
 
-impl Default for OpenCall {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl OpenCall {
-    /// A translator for a new connection.
-    pub fn new() -> Self {
+    /// A translator for a new connection, of this token's holder if there is one.
+    pub fn new(admission: Option<Admission>) -> Self {
         OpenCall {
+            admission,
             identity: None,
             next_token: 0,
             pending: HashMap::new(),
@@ -131,7 +130,7 @@ impl OpenCall {
                         room: identity.meeting_id.clone(),
                         peer: identity.participant_id.clone(),
                         consume_mode: ConsumeMode::OnRequest,
-                        grants: Grants::default(),
+                        grants: self.grants(),
                     }));
                     self.identity = Some(identity);
                 }
@@ -146,10 +145,20 @@ impl OpenCall {
         Ok(())
     }
 
-    /// Who asks: as the request says, or as an earlier one has said.
+    /// What the client may do.
+    fn grants(&self) -> Grants {
+        self.admission.as_ref().map(|admission| admission.grants.clone()).unwrap_or_default()
+    }
+
+    /// Who asks: as the token says, as the request says, or as an earlier one has said.
     fn identify(&self, fields: &mut Fields<'_>) -> Result<Option<Identity>, RequestError> {
         let meeting_id = fields.optional_id("meetingId")?;
         let participant_id = fields.optional_id("participantId")?;
+        if let Some(admission) = &self.admission {
+            admission.check(meeting_id.as_deref(), participant_id.as_deref())?;
+            let (meeting_id, participant_id) = (admission.room.clone(), admission.identity.clone());
+            return Ok(Some(Identity { meeting_id, participant_id }));
+        }
         let Some(known) = &self.identity else {
             return Ok(match (meeting_id, participant_id) {
                 (Some(meeting_id), Some(participant_id)) => {
@@ -539,7 +548,7 @@ mod tests {
 
     /// A translator whose session is open.
     fn open() -> OpenCall {
-        let mut envelope = OpenCall::new();
+        let mut envelope = OpenCall::new(None);
         let effects = text(&mut envelope, &request("getStats", json!({})));
         assert!(matches!(effects[..], [Effect::Open(_), Effect::Ask { .. }]));
         envelope
@@ -563,7 +572,7 @@ mod tests {
 
     #[test]
     fn the_first_request_with_both_ids_opens_the_session() {
-        let mut envelope = OpenCall::new();
+        let mut envelope = OpenCall::new(None);
         let frame = json!({"type": "mediasoup:getRouterCapabilities", "id": "1",
                            "data": {"meetingId": "m"}});
         let effects = text(&mut envelope, &frame);
@@ -591,6 +600,29 @@ mod tests {
             let error = format!("{name}: cannot change; open another connection");
             let expected = json!({"type": "error", "id": "4", "error": error});
             assert_eq!(sent(&text(&mut envelope, &frame)), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_token_says_who_asks() {
+        let grants = Grants { publish: false, identity_proven: true, ..Grants::default() };
+        let (room, identity) = ("m".to_owned(), "alice".to_owned());
+        let admission = Admission { room, identity, grants: grants.clone() };
+        let mut envelope = OpenCall::new(Some(admission));
+        for (name, value) in [("meetingId", "n"), ("participantId", "bob")] {
+            let frame = json!({"type": "mediasoup:getStats", "id": "1", "data": {name: value}});
+            let refusal = &sent(&text(&mut envelope, &frame))[0];
+            let error = refusal["error"].as_str().unwrap();
+            assert!(error.starts_with("the token is for"), "{error}");
+        }
+        // It need not say it again.
+        let frame = json!({"type": "mediasoup:getRouterCapabilities", "id": "2"});
+        match &text(&mut envelope, &frame)[..] {
+            [Effect::Open(session), Effect::Ask { .. }] => {
+                assert_eq!((session.room.as_str(), session.peer.as_str()), ("m", "alice"));
+                assert_eq!(session.grants, grants);
+            }
+            other => panic!("{other:?}"),
         }
     }
 

@@ -9,4 +9,5 @@ mod protoo;
 mod server;
 mod stop;
 mod strangers;
+mod tokens;
 mod web;

@@ -12,6 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// What it logged before it served.
+    pub start_log: Vec<String>,
     lines: mpsc::Receiver<String>,
 }
 
@@ -35,16 +37,22 @@ impl Server {
 
     /// Starts it and waits until it serves.
     pub fn start_with(flags: &[&str]) -> Self {
-        // Between looking for a free port and taking it, another test may have taken it.
-        (0..5).find_map(|_| Self::try_start(flags)).expect("the server does not start")
+        Self::start_in(flags, &[])
     }
 
-    fn try_start(flags: &[&str]) -> Option<Self> {
+    /// The same with environment variables.
+    pub fn start_in(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        // Between looking for a free port and taking it, another test may have taken it.
+        (0..5).find_map(|_| Self::try_start(flags, variables)).expect("the server does not start")
+    }
+
+    fn try_start(flags: &[&str], variables: &[(&str, &str)]) -> Option<Self> {
         let port = free_udp_port().to_string();
         let mut child = command()
             .args(["--http-listen", "127.0.0.1:0", "--workers", "1", "--pin", "false"])
             .args(["--rtc-min-port", &port, "--rtc-max-port", "65535"])
             .args(flags)
+            .envs(variables.iter().copied())
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -55,6 +63,7 @@ impl Server {
                 let _ = sender.send(line);
             }
         });
+        let mut start_log = Vec::new();
         loop {
             // The channel ends with the server.
             let Ok(line) = lines.recv_timeout(PATIENCE) else {
@@ -64,8 +73,9 @@ impl Server {
             };
             if let Some((_, rest)) = line.split_once("ready: http://") {
                 let address = rest.split('/').next().unwrap().parse().unwrap();
-                return Some(Server { child, address, lines });
+                return Some(Server { child, address, start_log, lines });
             }
+            start_log.push(line);
         }
     }
 
@@ -92,6 +102,11 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not stop");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether a line with this word is among those that it has logged since it was last asked.
+    pub fn has_logged(&self, word: &str) -> bool {
+        self.lines.try_iter().any(|line| line.contains(word))
     }
 
     /// What it logged from when it served to its end.

@@ -1,0 +1,107 @@
+//! The address of a JWK Set.
+#![forbid(unsafe_code)]
+
+use axum::http::Uri;
+use axum::http::uri::Scheme;
+
+/// An address with `http` or `https`, checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SetUrl {
+    uri: Uri,
+    host: String,
+    port: u16,
+}
+
+impl SetUrl {
+    /// Reads it; the error is one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let uri: Uri = text.trim().parse().map_err(|_| "not a URL".to_owned())?;
+        let port = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => 443,
+            Some(scheme) if *scheme == Scheme::HTTP => 80,
+            _ => return Err("it must begin with https:// (or http://)".into()),
+        };
+        let Some(authority) = uri.authority() else { return Err("it has no host".into()) };
+        if authority.as_str().contains('@') {
+            return Err("it must not carry a user or a password".into());
+        }
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let port = authority.port_u16().unwrap_or(port);
+        Ok(SetUrl { uri, host, port })
+    }
+
+    /// Whether it is fetched over TLS.
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    /// Name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host, and port if it is not the scheme's own, as the `Host` header has it.
+    pub fn authority(&self) -> &str {
+        self.uri.authority().map_or("", |authority| authority.as_str())
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    /// Whether anyone on the way could exchange the keys.
+    pub fn is_exposed(&self) -> bool {
+        let loopback = match self.host.parse::<std::net::IpAddr>() {
+            Ok(ip) => ip.is_loopback(),
+            Err(_) => self.host == "localhost",
+        };
+        !self.is_https() && !loopback
+    }
+}
+
+impl std::fmt::Display for SetUrl {
+    /// Without its query, which may hold a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.is_https() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.uri.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        let table = [
+            ("https://id.example/keys?x=1", "id.example", 443, "id.example", "/keys?x=1", false),
+            ("http://127.0.0.1:8000", "127.0.0.1", 8000, "127.0.0.1:8000", "/", false),
+            ("http://[::1]:81/a/b", "::1", 81, "[::1]:81", "/a/b", false),
+            ("http://id.example/keys", "id.example", 80, "id.example", "/keys", true),
+        ];
+        for (text, host, port, authority, target, exposed) in table {
+            let url = SetUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!((url.host(), url.port(), url.authority()), (host, port, authority));
+            assert_eq!((url.target(), url.is_exposed()), (target, exposed));
+        }
+        let shown = SetUrl::parse("https://id.example/keys?secret=1").unwrap().to_string();
+        assert_eq!(shown, "https://id.example/keys");
+    }
+
+    #[test]
+    fn other_addresses_are_refused() {
+        for text in ["", "id.example", "/keys", "ftp://id.example/", "file:///etc/passwd"] {
+            assert!(SetUrl::parse(text).is_err(), "{text}");
+        }
+        assert!(
+            SetUrl::parse("https://me:secret@id.example/")
+                .is_err_and(|error| { !error.contains("secret") && error.contains("password") })
+        );
+    }
+}

@@ -6,8 +6,8 @@ import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } f
 import { SentLayers } from './sentLayers';
 import {
   type ChannelEvents,
-  CLOSE_CODE_FINAL,
   connectionLost,
+  FINAL_CLOSE_CODES,
   type SignalingChannel,
 } from './signaling';
 
@@ -422,10 +422,10 @@ function streamIdOf(participantId: string, source: Source): string {
 }
 
 function explainClose({ code, reason }: ChannelEvents['close']): MeetingError {
-  if (code !== CLOSE_CODE_FINAL) {
+  if (!FINAL_CLOSE_CODES.includes(code)) {
     return new MeetingError('server-gone', 'The connection to the meeting server was lost.');
   }
-  // The server gives this code to the older of two connections of one participant, and for abuse.
+  // To the older of two connections of one participant, or to the newer one if the older is alive.
   return new MeetingError(
     'sent-away',
     `The server ended this connection: ${reason || 'no reason given'}.`,

@@ -331,13 +331,16 @@ test('a participant is who the token says', () => {
   expect(new Meeting({ ...options, participantId: 'given' }).participantId).toBe('given');
 });
 
-test('whoever is sent away does not come back by itself', async () => {
+test.each([
+  [4000, 'this peer connected again'],
+  [4003, 'someone who is connected has this peer id'],
+])('whoever is sent away with %i does not come back by itself', async (code, reason) => {
   const { meeting, channel } = await joined();
-  channel.drop(4000, 'this peer connected again');
+  channel.drop(code, reason);
   await vi.advanceTimersByTimeAsync(60_000);
   expect(channels).toHaveLength(1);
   expect(meeting.snapshot.status).toBe('failed');
-  expect(meeting.snapshot.error?.message).toContain('this peer connected again');
+  expect(meeting.snapshot.error?.message).toContain(reason);
 });
 
 test('a path that fails is searched anew; if the server cannot help, the session is made anew', async () => {

@@ -105,7 +105,7 @@ async fn both_dialects_meet_in_one_room() {
 }
 
 #[tokio::test]
-async fn the_same_participant_again_replaces_the_old_one() {
+async fn the_same_participant_again_replaces_the_one_that_does_not_answer() {
     let server = Server::start();
     let (mut old, _, _) = enter(&server, "alice").await;
     let (_new, _, _) = enter(&server, "alice").await;

@@ -1,5 +1,7 @@
 //! What an unmodified mediasoup-client application with protoo does, in both generations.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::client::{Client, camera, dtls_parameters, microphone};
@@ -159,7 +161,7 @@ async fn who_cannot_receive_is_offered_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_peer_again_replaces_the_old_one() {
+async fn the_same_peer_again_replaces_the_one_that_does_not_answer() {
     let server = Server::start();
     let (mut alice, _, _) = join(&server, "alice", Old).await;
     let (mut old, _, _) = join(&server, "bob", Old).await;
@@ -171,6 +173,27 @@ async fn the_same_peer_again_replaces_the_old_one() {
     assert_eq!(alice.notified("peerClosed").await["peerId"], "bob");
     assert_eq!(alice.notified("newPeer").await["id"], "bob");
     assert!(new.ask("changeDisplayName", json!({"displayName": "still here"})).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_replace_a_peer_that_answers() {
+    let server = Server::start();
+    let (bob, _, _) = join(&server, "bob", Old).await;
+    // A client that reads answers pings by itself.
+    let bob = tokio::spawn(async move {
+        let mut bob = bob;
+        bob.accept_everything().await;
+    });
+    let mut stranger = Client::protoo(&server, "room", "bob").await;
+    let (code, reason) = stranger.closed().await.expect("a close frame");
+    assert_eq!(code, 4003, "{reason}");
+    assert!(!bob.is_finished(), "bob was closed");
+    // A page that is reloaded has closed its old connection, and waits for nothing.
+    bob.abort();
+    let _ = bob.await;
+    let begin = Instant::now();
+    join(&server, "bob", Old).await;
+    assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]

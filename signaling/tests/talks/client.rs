@@ -1,6 +1,7 @@
 //! A WebSocket client that speaks JSON, and the two dialects over it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -27,7 +28,16 @@ impl Client {
         path: &str,
         protocol: Option<&'static str>,
     ) -> Result<Self, Error> {
-        let mut request = format!("ws://{}{path}", server.address).into_client_request().unwrap();
+        Self::connect_to(server.address, path, protocol).await
+    }
+
+    /// The same, where the server is another thread's.
+    pub async fn connect_to(
+        address: SocketAddr,
+        path: &str,
+        protocol: Option<&'static str>,
+    ) -> Result<Self, Error> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         if let Some(protocol) = protocol {
             let value = HeaderValue::from_static(protocol);
             request.headers_mut().insert("Sec-WebSocket-Protocol", value);

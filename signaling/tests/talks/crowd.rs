@@ -1,12 +1,13 @@
 //! Many clients at once: people who take what they are offered, and a witness in a room of its own
 //! who measures how long its requests take.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -99,35 +100,43 @@ pub fn flood(
     (task, sent)
 }
 
-/// Someone in a room of its own, who asks 50 times a second.
-pub struct Witness {
-    client: Client,
-    transport: Value,
-}
+/// Someone in a room of its own, who asks 50 times a second; on a thread of its own, so that it does
+/// not wait for the clients that flood.
+pub struct Witness(SocketAddr);
 
 impl Witness {
-    pub async fn new(server: &Server) -> Self {
-        let mut client = Client::protoo(server, "quiet", "witness").await;
-        let send = json!({"producing": true, "consuming": false});
-        let transport = client.ask("createWebRtcTransport", send).await.unwrap()["id"].clone();
-        client.ask("join", json!({"displayName": "Witness"})).await.unwrap();
-        Witness { client, transport }
+    pub fn new(server: &Server) -> Self {
+        Witness(server.address)
     }
 
     /// How long requests take, for a while, in order of length.
-    pub async fn latencies(&mut self, duration: Duration) -> Latencies {
-        let end = Instant::now() + duration;
-        let mut all = Vec::new();
-        while Instant::now() < end || all.len() < 100 {
-            let begin = Instant::now();
-            let restart = json!({"transportId": self.transport});
-            self.client.ask("restartIce", restart).await.unwrap();
-            all.push(begin.elapsed());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        all.sort_unstable();
-        Latencies(all)
+    pub async fn latencies(&self, duration: Duration) -> Latencies {
+        let address = self.0;
+        let measured = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(measure(address, duration))
+        });
+        measured.await.unwrap()
     }
+}
+
+async fn measure(address: SocketAddr, duration: Duration) -> Latencies {
+    let path = "/ws?roomId=quiet&peerId=witness";
+    let mut client = Client::connect_to(address, path, Some("protoo")).await.unwrap();
+    let send = json!({"producing": true, "consuming": false});
+    let transport = client.ask("createWebRtcTransport", send).await.unwrap()["id"].clone();
+    client.ask("join", json!({"displayName": "Witness"})).await.unwrap();
+    let end = Instant::now() + duration;
+    let mut all = Vec::new();
+    while Instant::now() < end || all.len() < 100 {
+        let begin = Instant::now();
+        client.ask("restartIce", json!({"transportId": transport})).await.unwrap();
+        all.push(begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    client.close().await;
+    all.sort_unstable();
+    Latencies(all)
 }
 
 /// Sorted.

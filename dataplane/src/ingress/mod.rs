@@ -5,6 +5,7 @@ pub mod feedback;
 pub mod history;
 pub mod key_frame;
 pub mod nack;
+pub mod pace;
 pub mod packet;
 pub mod producer;
 pub mod receive_stats;
@@ -73,7 +74,7 @@ impl Core {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };
                         let len = usize::from(entry.len);
                         let at = PacketRef::Piped { core: core as u8, slot: slot as u16 };
-                        if self.spread(now, key, at, &packet, len)
+                        if self.spread(now, key, at, &packet)
                             && let Some(entry) = self.links.slot(core, slot)
                         {
                             self.producers[key].remember(now, &packet, &entry.bytes[..len]);

@@ -21,10 +21,6 @@ use crate::time::Time;
 /// frame a second at least; a paused simulcast layer sends nothing.
 pub const ENCODING_SILENCE: Duration = Duration::from_millis(2500);
 
-/// An encoding that was silent for so long while another of the same producer was not counts as not
-/// arriving either: the sender has stopped it, and who gets it should get another soon.
-pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
-
 /// An encoding's rate is believed only so long after a packet: later it falls because the sender has
 /// stopped. One that sends a few frames a second is believed at some looks, which is enough.
 const RATE_FRESHNESS: Duration = Duration::from_millis(100);
@@ -125,20 +121,22 @@ impl Encoding {
         }
     }
 
-    /// Whether packets arrive.
+    /// Whether media arrives.
     pub fn is_active(&self, now: Time) -> bool {
-        self.source.last_packet.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
+        let last = self.source.last_packet.filter(|_| !self.source.pace.has_stopped());
+        last.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
     }
 
     /// Bits per second it takes to receive it; 0 where nothing arrives. `newest` is when the producer's
-    /// newest packet came, of whichever encoding.
+    /// newest packet came, of whichever encoding: after a silence of all, those that have not come back
+    /// yet have not stopped.
     ///
     /// It is measured over a second. Of a simulcast's encoding that has just begun or just stopped
     /// most of that second is silence: that looks cheap, and everyone would switch to it.
     pub fn expected_bps(&mut self, now: Time, newest: Time, is_simulcast: bool) -> u32 {
         let last = self.source.last_packet;
-        let stopped = last.is_some_and(|last| newest.since(last) >= LAYER_SILENCE);
-        if stopped || !self.is_active(now) {
+        let is_silent = last.is_none() || now.since(newest) >= ENCODING_SILENCE;
+        if is_silent || self.source.pace.has_stopped() {
             return 0;
         }
         let bps = self.source.rate.bps(now).max(1);
@@ -286,13 +284,10 @@ impl Producer {
         }
     }
 
-    /// When the newest packet came, of whichever encoding.
+    /// When the newest packet of media came, of whichever encoding.
     pub fn newest_packet(&self) -> Time {
-        self.encodings
-            .iter()
-            .filter_map(|encoding| encoding.source.last_packet)
-            .max()
-            .unwrap_or(Time::ZERO)
+        let packets = self.encodings.iter().filter_map(|encoding| encoding.source.last_packet);
+        packets.max().unwrap_or(Time::ZERO)
     }
 
     /// Starts keeping history: a consumer that NACKs has come.
@@ -306,29 +301,42 @@ impl Producer {
         }
     }
 
-    /// Notes a packet of `len` bytes that is about to be fanned out, on whichever core. Returns
-    /// whether its encoding begins to arrive, after a silence or for the first time.
-    pub fn observe(&mut self, now: Time, packet: &MediaPacket, len: usize) -> bool {
-        let Some(encoding) = self.encodings.get_mut(usize::from(packet.encoding)) else {
+    /// Notes a packet that is about to be fanned out, on whichever core. Returns whether an encoding
+    /// begins to arrive with it, after a silence or for the first time, or another has stopped.
+    ///
+    /// Packets without a payload are not of the stream: with them a sender probes its link, or keeps a
+    /// rate up, also when the encoding has stopped.
+    pub fn observe(&mut self, now: Time, packet: &MediaPacket) -> bool {
+        let index = usize::from(packet.encoding);
+        let Some(encoding) = self.encodings.get_mut(index) else { return false };
+        if packet.payload().is_empty() {
             return false;
-        };
+        }
         encoding.follow(packet.source);
-        let began = !encoding.is_active(now);
+        let mut changed = !encoding.is_active(now);
         let source = &mut encoding.source;
         source.last_packet = Some(now);
-        source.note_timestamp(now, packet.header.timestamp);
-        source.rate.add(now, len);
+        let begins_picture = source.pace.on_packet(now, packet.header.timestamp);
+        source.rate.add(now, packet.payload().end);
         if packet.info.key_frame && source.key_frame_timestamp != Some(packet.header.timestamp) {
             source.key_frame_timestamp = Some(packet.header.timestamp);
             encoding.key_frames += 1;
         }
-        began
+        if begins_picture && self.encodings.len() > 1 {
+            for (other, encoding) in self.encodings.iter_mut().enumerate() {
+                changed |= other != index && encoding.source.pace.on_picture_of_another(now);
+            }
+        }
+        changed
     }
 
     /// Keeps a packet for retransmission. Only one that a consumer on this core may get: of a
     /// simulcast most packets are of encodings that nobody here wants, and what was never sent is
     /// never asked for again.
     pub fn remember(&mut self, now: Time, packet: &MediaPacket, bytes: &[u8]) {
+        if packet.payload().is_empty() {
+            return;
+        }
         let encoding = self.encodings.get_mut(usize::from(packet.encoding));
         let Some(history) = encoding.and_then(|encoding| encoding.history.as_mut()) else { return };
         let header = &bytes[..usize::from(packet.payload_start).min(bytes.len())];

@@ -231,23 +231,21 @@ impl Core {
                 Err(reason) => self.stats.drops.count(reason),
             }
         }
-        if self.spread(now, key, at, packet, bytes.len()) {
+        if self.spread(now, key, at, packet) {
             self.producers[key].remember(now, packet, bytes);
         }
     }
 
-    /// Hands a packet of `len` bytes to this core's consumers, wherever it comes from. Returns
-    /// whether there is any.
+    /// Hands a packet to this core's consumers, wherever it comes from. Returns whether there is any.
     pub(crate) fn spread(
         &mut self,
         now: Time,
         key: usize,
         at: PacketRef,
         packet: &MediaPacket,
-        len: usize,
     ) -> bool {
-        if self.producers[key].observe(now, packet, len) {
-            self.on_encoding_began(now, key);
+        if self.producers[key].observe(now, packet) {
+            self.on_encodings_changed(now, key);
         }
         self.fan_out(key, at, packet)
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::ingress::key_frame::KeyFrameLimiter;
 use crate::ingress::nack::NackGenerator;
+use crate::ingress::pace::Pace;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::rate::RateMeter;
 use crate::rtp::dependency_descriptor::DependencyTracker;
@@ -36,10 +37,6 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// this clock: it was late and speaks of what was before a jump, or the timestamps have jumped since.
 /// Senders hold packets back for some hundred milliseconds; a link may stall for as long.
 const MAX_DISAGREEMENT: Duration = Duration::from_secs(1);
-
-/// A packet whose timestamp lies further back than this is not late: the clock was set back. A second
-/// of video.
-const LATE_TICKS: i32 = 90_000;
 
 /// Packets of the source before are late for so long after the change and never reordered for
 /// longer: after that the sender has gone back to it.
@@ -96,10 +93,10 @@ pub struct Source {
     pub rate: RateMeter,
     /// Bits per second when it arrived last.
     pub known_bps: Option<u32>,
-    /// When a packet arrived last.
+    /// When a packet of media arrived last.
     pub last_packet: Option<Time>,
-    /// RTP timestamp of the newest picture, and when it began to arrive.
-    newest: Option<(u32, Time)>,
+    /// When its pictures come.
+    pub pace: Pace,
     /// RTP timestamp of the newest key frame: its further packets are not counted again.
     pub key_frame_timestamp: Option<u32>,
     /// The newest sender report.
@@ -116,19 +113,10 @@ impl Source {
             rate: RateMeter::new(RATE_WINDOW),
             known_bps: None,
             last_packet: None,
-            newest: None,
+            pace: Pace::default(),
             key_frame_timestamp: None,
             report: None,
             relayed_at: None,
-        }
-    }
-
-    /// Notes the timestamp of a packet that arrives now.
-    #[inline]
-    pub fn note_timestamp(&mut self, now: Time, timestamp: u32) {
-        let step = self.newest.map_or(1, |(newest, _)| timestamp.wrapping_sub(newest) as i32);
-        if !(-LATE_TICKS..=0).contains(&step) {
-            self.newest = Some((timestamp, now));
         }
     }
 
@@ -151,7 +139,7 @@ impl Source {
     /// The newest sender report, if it tells the clock of what arrives.
     pub fn report(&self, clock_rate_hz: u32) -> Option<SenderReport> {
         let report = self.report?;
-        let (timestamp, at) = self.newest?;
+        let (timestamp, at) = self.pace.newest()?;
         let clock_rate_hz = u64::from(clock_rate_hz);
         let ticks =
             |nanos: u64| (u128::from(nanos) * u128::from(clock_rate_hz) / 1_000_000_000) as u32;
@@ -278,7 +266,7 @@ mod tests {
             let mut source = Source::new(SourceId::FIRST);
             source.on_report(report(received, rtp));
             assert_eq!(source.report(RATE), None, "nothing to agree with");
-            source.note_timestamp(at(10_000), 1_000_000);
+            source.pace.on_packet(at(10_000), 1_000_000);
             assert_eq!(source.report(RATE).is_some(), believed, "{received} {rtp}");
         }
     }
@@ -300,10 +288,10 @@ mod tests {
     fn late_packets_do_not_set_the_clock_back_and_jumps_do() {
         let mut source = Source::new(SourceId::FIRST);
         source.on_report(report(10_000, 1_000_000));
-        source.note_timestamp(at(10_000), 1_000_000);
-        source.note_timestamp(at(10_900), 990_000);
+        source.pace.on_packet(at(10_000), 1_000_000);
+        source.pace.on_packet(at(10_900), 990_000);
         assert!(source.report(RATE).is_some(), "a late packet");
-        source.note_timestamp(at(10_910), 500_000);
+        source.pace.on_packet(at(10_910), 500_000);
         assert!(source.report(RATE).is_none(), "five and a half seconds back");
     }
 

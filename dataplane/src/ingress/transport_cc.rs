@@ -7,6 +7,10 @@
 //!
 //! Worked trace: 5 arrives at 130 ms (tick 520), 7 at 131 ms (524), 8 at 130.5 ms (522), 6 not.
 //! Reference time 520 / 256 = 2, that is tick 512; deltas: 5: +8, 6: none, 7: +4, 8: −2.
+//!
+//! A sender may begin its numbers anew. A step forward is believed at once, one back when the numbers
+//! go on from there: 20 049 arrives, then 0, which is a stray so far, then 1: from now on 1 is the
+//! number after 20 049.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -29,6 +33,14 @@ pub const MAX_RANGE: usize = 256;
 /// Numbers remembered: 5 s at 100 packets per second, half a second at 1000. Late packets within it
 /// are reported; a jump beyond it begins anew.
 const WINDOW: u64 = 512;
+
+/// Numbers in a row, each too old to tell, after which they are those of a sender that began anew, as
+/// with RTP numbers.
+const OLD_IN_A_ROW: u8 = 2;
+
+/// The same of numbers that arrived already. No number is sent twice, but a network may repeat a
+/// packet or two.
+const REPEATS_IN_A_ROW: u8 = 4;
 
 /// Length of a tick.
 const TICK_NANOS: u64 = 250_000;
@@ -59,6 +71,9 @@ pub struct ArrivalRecorder {
     /// The first number not yet reported.
     next: u64,
     unreported: u32,
+    /// The number that would go on with the last one that was too old or had arrived already, and how
+    /// many such there were in a row.
+    probation: Option<(u16, u8)>,
     /// When feedback is due; `None` while there is nothing to report.
     due: Option<Time>,
     /// Up to where the feedback being given goes.
@@ -84,14 +99,38 @@ impl ArrivalRecorder {
             self.next = first.0;
             return self.note(now, first);
         };
-        let number = self.unwrapper.unwrap(transport_seq);
+        let mut number = self.unwrapper.unwrap(transport_seq);
+        let is_old = highest.ahead_of(number) >= WINDOW;
         if number > highest {
             self.advance(highest, number);
-        } else if highest.ahead_of(number) >= WINDOW || self.ticks_of(number.0).is_some() {
-            return;
+        } else if is_old || self.ticks_of(number.0).is_some() {
+            let needed = if is_old { OLD_IN_A_ROW } else { REPEATS_IN_A_ROW };
+            if !self.begins_anew(transport_seq, needed) {
+                return;
+            }
+            number = self.unwrapper.restart(transport_seq);
+            self.forget(number);
         }
+        self.probation = None;
         self.next = self.next.min(number.0);
         self.note(now, number);
+    }
+
+    /// Whether this is the last of `needed` numbers in a row that nothing can be said of.
+    fn begins_anew(&mut self, transport_seq: u16, needed: u8) -> bool {
+        let run = match self.probation {
+            Some((next, run)) if next == transport_seq => run.saturating_add(1),
+            _ => 1,
+        };
+        self.probation = Some((transport_seq.wrapping_add(1), run));
+        run >= needed
+    }
+
+    /// Forgets all that arrived; the next message begins with `number`.
+    fn forget(&mut self, number: ExtendedSeq) {
+        self.ticks.fill(0);
+        self.next = number.0;
+        self.unreported = 0;
     }
 
     /// The next feedback message, if one is due. Call it until `None`: several may be.
@@ -147,9 +186,7 @@ impl ArrivalRecorder {
     fn advance(&mut self, highest: ExtendedSeq, number: ExtendedSeq) {
         if number.ahead_of(highest) >= WINDOW {
             // Nothing useful can be said of what lies between.
-            self.ticks.fill(0);
-            self.next = number.0;
-            self.unreported = 0;
+            self.forget(number);
             return;
         }
         for between in highest.0 + 1..number.0 {
@@ -278,6 +315,54 @@ mod tests {
         recorder.on_packet(millis(1), 30_000);
         recorder.on_packet(millis(2), 30_001);
         assert_eq!(messages(&mut recorder, millis(100)), [(30_000, 0, vec![Some(4), Some(4)])]);
+    }
+
+    #[test]
+    fn a_sender_that_begins_anew_below_is_followed_after_a_few_packets() {
+        // (last before, first after, lost after every so many, packets until it is followed)
+        for (last, first, lost_every, until) in [
+            (149_u16, 40_100_u16, 1000, 2),
+            (20_049, 0, 1000, 2),
+            (20_049, 19_000, 7, 2),
+            (20_049, 20_040, 1000, 4),
+            (1000, 800, 5, 4),
+        ] {
+            let mut recorder = ArrivalRecorder::new();
+            for n in 0..50 {
+                recorder.on_packet(millis(1), last - 49 + n);
+            }
+            // As far back as it remembers, so that numbers were seen.
+            for n in 50..400 {
+                recorder.on_packet(millis(1), last.wrapping_sub(n));
+            }
+            messages(&mut recorder, millis(200));
+            let mut told = Vec::new();
+            for n in (0..200_u16).filter(|n| n % lost_every != lost_every - 1) {
+                let now = millis(300 + u64::from(n));
+                recorder.on_packet(now, first.wrapping_add(n));
+                for (base, _, arrivals) in messages(&mut recorder, now) {
+                    let arrived = arrivals.iter().zip(0..).filter(|(ticks, _)| ticks.is_some());
+                    told.extend(arrived.map(|(_, at)| base.wrapping_add(at)));
+                }
+            }
+            let from = first.wrapping_add(until - 1);
+            assert_eq!(told.first(), Some(&from), "{last}, then {first}");
+            assert!(told.len() > 100, "{last}, then {first}: {}", told.len());
+        }
+    }
+
+    #[test]
+    fn a_packet_that_the_network_repeats_is_no_new_beginning() {
+        let mut recorder = ArrivalRecorder::new();
+        for n in 0..600 {
+            recorder.on_packet(millis(n), n as u16);
+            for again in [n, n.saturating_sub(1), n.saturating_sub(550)] {
+                recorder.on_packet(millis(n), again as u16);
+            }
+        }
+        let all = messages(&mut recorder, millis(700));
+        let arrived = all.iter().flat_map(|(_, _, arrivals)| arrivals).flatten().count();
+        assert_eq!(arrived, 512);
     }
 
     #[test]

@@ -23,4 +23,5 @@ mod keys_are_taken_once;
 mod participants_on_other_cores_see_the_same;
 mod reports_belong_to_their_source;
 mod retries_follow_the_round_trip;
+mod transport_wide_numbers_may_begin_anew;
 mod what_nobody_takes_need_not_be_sent;

@@ -12,7 +12,7 @@ use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
 use opencall_dataplane::message::*;
 use opencall_dataplane::rtcp;
 use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
-use opencall_dataplane::rtp::header::{OutgoingHeader, RtpHeader};
+use opencall_dataplane::rtp::header::{OutgoingHeader, RtpHeader, mark_padded};
 use opencall_dataplane::srtp::{KeyingMaterial, OpenContext, Profile, SealContext};
 use opencall_dataplane::time::{NtpTime, Time, WallClock};
 use smallvec::{SmallVec, smallvec};
@@ -74,6 +74,8 @@ pub struct Client {
     pub ice: IceCredentials,
     pub seal: SealContext,
     pub open: OpenContext,
+    /// Added to sequence numbers, its transport-wide ones.
+    pub transport_offset: u16,
     /// Per SSRC, the newest packet index.
     sent: HashMap<u32, u64>,
 }
@@ -208,6 +210,7 @@ impl World {
             ice,
             seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
             open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+            transport_offset: 0,
             sent: HashMap::new(),
         };
         client.check(self, true);
@@ -339,6 +342,16 @@ impl Client {
         world.push(self.address, self.core, &message.finish());
     }
 
+    /// The same with the padding bit set: `payload` ends with padding.
+    pub fn sealed_padded(
+        &mut self,
+        fields: OutgoingHeader,
+        rid: Option<&[u8]>,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        self.seal(fields, rid, payload, true)
+    }
+
     /// An RTP packet as it goes over the wire.
     pub fn sealed(
         &mut self,
@@ -346,14 +359,28 @@ impl Client {
         rid: Option<&[u8]>,
         payload: &[u8],
     ) -> Vec<u8> {
+        self.seal(fields, rid, payload, false)
+    }
+
+    fn seal(
+        &mut self,
+        fields: OutgoingHeader,
+        rid: Option<&[u8]>,
+        payload: &[u8],
+        padded: bool,
+    ) -> Vec<u8> {
         let mut out = vec![0; 1500];
         let mut writer = HeaderWriter::new(&mut out, fields, ExtensionForm::OneByte).unwrap();
         writer = writer.extension(MID, b"0");
         if let Some(rid) = rid {
             writer = writer.extension(RID, rid);
         }
-        writer = writer.extension(TRANSPORT_CC, &fields.sequence.to_be_bytes());
+        let transport = fields.sequence.wrapping_add(self.transport_offset);
+        writer = writer.extension(TRANSPORT_CC, &transport.to_be_bytes());
         let header_len = writer.finish().unwrap();
+        if padded {
+            mark_padded(&mut out);
+        }
         // Tests that wrap around wrap once at most per 32768 packets, as RFC 3711 wants it.
         let index = self.sent.entry(fields.ssrc).or_insert(u64::from(fields.sequence));
         let step = fields.sequence.wrapping_sub(*index as u16) as i16;

@@ -7,6 +7,7 @@
 //! * [`connection`] — one WebSocket: its limits, time-outs and closing.
 //! * [`hub`] — control between the connections and the data cores.
 //! * [`server`] — start and stop.
+//! * [`log`] — lines that peers cannot forge.
 //!
 //! All of it runs on one thread, beside the data cores' threads.
 #![forbid(unsafe_code)]
@@ -19,4 +20,5 @@ pub mod envelope;
 pub mod gauges;
 pub mod http;
 pub mod hub;
+pub mod log;
 pub mod server;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use opencall_signaling::auth::mint;
 use opencall_signaling::config::{Config, ConfigError};
+use opencall_signaling::log;
 use opencall_signaling::server::{self, ServerError};
 
 const NOT_TO_BE_HAD: u8 = 1;
@@ -28,12 +29,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(std::mem::take(&mut config.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let filter = std::mem::take(&mut config.log);
+    let subscriber = log::subscriber(filter, std::io::stderr, std::io::stderr().is_terminal());
+    if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
+        eprintln!("opencall-sfu: {error}");
+    }
     match server::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,6 +22,7 @@ use crate::envelope::opencall::OpenCall;
 use crate::envelope::protoo::Protoo;
 use crate::envelope::{Closing, Effect, Envelope};
 use crate::gauges::Gauges;
+use crate::http::SocketPlace;
 use crate::hub::mail_queue::Mail;
 use crate::hub::{HubGone, HubLink, Mailbox, Presence};
 
@@ -67,12 +68,12 @@ pub async fn serve(
     socket: WebSocket,
     dialect: Dialect,
     remote: IpAddr,
+    place: SocketPlace,
     hub: HubLink,
     gauges: Arc<Gauges>,
 ) {
     let _counted = Counted::new(Arc::clone(&gauges));
-    let address = (!remote.is_loopback()).then_some(remote);
-    let mut connection = Connection::new(socket, &dialect, address, hub);
+    let mut connection = Connection::new(socket, &dialect, place, hub);
     let end = match connection.enter(dialect).await {
         Ok(()) => connection.run().await,
         Err(end) => end,
@@ -128,7 +129,7 @@ struct Connection {
     hub: HubLink,
     mailbox: Arc<Mailbox>,
     presence: Option<Presence>,
-    address: Option<IpAddr>,
+    place: SocketPlace,
     /// Until then the client has made more work than its share.
     read_after: Instant,
     join_by: Instant,
@@ -140,7 +141,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(socket: WebSocket, dialect: &Dialect, address: Option<IpAddr>, hub: HubLink) -> Self {
+    fn new(socket: WebSocket, dialect: &Dialect, place: SocketPlace, hub: HubLink) -> Self {
         let envelope: Box<dyn Envelope> = match dialect {
             Dialect::OpenCall(admission) => Box::new(OpenCall::new(admission.clone())),
             Dialect::Protoo { .. } => Box::new(Protoo::new()),
@@ -153,7 +154,7 @@ impl Connection {
             mailbox: hub.mailbox(),
             hub,
             presence: None,
-            address,
+            place,
             read_after: now,
             join_by: now + JOIN_TIMEOUT,
             missed_pings: 0,
@@ -171,8 +172,8 @@ impl Connection {
     }
 
     async fn open(&mut self, config: SessionConfig) -> Result<(), End> {
-        let (presence, wait) =
-            self.hub.open(config, Arc::clone(&self.mailbox), self.address).await?;
+        let address = self.place.account();
+        let (presence, wait) = self.hub.open(config, Arc::clone(&self.mailbox), address).await?;
         self.presence = Some(presence);
         self.wait(wait);
         self.opened().await
@@ -210,6 +211,9 @@ impl Connection {
         loop {
             self.apply_effects().await?;
             self.send_frames().await?;
+            if self.envelope.has_joined() {
+                self.place.settle();
+            }
             opencall_dataplane::io::give_way();
             if let Some(closing) = self.mailbox.closing() {
                 return Err(End::Closing(closing));

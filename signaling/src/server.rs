@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,12 +12,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
 use opencall_dataplane::io::Backend;
 use opencall_dataplane::thread::{self, Clock, DataPlane, DataPlaneConfig, StartError};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::addresses::Addresses;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::connection;
@@ -71,10 +69,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let control = Control::new(control_config(&config), clock.origin())?;
     let control_runtime = runtime()?;
     let web_runtime = runtime()?;
-    let listener = {
-        let _inside = web_runtime.enter();
-        web_runtime.block_on(listen(&config))?
-    };
+    let listener = listen(&config)?;
     let plane = start_cores(&config, clock, Arc::clone(&wake))?;
     // Handshakes and JSON must not delay media where they share a CPU. The cores run already; the
     // web thread is started below and inherits this.
@@ -141,7 +136,7 @@ impl Web {
     fn start(
         runtime: Runtime,
         listener: TcpListener,
-        front: Arc<Front>,
+        front: Front,
         connections: mpsc::Receiver<NewConnection>,
         link: HubLink,
         gauges: Arc<Gauges>,
@@ -179,18 +174,17 @@ fn front(
     connections: mpsc::Sender<NewConnection>,
     auth: Arc<Auth>,
     gauges: Arc<Gauges>,
-) -> Arc<Front> {
-    Arc::new(Front {
+) -> Front {
+    Front {
         connections,
-        addresses: Addresses::new(config.limits.sessions_per_address),
-        max_message_size: config.limits.max_message_size,
         auth,
+        limits: config.limits,
         gauges,
         cores: plane.cores.len(),
         io: backend_name(plane.backend),
         started: Instant::now(),
-        page_dir: config.page_dir.clone(),
-    })
+        web: config.web.clone(),
+    }
 }
 
 /// Gives each accepted WebSocket a task.
@@ -198,15 +192,14 @@ async fn admit(mut connections: mpsc::Receiver<NewConnection>, link: HubLink, ga
     while let Some(NewConnection { socket, dialect, remote, place }) = connections.recv().await {
         let (link, gauges) = (link.clone(), Arc::clone(&gauges));
         tokio::spawn(async move {
-            connection::serve(socket, dialect, remote, link, gauges).await;
-            drop(place);
+            connection::serve(socket, dialect, remote, place, link, gauges).await;
         });
     }
 }
 
-async fn listen(config: &Config) -> Result<TcpListener, ServerError> {
-    let address = config.http_listen;
-    TcpListener::bind(address).await.map_err(|cause| {
+fn listen(config: &Config) -> Result<TcpListener, ServerError> {
+    let address = config.web.listen;
+    http::listener::listen(address).map_err(|cause| {
         let cure = match cause.kind() {
             ErrorKind::AddrInUse => "another program has this port: stop it, or set --http-listen",
             ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set --http-listen",
@@ -280,15 +273,19 @@ fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener, auth: &
             listen.announced
         );
     }
-    if !config.page_dir.join("index.html").is_file() {
+    if !config.web.page_dir.join("index.html").is_file() {
         tracing::warn!(
             "no meeting page in {}: run `npm ci && npm run build` in client/, or set --page-dir",
-            config.page_dir.display()
+            config.web.page_dir.display()
         );
     }
     auth.log_start();
     match listener.local_addr() {
-        Ok(address) => tracing::info!("ready: http://{address}/ (WebSocket: ws://{address}/ws)"),
+        Ok(address) => {
+            let scheme = config.web.scheme();
+            let socket = scheme.replace("http", "ws");
+            tracing::info!("ready: {scheme}://{address}/ (WebSocket: {socket}://{address}/ws)");
+        }
         Err(error) => tracing::warn!(%error, "HTTP address unknown"),
     }
 }

@@ -123,6 +123,48 @@ pub struct WebArguments {
         default_value = "127.0.0.1:8080"
     )]
     pub http_listen: String,
+    /// Certificate for HTTPS with its chain, PEM; needs --tls-key-file. Without both it is plain
+    /// HTTP. New files are taken while the server runs.
+    #[arg(long, env = "OPENCALL_TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, env = "OPENCALL_TLS_KEY_FILE", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Addresses or networks of reverse proxies, separated by commas. What they say about their
+    /// clients' addresses (X-Forwarded-For) is believed, and limits count those.
+    #[arg(long, env = "OPENCALL_TRUSTED_PROXY", value_name = "IP/BITS,…")]
+    pub trusted_proxy: Option<String>,
+    /// Connections of trusted proxies begin with a PROXY protocol header, version 1 or 2.
+    #[arg(
+        long,
+        env = "OPENCALL_PROXY_PROTOCOL",
+        value_name = "BOOL",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub proxy_protocol: bool,
+    /// Web pages that may open WebSockets: self (pages of this server) and origins such as
+    /// https://meet.example.org, separated by commas; * is every page. Programs that are no pages
+    /// always may.
+    #[arg(long, env = "OPENCALL_ALLOWED_ORIGINS", value_name = "ORIGIN,…", default_value = "self")]
+    pub allowed_origins: String,
+    /// Pages that may show the meeting page in a frame: self, none, or origins separated by commas.
+    #[arg(long, env = "OPENCALL_FRAME_ANCESTORS", value_name = "ORIGIN,…", default_value = "self")]
+    pub frame_ancestors: String,
+    /// HTTP requests per second that one address may make in the long run. Loopback is not limited
+    /// unless it is a trusted proxy.
+    #[arg(long, env = "OPENCALL_HTTP_REQUEST_RATE", value_name = "COUNT", default_value_t = 100)]
+    pub http_request_rate: u32,
+    /// HTTP requests it may make at once: an office that opens the meeting page.
+    #[arg(
+        long,
+        env = "OPENCALL_HTTP_REQUEST_BURST",
+        value_name = "COUNT",
+        default_value_t = 2_000
+    )]
+    pub http_request_burst: u32,
     /// Folder of the built meeting page. The default is client/dist, in the working directory or
     /// beside the executable.
     #[arg(long, env = "OPENCALL_PAGE_DIR", value_name = "DIR")]
@@ -148,8 +190,8 @@ pub struct LimitArguments {
     /// Work it may make at once: a client that enters a meeting of 500 asks for every track.
     #[arg(long, env = "OPENCALL_REQUEST_BURST", value_name = "UNITS", default_value_t = 20_000)]
     pub request_burst: u32,
-    /// Connections from one address at the same time. Loopback is not limited: there, reverse
-    /// proxies and load generators live.
+    /// WebSockets of one address at the same time. Loopback, where load generators live, is not
+    /// limited unless it is a trusted proxy.
     #[arg(
         long,
         env = "OPENCALL_SESSIONS_PER_ADDRESS",

@@ -4,11 +4,12 @@
 
 mod args;
 pub mod auth;
+mod web;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use args::{Arguments, MediaArguments};
 use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
@@ -16,6 +17,8 @@ use opencall_control::rtp_parameters::RtpCodecCapability;
 use opencall_control::{PlacementPolicy, ortc};
 use opencall_dataplane::io::BackendChoice;
 use opencall_dataplane::srtp::Profile;
+
+pub use self::web::WebConfig;
 
 use crate::auth::AuthConfig;
 
@@ -30,9 +33,6 @@ const MIN_MESSAGE_SIZE: usize = 16_384;
 
 /// The largest message limit: a message is held and parsed in memory as a whole.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;
-
-/// Where the page is looked for.
-const PAGE_DIR: &str = "client/dist";
 
 /// Everything the server needs to know to start. No `Debug`: it holds a private key.
 pub struct Config {
@@ -54,10 +54,8 @@ pub struct Config {
     pub placement: PlacementPolicy,
     /// Whether each data core is bound to one CPU.
     pub pin: bool,
-    /// Where HTTP listens.
-    pub http_listen: SocketAddr,
-    /// The meeting page's folder; it may not exist.
-    pub page_dir: PathBuf,
+    /// The web side.
+    pub web: WebConfig,
     /// The log filter.
     pub log: tracing_subscriber::EnvFilter,
     /// Join tokens.
@@ -136,10 +134,9 @@ impl Config {
             },
             placement: placement(&media)?,
             pin: media.pin,
-            http_listen: http_listen(&web.http_listen)?,
-            page_dir: web.page_dir.unwrap_or_else(find_page_dir),
             log: log_filter(&web.log)?,
             auth: auth.read()?,
+            web: WebConfig::read(web)?,
             limits: limits_of(&limits)?,
         })
     }
@@ -351,15 +348,6 @@ fn outgoing_bitrate(text: &str) -> Result<u32, ConfigError> {
     }
 }
 
-fn http_listen(text: &str) -> Result<SocketAddr, ConfigError> {
-    text.trim().parse().or_else(|_| {
-        wrong(format!(
-            "--http-listen \"{text}\": give an IP address and a port, such as 0.0.0.0:8080 or \
-             [::]:8080"
-        ))
-    })
-}
-
 fn log_filter(text: &str) -> Result<tracing_subscriber::EnvFilter, ConfigError> {
     tracing_subscriber::EnvFilter::try_new(text).or_else(|error| {
         wrong(format!(
@@ -389,22 +377,6 @@ fn limits_of(limits: &args::LimitArguments) -> Result<Limits, ConfigError> {
     })
 }
 
-/// The page in the working directory, beside the executable, or above it as in a build tree.
-fn find_page_dir() -> PathBuf {
-    let here = PathBuf::from(PAGE_DIR);
-    if here.is_dir() {
-        return here;
-    }
-    let executable = std::env::current_exe().unwrap_or_default();
-    executable
-        .ancestors()
-        .skip(1)
-        .take(3)
-        .map(|folder| folder.join(PAGE_DIR))
-        .find(|folder| folder.is_dir())
-        .unwrap_or(here)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,7 +390,7 @@ mod tests {
         let config = read("").unwrap_or_else(|error| panic!("{error}"));
         let loopback: IpAddr = [127, 0, 0, 1].into();
         assert_eq!(config.listen, [ListenAddress { ip: loopback, announced: loopback }]);
-        assert_eq!((config.first_port, config.http_listen.port()), (40_000, 8080));
+        assert_eq!((config.first_port, config.web.listen.port()), (40_000, 8080));
         assert!(config.workers >= 1);
         assert_eq!(config.outgoing_bitrate_bps, 3_000_000);
         assert_eq!(config.dtls.srtp_profiles[0], Profile::AeadAes128Gcm);
@@ -477,6 +449,18 @@ mod tests {
             ("--io epoll", "[possible values: uring, mmsg, auto]"),
             ("--placement random", "[possible values: pack, spread]"),
             ("--http-listen 8080", "such as 0.0.0.0:8080"),
+            ("--trusted-proxy proxy.example", "like 127.0.0.1 or 10.0.0.0/8"),
+            ("--trusted-proxy 10.0.0.0/33", "like 127.0.0.1 or 10.0.0.0/8"),
+            ("--proxy-protocol", "add --trusted-proxy"),
+            ("--tls-cert-file /nowhere/cert.pem", "add --tls-key-file"),
+            ("--tls-key-file /nowhere/key.pem", "add --tls-cert-file"),
+            ("--tls-cert-file /nowhere/c --tls-key-file /nowhere/k", "check the path"),
+            ("--tls-cert-file /dev/zero --tls-key-file /dev/zero", "no PEM file"),
+            ("--allowed-origins meet.example.org", "like https://meet.example.org"),
+            ("--frame-ancestors intranet", "like https://intranet.example.org"),
+            ("--frame-ancestors https://a.example;script-src", "no source of frames"),
+            ("--http-request-rate 0", "give at least 1"),
+            ("--http-request-burst 0", "give at least 1"),
             ("--log info,=,", "give a level such as info"),
             ("--max-message-size 10", "from 16384"),
             ("--request-rate 0", "give at least 1"),

@@ -46,6 +46,25 @@ impl Client {
         Ok(Client { socket, inbox: VecDeque::new(), next_id: 1 })
     }
 
+    /// Connects to `/ws` with headers of its own; otherwise the status and text of the refusal.
+    pub async fn with_headers(
+        server: &Server,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, (u16, String)> {
+        let mut request = format!("ws://{}/ws", server.address).into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        match connect_async(request).await {
+            Ok((socket, _)) => Ok(Client { socket, inbox: VecDeque::new(), next_id: 1 }),
+            Err(Error::Http(response)) => {
+                let text = response.body().clone().unwrap_or_default();
+                Err((response.status().as_u16(), String::from_utf8(text).unwrap()))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     pub async fn protoo(server: &Server, room: &str, peer: &str) -> Self {
         let path = format!("/ws?roomId={room}&peerId={peer}");
         Self::connect(server, &path, Some("protoo")).await.unwrap()

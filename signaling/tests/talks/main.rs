@@ -3,11 +3,16 @@
 mod client;
 mod configuration;
 mod crowd;
+mod floods;
 mod hostile;
+mod log_lines;
 mod opencall;
 mod protoo;
+mod proxies;
 mod server;
+mod slow_peers;
 mod stop;
 mod strangers;
+mod tls;
 mod tokens;
 mod web;

@@ -42,11 +42,32 @@ impl Server {
 
     /// The same with environment variables.
     pub fn start_in(flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        // Between looking for a free port and taking it, another test may have taken it.
-        (0..5).find_map(|_| Self::try_start(flags, variables)).expect("the server does not start")
+        Self::start_by(command, flags, variables)
     }
 
-    fn try_start(flags: &[&str], variables: &[(&str, &str)]) -> Option<Self> {
+    /// With so many open files at most.
+    pub fn start_with_open_files(max: u32, flags: &[&str]) -> Self {
+        let limited = || {
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -n {max}; exec \"$0\" \"$@\"");
+            command.args(["-c", &script, env!("CARGO_BIN_EXE_opencall-sfu")]);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+        };
+        Self::start_by(limited, flags, &[])
+    }
+
+    fn start_by(command: impl Fn() -> Command, flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        // Between looking for a free port and taking it, another test may have taken it.
+        let start = |_| Self::try_start(&command, flags, variables);
+        (0..5).find_map(start).expect("the server does not start")
+    }
+
+    fn try_start(
+        command: impl Fn() -> Command,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Option<Self> {
         let port = free_udp_port().to_string();
         let mut child = command()
             .args(["--http-listen", "127.0.0.1:0", "--workers", "1", "--pin", "false"])
@@ -71,7 +92,8 @@ impl Server {
                 let _ = child.wait();
                 return None;
             };
-            if let Some((_, rest)) = line.split_once("ready: http://") {
+            if let Some((_, rest)) = line.split_once("ready: http") {
+                let (_, rest) = rest.split_once("://").unwrap();
                 let address = rest.split('/').next().unwrap().parse().unwrap();
                 return Some(Server { child, address, start_log, lines });
             }
@@ -87,9 +109,14 @@ impl Server {
         assert!(status.success());
     }
 
-    /// Waits until it has logged a line with these words.
-    pub fn logged(&self, words: &str) {
-        while !self.lines.recv_timeout(PATIENCE).expect("it logs so").contains(words) {}
+    /// Waits until it has logged a line with these words, and returns it.
+    pub fn logged(&self, words: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("it logs so");
+            if line.contains(words) {
+                return line;
+            }
+        }
     }
 
     /// Waits for the end.

@@ -3,6 +3,7 @@ import { createSocket } from 'node:dgram';
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { inject } from 'vitest';
 import { ceilingMs } from './wait';
 
 /** How to start a server. */
@@ -60,6 +61,8 @@ export class TestServer {
       // Two threads bound to the same few CPUs as the browser would only disturb each other.
       '--pin=false',
       `--page-dir=${join(repository, 'client/dist')}`,
+      // The harness is a page of another server.
+      `--allowed-origins=self,${inject('pagesUrl')}`,
       ...(options.flags ?? []),
     ];
     mkdirSync(out, { recursive: true });

@@ -4,6 +4,7 @@ import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { inject } from 'vitest';
+import { get } from './request';
 import { ceilingMs } from './wait';
 
 /** How to start a server. */
@@ -17,6 +18,8 @@ export interface ServerOptions {
   /** Where media alone are served, if elsewhere. */
   mediaIp?: string;
   workers?: number;
+  /** Whether its flags make it speak TLS. */
+  tls?: boolean;
   /** Given when a server is to come back where it was. */
   ports?: Ports;
 }
@@ -33,12 +36,14 @@ const out = join(import.meta.dirname, '../out');
 export class TestServer {
   readonly #process: ChildProcess;
   readonly #host: string;
+  readonly #tls: boolean;
   readonly #exited: Promise<number | null>;
   readonly ports: Ports;
 
-  private constructor(process: ChildProcess, host: string, ports: Ports) {
+  private constructor(process: ChildProcess, host: string, tls: boolean, ports: Ports) {
     this.#process = process;
     this.#host = host;
+    this.#tls = tls;
     this.ports = ports;
     this.#exited = new Promise((resolve) => process.once('exit', resolve));
   }
@@ -71,19 +76,19 @@ export class TestServer {
     log.write(`\n--- ${new Date().toISOString()} ${flags.join(' ')}\n`);
     child.stdout.pipe(log, { end: false });
     child.stderr.pipe(log, { end: false });
-    const server = new TestServer(child, host, ports);
+    const server = new TestServer(child, host, options.tls ?? false, ports);
     await server.#ready(join(out, `${options.name}.server.log`));
     return server;
   }
 
-  /** `http://…`, without a slash at the end. */
+  /** `http://…` or `https://…`, without a slash at the end. */
   get httpUrl(): string {
-    return `http://${this.#host}`;
+    return `${this.#tls ? 'https' : 'http'}://${this.#host}`;
   }
 
-  /** `ws://…`, without a slash at the end. */
+  /** `ws://…` or `wss://…`, without a slash at the end. */
   get wsUrl(): string {
-    return `ws://${this.#host}`;
+    return `${this.#tls ? 'wss' : 'ws'}://${this.#host}`;
   }
 
   /** Asks it to stop, as an operator would; resolves to its exit status. */
@@ -106,7 +111,7 @@ export class TestServer {
     while (Date.now() < deadline) {
       if (this.#process.exitCode !== null) break;
       try {
-        if ((await fetch(`${this.httpUrl}/healthz`)).ok) return;
+        if ((await get(`${this.httpUrl}/healthz`)).status === 200) return;
       } catch {
         // Not listening yet.
       }
@@ -134,7 +139,8 @@ export function programPath(name: string, variable: string): string {
   return found;
 }
 
-function freeTcpPort(ip: string): Promise<number> {
+/** A TCP port that is free now. */
+export function freeTcpPort(ip: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once('error', reject);

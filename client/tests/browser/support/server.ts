@@ -66,8 +66,8 @@ export class TestServer {
       // Two threads bound to the same few CPUs as the browser would only disturb each other.
       '--pin=false',
       `--page-dir=${join(repository, 'client/dist')}`,
-      // The harness is a page of another server.
-      `--allowed-origins=self,${inject('pagesUrl')}`,
+      // The harness, where there is one, is a page of another server.
+      `--allowed-origins=${['self', inject('pagesUrl')].filter(Boolean).join()}`,
       ...(options.flags ?? []),
     ];
     mkdirSync(out, { recursive: true });

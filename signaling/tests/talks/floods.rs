@@ -39,9 +39,10 @@ async fn stream_of(server: &Server, ip: &str) -> TcpStream {
 
 /// Writes `chunk` again and again; how many bytes the server took, in how many seconds.
 async fn flood(stream: &mut (impl AsyncWriteExt + Unpin), chunk: &[u8]) -> (f64, f64) {
-    let (begin, mut written) = (Instant::now(), 0);
+    let (begin, mut written) = (Instant::now(), 0_usize);
     let writing = async {
-        while let Ok(bytes) = stream.write(chunk).await {
+        // From where the last write ended, so that frames stay whole.
+        while let Ok(bytes) = stream.write(&chunk[written % chunk.len()..]).await {
             written += bytes;
         }
     };

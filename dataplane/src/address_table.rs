@@ -11,19 +11,42 @@ use crate::io::SocketId;
 /// A client's address and the socket of ours that it is heard on.
 pub type Tuple = (SocketAddr, SocketId);
 
-/// Slab keys of transports by the addresses that ICE has validated.
+/// Whose an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Slab key of the transport.
+    key: u32,
+    /// Whether it is proven that its client is there: an authentic packet says nothing new.
+    pub proven: bool,
+}
+
+impl Owner {
+    /// The transport with this slab key.
+    pub fn new(transport: usize, proven: bool) -> Self {
+        Owner { key: transport as u32, proven }
+    }
+
+    /// Slab key of the transport.
+    #[inline]
+    pub fn transport(self) -> usize {
+        self.key as usize
+    }
+}
+
+/// The transports by the addresses that ICE has validated.
 ///
 /// Clients send the packets of a frame in one go, so the owner of the last address is remembered: of
 /// the packets of a busy publisher one in nine searches the table.
 #[derive(Debug, Default)]
 pub struct AddressTable {
-    owners: HashMap<Tuple, usize, RandomState>,
-    last: Option<(Tuple, usize)>,
+    owners: HashMap<Tuple, Owner, RandomState>,
+    last: Option<(Tuple, Owner)>,
 }
 
 impl AddressTable {
     /// The transport of an address that a packet came from.
-    pub fn owner_of_sender(&mut self, tuple: Tuple) -> Option<usize> {
+    #[inline]
+    pub fn owner_of_sender(&mut self, tuple: Tuple) -> Option<Owner> {
         if let Some((last, owner)) = self.last
             && last == tuple
         {
@@ -34,15 +57,15 @@ impl AddressTable {
         Some(owner)
     }
 
-    /// The transport of an address.
-    pub fn owner(&self, tuple: Tuple) -> Option<usize> {
+    /// Whose an address is.
+    pub fn owner(&self, tuple: Tuple) -> Option<Owner> {
         self.owners.get(&tuple).copied()
     }
 
     /// Gives an address to a transport and returns the one that had it.
-    pub fn insert(&mut self, tuple: Tuple, transport: usize) -> Option<usize> {
+    pub fn insert(&mut self, tuple: Tuple, owner: Owner) -> Option<usize> {
         self.last = None;
-        self.owners.insert(tuple, transport)
+        Some(self.owners.insert(tuple, owner)?.transport())
     }
 
     /// Forgets an address.
@@ -53,7 +76,7 @@ impl AddressTable {
 
     /// Forgets an address of a transport that goes, unless another has it by now.
     pub fn remove_of(&mut self, tuple: Tuple, transport: usize) {
-        if self.owner(tuple) == Some(transport) {
+        if self.owner(tuple).is_some_and(|owner| owner.transport() == transport) {
             self.remove(tuple);
         }
     }
@@ -66,22 +89,26 @@ mod tests {
     #[test]
     fn what_is_remembered_follows_every_change() {
         let tuple = |port| (SocketAddr::from(([192, 0, 2, 1], port)), SocketId(0));
+        let owned_by = |transport| Owner::new(transport, false);
         let mut table = AddressTable::default();
         assert_eq!(table.owner_of_sender(tuple(1)), None);
-        assert_eq!(table.insert(tuple(1), 7), None);
-        table.insert(tuple(2), 8);
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(7));
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(7));
-        assert_eq!(table.owner_of_sender(tuple(2)), Some(8));
+        assert_eq!(table.insert(tuple(1), owned_by(7)), None);
+        table.insert(tuple(2), owned_by(8));
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)));
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)));
+        assert_eq!(table.owner_of_sender(tuple(2)), Some(owned_by(8)));
         assert_eq!(table.owner_of_sender((tuple(2).0, SocketId(1))), None);
 
-        assert_eq!(table.insert(tuple(2), 9), Some(8), "it moves");
-        assert_eq!(table.owner_of_sender(tuple(2)), Some(9));
+        let proven = Owner::new(8, true);
+        assert_eq!(table.insert(tuple(2), proven), Some(8), "it is proven");
+        assert_eq!(table.owner_of_sender(tuple(2)), Some(proven));
+        assert_eq!(table.insert(tuple(2), owned_by(9)), Some(8), "it moves");
+        assert_eq!(table.owner_of_sender(tuple(2)), Some(owned_by(9)));
         table.remove(tuple(2));
         assert_eq!(table.owner_of_sender(tuple(2)), None);
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(7));
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)));
         table.remove_of(tuple(1), 8);
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(7), "it is another's");
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)), "it is another's");
         table.remove_of(tuple(1), 7);
         assert_eq!(table.owner_of_sender(tuple(1)), None);
     }

@@ -58,6 +58,8 @@ pub(crate) struct Turn {
     /// How many of them the scatter phase has done.
     pub scattered: usize,
     pub key_frames: Vec<(usize, u8)>,
+    /// Slab keys of the transports whose waiting DTLS may go.
+    pub stale_dtls: Vec<usize>,
     pub stale_allocations: Vec<usize>,
     /// Slab keys of the producers whose consumers want other encodings than before.
     pub stale_demands: Vec<usize>,
@@ -241,9 +243,15 @@ impl Core {
         };
         self.transports[key].srtp = Some(Srtp { open, seal });
         self.transports[key].report_due = now + REPORT_INTERVAL;
+        self.on_handshake_complete(now, key);
         self.reschedule(now, key);
-        for consumer in self.transports[key].consumers.clone() {
-            self.request_key_frame_for(now, consumer);
+        self.request_key_frames_of(now, key);
+    }
+
+    /// Asks for the key frames that a transport's consumers wait for.
+    pub(crate) fn request_key_frames_of(&mut self, now: Time, key: usize) {
+        for index in 0..self.transports[key].consumers.len() {
+            self.request_key_frame_for(now, self.transports[key].consumers[index]);
         }
     }
 

@@ -32,10 +32,14 @@ drop_reasons! {
     StunUnknownUfrag => "stun_unknown_ufrag",
     /// STUN binding request whose MESSAGE-INTEGRITY does not verify.
     StunBadIntegrity => "stun_bad_integrity",
+    /// STUN check that was seen before, from another address: recorded and sent again.
+    StunReplayed => "stun_replayed",
     /// STUN message that an ICE-lite agent has no use for.
     StunUnexpected => "stun_unexpected",
     /// DTLS, RTP or RTCP from an address that has passed no ICE check.
     AddressNotValidated => "address_not_validated",
+    /// DTLS whose record headers are not those of DTLS, or say more bytes than there are.
+    DtlsMalformed => "dtls_malformed",
     /// DTLS records beyond what a transport may have waiting for the control core.
     DtlsFlood => "dtls_flood",
     /// RTP or RTCP before the transport has SRTP keys.
@@ -78,6 +82,8 @@ drop_reasons! {
     ResendBudget => "resend_budget",
     /// STUN check from an address at which another transport's client was heard just now.
     AddressTaken => "address_taken",
+    /// More than may be sent to an address at which the client is not proven to be.
+    AddressUnproven => "address_unproven",
     /// The consumer's transport has no selected address or keys yet.
     TransportNotReady => "transport_not_ready",
     /// Packet larger than the path's limit after rewriting.

@@ -6,6 +6,7 @@
 //!
 //! * [`io`] — the only place that talks to the kernel: io_uring, `recvmmsg`/`sendmmsg`, in-memory.
 //! * [`demux`] — which protocol a datagram is of.
+//! * [`dtls`] — what the door for DTLS reads of it; the records are control's.
 //! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
 //! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
 //! * [`rtp`], [`rtcp`] — views and writers of what is on the wire.
@@ -20,6 +21,7 @@ mod address_table;
 pub mod core;
 pub mod demux;
 pub mod drop_reason;
+pub mod dtls;
 pub mod egress;
 pub mod fanout;
 pub mod ice;

@@ -1,7 +1,7 @@
 //! One WebRTC transport: an ICE, DTLS and SRTP association with one client, and what flows over it.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 
 use crate::fanout::Pending;
 use crate::ice::IceAgent;
+use crate::ice::agent::Tuple;
 use crate::ingress::remb::RembEstimator;
 use crate::ingress::stream_table::StreamTable;
 use crate::ingress::transport_cc::ArrivalRecorder;
-use crate::io::SocketId;
 use crate::message::{ExtensionIds, IceState, TransportConfig, TransportId, TransportStats};
 use crate::rate::CounterRate;
 use crate::round_trip::RoundTrip;
@@ -23,6 +23,14 @@ use crate::time::Time;
 /// Datagrams of DTLS that may wait for the control core at once. A handshake takes a dozen; more is
 /// a flood, and each costs control an allocation.
 pub const MAX_DTLS_PER_SECOND: u32 = 64;
+
+/// The same from addresses other than the selected one, together: enough for a handshake, and whoever
+/// sends from there leaves the selected one its share.
+const MAX_DTLS_PER_SECOND_ELSEWHERE: u32 = 16;
+
+/// How often control is told of ICE in a second, at once: a first path, its nomination and a better
+/// one. A client that goes to and fro between two is told of once a second.
+const ICE_REPORTS_PER_SECOND: u32 = 3;
 
 /// How often reports (SR, RR, SDES) go out. RFC 3550 asks for 5 s at least on average, browsers and
 /// RFC 4585 use 1 s for video, which keeps round-trip times and lip-sync fresh.
@@ -67,8 +75,11 @@ pub struct TransportCounters {
 pub struct Transport {
     /// What this turn's gather phase found for it, in order of arrival.
     pub pending: Vec<Pending>,
-    /// Selected remote address and the socket it is reached by.
-    pub destination: Option<(SocketAddr, SocketId)>,
+    /// Selected remote address and the socket it is reached by, if it is proven that its client is
+    /// there and wants to be sent to.
+    pub destination: Option<Tuple>,
+    /// The client says that it is somewhere else, or is not proven to be where it was selected.
+    pub has_claimant: bool,
     /// Next transport-wide sequence number to send.
     pub next_transport_sequence: u16,
     /// Bytes that may be sent again: one for each that was sent, so that NACKs double what a client
@@ -86,8 +97,12 @@ pub struct Transport {
     pub id: TransportId,
     /// Its ICE agent.
     pub ice: IceAgent,
-    /// The ICE state told to control last.
-    pub reported_ice: Option<IceState>,
+    /// The ICE state and remote address told to control last.
+    pub reported_ice: Option<(IceState, SocketAddr)>,
+    /// When control is to be told of what has changed since; [`Time::NEVER`] if it was told.
+    pub ice_report_due: Time,
+    /// Reports in the second that began then.
+    ice_reports: (Time, u32),
     /// Incoming SSRCs and how new ones are recognised.
     pub streams: StreamTable,
     /// Ids of header extensions on what arrives. RFC 8843 section 9.2 makes them one set for all
@@ -107,14 +122,15 @@ pub struct Transport {
     pub outgoing_bitrate_bps: u32,
     /// Whether its layers are to be shared out anew: it is in the turn's list.
     pub allocation_stale: bool,
-    /// The remote address told to control last.
-    pub reported_remote: Option<SocketAddr>,
     /// When the next report is due; [`Time::NEVER`] while it has no media.
     pub report_due: Time,
     /// The deadline for which the timers hold an entry.
     pub scheduled: Time,
-    /// DTLS datagrams handed up in the second that began at `dtls_window_start`.
-    dtls_in_window: u32,
+    /// Datagrams of DTLS that wait until more may be sent to where the client is not proven to be.
+    pub held_dtls: VecDeque<Box<[u8]>>,
+    /// DTLS datagrams of the second that began at `dtls_window_start`: from the selected address and
+    /// from others.
+    dtls_in_window: [u32; 2],
     dtls_window_start: Time,
     /// The round trip to what it sends us, by extended reports; consumers measure their own.
     pub round_trip: RoundTrip,
@@ -134,7 +150,10 @@ impl Transport {
             id: config.id,
             ice: IceAgent::new(config.ice.clone()),
             reported_ice: None,
+            ice_report_due: Time::NEVER,
+            ice_reports: (Time::ZERO, 0),
             destination: None,
+            has_claimant: false,
             srtp: None,
             local_ssrc,
             media_ssrc: 0,
@@ -150,10 +169,10 @@ impl Transport {
             outgoing_bitrate_bps: config.outgoing_bitrate_bps,
             allocation_stale: false,
             resend_credit_bytes: RESEND_CREDIT_FIRST_BYTES,
-            reported_remote: None,
             report_due: Time::NEVER,
             scheduled: Time::NEVER,
-            dtls_in_window: 0,
+            held_dtls: VecDeque::new(),
+            dtls_in_window: [0; 2],
             dtls_window_start: Time::ZERO,
             counters: TransportCounters::default(),
             round_trip: RoundTrip::default(),
@@ -163,14 +182,63 @@ impl Transport {
         }
     }
 
+    /// Brings where it sends in line with its ICE agent.
+    pub fn find_way(&mut self) {
+        self.destination = self.ice.destination();
+        self.has_claimant = self.ice.claimant().is_some();
+    }
+
+    /// Where DTLS goes, and how much of it may go now: to where media would, and before there is such
+    /// an address to the selected one.
+    pub fn way_for_dtls(&self) -> Option<(Tuple, u64)> {
+        let way = self.destination.or_else(|| self.ice.claimant())?;
+        Some((way, self.ice.allowance(way)))
+    }
+
+    /// Whether control does not know where ICE stands.
+    pub fn has_ice_news(&self) -> bool {
+        let selected = self.ice.selected().map(|(remote, _)| remote);
+        let stands = self.ice.state().zip(selected);
+        stands.is_some() && stands != self.reported_ice
+    }
+
+    /// Whether control may be told of ICE now. If not, `ice_report_due` says when.
+    pub fn may_report_ice(&mut self, now: Time) -> bool {
+        let (began, count) = &mut self.ice_reports;
+        if now.since(*began) >= Duration::from_secs(1) {
+            (*began, *count) = (now, 0);
+        }
+        if *count >= ICE_REPORTS_PER_SECOND {
+            self.ice_report_due = *began + Duration::from_secs(1);
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// Whether control is to be told now of what could not be told before. It then waits a second
+    /// for more: who goes to and fro for long is told of once a second.
+    pub fn take_ice_report(&mut self, now: Time) -> bool {
+        if now < self.ice_report_due {
+            return false;
+        }
+        self.ice_report_due = Time::NEVER;
+        self.ice_reports = (now, ICE_REPORTS_PER_SECOND);
+        true
+    }
+
     /// Whether one more DTLS datagram may be handed to control now.
-    pub fn admit_dtls(&mut self, now: Time) -> bool {
+    pub fn admit_dtls(&mut self, now: Time, from: Tuple) -> bool {
         if now.since(self.dtls_window_start) >= Duration::from_secs(1) {
             self.dtls_window_start = now;
-            self.dtls_in_window = 0;
+            self.dtls_in_window = [0; 2];
         }
-        self.dtls_in_window += 1;
-        self.dtls_in_window <= MAX_DTLS_PER_SECOND
+        let (index, most) = match self.ice.selected() == Some(from) {
+            true => (0, MAX_DTLS_PER_SECOND),
+            false => (1, MAX_DTLS_PER_SECOND_ELSEWHERE),
+        };
+        self.dtls_in_window[index] += 1;
+        self.dtls_in_window[index] <= most
     }
 
     /// Notes media bytes that were sent for the first time: as many may be sent again.

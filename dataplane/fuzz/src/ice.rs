@@ -2,6 +2,7 @@
 //! what it is, and what it takes.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub fn run(data: &[u8]) {
         now: Time::from_millis(1),
         current: 0,
         transactions: 0,
+        used: HashSet::new(),
     };
     while !input.is_empty() {
         match input.below(8) {
@@ -37,6 +39,7 @@ pub fn run(data: &[u8]) {
             1 => talk.restart(input.below(CREDENTIALS)),
             2 => talk.forget(source(input.byte())),
             3 => talk.datagram(input.bytes()),
+            4 => talk.authentic(source(input.byte())),
             _ => talk.check(&mut input),
         }
         talk.invariants();
@@ -59,6 +62,8 @@ struct Talk {
     /// Which credentials are the current ones.
     current: u8,
     transactions: u32,
+    /// Those of checks that were good.
+    used: HashSet<u32>,
 }
 
 /// All that can be seen of an agent.
@@ -67,6 +72,7 @@ struct View {
     ufrags: Vec<String>,
     tuples: Vec<Tuple>,
     selected: Option<Tuple>,
+    destination: Option<Tuple>,
     state: Option<IceState>,
     next_timeout: Time,
 }
@@ -77,6 +83,7 @@ impl Talk {
             ufrags: self.agent.ufrags().map(str::to_owned).collect(),
             tuples: self.agent.tuples().collect(),
             selected: self.agent.selected(),
+            destination: self.agent.destination(),
             state: self.agent.state(),
             next_timeout: self.agent.next_timeout(),
         }
@@ -112,6 +119,16 @@ impl Talk {
         assert_eq!(self.agent.selected(), kept);
     }
 
+    /// A packet that only the client can have sent.
+    fn authentic(&mut self, (addr, socket): Tuple) {
+        let before = self.view();
+        let moved = self.agent.prove(addr, socket);
+        let after = self.view();
+        assert_eq!(self.agent.is_proven(addr, socket), before.tuples.contains(&(addr, socket)));
+        assert_eq!(moved, before.selected != after.selected);
+        assert!(!moved || after.selected == Some((addr, socket)));
+    }
+
     /// A datagram that nobody signed.
     fn datagram(&mut self, datagram: &[u8]) {
         let Ok(request) = parse_binding_request(datagram) else { return };
@@ -129,7 +146,8 @@ impl Talk {
         // Mostly the current credentials, else others.
         let number = if flags & 1 == 0 { self.current } else { (more >> 6) % CREDENTIALS };
         let (sha256, forged) = (flags & 2 != 0, more & 0x07 == 1);
-        self.transactions += 1;
+        // Some come again, perhaps from elsewhere.
+        self.transactions += u32::from(more & 0xc7 != 2);
         let mut transaction_id = [7; 12];
         transaction_id[..4].copy_from_slice(&self.transactions.to_be_bytes());
         let username = format!("{}:client", credentials(number).ufrag);
@@ -165,6 +183,12 @@ impl Talk {
         let known = before.ufrags.contains(&credentials(number).ufrag);
         let handled = match result {
             Ok(handled) => handled,
+            Err(DropReason::StunReplayed) => {
+                assert!(known && !forged);
+                assert!(self.used.contains(&self.transactions));
+                assert!(self.view() == before);
+                return;
+            }
             Err(reason) => {
                 let want =
                     if known { DropReason::StunBadIntegrity } else { DropReason::StunUnknownUfrag };
@@ -178,6 +202,9 @@ impl Talk {
         let kind = check_answer(answer, transaction_id, sha256, &pwd);
         let rejected = unknown || role == attribute::ICE_CONTROLLED;
         assert_eq!(kind == BINDING_ERROR, rejected);
+        if !rejected {
+            self.used.insert(self.transactions);
+        }
         self.accepted(&before, &handled, from, rejected);
     }
 
@@ -210,7 +237,7 @@ impl Talk {
     }
 
     fn invariants(&self) {
-        let View { ufrags, tuples, selected, state, next_timeout } = self.view();
+        let View { ufrags, tuples, selected, destination, state, next_timeout } = self.view();
         assert!((1..=2).contains(&ufrags.len()) && ufrags.get(1) != Some(&ufrags[0]));
         assert!(tuples.len() <= MAX_TUPLES);
         for (index, tuple) in tuples.iter().enumerate() {
@@ -218,6 +245,11 @@ impl Talk {
             assert!(self.agent.is_validated(tuple.0, tuple.1));
         }
         assert!(selected.is_none_or(|selected| tuples.contains(&selected)));
+        // Media goes nowhere but to who is selected, proven and consents.
+        let proven = selected.filter(|selected| self.agent.is_proven(selected.0, selected.1));
+        assert_eq!(destination, proven.filter(|_| self.agent.has_consent()));
+        let claimant = self.agent.claimant();
+        assert!(claimant.is_none_or(|claimant| !self.agent.is_proven(claimant.0, claimant.1)));
         let consent = matches!(state, Some(IceState::Connected | IceState::Completed));
         assert_eq!(self.agent.has_consent(), consent);
         assert_eq!(next_timeout == Time::NEVER, !consent);

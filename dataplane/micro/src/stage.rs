@@ -14,6 +14,7 @@ use opencall_dataplane::message::{
     Feedback, IceCredentials, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
     TransportConfig, TransportId,
 };
+use opencall_dataplane::rtcp::Writer;
 use opencall_dataplane::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader};
 use opencall_dataplane::srtp::{KeyingMaterial, Profile, SealContext};
 use opencall_dataplane::time::{NtpTime, Time, WallClock};
@@ -100,6 +101,7 @@ impl Stage {
             stage.join(profile, number);
         }
         stage.check();
+        stage.prove();
         let producer = producer(kind);
         stage.command(Command::CreateProducer(Box::new(producer)));
         for number in 1..=watchers {
@@ -194,6 +196,31 @@ impl Stage {
         self.tx.clear();
         self.arrive();
         self.turn();
+    }
+}
+
+impl Stage {
+    /// Lets all clients report, which proves that they are where they check from.
+    fn prove(&mut self) {
+        for client in std::iter::once(&mut self.publisher).chain(&mut self.watchers) {
+            self.network.push(client.address, server_address(), &client.report());
+        }
+        self.tx.clear();
+        self.arrive();
+        self.turn();
+    }
+}
+
+impl Client {
+    /// A receiver report on nothing, sealed.
+    pub(crate) fn report(&mut self) -> Vec<u8> {
+        let mut out = vec![0; 64];
+        let mut writer = Writer::new(&mut out);
+        writer.receiver_report(1, &[]).expect("there is room");
+        let len = writer.finish();
+        let len = self.seal.seal_rtcp(&mut out, len).expect("there is room");
+        out.truncate(len);
+        out
     }
 }
 

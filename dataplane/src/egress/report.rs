@@ -39,6 +39,9 @@ impl Core {
     /// Does what is due: NACKs, transport-wide feedback, reports, consent.
     pub fn handle_timeouts(&mut self, now: Time, tx: &mut TxBatch) {
         self.share_out_stale(now);
+        if !self.turn.stale_dtls.is_empty() {
+            self.send_stale_dtls(tx);
+        }
         for _ in 0..MAX_TIMEOUTS_PER_TURN {
             let Some((at, key)) = self.timers.pop_due(now) else { break };
             match self.transports.get_mut(key) {
@@ -55,6 +58,9 @@ impl Core {
     fn serve(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
         if self.transports[key].ice.handle_timeout(now).is_some() {
             self.on_consent_lost(key);
+        }
+        if self.transports[key].take_ice_report(now) {
+            self.report_ice(key);
         }
         self.send_transport_feedback(now, key, tx);
         for index in 0..self.transports[key].producers.len() {
@@ -76,6 +82,7 @@ impl Core {
     fn deadline(&self, key: usize) -> Time {
         let transport = &self.transports[key];
         let mut due = transport.ice.next_timeout().min(transport.report_due);
+        due = due.min(transport.ice_report_due);
         if transport.sends_transport_cc {
             due = due.min(transport.arrivals.next_timeout());
         }

@@ -2,6 +2,8 @@
 //! payload straight into its piece of the send arena, so that equal sizes become one GSO train.
 #![forbid(unsafe_code)]
 
+use smallvec::SmallVec;
+
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::header::write_header;
@@ -19,6 +21,9 @@ pub const PACKET_MAX: usize = 1700;
 /// Bytes a packet is padded with at most so that it joins a train: fewer than any SRTP tag, whose
 /// place in the receive slot they take. A train saves more than so few bytes cost.
 const PADDING_MAX: u8 = 8;
+
+/// Datagrams of a turn that go to a second address, too. One is enough for feedback; some may be lost.
+const SAMPLES_MAX: usize = 2;
 
 /// What a call of [`Core::scatter`] has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,7 @@ impl Core {
             self.turn.scattered += 1;
             let key = transport as usize;
             let mut pending = std::mem::take(&mut self.transports[key].pending);
+            let begin = tx.len_bytes();
             let mut burst = Burst::default();
             for (position, entry) in pending.iter().enumerate() {
                 // A packet alone has nobody to be as long as.
@@ -59,6 +65,9 @@ impl Core {
             }
             pending.clear();
             self.transports[key].pending = pending;
+            if self.transports[key].has_claimant {
+                self.send_to_claimant(key, begin, tx);
+            }
         }
         self.turn.touched.clear();
         self.turn.scattered = 0;
@@ -66,6 +75,31 @@ impl Core {
         self.links.release();
         self.flush_key_frame_requests(now, tx);
         Scattered::All
+    }
+
+    /// Sends some of a transport's datagrams, those that were written from `begin` on, also to where
+    /// its client says that it is and has not proven it: as much as that address may be sent. Who
+    /// only receives proves it with feedback, and gives that soonest on what arrives.
+    #[cold]
+    fn send_to_claimant(&mut self, key: usize, begin: usize, tx: &mut TxBatch) {
+        let transport = &mut self.transports[key];
+        let Some(claimant) = transport.ice.claimant() else { return };
+        let mut samples: SmallVec<[(usize, usize); SAMPLES_MAX]> = SmallVec::new();
+        let mut allowance = transport.ice.allowance(claimant);
+        for train in tx.trains().iter().rev().take_while(|train| train.end() > begin) {
+            for (offset, len) in train.datagrams().filter(|&(offset, _)| offset >= begin) {
+                if samples.len() < SAMPLES_MAX && len as u64 <= allowance {
+                    allowance -= len as u64;
+                    samples.push((offset, len));
+                }
+            }
+        }
+        for (offset, len) in samples {
+            if tx.repeat(offset, len, claimant.0, claimant.1) {
+                transport.ice.count_sent(claimant, len);
+                transport.count_sent(len);
+            }
+        }
     }
 
     /// The packets of one frame for one consumer that begin at `first`.

@@ -11,6 +11,17 @@
 //! * A tuple that does not nominate takes over only when nothing has been heard from the selected
 //!   one for [`SELECTED_SILENCE`].
 //!
+//! A check says that the client wants to be sent to somewhere, not that it is there: whoever reads the
+//! network can send it again from elsewhere, and any client can forge a source address. So a
+//! transaction belongs to the tuple it came from first, and a tuple is **proven** only by what a
+//! check is not: an authentic SRTP or SRTCP packet, or the answer that completed the DTLS handshake.
+//!
+//! * Media goes to the selected tuple only once it is proven.
+//! * One that is not proven cannot take over from one that is. It **claims** to be selected instead,
+//!   and is, in the moment in which it is proven: at once for a client that moves and sends, with its
+//!   next report for one that only receives. Until then media goes where it went.
+//! * To one that is not proven go at most [`UNPROVEN_FACTOR`] times the bytes that came from there.
+//!
 //! Two clients decide what has to work. libwebrtc (Chrome, Safari, Edge) puts USE-CANDIDATE into
 //! every check of the pair it uses, and into no other; moving to another network shows as a first
 //! USE-CANDIDATE from there, and must be followed at once. Clients of aggressive nomination (RFC
@@ -31,6 +42,9 @@ use smallvec::SmallVec;
 use super::CONSENT_TIMEOUT;
 use super::integrity::IntegrityKeys;
 use super::stun::{BindingRequest, ClientRole, ErrorCode, write_error, write_success};
+use super::transactions::{RecentTransactions, TupleNumber};
+use super::tuple::ValidatedTuple;
+pub use super::tuple::{Tuple, UNPROVEN_FACTOR};
 use crate::drop_reason::DropReason;
 use crate::io::SocketId;
 use crate::message::{IceCredentials, IceState};
@@ -49,8 +63,10 @@ pub const SELECTED_SILENCE: Duration = Duration::from_secs(12);
 // Whatever check brings a transport back, its source is selected: the old one has been silent.
 const _: () = assert!(SELECTED_SILENCE.as_secs() < CONSENT_TIMEOUT.as_secs());
 
-/// A client's address, and our socket that it reached.
-pub type Tuple = (SocketAddr, SocketId);
+/// How long an address is kept for a transport whose client was never proven to be there: a
+/// handshake on a slow link. Whoever forges checks of addresses that others will come from keeps
+/// those out for so long at most; a shorter time would let it take addresses during handshakes.
+pub const UNPROVEN_HOLD: Duration = Duration::from_secs(5);
 
 /// What a Binding request led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +75,8 @@ pub struct Handled {
     pub response_len: usize,
     /// What changed.
     pub outcome: Outcome,
+    /// Whether it is proven that the client is where the request came from.
+    pub proven: bool,
     /// A tuple that is validated no more, for the new one needed its place.
     pub evicted: Option<Tuple>,
     /// A user fragment that is ours no more, for the first check since a restart has come.
@@ -91,6 +109,9 @@ pub struct IceAgent {
     selected: Option<usize>,
     state: Option<IceState>,
     last_check: Time,
+    transactions: RecentTransactions,
+    /// The number of the next tuple.
+    next_number: TupleNumber,
 }
 
 struct Credentials {
@@ -103,20 +124,6 @@ impl From<IceCredentials> for Credentials {
     fn from(IceCredentials { ufrag, pwd }: IceCredentials) -> Self {
         Credentials { ufrag, keys: Box::new(IntegrityKeys::new(&pwd)) }
     }
-}
-
-#[derive(Clone, Copy)]
-struct ValidatedTuple {
-    tuple: Tuple,
-    last_check: Time,
-    /// Of the client's pair, as its last check said.
-    priority: u32,
-    /// Highest NOMINATION seen from here; 0 where the client counts none.
-    nomination: u32,
-    /// The last check nominated.
-    nominating: bool,
-    /// It is or was selected by nomination.
-    nominated: bool,
 }
 
 /// A check, as far as the choice of the selected tuple is concerned.
@@ -141,6 +148,8 @@ impl IceAgent {
             selected: None,
             state: None,
             last_check: Time::ZERO,
+            transactions: RecentTransactions::new(),
+            next_number: 1,
         }
     }
 
@@ -175,7 +184,8 @@ impl IceAgent {
     /// # Errors
     /// No answer must be sent and nothing has changed: [`DropReason::StunUnknownUfrag`] when the
     /// request is for another agent, [`DropReason::StunBadIntegrity`] when its sender does not know
-    /// the password, [`DropReason::ArenaFull`] when the answer does not fit into `out`.
+    /// the password, [`DropReason::StunReplayed`] when the same check came from elsewhere before,
+    /// [`DropReason::ArenaFull`] when the answer does not fit into `out`.
     pub fn handle_binding_request(
         &mut self,
         now: Time,
@@ -192,15 +202,97 @@ impl IceAgent {
             let response_len =
                 write_error(request, code, &credentials.keys, out).ok_or(DropReason::ArenaFull)?;
             let outcome = Outcome::Rejected;
-            return Ok(Handled { response_len, outcome, evicted: None, retired_ufrag: None });
+            let proven = false;
+            return Ok(Handled {
+                response_len,
+                outcome,
+                proven,
+                evicted: None,
+                retired_ufrag: None,
+            });
         }
         let response_len =
             write_success(request, source, &credentials.keys, out).ok_or(DropReason::ArenaFull)?;
+        let tuple = (source, socket);
+        let index = self.find(tuple);
+        let known = index.map(|index| &self.tuples[index]);
+        let number = known.map_or(self.next_number, |known| known.number);
+        let is_proven = known.is_some_and(|known| known.proven);
+        if !self.transactions.admit(request.transaction_id(), number, is_proven) {
+            return Err(DropReason::StunReplayed);
+        }
 
         let retired_ufrag =
             if request.ufrag() == self.current.ufrag { self.finish_restart() } else { None };
-        let (outcome, evicted) = self.accept(now, request, (source, socket));
-        Ok(Handled { response_len, outcome, evicted, retired_ufrag })
+        let (is_new, (index, evicted)) = match index {
+            Some(index) => (false, (index, None)),
+            None => (true, self.insert(now, tuple)),
+        };
+        let outcome = self.accept(now, request, index, is_new);
+        let checked = &mut self.tuples[index];
+        checked.count_received(request.raw().len());
+        checked.count_sent(response_len);
+        Ok(Handled { response_len, outcome, proven: checked.proven, evicted, retired_ufrag })
+    }
+
+    /// Notes that something came from there that only the client can have sent. Returns whether
+    /// another tuple is selected now.
+    pub fn prove(&mut self, source: SocketAddr, socket: SocketId) -> bool {
+        let Some(index) = self.find((source, socket)) else { return false };
+        let proven = &mut self.tuples[index];
+        proven.proven = true;
+        let claims = std::mem::take(&mut proven.claims);
+        let Some(selected) = self.selected.filter(|&selected| selected != index) else {
+            return false;
+        };
+        if !claims && self.tuples[selected].proven {
+            return false;
+        }
+        self.tuples[index].nominated |= self.tuples[index].nominating;
+        // Media goes to who is there; who was nominated has it as soon as that is proven, too.
+        self.tuples[selected].claims = !claims && self.tuples[selected].nominating;
+        self.selected = Some(index);
+        if self.has_consent() {
+            self.state = Some(self.connected_state());
+        }
+        true
+    }
+
+    /// Notes that the DTLS handshake is complete: whoever answered our flights has received them.
+    /// Returns the tuple that this proves, which is none if answers came from several and from none
+    /// that is selected.
+    pub fn prove_by_handshake(&mut self) -> Option<Tuple> {
+        let mut answered = (0..self.tuples.len()).filter(|&index| self.tuples[index].answered);
+        let index = match (answered.next(), answered.next()) {
+            (only, None) => only,
+            _ => self.selected.filter(|&selected| self.tuples[selected].answered),
+        }?;
+        let (source, socket) = self.tuples[index].tuple;
+        self.prove(source, socket);
+        Some((source, socket))
+    }
+
+    /// Notes DTLS from there; `is_later` when it cannot be the first that a client sends.
+    pub fn on_dtls(&mut self, source: SocketAddr, socket: SocketId, len: usize, is_later: bool) {
+        let Some(index) = self.find((source, socket)) else { return };
+        self.tuples[index].answered |= is_later;
+        self.tuples[index].count_received(len);
+    }
+
+    /// Whether something came from there that only the client can have sent.
+    pub fn is_proven(&self, source: SocketAddr, socket: SocketId) -> bool {
+        self.find((source, socket)).is_some_and(|index| self.tuples[index].proven)
+    }
+
+    /// Bytes that may be sent there now, of whatever kind: all there are once it is proven.
+    pub fn allowance(&self, (source, socket): Tuple) -> u64 {
+        self.find((source, socket)).map_or(0, |index| self.tuples[index].allowance())
+    }
+
+    /// Notes bytes sent there.
+    pub fn count_sent(&mut self, (source, socket): Tuple, len: usize) {
+        let Some(index) = self.find((source, socket)) else { return };
+        self.tuples[index].count_sent(len);
     }
 
     /// Whether a check from there has succeeded, and so whether it may speak to the transport.
@@ -208,10 +300,12 @@ impl IceAgent {
         self.find((source, socket)).is_some()
     }
 
-    /// When the last valid check came from there.
-    pub fn last_check_from(&self, source: SocketAddr, socket: SocketId) -> Option<Time> {
-        let index = self.find((source, socket))?;
-        Some(self.tuples[index].last_check)
+    /// Whether the address is kept for this transport: its client was heard there just now.
+    pub fn holds(&self, now: Time, source: SocketAddr, socket: SocketId) -> bool {
+        let Some(index) = self.find((source, socket)) else { return false };
+        let held = &self.tuples[index];
+        held.silence(now) < SELECTED_SILENCE
+            && (held.proven || now.since(held.since) < UNPROVEN_HOLD)
     }
 
     /// All validated tuples.
@@ -236,6 +330,22 @@ impl IceAgent {
     /// ask [`Self::has_consent`].
     pub fn selected(&self) -> Option<Tuple> {
         Some(self.selected_tuple()?.tuple)
+    }
+
+    /// Where media goes: to the selected tuple if it is proven, and with consent.
+    pub fn destination(&self) -> Option<Tuple> {
+        let selected = self.selected_tuple().filter(|selected| selected.proven)?;
+        self.has_consent().then_some(selected.tuple)
+    }
+
+    /// Where the client says that it is, and has not proven it yet: the tuple selected or, where that
+    /// is proven, the one that claimed to be last.
+    pub fn claimant(&self) -> Option<Tuple> {
+        let unproven = self.selected_tuple().filter(|selected| !selected.proven);
+        let claims = self.tuples.iter().filter(|tuple| tuple.claims && !tuple.proven);
+        let newest = || claims.max_by_key(|tuple| tuple.last_check);
+        let claimant = unproven.or_else(newest)?;
+        self.has_consent().then_some(claimant.tuple)
     }
 
     /// Whether the client wants to be sent to; without, nothing must be sent (RFC 7675 section 5.1)
@@ -276,57 +386,59 @@ impl IceAgent {
         for tuple in &mut self.tuples {
             tuple.nomination = 0;
             tuple.nominating = false;
+            tuple.claims = false;
         }
         Some(previous.ufrag)
     }
 
-    /// Takes a valid check into account.
+    /// Takes a valid check from a tuple into account.
     fn accept(
         &mut self,
         now: Time,
         request: &BindingRequest<'_>,
-        tuple: Tuple,
-    ) -> (Outcome, Option<Tuple>) {
-        let (index, is_new, evicted) = match self.find(tuple) {
-            Some(index) => (index, false, None),
-            None => {
-                let (index, evicted) = self.insert(now, tuple);
-                (index, true, evicted)
-            }
-        };
+        index: usize,
+        is_new: bool,
+    ) -> Outcome {
         let nominates = request.use_candidate() || request.nomination().is_some();
         let checked = &mut self.tuples[index];
-        let challenge = Challenge {
-            index,
-            nominates,
-            nominated_before: checked.nominating,
-            previous_check: (!is_new).then_some(checked.last_check),
-        };
-        checked.last_check = now;
+        let previous_check = (!is_new).then_some(checked.last_check);
+        checked.on_check(now);
+        let nominated_before = checked.nominating;
+        let challenge = Challenge { index, nominates, nominated_before, previous_check };
         checked.nominating = nominates;
         checked.priority = request.priority().unwrap_or(checked.priority);
         checked.nomination = checked.nomination.max(request.nomination().unwrap_or(0));
 
-        let changed = self.selected != Some(index) && self.takes_over(now, &challenge);
+        let wants = self.selected != Some(index) && self.takes_over(now, &challenge);
+        let changed = wants && self.gives_way(now, index);
+        self.tuples[index].claims = wants && !changed;
         if changed {
             self.selected = Some(index);
         }
         if self.selected == Some(index) && nominates {
             self.tuples[index].nominated = true;
+            // The client has said it again: what claims there were are older.
+            self.tuples.iter_mut().for_each(|tuple| tuple.claims = false);
         }
         let moved = self.renew_consent(now);
-        let outcome = match (changed || moved, is_new) {
+        match (changed || moved, is_new) {
             (true, _) => Outcome::Selected { changed },
             (false, true) => Outcome::NewTuple,
             (false, false) => Outcome::Unchanged,
-        };
-        (outcome, evicted)
+        }
+    }
+
+    /// Whether the selected tuple gives way to one that is to be selected: to one that is not proven
+    /// only when it is not either, or has gone without a check for as long as consent lasts.
+    fn gives_way(&self, now: Time, index: usize) -> bool {
+        let Some(selected) = self.selected_tuple() else { return true };
+        !selected.proven || self.tuples[index].proven || selected.silence(now) >= CONSENT_TIMEOUT
     }
 
     /// Whether the tuple a check came from is to be selected in the place of another.
     fn takes_over(&self, now: Time, challenge: &Challenge) -> bool {
         let Some(selected) = self.selected_tuple() else { return true };
-        if now.since(selected.last_check) >= SELECTED_SILENCE {
+        if selected.silence(now) >= SELECTED_SILENCE {
             return true;
         }
         challenge.nominates && self.outranks(challenge, selected)
@@ -357,29 +469,28 @@ impl IceAgent {
     /// Any valid check renews consent for the transport. Returns whether the state is a new one.
     fn renew_consent(&mut self, now: Time) -> bool {
         self.last_check = self.last_check.max(now);
-        let completed = self.selected_tuple().is_some_and(|t| t.nominated);
-        let state = if completed { IceState::Completed } else { IceState::Connected };
+        let state = self.connected_state();
         self.state.replace(state) != Some(state)
     }
 
-    /// Makes room for a tuple and puts it there: its index, and who had to go. That is the one
-    /// checked least recently, but never the selected one.
+    /// The state of an agent that has consent.
+    fn connected_state(&self) -> IceState {
+        let completed = self.selected_tuple().is_some_and(|tuple| tuple.nominated);
+        if completed { IceState::Completed } else { IceState::Connected }
+    }
+
+    /// Makes room for a tuple and puts it there: its index, and who had to go. That is one that is
+    /// not proven if there is any, of those the one checked least recently, and never the selected.
     fn insert(&mut self, now: Time, tuple: Tuple) -> (usize, Option<Tuple>) {
-        let validated = ValidatedTuple {
-            tuple,
-            last_check: now,
-            priority: 0,
-            nomination: 0,
-            nominating: false,
-            nominated: false,
-        };
+        let validated = ValidatedTuple::new(now, tuple, self.next_number);
+        self.next_number = self.next_number.wrapping_add(1).max(1);
         if self.tuples.len() < MAX_TUPLES {
             self.tuples.push(validated);
             return (self.tuples.len() - 1, None);
         }
         let oldest = (0..self.tuples.len())
             .filter(|&index| self.selected != Some(index))
-            .min_by_key(|&index| self.tuples[index].last_check)
+            .min_by_key(|&index| (self.tuples[index].proven, self.tuples[index].last_check))
             .expect("of eight tuples at most one is selected");
         let evicted = std::mem::replace(&mut self.tuples[oldest], validated);
         (oldest, Some(evicted.tuple))

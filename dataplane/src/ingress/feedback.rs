@@ -33,11 +33,15 @@ impl Core {
         socket: SocketId,
         tx: &mut TxBatch,
     ) -> Result<(), DropReason> {
-        let key = self.validated(source, socket)?;
+        let owner = self.validated(source, socket)?;
+        let key = owner.transport();
         let transport = &mut self.transports[key];
         let srtp = transport.srtp.as_mut().ok_or(DropReason::NoSrtpKeys)?;
         let len = srtp.open.open_rtcp(bytes)?;
         transport.count_received(bytes.len());
+        if !owner.proven {
+            self.on_proof(now, key, (source, socket));
+        }
         for packet in rtcp::packets(&bytes[..len]) {
             let packet = packet.map_err(|_| DropReason::RtcpMalformed)?;
             self.on_rtcp_packet(now, key, &packet, tx);

@@ -26,7 +26,8 @@ impl Core {
         source: SocketAddr,
         socket: SocketId,
     ) -> Result<(), DropReason> {
-        let key = self.validated(source, socket)?;
+        let owner = self.validated(source, socket)?;
+        let key = owner.transport();
         let header = RtpHeader::parse(bytes).ok_or(DropReason::RtpMalformed)?;
         let transport = &mut self.transports[key];
         let srtp = transport.srtp.as_mut().ok_or(DropReason::NoSrtpKeys)?;
@@ -38,6 +39,9 @@ impl Core {
         transport.counters.rtp_bytes_received += opened.len as u64;
         let bytes = &bytes[..opened.len];
         let extensions = ExtensionSpans::parse(bytes, &header, &transport.incoming_extensions);
+        if !owner.proven {
+            self.on_proof(now, key, (source, socket));
+        }
         self.note_transport_arrival(now, key, &extensions, bytes);
 
         let stream = self.recognise(now, key, &header, &extensions, bytes)?;

@@ -305,6 +305,23 @@ impl TxBatch {
         self.datagrams += 1;
     }
 
+    /// Commits a datagram that is committed already, the `len` bytes at `offset`, once more to another
+    /// destination. False where there is no room.
+    pub fn repeat(
+        &mut self,
+        offset: usize,
+        len: usize,
+        destination: SocketAddr,
+        socket: SocketId,
+    ) -> bool {
+        if offset + len > self.used || self.reserve(len).is_none() {
+            return false;
+        }
+        self.arena.copy_within(offset..offset + len, self.used);
+        self.commit(len, destination, socket);
+        true
+    }
+
     /// Forgets everything committed.
     pub fn clear(&mut self) {
         self.used = 0;
@@ -402,6 +419,22 @@ mod tests {
         assert_eq!(tx.bytes(&tx.trains()[0]), [3, 3, 3, 2, 2]);
         assert_eq!(tx.bytes(&tx.trains()[1]), [4, 4, 4, 4]);
         assert_eq!(tx.len_bytes(), 9);
+    }
+
+    #[test]
+    fn a_datagram_of_a_train_goes_to_a_second_destination() {
+        let mut tx = TxBatch::new();
+        for len in [4, 4, 3] {
+            commit(&mut tx, len, A, 0);
+        }
+        let datagrams: Vec<_> = tx.trains()[0].datagrams().collect();
+        assert_eq!(datagrams, [(0, 4), (4, 4), (8, 3)]);
+        let (offset, len) = datagrams[2];
+        assert!(tx.repeat(offset, len, B.parse().unwrap(), SocketId(0)));
+        assert_eq!(tx.trains()[1].destination, B.parse().unwrap());
+        assert_eq!(tx.bytes(&tx.trains()[1]), [3, 3, 3]);
+        assert!(!tx.repeat(13, 2, B.parse().unwrap(), SocketId(0)), "nothing is committed there");
+        assert_eq!(tx.datagrams(), 4);
     }
 
     #[test]

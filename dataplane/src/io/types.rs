@@ -62,3 +62,16 @@ pub struct Train {
     /// How many segments.
     pub segments: u16,
 }
+
+impl Train {
+    /// Where it ends in the arena.
+    pub fn end(&self) -> usize {
+        self.offset as usize + self.len as usize
+    }
+
+    /// Its segments: where each lies in the arena, and how long it is.
+    pub fn datagrams(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (end, size) = (self.end(), usize::from(self.segment_size).max(1));
+        (self.offset as usize..end).step_by(size).map(move |at| (at, size.min(end - at)))
+    }
+}

@@ -4,6 +4,7 @@
 mod world;
 
 mod a_break_in_content_waits_for_a_key_frame;
+mod a_client_that_moves_is_followed;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
 mod a_key_frame_is_begun_where_it_begins;
@@ -11,6 +12,7 @@ mod a_key_frame_request_outlives_a_full_ring;
 mod a_layer_that_stops_is_replaced;
 mod a_new_ssrc_goes_on_at_once;
 mod a_packet_reaches_everyone_else;
+mod a_replayed_check_moves_nothing;
 mod a_retransmission_is_the_packet_again;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;

@@ -34,6 +34,31 @@ pub const SENT_RTX_PT: u8 = 97;
 pub const ROUTER_PT: u8 = 101;
 pub const ROUTER_RTX_PT: u8 = 102;
 
+/// More than any talk sends to one client that is not about budgets.
+const AMPLE_BITRATE_BPS: u32 = 1_000_000_000;
+
+/// A DTLS record of the second epoch: what a Finished looks like to who has no keys.
+pub const DTLS_ANSWER: [u8; 29] = {
+    let mut record = [0x5a; 29];
+    (record[0], record[1], record[2]) = (22, 0xfe, 0xfd);
+    let mut index = 3;
+    while index < 12 {
+        record[index] = 0;
+        index += 1;
+    }
+    (record[4], record[12]) = (1, 16);
+    record
+};
+
+/// A DTLS record with the beginning of a ClientHello.
+pub fn client_hello(len: usize) -> Vec<u8> {
+    let mut record = vec![22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
+    record.extend(((len - 13) as u16).to_be_bytes());
+    record.push(1);
+    record.resize(len, 0x33);
+    record
+}
+
 /// One turn of a core lasts so long here.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -140,6 +165,13 @@ impl World {
         }
     }
 
+    /// Lets control send a datagram of DTLS to a client.
+    pub fn send_dtls(&mut self, client: &Client, datagram: &[u8]) {
+        let seat = &mut self.seats[usize::from(client.core.0)];
+        seat.core.send_dtls(client.transport, datagram, &mut seat.tx);
+        deliver(&mut seat.tx, &mut self.wire);
+    }
+
     /// Lets all cores take one turn and the clock one step.
     pub fn turn(&mut self) {
         for core in 0..self.seats.len() {
@@ -190,11 +222,33 @@ impl World {
     }
 
     pub fn join_with(&mut self, core: CoreId, profile: Profile) -> Client {
+        let (client, keys) = self.invite(core, profile, AMPLE_BITRATE_BPS);
+        self.enter(&client, keys);
+        client
+    }
+
+    /// Lets a client pass ICE and DTLS.
+    pub fn enter(&mut self, client: &Client, keys: Box<KeyingMaterial>) {
+        client.check(self, true);
+        client.answer_handshake(self);
+        self.turn();
+        assert_eq!(client.raw(self).len(), 1, "the check is answered");
+        self.events.retain(|event| !matches!(event, Event::Dtls { .. }));
+        let transport = client.transport;
+        self.command(client.core, Command::InstallSrtp { transport, keys });
+    }
+
+    /// A client that has sent nothing yet, and the keys its handshake will give.
+    pub fn invite(
+        &mut self,
+        core: CoreId,
+        profile: Profile,
+        outgoing_bitrate_bps: u32,
+    ) -> (Client, Box<KeyingMaterial>) {
         let number = self.id();
         let transport = TransportId(number);
         let ice = IceCredentials::generate(Some(core));
-        let config =
-            TransportConfig { id: transport, ice: ice.clone(), outgoing_bitrate_bps: 10_000_000 };
+        let config = TransportConfig { id: transport, ice: ice.clone(), outgoing_bitrate_bps };
         self.command(core, Command::CreateTransport(Box::new(config)));
         let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000));
         let keys = |byte: u8| {
@@ -213,11 +267,7 @@ impl World {
             transport_offset: 0,
             sent: HashMap::new(),
         };
-        client.check(self, true);
-        self.turn();
-        assert_eq!(client.raw(self).len(), 1, "the check is answered");
-        self.command(core, Command::InstallSrtp { transport, keys: Box::new(material) });
-        client
+        (client, Box::new(material))
     }
 
     /// Makes `client` produce; SSRCs are announced for a single encoding, RIDs are used for more.
@@ -326,6 +376,16 @@ impl Video {
 impl Client {
     /// Sends a binding check, nominating or not.
     pub fn check(&self, world: &World, nominate: bool) {
+        world.push(self.address, self.core, &self.check_bytes(nominate));
+    }
+
+    /// Sends what answers a DTLS flight of ours.
+    pub fn answer_handshake(&self, world: &World) {
+        world.push(self.address, self.core, &DTLS_ANSWER);
+    }
+
+    /// A binding check, with a transaction of its own.
+    pub fn check_bytes(&self, nominate: bool) -> Vec<u8> {
         let mut message = Message::builder_request(BINDING, MessageWriteVec::new());
         let username = Username::new(&format!("{}:client", self.ice.ufrag)).unwrap();
         message.add_attribute(&username).unwrap();
@@ -339,7 +399,7 @@ impl Client {
         let credentials = ShortTermCredentials::new(self.ice.pwd.clone()).into();
         message.add_message_integrity(&credentials, IntegrityAlgorithm::Sha1).unwrap();
         message.add_fingerprint().unwrap();
-        world.push(self.address, self.core, &message.finish());
+        message.finish()
     }
 
     /// The same with the padding bit set: `payload` ends with padding.
@@ -442,6 +502,8 @@ impl Client {
                     bytes.truncate(len);
                     control.push(bytes);
                 }
+                // The answer to a check.
+                opencall_dataplane::demux::PacketClass::Stun => {}
                 other => panic!("unexpected {other:?}"),
             }
         }

@@ -19,6 +19,12 @@ use crate::stun_message::{BINDING_REQUEST, Message, attribute};
 /// Addresses a client may come from.
 const ADDRESSES: u8 = 12;
 
+/// A DTLS record of the second epoch: what a Finished looks like to who has no keys.
+pub const DTLS_ANSWER: [u8; 29] = [
+    22, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+    15, 16,
+];
+
 /// Bytes that SRTP and SRTCP add at most.
 const OVERHEAD: usize = 20;
 
@@ -48,6 +54,8 @@ pub struct Client {
     pub dtls: HashSet<Vec<u8>>,
     /// Sequence numbers of the last packets received: what a NACK names.
     pub received: Vec<(u32, u16)>,
+    /// Checks made.
+    checks: u8,
     seal: SealContext,
     open: OpenContext,
     /// Per SSRC, the newest packet index sent.
@@ -77,6 +85,7 @@ impl Client {
             promises: HashMap::new(),
             dtls: HashSet::new(),
             received: Vec::new(),
+            checks: 0,
             seal: SealContext::new(profile, &keys.remote_key, &keys.remote_salt)
                 .expect("a key of the right length"),
             open: OpenContext::new(profile, &keys.local_key, &keys.local_salt)
@@ -96,9 +105,12 @@ impl Client {
     }
 
     /// A check; one that is signed with the right password is good.
-    pub fn check(&self, old: bool, forged: bool, nominate: bool) -> Vec<u8> {
+    pub fn check(&mut self, old: bool, forged: bool, nominate: bool) -> Vec<u8> {
         let ice = self.old_ice.as_ref().filter(|_| old).unwrap_or(&self.ice);
-        let mut message = Message::new(BINDING_REQUEST, [9; 12])
+        // Most checks are new; some come again, perhaps from elsewhere.
+        self.checks = self.checks.wrapping_add(1);
+        let transaction = [self.checks - u8::from(self.checks % 5 == 4); 12];
+        let mut message = Message::new(BINDING_REQUEST, transaction)
             .attribute(attribute::USERNAME, format!("{}:client", ice.ufrag).as_bytes())
             .attribute(attribute::PRIORITY, &[0x6e, 0x7f, 0x1e, 0xff])
             .attribute(attribute::ICE_CONTROLLING, &[7; 8]);

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links::{self, Links};
+use opencall_dataplane::ice::agent::UNPROVEN_FACTOR;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
 use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
 use opencall_dataplane::message::*;
@@ -18,7 +19,7 @@ use opencall_dataplane::srtp::Profile;
 use opencall_dataplane::time::{NtpTime, Time, WallClock};
 use smallvec::SmallVec;
 
-use super::client::{Client, Promise, address, credentials, essence};
+use super::client::{Client, DTLS_ANSWER, Promise, address, credentials, essence};
 use crate::input::Input;
 
 /// Clients in the room.
@@ -73,6 +74,35 @@ pub struct World {
     profile: Profile,
     setting: u8,
     next_id: u64,
+    credits: Credits,
+}
+
+/// What may be sent to addresses from which nothing authentic has come.
+#[derive(Default)]
+struct Credits(HashMap<SocketAddr, Credit>);
+
+#[derive(Default)]
+struct Credit {
+    received: usize,
+    sent: usize,
+    proven: bool,
+}
+
+impl Credits {
+    fn received(&mut self, from: SocketAddr, len: usize) {
+        self.0.entry(from).or_default().received += len;
+    }
+
+    fn proven(&mut self, at: SocketAddr) {
+        self.0.entry(at).or_default().proven = true;
+    }
+
+    fn sent(&mut self, to: SocketAddr, len: usize) {
+        let credit = self.0.entry(to).or_default();
+        credit.sent += len;
+        let most = UNPROVEN_FACTOR as usize * credit.received;
+        assert!(credit.proven || credit.sent <= most, "too much for an address of a stranger");
+    }
 }
 
 impl World {
@@ -106,11 +136,9 @@ impl World {
             profile,
             setting,
             next_id: 1,
+            credits: Credits::default(),
         };
-        for number in 0..CLIENTS {
-            let client = world.join(number);
-            world.clients.push(client);
-        }
+        (0..CLIENTS).for_each(|number| world.join(number));
         world.produce(0, shape >> 3);
         world.produce(1, 1);
         for consumer in 0..CLIENTS {
@@ -126,17 +154,24 @@ impl World {
         self.next_id
     }
 
-    /// A client that has passed ICE and DTLS.
-    fn join(&mut self, number: u8) -> Client {
+    /// Lets a client pass ICE and DTLS, in the place of the one with its number.
+    fn join(&mut self, number: u8) {
         let core = CoreId(number % self.seats.len() as u8);
         let id = self.id();
         let (mut client, keys) = Client::new(number, id, core, self.profile);
         self.command(core, Command::CreateTransport(Box::new(client.config())));
-        client.addresses.insert(client.address);
-        self.push(core, client.address, &client.check(false, false, true));
-        let transport = client.transport;
+        let (transport, address) = (client.transport, client.address);
+        client.addresses.insert(address);
+        let check = client.check(false, false, true);
+        match self.clients.get_mut(usize::from(number)) {
+            Some(place) => *place = client,
+            None => self.clients.push(client),
+        }
+        self.push(core, address, &check);
+        self.push(core, address, &DTLS_ANSWER);
+        self.turn(Duration::ZERO);
+        self.credits.proven(address);
         self.command(core, Command::InstallSrtp { transport, keys: Box::new(keys) });
-        client
     }
 
     fn command(&mut self, core: CoreId, command: Command) {
@@ -146,6 +181,7 @@ impl World {
 
     fn push(&mut self, core: CoreId, from: SocketAddr, bytes: &[u8]) {
         if self.network.push(from, server(core), bytes) {
+            self.credits.received(from, bytes.len());
             self.seats[usize::from(core.0)].pushed += 1;
         }
     }
@@ -170,7 +206,7 @@ impl World {
                 seat.core.gather(now, rx, tx);
                 seat.core.gather_piped(now);
                 while seat.core.scatter(now, rx, tx) == Scattered::More {
-                    deliver_all(&mut self.clients, &self.payloads, tx);
+                    deliver_all(&mut self.clients, &mut self.credits, &self.payloads, tx);
                 }
                 seat.core.handle_timeouts(now, tx);
                 assert!(seat.core.next_timeout() > now, "what was due is done");
@@ -178,7 +214,7 @@ impl World {
                 while let Some(event) = seat.core.poll_event() {
                     check_event(&event, now);
                 }
-                deliver_all(&mut self.clients, &self.payloads, tx);
+                deliver_all(&mut self.clients, &mut self.credits, &self.payloads, tx);
             });
         }
     }
@@ -383,7 +419,7 @@ impl World {
             self.payloads.insert(essence(payload.get(2..).unwrap_or_default()).to_vec());
         }
         let Some(sealed) = self.client(which).seal_rtp(plain, delta) else { return };
-        self.push_from(which, &sealed);
+        self.push_authentic(which, &sealed);
     }
 
     /// RTCP as a client means it.
@@ -444,7 +480,14 @@ impl World {
 
     fn send_rtcp(&mut self, which: u8, plain: Vec<u8>) {
         let Some(sealed) = self.client(which).seal_rtcp(plain) else { return };
-        self.push_from(which, &sealed);
+        self.push_authentic(which, &sealed);
+    }
+
+    /// Sends what proves where a client is.
+    fn push_authentic(&mut self, which: u8, bytes: &[u8]) {
+        let address = self.client(which).address;
+        self.credits.proven(address);
+        self.push_from(which, bytes);
     }
 
     /// Anything, from a client's address.
@@ -524,8 +567,7 @@ impl World {
         self.turn(Duration::ZERO);
         self.tell_transport(which, Command::CloseTransport);
         let number = which % CLIENTS;
-        let client = self.join(number);
-        *self.client(which) = client;
+        self.join(number);
         self.consumers.retain(|(owner, _)| *owner != number);
     }
 
@@ -539,6 +581,7 @@ impl World {
             core.send_dtls(client.transport, &bytes, tx);
             client.dtls.insert(bytes);
             for train in tx.trains() {
+                self.credits.sent(train.destination, train.len as usize);
                 assert!(client.addresses.contains(&train.destination));
                 assert!(client.dtls.contains(tx.bytes(train)));
             }
@@ -591,9 +634,15 @@ fn picture(codec: Codec, key: bool, bytes: &[u8]) -> Vec<u8> {
     [head, bytes].concat()
 }
 
-fn deliver_all(clients: &mut [Client], payloads: &HashSet<Vec<u8>>, tx: &mut TxBatch) {
+fn deliver_all(
+    clients: &mut [Client],
+    credits: &mut Credits,
+    payloads: &HashSet<Vec<u8>>,
+    tx: &mut TxBatch,
+) {
     for train in tx.trains() {
         for segment in tx.bytes(train).chunks(train.segment_size.into()) {
+            credits.sent(train.destination, segment.len());
             deliver(clients, payloads, train.destination, segment);
         }
     }

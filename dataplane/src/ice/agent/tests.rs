@@ -416,6 +416,108 @@ fn an_answer_without_room_changes_nothing() {
 }
 
 #[test]
+fn a_check_seen_from_elsewhere_is_refused_and_one_sent_again_is_answered() {
+    let mut talk = Talk::new();
+    let check = talk.check().use_candidate().transaction(7);
+    let bytes = check.bytes();
+    let request = parse_binding_request(&bytes).unwrap();
+    let mut out = [0; MAX_RESPONSE_LEN];
+    let mut answer = |at, source| {
+        let agent = &mut talk.agent;
+        agent.handle_binding_request(at, &request, source, UDP, &mut out).map(|h| h.outcome)
+    };
+    assert_eq!(answer(ms(0), wifi()), Ok(Outcome::Selected { changed: true }));
+    assert_eq!(answer(ms(10), wifi()), Ok(Outcome::Unchanged));
+    assert_eq!(answer(ms(20), cell()), Err(DropReason::StunReplayed));
+    assert!(!talk.agent.is_validated(cell(), UDP));
+}
+
+#[test]
+fn who_is_not_proven_claims_and_takes_over_once_it_is() {
+    let mut talk = Talk::new();
+    talk.nominates(ms(0), wifi());
+    assert_eq!(talk.agent.destination(), None);
+    assert_eq!(talk.agent.claimant(), Some((wifi(), UDP)), "it may be sent a little");
+    assert!(!talk.agent.prove(wifi(), UDP), "it was selected already");
+    assert_eq!(talk.agent.destination(), Some((wifi(), UDP)));
+    assert_eq!(talk.agent.claimant(), None);
+
+    assert_eq!(talk.nominates(ms(100), cell()), Outcome::NewTuple);
+    assert_eq!(talk.agent.destination(), Some((wifi(), UDP)), "media goes where it went");
+    assert_eq!(talk.agent.claimant(), Some((cell(), UDP)));
+    assert!(talk.agent.prove(cell(), UDP));
+    assert_eq!(talk.agent.destination(), Some((cell(), UDP)));
+    assert_eq!(talk.agent.state(), Some(IceState::Completed));
+}
+
+#[test]
+fn a_claim_is_over_when_the_client_nominates_where_it_was() {
+    let mut talk = Talk::new();
+    talk.nominates(ms(0), wifi());
+    talk.agent.prove(wifi(), UDP);
+    talk.nominates(ms(100), cell());
+    talk.nominates(ms(200), wifi());
+    assert_eq!(talk.agent.claimant(), None);
+    assert!(!talk.agent.prove(cell(), UDP), "it is there, but nobody wants it");
+    assert_eq!(talk.selected(), Some(wifi()));
+    // Proven as it is now, its next nomination is followed as ever.
+    talk.plain(ms(300), cell());
+    assert_eq!(talk.nominates(ms(400), cell()), Outcome::Selected { changed: true });
+}
+
+#[test]
+fn a_backup_path_replaces_a_dead_one_once_it_is_proven_or_consent_is_over() {
+    let mut talk = Talk::new();
+    talk.nominates(ms(0), wifi());
+    talk.agent.prove(wifi(), UDP);
+    let silence = SELECTED_SILENCE.as_millis() as u64;
+    assert_eq!(talk.plain(ms(silence), cell()), Outcome::NewTuple);
+    assert_eq!(talk.plain(ms(29_999), third()), Outcome::NewTuple);
+    assert_eq!(talk.selected(), Some(wifi()));
+    assert_eq!(talk.plain(ms(30_000), cell()), Outcome::Selected { changed: true });
+    assert_eq!(talk.agent.destination(), None, "nobody is proven to be anywhere");
+    assert!(talk.agent.prove(third(), UDP), "who is there is sent to");
+    assert_eq!(talk.agent.destination(), Some((third(), UDP)));
+}
+
+#[test]
+fn a_handshake_proves_the_one_address_that_answered() {
+    let mut talk = Talk::new();
+    talk.nominates(ms(0), wifi());
+    talk.plain(ms(10), cell());
+    assert_eq!(talk.agent.prove_by_handshake(), None, "nobody has answered");
+    talk.agent.on_dtls(cell(), UDP, 200, false);
+    assert_eq!(talk.agent.prove_by_handshake(), None, "anyone can say hello");
+    talk.agent.on_dtls(wifi(), UDP, 200, true);
+    assert_eq!(talk.agent.prove_by_handshake(), Some((wifi(), UDP)));
+
+    // Of several that answered the selected one is meant, and without it none.
+    let mut talk = Talk::new();
+    talk.nominates(ms(0), wifi());
+    for source in [cell(), third()] {
+        talk.plain(ms(10), source);
+        talk.agent.on_dtls(source, UDP, 200, true);
+    }
+    assert_eq!(talk.agent.prove_by_handshake(), None);
+    talk.agent.on_dtls(wifi(), UDP, 200, true);
+    assert_eq!(talk.agent.prove_by_handshake(), Some((wifi(), UDP)));
+}
+
+#[test]
+fn addresses_that_are_not_proven_go_first() {
+    let mut talk = Talk::new();
+    talk.nominates(ms(0), wifi());
+    talk.plain(ms(1), cell());
+    talk.agent.prove(cell(), UDP);
+    talk.nominates(ms(2), wifi());
+    talk.agent.prove(wifi(), UDP);
+    for number in 0..50 {
+        talk.plain(ms(10 + u64::from(number)), port(1_000 + number));
+    }
+    assert!(talk.agent.is_proven(wifi(), UDP) && talk.agent.is_proven(cell(), UDP));
+}
+
+#[test]
 fn consent_expires_once_and_comes_back_with_the_next_check() {
     let mut talk = Talk::new();
     let timeout = CONSENT_TIMEOUT.as_millis() as u64;

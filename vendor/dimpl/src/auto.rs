@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 
-use crate::buffer::Buf;
+use crate::buffer::{Buf, ToBuf};
 use crate::crypto::ActiveKeyExchange;
 use crate::dtls12::message::Cookie;
 use crate::dtls13::message::KeyShareClientHello;
@@ -158,7 +158,7 @@ impl HybridClientHello {
 
         // 5. use_srtp
         let start = ext_buf.len();
-        let use_srtp = UseSrtpExtension::default();
+        let use_srtp = UseSrtpExtension::offering(config.srtp_profiles());
         use_srtp.serialize(&mut ext_buf);
         ext_entries.push((EXT_USE_SRTP, start, ext_buf.len()));
 
@@ -216,6 +216,21 @@ impl HybridClientHello {
         hello.transcript_bytes = transcript_bytes;
         hello.handshake_fragment = handshake_fragment;
         Ok(hello)
+    }
+
+    fn try_clone(&self) -> Option<Self> {
+        let key_exchange = self.active_key_exchange.as_ref()?.try_clone()?;
+        Some(HybridClientHello {
+            random: self.random,
+            active_key_exchange: Some(key_exchange),
+            cipher_suites: self.cipher_suites.clone(),
+            cookie: self.cookie,
+            extensions: self.extensions.clone(),
+            extension_data: self.extension_data.to_buf(),
+            mtu: self.mtu,
+            transcript_bytes: self.transcript_bytes.to_buf(),
+            handshake_fragment: self.handshake_fragment.to_buf(),
+        })
     }
 
     /// Apply an HVR cookie after the server has selected DTLS 1.2.
@@ -349,6 +364,21 @@ impl ClientPending {
             timers,
             rng,
             closed: false,
+        })
+    }
+
+    /// The same offer once more, with the same key.
+    pub fn try_clone(&self) -> Option<Self> {
+        Some(ClientPending {
+            hybrid: self.hybrid.try_clone()?,
+            config: Arc::clone(&self.config),
+            certificate: self.certificate.clone(),
+            wire_packet: self.wire_packet.to_buf(),
+            needs_send: self.needs_send,
+            last_now: self.last_now,
+            timers: self.timers.clone(),
+            rng: SeededRng::new(self.config.rng_seed()),
+            closed: self.closed,
         })
     }
 

@@ -3,7 +3,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::crypto::{CryptoProvider, SupportedDtls12CipherSuite};
+use crate::crypto::{CryptoProvider, SrtpProfile, SupportedDtls12CipherSuite};
 use crate::crypto::{SupportedDtls13CipherSuite, SupportedKxGroup};
 use crate::dtls12::message::Dtls12CipherSuite;
 use crate::types::{Dtls13CipherSuite, NamedGroup};
@@ -78,6 +78,8 @@ pub struct Config {
     dtls13_cipher_suites: Option<Vec<Dtls13CipherSuite>>,
     kx_groups: Option<Vec<NamedGroup>>,
     psk: Option<Psk>,
+    srtp_profiles: Vec<SrtpProfile>,
+    cookie_secret: Option<[u8; 32]>,
 }
 
 impl Config {
@@ -99,6 +101,8 @@ impl Config {
             dtls13_cipher_suites: None,
             kx_groups: None,
             psk: None,
+            srtp_profiles: SrtpProfile::ALL.to_vec(),
+            cookie_secret: None,
         }
     }
 
@@ -198,6 +202,16 @@ impl Config {
     #[inline(always)]
     pub fn aead_encryption_limit(&self) -> u64 {
         self.aead_encryption_limit
+    }
+
+    /// SRTP profiles that may be used, the most wanted first.
+    pub fn srtp_profiles(&self) -> &[SrtpProfile] {
+        &self.srtp_profiles
+    }
+
+    /// The secret of cookies, where it is not one per connection.
+    pub(crate) fn cookie_secret(&self) -> Option<[u8; 32]> {
+        self.cookie_secret
     }
 
     /// PSK configuration, if any.
@@ -306,6 +320,8 @@ pub struct ConfigBuilder {
     dtls13_cipher_suites: Option<Vec<Dtls13CipherSuite>>,
     kx_groups: Option<Vec<NamedGroup>>,
     psk: Option<Psk>,
+    srtp_profiles: Vec<SrtpProfile>,
+    cookie_secret: Option<[u8; 32]>,
 }
 
 impl ConfigBuilder {
@@ -478,6 +494,24 @@ impl ConfigBuilder {
         self
     }
 
+    /// Set the SRTP profiles that are offered, and the order in which a server chooses among those
+    /// that the client offers (RFC 5764 section 4.1).
+    ///
+    /// Defaults to [`SrtpProfile::ALL`].
+    pub fn srtp_profiles(mut self, profiles: &[SrtpProfile]) -> Self {
+        self.srtp_profiles = profiles.to_vec();
+        self
+    }
+
+    /// Set one secret for the cookies of all servers with this configuration, so that each answers a
+    /// ClientHello with the very same HelloRetryRequest.
+    ///
+    /// By default each server has a secret of its own.
+    pub fn cookie_secret(mut self, secret: [u8; 32]) -> Self {
+        self.cookie_secret = Some(secret);
+        self
+    }
+
     /// Configure PSK for a client endpoint.
     ///
     /// The `identity` is sent to the server during the handshake.
@@ -643,6 +677,8 @@ impl ConfigBuilder {
             dtls13_cipher_suites: self.dtls13_cipher_suites,
             kx_groups: self.kx_groups,
             psk: self.psk,
+            srtp_profiles: self.srtp_profiles,
+            cookie_secret: self.cookie_secret,
         })
     }
 }

@@ -670,6 +670,23 @@ impl Dtls {
         }
     }
 
+    /// A copy of an auto-sense client that has had no answer to its ClientHello yet.
+    ///
+    /// A ServerHello is not authenticated by itself: the application may let each of several
+    /// contradicting ones be answered by a copy, and see which of them leads to a handshake. `None`
+    /// in any other state.
+    pub fn try_clone(&self) -> Option<Self> {
+        match self.inner.as_ref()? {
+            Inner::ClientPending(client) => {
+                let client = client.try_clone()?;
+                Some(Dtls {
+                    inner: Some(Inner::ClientPending(client)),
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Process an incoming DTLS datagram.
     ///
     /// Refresh the logical clock with [`Self::handle_timeout`] before receiving

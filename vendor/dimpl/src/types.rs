@@ -281,6 +281,8 @@ impl HashAlgorithm {
     pub const SHA384: Self = Self(5);
     /// SHA-512 hash.
     pub const SHA512: Self = Self(6);
+    /// The hash is part of the signature algorithm, as with RSA-PSS (RFC 8446 section 4.2.3).
+    pub const Intrinsic: Self = Self(8);
 
     pub(crate) const UNKNOWN_DERIVED: Self = Self(u8::MAX);
 
@@ -296,7 +298,7 @@ impl HashAlgorithm {
 
     /// Returns true if this is not a known DTLS hash algorithm wire value.
     pub const fn is_unknown(&self) -> bool {
-        self.0 > Self::SHA512.0
+        self.0 > Self::SHA512.0 && self.0 != Self::Intrinsic.0
     }
 
     /// Parse a `HashAlgorithm` from wire format.
@@ -330,6 +332,7 @@ impl fmt::Debug for HashAlgorithm {
             HashAlgorithm::SHA256 => f.write_str("SHA256"),
             HashAlgorithm::SHA384 => f.write_str("SHA384"),
             HashAlgorithm::SHA512 => f.write_str("SHA512"),
+            HashAlgorithm::Intrinsic => f.write_str("Intrinsic"),
             _ => f.debug_tuple("Unknown").field(&self.0).finish(),
         }
     }
@@ -357,12 +360,23 @@ impl Default for SignatureAlgorithm {
 impl SignatureAlgorithm {
     /// Anonymous (no certificate).
     pub const Anonymous: Self = Self(0);
-    /// RSA signatures.
+    /// RSA signatures with PKCS#1 v1.5 padding.
     pub const RSA: Self = Self(1);
     /// DSA signatures.
     pub const DSA: Self = Self(2);
     /// ECDSA signatures.
     pub const ECDSA: Self = Self(3);
+    /// RSA-PSS with SHA-256: the second byte of `rsa_pss_rsae_sha256` (RFC 8446 section 4.2.3).
+    pub const RSA_PSS_SHA256: Self = Self(4);
+    /// RSA-PSS with SHA-384.
+    pub const RSA_PSS_SHA384: Self = Self(5);
+    /// RSA-PSS with SHA-512.
+    pub const RSA_PSS_SHA512: Self = Self(6);
+
+    /// Whether a key of this algorithm makes signatures of the other.
+    pub(crate) fn is_of_key(&self, key: SignatureAlgorithm) -> bool {
+        *self == key || (key == Self::RSA && matches!(self.0, 4..=6))
+    }
 
     pub(crate) const UNKNOWN_DERIVED: Self = Self(u8::MAX);
 
@@ -378,7 +392,7 @@ impl SignatureAlgorithm {
 
     /// Returns true if this is not a known DTLS signature algorithm wire value.
     pub const fn is_unknown(&self) -> bool {
-        self.0 > Self::ECDSA.0
+        self.0 > Self::RSA_PSS_SHA512.0
     }
 
     /// Parse a `SignatureAlgorithm` from network bytes.
@@ -395,6 +409,9 @@ impl fmt::Debug for SignatureAlgorithm {
             SignatureAlgorithm::RSA => f.write_str("RSA"),
             SignatureAlgorithm::DSA => f.write_str("DSA"),
             SignatureAlgorithm::ECDSA => f.write_str("ECDSA"),
+            SignatureAlgorithm::RSA_PSS_SHA256 => f.write_str("RSA_PSS_SHA256"),
+            SignatureAlgorithm::RSA_PSS_SHA384 => f.write_str("RSA_PSS_SHA384"),
+            SignatureAlgorithm::RSA_PSS_SHA512 => f.write_str("RSA_PSS_SHA512"),
             _ => f.debug_tuple("Unknown").field(&self.0).finish(),
         }
     }
@@ -518,6 +535,9 @@ impl PartialOrd for Sequence {
 // Signature Schemes (TLS 1.3)
 // ============================================================================
 
+/// As many signature schemes as are supported.
+pub type SignatureSchemeVec = ArrayVec<SignatureScheme, { SignatureScheme::SUPPORTED.len() }>;
+
 /// Signature schemes used in TLS 1.3/DTLS 1.3 (RFC 8446).
 ///
 /// In TLS 1.3, signature schemes combine the signature algorithm with the
@@ -606,17 +626,22 @@ impl SignatureScheme {
         ]
     }
 
-    const SUPPORTED: &[SignatureScheme] = &[
+    const SUPPORTED: [SignatureScheme; 8] = [
         SignatureScheme::ECDSA_SECP256R1_SHA256,
         SignatureScheme::ECDSA_SECP384R1_SHA384,
+        SignatureScheme::RSA_PSS_RSAE_SHA256,
+        SignatureScheme::RSA_PSS_RSAE_SHA384,
+        SignatureScheme::RSA_PSS_RSAE_SHA512,
+        // Not for a DTLS 1.3 CertificateVerify; a server that answers the hybrid ClientHello with
+        // DTLS 1.2 may sign with these.
+        SignatureScheme::RSA_PKCS1_SHA256,
+        SignatureScheme::RSA_PKCS1_SHA384,
+        SignatureScheme::RSA_PKCS1_SHA512,
     ];
 
     /// Supported signature schemes in preference order.
-    pub fn supported() -> ArrayVec<SignatureScheme, 2> {
-        let mut schemes = ArrayVec::new();
-        schemes.push(SignatureScheme::ECDSA_SECP256R1_SHA256);
-        schemes.push(SignatureScheme::ECDSA_SECP384R1_SHA384);
-        schemes
+    pub fn supported() -> SignatureSchemeVec {
+        ArrayVec::from(Self::SUPPORTED)
     }
 
     /// Returns the named group (EC curve) implied by this signature scheme, if any.
@@ -1005,6 +1030,9 @@ mod tests {
             (1, SignatureAlgorithm::RSA),
             (2, SignatureAlgorithm::DSA),
             (3, SignatureAlgorithm::ECDSA),
+            (4, SignatureAlgorithm::RSA_PSS_SHA256),
+            (5, SignatureAlgorithm::RSA_PSS_SHA384),
+            (6, SignatureAlgorithm::RSA_PSS_SHA512),
         ];
 
         for (wire, algorithm) in known {
@@ -1013,8 +1041,8 @@ mod tests {
             assert!(!algorithm.is_unknown());
         }
 
-        let unknown = SignatureAlgorithm::from_u8(4);
-        assert_eq!(unknown.as_u8(), 4);
+        let unknown = SignatureAlgorithm::from_u8(7);
+        assert_eq!(unknown.as_u8(), 7);
         assert!(unknown.is_unknown());
     }
 
@@ -1023,8 +1051,8 @@ mod tests {
         assert_eq!(format!("{:?}", SignatureAlgorithm::Anonymous), "Anonymous");
         assert_eq!(format!("{:?}", SignatureAlgorithm::ECDSA), "ECDSA");
         assert_eq!(
-            format!("{:?}", SignatureAlgorithm::from_u8(4)),
-            "Unknown(4)"
+            format!("{:?}", SignatureAlgorithm::from_u8(7)),
+            "Unknown(7)"
         );
     }
 

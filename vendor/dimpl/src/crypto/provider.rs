@@ -216,6 +216,16 @@ pub trait SigningKey: CryptoSafe {
         out: &mut Buf,
     ) -> Result<(), CryptoError>;
 
+    /// Sign data with RSA-PSS (`rsa_pss_rsae_*`), the only way of RSA keys in DTLS 1.3.
+    fn sign_pss(
+        &mut self,
+        _data: &[u8],
+        _hash_alg: HashAlgorithm,
+        _out: &mut Buf,
+    ) -> Result<(), CryptoError> {
+        Err(CryptoError::UnsupportedSignatureAlgorithm(self.algorithm()))
+    }
+
     /// Signature algorithm used by this key.
     fn algorithm(&self) -> SignatureAlgorithm;
 
@@ -235,6 +245,11 @@ pub trait SigningKey: CryptoSafe {
 pub trait ActiveKeyExchange: CryptoSafe {
     /// Get the public key for this exchange.
     fn pub_key(&self) -> &[u8];
+
+    /// A second exchange with the same key, where the backend can make one.
+    fn try_clone(&self) -> Option<Box<dyn ActiveKeyExchange>> {
+        None
+    }
 
     /// Complete exchange with peer's public key, returning shared secret.
     fn complete(self: Box<Self>, peer_pub: &[u8], out: &mut Buf) -> Result<(), CryptoError>;

@@ -213,6 +213,14 @@ impl Client {
             return Output::Timeout(self.last_now);
         }
         if let Some(event) = self.local_events.pop_front() {
+            if event == LocalEvent::PeerCert
+                && let Some(certificate) = self.server_certificates.first()
+                && certificate.len() > buf.len()
+            {
+                let needed = certificate.len();
+                self.local_events.push_front(event);
+                return Output::BufferTooSmall { needed };
+            }
             return event.into_output(buf, &self.server_certificates);
         }
         self.engine.poll_output(buf, self.last_now)
@@ -493,11 +501,8 @@ impl State {
             .into());
         }
 
-        // Enforce cipher suite is compatible with our private key and allowed by config
-        let is_compatible = client
-            .engine
-            .crypto_context()
-            .is_cipher_suite_compatible(cs);
+        // Enforce cipher suite is of our way to authenticate and allowed by config
+        let is_compatible = client.engine.crypto_context().may_offer(cs);
 
         if !is_compatible {
             return Err(Error::SecurityError(
@@ -701,7 +706,7 @@ impl State {
 
         // Ensure the signature algorithm is compatible with the cipher suite
         if let Some(expected_sig) = cipher_suite.signature_algorithm()
-            && signature_algorithm.signature != expected_sig
+            && !signature_algorithm.signature.is_of_key(expected_sig)
         {
             return Err(
                 Error::CryptoError(crate::CryptoError::SignatureAlgorithmMismatch {
@@ -823,7 +828,13 @@ impl State {
             .private_key_default_hash_algorithm()
             .unwrap();
 
-        if !cr.supports_hash_algorithm(hash_algorithm) {
+        let signature_algorithm = client
+            .engine
+            .crypto_context()
+            .signature_algorithm()
+            .unwrap();
+        let ours = SignatureAndHashAlgorithm::new(hash_algorithm, signature_algorithm);
+        if !cr.supports(ours) {
             return Err(Error::CertificateError(
                 crate::CertificateError::UnsupportedHashAlgorithm(hash_algorithm),
             )
@@ -1250,7 +1261,7 @@ fn handshake_create_client_hello(
         .config()
         .dtls12_cipher_suites()
         .map(|cs| cs.suite())
-        .filter(|suite| engine.crypto_context().is_cipher_suite_compatible(*suite))
+        .filter(|suite| engine.crypto_context().may_offer(*suite))
         .take(Dtls12CipherSuite::supported().len())
         .collect();
 
@@ -1400,10 +1411,6 @@ impl LocalEvent {
         match self {
             LocalEvent::PeerCert => {
                 let l = peer_certs[0].len();
-                assert!(
-                    l <= buf.len(),
-                    "Output buffer too small for peer certificate"
-                );
                 buf[..l].copy_from_slice(&peer_certs[0]);
                 Output::PeerCert(&buf[..l])
             }

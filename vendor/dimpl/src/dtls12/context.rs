@@ -568,7 +568,15 @@ impl CryptoContext {
         Some((CurveType::NamedCurve, ke.group()))
     }
 
-    /// Check if the client's private key is compatible with a given cipher suite.
+    /// Whether a client may offer a suite: the suite names the server's kind of key, not ours.
+    pub fn may_offer(&self, cipher_suite: Dtls12CipherSuite) -> bool {
+        match &self.auth {
+            AuthMode::Certificate { .. } => cipher_suite.signature_algorithm().is_some(),
+            AuthMode::Psk => cipher_suite.is_psk(),
+        }
+    }
+
+    /// Check if the server's private key is compatible with a given cipher suite.
     pub fn is_cipher_suite_compatible(&self, cipher_suite: Dtls12CipherSuite) -> bool {
         match (&self.auth, cipher_suite.signature_algorithm()) {
             // Certificate-based suite needs a matching private key

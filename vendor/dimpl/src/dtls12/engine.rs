@@ -356,10 +356,12 @@ impl Engine {
                 // Insert in order of handshake key
                 self.queue_rx.insert(index, incoming);
             }
-            Ok(_) => {
+            Ok(index) if self.queue_rx[index].has_fragments_of(&incoming) => {
                 // Exact duplicate handshake fragment
                 self.recycle_incoming(incoming);
             }
+            // The same message cut elsewhere (RFC 6347 section 4.2.3).
+            Ok(index) => self.queue_rx.insert(index, incoming),
         }
 
         Ok(is_client_hello)
@@ -668,11 +670,12 @@ impl Engine {
                 continue;
             }
 
-            // Check fragment contiguity
-            if h.header.fragment_offset != last_fragment_end {
+            // Overlap-tolerant: only reject if there's an actual gap
+            if h.header.fragment_offset > last_fragment_end {
                 return false;
             }
-            last_fragment_end = h.header.fragment_offset + h.header.fragment_length;
+            last_fragment_end =
+                last_fragment_end.max(h.header.fragment_offset + h.header.fragment_length);
 
             // Found the last fragment to complete the wanted handshake.
             if last_fragment_end == wanted_length {
@@ -712,6 +715,14 @@ impl Engine {
 
         // Move the expected seq_no along
         self.peer_handshake_seq_no = handshake.header.message_seq + 1;
+        // A second copy of a message, packed otherwise, must not stand in the way of the next.
+        for incoming in self.queue_rx.iter() {
+            for handshake in incoming.records().iter().flat_map(|r| r.handshakes()) {
+                if handshake.header.message_seq < self.peer_handshake_seq_no {
+                    handshake.set_handled();
+                }
+            }
+        }
 
         Ok(Some(handshake))
     }
@@ -1434,10 +1445,6 @@ impl RecordHandler for Engine {
         nonce: Nonce,
     ) -> Result<(), Error> {
         Engine::decrypt_data(self, ciphertext, aad, nonce)
-    }
-
-    fn can_discard_bad_protected_record(&self) -> bool {
-        self.release_app_data
     }
 }
 

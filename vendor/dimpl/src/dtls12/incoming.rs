@@ -28,6 +28,18 @@ impl Incoming {
         &self.records()[0]
     }
 
+    /// Whether another datagram holds the very fragments that this one does.
+    pub fn has_fragments_of(&self, other: &Incoming) -> bool {
+        let headers = |incoming: &Incoming| -> Vec<_> {
+            let records = incoming.records().iter();
+            records
+                .flat_map(|r| r.handshakes())
+                .map(|h| h.header)
+                .collect()
+        };
+        headers(self) == headers(other)
+    }
+
     pub fn into_records(self) -> impl Iterator<Item = Record> {
         self.records.records.into_iter()
     }
@@ -290,11 +302,9 @@ impl Record {
             let mut buffer = TmpBuf::new(ciphertext);
 
             // This decrypts in place.
+            // RFC 6347 §4.1.2.7: also before the handshake is done, when a forged record must not
+            // end it.
             if let Err(e) = decrypt.decrypt_data(&mut buffer, aad, nonce) {
-                if !decrypt.can_discard_bad_protected_record() {
-                    return Err(e.into());
-                }
-
                 trace!("Discarding record: decrypt failed: {}", e);
                 return Ok(None);
             }
@@ -413,10 +423,6 @@ pub trait RecordHandler {
         aad: Aad,
         nonce: Nonce,
     ) -> Result<(), Error>;
-
-    fn can_discard_bad_protected_record(&self) -> bool {
-        false
-    }
 
     /// Called once a record has been successfully decrypted, i.e. authenticated.
     /// Lets the handler react to a confirmed-genuine record (e.g. note that the

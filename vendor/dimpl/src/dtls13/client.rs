@@ -256,6 +256,14 @@ impl Client {
             return Output::Timeout(self.last_now);
         }
         if let Some(event) = self.local_events.pop_front() {
+            if event == LocalEvent::PeerCert
+                && let Some(certificate) = self.server_certificates.first()
+                && certificate.len() > buf.len()
+            {
+                let needed = certificate.len();
+                self.local_events.push_front(event);
+                return Output::BufferTooSmall { needed };
+            }
             return event.into_output(buf, &self.server_certificates);
         }
         self.engine.poll_output(buf, self.last_now)
@@ -1267,7 +1275,7 @@ fn handshake_create_client_hello(
 
     // 5. use_srtp extension
     let srtp_start = ext_buf.len();
-    let use_srtp = UseSrtpExtension::default();
+    let use_srtp = UseSrtpExtension::offering(engine.config().srtp_profiles());
     use_srtp.serialize(&mut ext_buf);
     let srtp_end = ext_buf.len();
     extensions.push(Extension {
@@ -1379,10 +1387,14 @@ pub(crate) fn handshake_create_certificate_verify(
     let sig_alg = engine.signing_key().algorithm();
 
     let mut signature = Buf::new();
-    engine
-        .signing_key()
-        .sign(&signed_content, hash_alg, &mut signature)
-        .map_err(Error::CryptoError)?;
+    let key = engine.signing_key();
+    match sig_alg {
+        crate::types::SignatureAlgorithm::RSA => {
+            key.sign_pss(&signed_content, hash_alg, &mut signature)
+        }
+        _ => key.sign(&signed_content, hash_alg, &mut signature),
+    }
+    .map_err(Error::CryptoError)?;
 
     // Determine the SignatureScheme from hash_alg + sig_alg
     let scheme = match (sig_alg, hash_alg) {
@@ -1439,17 +1451,14 @@ pub(crate) fn signature_scheme_to_components(
             crate::SecurityError::UnsupportedSignatureScheme(scheme),
         )),
         SignatureScheme::RSA_PSS_RSAE_SHA256 => {
-            Ok((HashAlgorithm::SHA256, SignatureAlgorithm::RSA))
+            Ok((HashAlgorithm::Intrinsic, SignatureAlgorithm::RSA_PSS_SHA256))
         }
         SignatureScheme::RSA_PSS_RSAE_SHA384 => {
-            Ok((HashAlgorithm::SHA384, SignatureAlgorithm::RSA))
+            Ok((HashAlgorithm::Intrinsic, SignatureAlgorithm::RSA_PSS_SHA384))
         }
         SignatureScheme::RSA_PSS_RSAE_SHA512 => {
-            Ok((HashAlgorithm::SHA512, SignatureAlgorithm::RSA))
+            Ok((HashAlgorithm::Intrinsic, SignatureAlgorithm::RSA_PSS_SHA512))
         }
-        SignatureScheme::RSA_PSS_PSS_SHA256 => Ok((HashAlgorithm::SHA256, SignatureAlgorithm::RSA)),
-        SignatureScheme::RSA_PSS_PSS_SHA384 => Ok((HashAlgorithm::SHA384, SignatureAlgorithm::RSA)),
-        SignatureScheme::RSA_PSS_PSS_SHA512 => Ok((HashAlgorithm::SHA512, SignatureAlgorithm::RSA)),
         SignatureScheme::RSA_PKCS1_SHA256
         | SignatureScheme::RSA_PKCS1_SHA384
         | SignatureScheme::RSA_PKCS1_SHA512 => Err(Error::SecurityError(
@@ -1490,10 +1499,6 @@ impl LocalEvent {
         match self {
             LocalEvent::PeerCert => {
                 let l = peer_certs[0].len();
-                assert!(
-                    l <= buf.len(),
-                    "Output buffer too small for peer certificate"
-                );
                 buf[..l].copy_from_slice(&peer_certs[0]);
                 Output::PeerCert(&buf[..l])
             }

@@ -529,8 +529,20 @@ impl Engine {
                     }
                     let replaced = std::mem::replace(&mut self.queue_rx[index], incoming);
                     self.recycle_incoming(replaced);
-                } else {
+                } else if existing.has_fragments_of(&incoming) {
                     self.recycle_incoming(incoming);
+                } else {
+                    // The same message cut elsewhere (RFC 9147 section 5.5).
+                    for record in incoming.records().iter() {
+                        let seq = record.record().sequence;
+                        if seq.epoch >= 2 && record.record().content_type == ContentType::Handshake
+                        {
+                            let _ = self
+                                .received_record_numbers
+                                .try_push((seq.epoch as u64, seq.sequence_number));
+                        }
+                    }
+                    self.queue_rx.insert(index, incoming);
                 }
             }
         }
@@ -925,6 +937,14 @@ impl Engine {
     /// retransmissions from advancing the counter before validation can reject them.
     pub fn advance_peer_handshake_seq(&mut self) {
         self.peer_handshake_seq_no += 1;
+        // A second copy of a message, packed otherwise, must not stand in the way of the next.
+        for incoming in self.queue_rx.iter() {
+            for handshake in incoming.records().iter().flat_map(|r| r.handshakes()) {
+                if handshake.header.message_seq < self.peer_handshake_seq_no {
+                    handshake.set_handled();
+                }
+            }
+        }
     }
 
     /// Create a DTLSPlaintext record (epoch 0, unencrypted).

@@ -26,6 +26,18 @@ impl Incoming {
         &self.records()[0]
     }
 
+    /// Whether another datagram holds the very fragments that this one does.
+    pub fn has_fragments_of(&self, other: &Incoming) -> bool {
+        let headers = |incoming: &Incoming| -> Vec<_> {
+            let records = incoming.records().iter();
+            records
+                .flat_map(|r| r.handshakes())
+                .map(|h| h.header)
+                .collect()
+        };
+        headers(self) == headers(other)
+    }
+
     pub fn into_records(self) -> impl Iterator<Item = Record> {
         self.records.records.into_iter()
     }

@@ -182,7 +182,8 @@ impl Server {
     }
 
     pub fn new_with_engine(mut engine: Engine, now: Instant, auto_mode: bool) -> Server {
-        let cookie_secret = engine.random_arr();
+        let cookie_secret = engine.config().cookie_secret();
+        let cookie_secret = cookie_secret.unwrap_or_else(|| engine.random_arr());
         let extension_data = engine.pop_buffer();
         let defragment_buffer = engine.pop_buffer();
 
@@ -301,6 +302,14 @@ impl Server {
 
     pub fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> Output<'a> {
         if let Some(event) = self.local_events.pop_front() {
+            if event == LocalEvent::PeerCert
+                && let Some(certificate) = self.client_certificates.first()
+                && certificate.len() > buf.len()
+            {
+                let needed = certificate.len();
+                self.local_events.push_front(event);
+                return Output::BufferTooSmall { needed };
+            }
             return event.into_output(buf, &self.client_certificates);
         }
         self.engine.poll_output(buf, self.last_now)
@@ -713,17 +722,11 @@ impl State {
 
         server.shared_secret = Some(shared_secret);
 
-        // Select SRTP profile: first from client list that the server supports.
-        // Per RFC 5764 Section 4.1.1, the server MUST select a profile that
-        // both sides support.
+        // Select SRTP profile: the first of ours that the client offers (RFC 5764 section 4.1.1).
         if let Some(profiles) = client_srtp_profiles {
-            for profile_id in profiles {
-                let profile: SrtpProfile = (*profile_id).into();
-                if SrtpProfile::ALL.contains(&profile) {
-                    server.negotiated_srtp_profile = Some(profile);
-                    break;
-                }
-            }
+            let offered = |ours: &&SrtpProfile| profiles.iter().any(|id| **ours == (*id).into());
+            let ours = server.engine.config().srtp_profiles();
+            server.negotiated_srtp_profile = ours.iter().find(offered).copied();
         }
 
         // Store selected group and public key range for ServerHello

@@ -1,17 +1,19 @@
 //! Key exchange group implementations using aws-lc-rs.
 
+use std::sync::Arc;
+
 use aws_lc_rs::agreement::{ECDH_P256, ECDH_P384, UnparsedPublicKey, X25519};
-use aws_lc_rs::agreement::{EphemeralPrivateKey, agree_ephemeral};
+use aws_lc_rs::agreement::{PrivateKey, agree};
 
 use super::super::{ActiveKeyExchange, SupportedKxGroup};
-use crate::buffer::Buf;
+use crate::buffer::{Buf, ToBuf};
 use crate::types::NamedGroup;
 use crate::{CryptoError, CryptoOperation};
 
 /// ECDHE key exchange implementation.
 struct EcdhKeyExchange {
     group: NamedGroup,
-    private_key: EphemeralPrivateKey,
+    private_key: Arc<PrivateKey>,
     public_key: Buf,
 }
 
@@ -33,8 +35,7 @@ impl EcdhKeyExchange {
             _ => return Err(CryptoError::UnsupportedKeyExchangeGroup(group)),
         };
 
-        let rng = aws_lc_rs::rand::SystemRandom::new();
-        let private_key = EphemeralPrivateKey::generate(algorithm, &rng)
+        let private_key = PrivateKey::generate(algorithm)
             .map_err(|_| CryptoError::OperationFailed(CryptoOperation::GenerateEphemeralKey))?;
 
         let pk = private_key
@@ -46,7 +47,7 @@ impl EcdhKeyExchange {
 
         Ok(EcdhKeyExchange {
             group,
-            private_key,
+            private_key: Arc::new(private_key),
             public_key: buf,
         })
     }
@@ -66,13 +67,21 @@ impl ActiveKeyExchange for EcdhKeyExchange {
         &self.public_key
     }
 
+    fn try_clone(&self) -> Option<Box<dyn ActiveKeyExchange>> {
+        Some(Box::new(EcdhKeyExchange {
+            group: self.group,
+            private_key: self.private_key.clone(),
+            public_key: self.public_key.to_buf(),
+        }))
+    }
+
     fn complete(self: Box<Self>, peer_pub: &[u8], out: &mut Buf) -> Result<(), CryptoError> {
         let algorithm = self.algorithm();
         let peer_key = UnparsedPublicKey::new(algorithm, peer_pub);
 
-        // RFC 7748 §6.1: agree_ephemeral rejects non-contributory shared secrets internally
-        agree_ephemeral(
-            self.private_key,
+        // RFC 7748 §6.1: agree rejects non-contributory shared secrets internally
+        agree(
+            &self.private_key,
             peer_key,
             "ECDH agreement failed",
             |secret| {

@@ -2,11 +2,16 @@
 
 use std::str;
 
+use aws_lc_rs::rsa;
 use aws_lc_rs::signature::ECDSA_P384_SHA384_ASN1_SIGNING;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, UnparsedPublicKey};
 use aws_lc_rs::signature::{ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1};
 use aws_lc_rs::signature::{EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm};
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384};
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256, RSA_PSS_SHA256};
+use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384};
+use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA512, RsaEncoding, RsaParameters};
 use der::{Decode, Encode};
 use spki::ObjectIdentifier;
 use x509_cert::Certificate as X509Certificate;
@@ -81,6 +86,73 @@ impl SigningKey for EcdsaSigningKey {
     }
 }
 
+/// RSA signing key: PKCS#1 v1.5 in DTLS 1.2, PSS in DTLS 1.3, always with SHA-256.
+struct RsaSigningKey(rsa::KeyPair);
+
+impl std::fmt::Debug for RsaSigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RsaSigningKey")
+            .field("modulus_len", &self.0.public_modulus_len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RsaSigningKey {
+    fn sign_with(
+        &self,
+        encoding: &'static dyn RsaEncoding,
+        data: &[u8],
+        hash_alg: HashAlgorithm,
+        out: &mut Buf,
+    ) -> Result<(), CryptoError> {
+        let key_hash = self.hash_algorithm();
+        if hash_alg != key_hash {
+            return Err(CryptoError::SigningKeyHashMismatch {
+                key_hash,
+                requested: hash_alg,
+            });
+        }
+        let rng = aws_lc_rs::rand::SystemRandom::new();
+        out.clear();
+        out.resize(self.0.public_modulus_len(), 0);
+        self.0
+            .sign(encoding, &rng, data, out)
+            .map_err(|_| CryptoError::OperationFailed(CryptoOperation::Sign))
+    }
+}
+
+impl SigningKey for RsaSigningKey {
+    fn sign(
+        &mut self,
+        data: &[u8],
+        hash_alg: HashAlgorithm,
+        out: &mut Buf,
+    ) -> Result<(), CryptoError> {
+        self.sign_with(&RSA_PKCS1_SHA256, data, hash_alg, out)
+    }
+
+    fn sign_pss(
+        &mut self,
+        data: &[u8],
+        hash_alg: HashAlgorithm,
+        out: &mut Buf,
+    ) -> Result<(), CryptoError> {
+        self.sign_with(&RSA_PSS_SHA256, data, hash_alg, out)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::RSA
+    }
+
+    fn hash_algorithm(&self) -> HashAlgorithm {
+        HashAlgorithm::SHA256
+    }
+
+    fn supported_hash_algorithms(&self) -> &[HashAlgorithm] {
+        &[HashAlgorithm::SHA256]
+    }
+}
+
 /// Key provider implementation.
 #[derive(Debug)]
 pub(super) struct AwsLcKeyProvider;
@@ -99,6 +171,13 @@ impl KeyProvider for AwsLcKeyProvider {
                 key_pair,
                 signing_algorithm: &ECDSA_P384_SHA384_ASN1_SIGNING,
             }));
+        }
+
+        // RSA: PKCS#8, or PKCS#1 as OpenSSL once wrote it.
+        if let Ok(key_pair) =
+            rsa::KeyPair::from_pkcs8(key_der).or_else(|_| rsa::KeyPair::from_der(key_der))
+        {
+            return Ok(Box::new(RsaSigningKey(key_pair)));
         }
 
         // Try parsing as SEC1 DER format (OpenSSL EC private key format)
@@ -191,25 +270,34 @@ impl SignatureVerifier for AwsLcSignatureVerifier {
         hash_alg: HashAlgorithm,
         sig_alg: SignatureAlgorithm,
     ) -> Result<(), CryptoError> {
-        if sig_alg != SignatureAlgorithm::ECDSA {
-            return Err(CryptoError::UnsupportedSignatureAlgorithm(sig_alg));
-        }
-
         let cert =
             X509Certificate::from_der(cert_der).map_err(|_| CryptoError::CertificateParseFailed)?;
         let spki = cert.tbs_certificate().subject_public_key_info();
 
         const OID_EC_PUBLIC_KEY: ObjectIdentifier =
             ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-
-        if spki.algorithm.oid != OID_EC_PUBLIC_KEY {
-            return Err(CryptoError::UnsupportedPublicKeyAlgorithm);
-        }
+        const OID_RSA_ENCRYPTION: ObjectIdentifier =
+            ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
         let pubkey_bytes = spki
             .subject_public_key
             .as_bytes()
             .ok_or(CryptoError::InvalidSubjectPublicKey)?;
+
+        if sig_alg.is_of_key(SignatureAlgorithm::RSA) {
+            if spki.algorithm.oid != OID_RSA_ENCRYPTION {
+                return Err(CryptoError::UnsupportedPublicKeyAlgorithm);
+            }
+            return verify_rsa(pubkey_bytes, data, signature, hash_alg, sig_alg);
+        }
+
+        if sig_alg != SignatureAlgorithm::ECDSA {
+            return Err(CryptoError::UnsupportedSignatureAlgorithm(sig_alg));
+        }
+
+        if spki.algorithm.oid != OID_EC_PUBLIC_KEY {
+            return Err(CryptoError::UnsupportedPublicKeyAlgorithm);
+        }
 
         let curve_oid: ObjectIdentifier = spki
             .algorithm
@@ -245,6 +333,28 @@ impl SignatureVerifier for AwsLcSignatureVerifier {
                 group,
             })
     }
+}
+
+/// Keys of 2048 to 8192 bits.
+fn verify_rsa(
+    public_key: &[u8],
+    data: &[u8],
+    signature: &[u8],
+    hash_alg: HashAlgorithm,
+    sig_alg: SignatureAlgorithm,
+) -> Result<(), CryptoError> {
+    let parameters: &'static RsaParameters = match (sig_alg, hash_alg) {
+        (SignatureAlgorithm::RSA, HashAlgorithm::SHA256) => &RSA_PKCS1_2048_8192_SHA256,
+        (SignatureAlgorithm::RSA, HashAlgorithm::SHA384) => &RSA_PKCS1_2048_8192_SHA384,
+        (SignatureAlgorithm::RSA, HashAlgorithm::SHA512) => &RSA_PKCS1_2048_8192_SHA512,
+        (SignatureAlgorithm::RSA_PSS_SHA256, HashAlgorithm::Intrinsic) => &RSA_PSS_2048_8192_SHA256,
+        (SignatureAlgorithm::RSA_PSS_SHA384, HashAlgorithm::Intrinsic) => &RSA_PSS_2048_8192_SHA384,
+        (SignatureAlgorithm::RSA_PSS_SHA512, HashAlgorithm::Intrinsic) => &RSA_PSS_2048_8192_SHA512,
+        _ => return Err(CryptoError::UnsupportedSignatureAlgorithm(sig_alg)),
+    };
+    UnparsedPublicKey::new(parameters, public_key)
+        .verify(data, signature)
+        .map_err(|_| CryptoError::OperationFailed(CryptoOperation::VerifySignature))
 }
 
 /// Static instance of the key provider.

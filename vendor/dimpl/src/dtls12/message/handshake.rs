@@ -157,12 +157,13 @@ impl Handshake {
 
     #[allow(private_interfaces)]
     pub fn defragment<'b>(
-        mut iter: impl Iterator<Item = (&'b Handshake, &'b [u8])>,
+        iter: impl Iterator<Item = (&'b Handshake, &'b [u8])>,
         buffer: &mut Buf,
         cipher_suite: Option<Dtls12CipherSuite>,
         transcript: Option<&mut Buf>,
     ) -> Result<Handshake, crate::InternalError> {
         buffer.clear();
+        let mut iter = iter.filter(|(handshake, _)| !handshake.is_handled());
 
         // Invariant is upheld by the caller.
         let (first_handshake, first_buffer) = iter.next().unwrap();
@@ -180,7 +181,8 @@ impl Handshake {
             if handshake.header.msg_type != first_handshake.header.msg_type
                 || handshake.header.message_seq != first_handshake.header.message_seq
             {
-                break;
+                // Other messages may stand between fragments that were cut anew.
+                continue;
             }
 
             let Body::Fragment(range) = &handshake.body else {
@@ -191,7 +193,13 @@ impl Handshake {
                 .try_push(handshake)
                 .map_err(|_| crate::InternalError::too_many_records())?;
 
-            buffer.extend_from_slice(&source_buf[range.clone()]);
+            // Overlapping fragments: skip what is assembled already.
+            let skip = buffer
+                .len()
+                .saturating_sub(handshake.header.fragment_offset as usize);
+            if skip < range.len() {
+                buffer.extend_from_slice(&source_buf[range.start + skip..range.end]);
+            }
         }
 
         if buffer.len() != first_handshake.header.length as usize {

@@ -167,13 +167,14 @@ impl Handshake {
     }
 
     fn defragment_with_options<'b>(
-        mut iter: impl Iterator<Item = (&'b Handshake, &'b [u8])>,
+        iter: impl Iterator<Item = (&'b Handshake, &'b [u8])>,
         buffer: &mut Buf,
         cipher_suite: Option<Dtls13CipherSuite>,
         transcript: Option<&mut Buf>,
         allow_unknown_client_hello_suites: bool,
     ) -> Result<Handshake, crate::InternalError> {
         buffer.clear();
+        let mut iter = iter.filter(|(handshake, _)| !handshake.is_handled());
 
         // Invariant is upheld by the caller.
         let (first_handshake, first_buffer) = iter.next().unwrap();
@@ -194,7 +195,8 @@ impl Handshake {
             if handshake.header.msg_type != first_handshake.header.msg_type
                 || handshake.header.message_seq != first_handshake.header.message_seq
             {
-                break;
+                // Other messages may stand between fragments that were cut anew.
+                continue;
             }
 
             let Body::Fragment(range) = &handshake.body else {

@@ -80,7 +80,7 @@ mod tests {
             SignatureAlgorithm::ECDSA,
         ));
         algorithms.push(SignatureAndHashAlgorithm::new(
-            HashAlgorithm::SHA256,
+            HashAlgorithm::SHA1,
             SignatureAlgorithm::RSA,
         ));
 
@@ -94,7 +94,7 @@ mod tests {
         let expected = [
             0x00, 0x04, // Length (4 bytes)
             0x04, 0x03, // SHA256/ECDSA
-            0x04, 0x01, // SHA256/RSA
+            0x02, 0x01, // SHA1/RSA
         ];
 
         assert_eq!(&*serialized, expected);
@@ -109,15 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn default_does_not_advertise_rsa() {
+    fn default_advertises_rsa_in_both_paddings() {
         let extension = SignatureAlgorithmsExtension::default();
 
-        assert!(
-            extension
-                .supported_signature_algorithms
-                .iter()
-                .all(|algorithm| algorithm.signature != SignatureAlgorithm::RSA)
-        );
+        for algorithm in [SignatureAlgorithm::RSA, SignatureAlgorithm::RSA_PSS_SHA256] {
+            assert!(
+                extension
+                    .supported_signature_algorithms
+                    .iter()
+                    .any(|offered| offered.signature == algorithm)
+            );
+        }
     }
 
     #[test]

@@ -87,19 +87,10 @@ impl UseSrtpExtension {
         UseSrtpExtension { profiles, mki }
     }
 
-    /// Create a default UseSrtpExtension with standard profiles
-    pub fn default() -> Self {
-        let mut profiles = SrtpProfileVec::new();
-        // Add profiles in order of preference (most secure first)
-        profiles.push(SrtpProfileId::SRTP_AEAD_AES_256_GCM);
-        profiles.push(SrtpProfileId::SRTP_AEAD_AES_128_GCM);
-        profiles.push(SrtpProfileId::SRTP_AES128_CM_SHA1_80);
-
-        // MKI is typically empty as per RFC 5764
-        UseSrtpExtension {
-            profiles,
-            mki: ArrayVec::new(),
-        }
+    /// Offers these profiles.
+    pub fn offering(profiles: &[SrtpProfile]) -> Self {
+        let profiles = profiles.iter().map(|profile| (*profile).into());
+        Self::new(profiles.take(3).collect(), ArrayVec::new())
     }
 
     pub fn parse(input: &[u8]) -> IResult<&[u8], UseSrtpExtension> {

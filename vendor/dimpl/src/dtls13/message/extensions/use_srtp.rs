@@ -85,7 +85,14 @@ impl UseSrtpExtension {
         UseSrtpExtension { profiles, mki }
     }
 
+    /// Offers these profiles.
+    pub fn offering(profiles: &[SrtpProfile]) -> Self {
+        let profiles = profiles.iter().map(|profile| (*profile).into());
+        Self::new(profiles.take(3).collect(), ArrayVec::new())
+    }
+
     /// Create a default UseSrtpExtension with standard profiles
+    #[cfg(test)]
     pub fn default() -> Self {
         let mut profiles = ArrayVec::new();
         // Add profiles in order of preference (most secure first)

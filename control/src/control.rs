@@ -26,7 +26,7 @@ use crate::api::{
 };
 use crate::consumer::Consumer;
 use crate::contest::Contest;
-use crate::dtls::{DtlsConfig, DtlsContext};
+use crate::dtls::{DtlsConfig, DtlsContext, DtlsDropCounters};
 use crate::error::ControlError;
 use crate::ids::Ids;
 use crate::known_capabilities::KnownCapabilities;
@@ -184,6 +184,7 @@ pub struct Control {
     pub(crate) router: Arc<RtpCapabilities>,
     pub(crate) known_capabilities: KnownCapabilities,
     pub(crate) dtls: DtlsContext,
+    pub(crate) dtls_drops: DtlsDropCounters,
     pub(crate) origin: Instant,
     pub(crate) now: Time,
     pub(crate) rng: StdRng,
@@ -222,6 +223,7 @@ impl Control {
             router,
             known_capabilities: KnownCapabilities::default(),
             dtls,
+            dtls_drops: DtlsDropCounters::default(),
             origin,
             now: Time::ZERO,
             rng,
@@ -439,6 +441,11 @@ impl Control {
             consumers: self.consumers.len(),
             pipes: self.producers.values().map(Producer::pipe_count).sum(),
         }
+    }
+
+    /// DTLS records and messages that went no further, by reason.
+    pub fn dtls_drops(&self) -> &DtlsDropCounters {
+        &self.dtls_drops
     }
 
     /// How many transports live on a core.

@@ -253,6 +253,7 @@ impl Control {
         }
         if let Some(dtls) = &mut transport.dtls {
             dtls.handle_datagram(datagram, now);
+            dtls.take_drops(&mut self.dtls_drops);
         }
         self.drive_dtls(id);
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
+use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
 };
@@ -24,7 +25,8 @@ pub enum CertificateSource {
     Pem {
         /// The certificate.
         certificate: Vec<u8>,
-        /// Its private key: PKCS#8 or SEC1, ECDSA on P-256 or P-384.
+        /// Its private key: ECDSA on P-256 or P-384 as PKCS#8 or SEC1, or RSA of 2048 to 8192 bits
+        /// as PKCS#8 or PKCS#1.
         key: Vec<u8>,
     },
 }
@@ -70,13 +72,14 @@ fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Certificate, ControlError>
     let Ok(key) = PrivateKeyDer::from_pem_slice(key) else {
         return refused("DTLS_KEY_FILE holds no PEM private key (-----BEGIN PRIVATE KEY-----)");
     };
-    let Some(public_key) = ecdsa_public_key(&key) else {
+    let Some(public_key) = ecdsa_public_key(&key).or_else(|| rsa_public_key(&key)) else {
         return refused(
-            "DTLS_KEY_FILE is not an ECDSA key on P-256 or P-384 (RSA is not supported): make one \
-             with `openssl ecparam -genkey -name prime256v1 -noout`",
+            "DTLS_KEY_FILE is neither an ECDSA key on P-256 or P-384 nor an RSA key of 2048 to 8192 \
+             bits: make one with `openssl ecparam -genkey -name prime256v1 -noout`",
         );
     };
-    // The uncompressed point appears verbatim in the certificate's SubjectPublicKeyInfo.
+    // The uncompressed point or the RSAPublicKey appears verbatim in the certificate's
+    // SubjectPublicKeyInfo.
     if !certificate.as_ref().windows(public_key.len()).any(|window| window == public_key) {
         return refused("DTLS_CERT_FILE and DTLS_KEY_FILE do not belong together");
     }
@@ -95,6 +98,15 @@ fn ecdsa_public_key(key: &PrivateKeyDer) -> Option<Vec<u8>> {
             }
             _ => None,
         })?;
+    Some(pair.public_key().as_ref().to_vec())
+}
+
+fn rsa_public_key(key: &PrivateKeyDer) -> Option<Vec<u8>> {
+    let pair = match key {
+        PrivateKeyDer::Pkcs8(der) => rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()?,
+        PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der()).ok()?,
+        _ => return None,
+    };
     Some(pair.public_key().as_ref().to_vec())
 }
 
@@ -202,6 +214,18 @@ mod tests {
         assert!(load(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).is_ok());
     }
 
+    /// As OpenSSL writes it, with a certificate that our own key would not fit.
+    #[test]
+    fn rsa_is_taken_as_pkcs8_and_as_pkcs1() {
+        let rsa = crate::dtls::tests::rsa_pem();
+        let loaded = load(&rsa.certificate, &rsa.pkcs8).expect("PKCS#8");
+        let older = load(&rsa.certificate, &rsa.pkcs1).expect("PKCS#1");
+        assert_eq!(loaded.der, older.der);
+        let other = Certificate::load(&CertificateSource::Generate).expect("made");
+        let error = load(&rsa.certificate, &pem("PRIVATE KEY", &other.key_der)).err();
+        assert!(error.expect("refused").contains("do not belong together"));
+    }
+
     #[test]
     fn unusable_files_are_refused_with_the_cure() {
         let one = Certificate::load(&CertificateSource::Generate).expect("made");
@@ -214,7 +238,7 @@ mod tests {
             (b"", &key, "DTLS_CERT_FILE holds no PEM certificate"),
             (&certificate, b"", "DTLS_KEY_FILE holds no PEM private key"),
             (&certificate, &certificate, "DTLS_KEY_FILE holds no PEM private key"),
-            (&certificate, &rsa, "RSA is not supported"),
+            (&certificate, &rsa, "neither an ECDSA key on P-256"),
             (&certificate, &other_key, "do not belong together"),
         ];
         for (certificate, key, expected) in table {

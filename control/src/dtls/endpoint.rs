@@ -1,24 +1,25 @@
-//! One DTLS association.
+//! One DTLS association: a handshake that strangers can neither end nor stall, and what follows.
+//!
+//! Until a handshake is authenticated anyone on the path may have written what comes in the clear
+//! from the client's address. So the library sees a message in the clear only when it is whole and
+//! its turn, and, where DTLS 1.2 signs it, when the signature has been checked against the
+//! announced fingerprint; where messages contradict each other in what nothing has signed yet, each
+//! is followed by an [`Attempt`] of its own until one of them is authenticated.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
-use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
-use zeroize::Zeroizing;
+use opencall_dataplane::srtp::KeyingMaterial;
 
+use super::attempt::Attempt;
 use super::certificate::PeerFingerprints;
-use super::profile_choice::ProfileChoice;
-use super::{DtlsContext, DtlsVersion};
-
-/// First size of the buffer records are written to: a flight's datagram. It grows where the
-/// library asks for more.
-const RECORD_BUFFER_BYTES: usize = 2048;
-
-/// Outputs drained from the library in one go at most. A full flight with certificates is under 20;
-/// an endless source would be a defect of the library, and must not stop the control core.
-const MAX_OUTPUTS_PER_DRIVE: usize = 256;
+use super::client::ClientHandshake;
+use super::message::{CERTIFICATE, CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE};
+use super::record::{DtlsDrop, DtlsDropCounters, Fragments, Message, Record, Records};
+use super::server::ServerHandshake;
+use super::{DtlsContext, Settings};
 
 /// Which side sends the ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,46 +44,58 @@ pub enum DtlsOutput {
 
 /// One DTLS association, sans-IO.
 pub struct DtlsEndpoint {
-    dtls: Option<Dtls>,
+    settings: Arc<Settings>,
     role: Role,
-    choice: Option<ProfileChoice>,
-    allowed: Vec<Profile>,
     fingerprints: Option<PeerFingerprints>,
-    peer_certificate: Option<Vec<u8>>,
-    keys: Option<Box<KeyingMaterial>>,
-    handshake_done: bool,
-    connected: bool,
-    next_timeout: Option<Instant>,
+    phase: Phase,
+    /// The last time we were told of.
+    now: Instant,
+    drops: DtlsDropCounters,
     outputs: VecDeque<DtlsOutput>,
+}
+
+enum Phase {
+    Server(Box<ServerHandshake>),
+    Client(Box<ClientHandshake>),
+    Established(Box<Attempt>),
+    Over,
+}
+
+/// What a handshake may use of its endpoint.
+pub(super) struct Around<'a> {
+    pub settings: &'a Settings,
+    pub fingerprints: Option<&'a PeerFingerprints>,
+    pub now: Instant,
+    pub drops: &'a mut DtlsDropCounters,
+    pub outputs: &'a mut VecDeque<DtlsOutput>,
+}
+
+/// What has become of a handshake.
+pub(super) enum Outcome {
+    Going,
+    /// The peer is who signaling said.
+    Established(Box<Attempt>),
+    /// Nothing will come of it.
+    Failed(String),
 }
 
 impl DtlsEndpoint {
     /// A new endpoint; as a client it has its ClientHello to send at once.
     pub fn new(context: &DtlsContext, role: Role, now: Instant) -> Self {
-        let certificate = DtlsCertificate {
-            certificate: context.certificate.der.clone(),
-            private_key: context.certificate.key_der.clone(),
-        };
-        let library = context.library.clone();
-        let mut dtls = match context.max_version {
-            DtlsVersion::Dtls12 => Dtls::new_12(library, certificate, now),
-            DtlsVersion::Dtls13 => Dtls::new_auto(library, certificate, now),
-        };
-        dtls.set_active(role == Role::Client);
         let mut endpoint = DtlsEndpoint {
-            dtls: Some(dtls),
+            settings: context.settings.clone(),
             role,
-            choice: (role == Role::Server).then(|| ProfileChoice::new(&context.srtp_profiles)),
-            allowed: context.srtp_profiles.clone(),
             fingerprints: None,
-            peer_certificate: None,
-            keys: None,
-            handshake_done: false,
-            connected: false,
-            next_timeout: None,
+            phase: Phase::Over,
+            now,
+            drops: DtlsDropCounters::default(),
             outputs: VecDeque::new(),
         };
-        endpoint.handle_timeout(now);
+        endpoint.phase = match role {
+            Role::Server => Phase::Server(Box::default()),
+            Role::Client => Phase::Client(Box::new(ClientHandshake::new(&mut endpoint.around()))),
+        };
+        endpoint.settle();
         endpoint
     }
 
@@ -91,43 +104,41 @@ impl DtlsEndpoint {
         self.role
     }
 
-    /// The fingerprints of the peer, from signaling.
+    /// The fingerprints of the peer, from signaling. What needs them has waited.
     pub fn set_peer_fingerprints(&mut self, fingerprints: PeerFingerprints) {
         self.fingerprints = Some(fingerprints);
-        self.release_keys();
+        self.with_handshake(|handshake, around| handshake.release(around));
     }
 
     /// One datagram from the peer.
     pub fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
-        let mut pieces = VecDeque::new();
-        match &mut self.choice {
-            Some(choice) => choice.rewrite(datagram, &mut pieces),
-            None => pieces.push_back(datagram.to_vec()),
-        }
-        for piece in pieces {
-            let Some(dtls) = &mut self.dtls else { return };
-            let result = dtls.handle_timeout(now).and_then(|()| dtls.handle_packet(&piece));
-            if let Err(error) = result {
-                self.fail(error.to_string());
-                return;
-            }
-            self.drive();
+        self.now = now;
+        match self.phase {
+            Phase::Established(_) => self.handle_established(datagram),
+            _ => self.with_handshake(|handshake, around| handshake.receive(datagram, around)),
         }
     }
 
     /// Time has passed: flights may have to be sent again.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Some(dtls) = &mut self.dtls else { return };
-        if let Err(error) = dtls.handle_timeout(now) {
-            self.fail(error.to_string());
+        self.now = now;
+        if let Phase::Established(attempt) = &mut self.phase {
+            if let Err(reason) = attempt.advance(now, &mut self.outputs) {
+                self.end(DtlsOutput::Failed(reason));
+            }
             return;
         }
-        self.drive();
+        self.with_handshake(|handshake, around| handshake.advance(around));
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.next_timeout
+        match &self.phase {
+            Phase::Server(handshake) => handshake.next_timeout(),
+            Phase::Client(handshake) => handshake.next_timeout(),
+            Phase::Established(attempt) => attempt.next_timeout(),
+            Phase::Over => None,
+        }
     }
 
     /// What there is to say; ask until there is nothing.
@@ -135,115 +146,220 @@ impl DtlsEndpoint {
         self.outputs.pop_front()
     }
 
+    /// Adds what was dropped since the last call, by reason.
+    pub fn take_drops(&mut self, counters: &mut DtlsDropCounters) {
+        counters.take(&mut self.drops);
+    }
+
     /// Says goodbye: queues a `close_notify` if the handshake is done.
     pub fn close(&mut self) {
-        let Some(dtls) = &mut self.dtls else { return };
-        if dtls.close().is_ok() {
-            self.drive();
+        if let Phase::Established(attempt) = &mut self.phase {
+            attempt.close(&mut self.outputs);
         }
-        self.dtls = None;
-        self.next_timeout = None;
+        self.phase = Phase::Over;
     }
 
-    /// Takes from the library what it has to say.
-    fn drive(&mut self) {
-        let mut buffer = vec![0; RECORD_BUFFER_BYTES];
-        for _ in 0..MAX_OUTPUTS_PER_DRIVE {
-            let Some(dtls) = &mut self.dtls else { return };
-            match dtls.poll_output(&mut buffer) {
-                Output::Packet(packet) => {
-                    self.outputs.push_back(DtlsOutput::Datagram(packet.into()));
+    /// Once keys are agreed on only what they protect counts.
+    fn handle_established(&mut self, datagram: &[u8]) {
+        let Phase::Established(attempt) = &mut self.phase else { return };
+        let is_13 = attempt.is_13() == Some(true);
+        let mut result = attempt.advance(self.now, &mut self.outputs);
+        for record in Records(datagram) {
+            let bytes = match record {
+                Ok(Record::Protected12(bytes)) if !is_13 => bytes,
+                Ok(Record::Protected13(bytes)) if is_13 => bytes,
+                // Our last flight of DTLS 1.2 has no timer: it is sent again when the client
+                // repeats its own. That is all that this may bring about, and not often.
+                Ok(Record::Plain(body)) if !is_13 && repeats_last_flight(body) => {
+                    let repeat = Message { kind: CLIENT_KEY_EXCHANGE, seq: 0, body: vec![] };
+                    let repeat = repeat.record();
+                    result = result.and_then(|()| attempt.feed(&repeat, &mut self.outputs));
+                    continue;
                 }
-                Output::BufferTooSmall { needed } => buffer.resize(needed, 0),
-                Output::Timeout(at) => {
-                    self.next_timeout = Some(at);
-                    if self.handshake_done && !self.connected && self.keys.is_none() {
-                        self.fail("the client offers no SRTP profile that we allow".to_owned());
-                    }
-                    return;
+                Ok(Record::ChangeCipherSpec) => continue,
+                Ok(Record::Alert(_)) => {
+                    self.drops.count(DtlsDrop::PlaintextAlert);
+                    continue;
                 }
-                Output::Connected => self.handshake_done = true,
-                Output::PeerCert(der) => self.peer_certificate = Some(der.to_vec()),
-                Output::KeyingMaterial(material, profile) => self.take_keys(&material, profile),
-                Output::CloseNotify => {
-                    self.dtls = None;
-                    self.next_timeout = None;
-                    self.outputs.push_back(DtlsOutput::Closed);
-                    return;
+                Ok(_) => {
+                    self.drops.count(DtlsDrop::UnexpectedMessage);
+                    continue;
                 }
-                // Nothing runs inside DTLS yet: data channels will.
-                Output::ApplicationData(_) => {}
-                _ => {}
-            }
-            if self.handshake_done {
-                self.release_keys();
-            }
+                Err(drop) => {
+                    self.drops.count(drop);
+                    continue;
+                }
+            };
+            result = result.and_then(|()| attempt.feed(bytes, &mut self.outputs));
+        }
+        if attempt.closed {
+            self.end(DtlsOutput::Closed);
+        } else if let Err(reason) = result {
+            self.end(DtlsOutput::Failed(reason));
         }
     }
 
-    fn take_keys(&mut self, material: &[u8], profile: SrtpProfile) {
-        let profile = match profile {
-            SrtpProfile::AEAD_AES_128_GCM => Profile::AeadAes128Gcm,
-            SrtpProfile::AEAD_AES_256_GCM => Profile::AeadAes256Gcm,
-            SrtpProfile::AES128_CM_SHA1_80 => Profile::AesCm128HmacSha1_80,
-            other => return self.fail(format!("the SRTP profile {other} is unknown")),
+    fn around(&mut self) -> Around<'_> {
+        Around {
+            settings: &self.settings,
+            fingerprints: self.fingerprints.as_ref(),
+            now: self.now,
+            drops: &mut self.drops,
+            outputs: &mut self.outputs,
+        }
+    }
+
+    fn with_handshake(&mut self, act: impl FnOnce(&mut dyn Handshake, &mut Around)) {
+        let mut phase = std::mem::replace(&mut self.phase, Phase::Over);
+        match &mut phase {
+            Phase::Server(handshake) => act(&mut **handshake, &mut self.around()),
+            Phase::Client(handshake) => act(&mut **handshake, &mut self.around()),
+            Phase::Established(_) | Phase::Over => {}
+        }
+        self.phase = phase;
+        self.settle();
+    }
+
+    /// Hands out the keys once a handshake is authenticated.
+    fn settle(&mut self) {
+        let outcome = match &mut self.phase {
+            Phase::Server(handshake) => handshake.outcome(),
+            Phase::Client(handshake) => handshake.outcome(),
+            Phase::Established(_) | Phase::Over => return,
         };
-        if !self.allowed.contains(&profile) {
-            self.fail(format!("the client chose {}, which is not allowed here", profile.name()));
-            return;
-        }
-        match split_keys(material, profile, self.role) {
-            Some(keys) => self.keys = Some(Box::new(keys)),
-            None => self.fail("the exported keys have the wrong length".to_owned()),
-        }
-    }
-
-    /// Hands out the keys when the handshake is done and the certificate is the announced one.
-    fn release_keys(&mut self) {
-        if !self.handshake_done || self.connected || self.dtls.is_none() {
-            return;
-        }
-        let Some(fingerprints) = &self.fingerprints else { return };
-        // The certificate and the keys may follow `Connected` within one drive.
-        let Some(certificate) = &self.peer_certificate else { return };
-        if !fingerprints.match_certificate(certificate) {
-            self.fail("the certificate is not the one whose fingerprint was announced".to_owned());
-            return;
-        }
-        if let Some(keys) = self.keys.take() {
-            self.connected = true;
-            self.peer_certificate = None;
-            self.choice = None;
-            self.outputs.push_back(DtlsOutput::Connected(keys));
+        match outcome {
+            Outcome::Going => {}
+            Outcome::Failed(reason) => self.end(DtlsOutput::Failed(reason)),
+            Outcome::Established(mut attempt) => {
+                let Some(keys) = attempt.take_keys() else {
+                    let reason = "the client offers no SRTP profile that we allow";
+                    return self.end(DtlsOutput::Failed(reason.to_owned()));
+                };
+                if !self.settings.srtp_profiles.contains(&keys.profile) {
+                    let name = keys.profile.name();
+                    let reason = format!("the client chose {name}, which is not allowed here");
+                    return self.end(DtlsOutput::Failed(reason));
+                }
+                self.outputs.push_back(DtlsOutput::Connected(keys));
+                let closed = attempt.closed;
+                self.phase = Phase::Established(attempt);
+                if closed {
+                    self.end(DtlsOutput::Closed);
+                }
+            }
         }
     }
 
-    fn fail(&mut self, reason: String) {
-        self.dtls = None;
-        self.keys = None;
-        self.next_timeout = None;
-        self.outputs.push_back(DtlsOutput::Failed(reason));
+    fn end(&mut self, last: DtlsOutput) {
+        self.phase = Phase::Over;
+        self.outputs.push_back(last);
     }
 }
 
-/// RFC 5764 section 4.2: client key, server key, client salt, server salt.
-fn split_keys(material: &[u8], profile: Profile, role: Role) -> Option<KeyingMaterial> {
-    let (client_key, rest) = material.split_at_checked(profile.key_len())?;
-    let (server_key, rest) = rest.split_at_checked(profile.key_len())?;
-    let (client_salt, server_salt) = rest.split_at_checked(profile.salt_len())?;
-    if server_salt.len() != profile.salt_len() {
-        return None;
-    }
-    let (local, remote) = match role {
-        Role::Client => ((client_key, client_salt), (server_key, server_salt)),
-        Role::Server => ((server_key, server_salt), (client_key, client_salt)),
+/// A handshake of either role.
+pub(super) trait Handshake {
+    /// One datagram from the peer's address.
+    fn receive(&mut self, datagram: &[u8], around: &mut Around);
+    /// The fingerprints are known now.
+    fn release(&mut self, around: &mut Around);
+    /// Time has passed.
+    fn advance(&mut self, around: &mut Around);
+}
+
+/// Whether a record in the clear is of a client's last flight. The library knows a repeat by its
+/// ClientKeyExchange, so it is shown an empty one: any part of the flight may be what arrives.
+fn repeats_last_flight(body: &[u8]) -> bool {
+    let of_flight = [CERTIFICATE, CLIENT_KEY_EXCHANGE, CERTIFICATE_VERIFY];
+    Fragments(body).flatten().any(|fragment| of_flight.contains(&fragment.kind))
+}
+
+/// What a finished attempt is worth.
+pub(super) enum Verdict {
+    Going,
+    /// The certificate is the announced one.
+    Authentic,
+    /// It is another.
+    Stranger,
+}
+
+pub(super) fn verdict(attempt: &Attempt, around: &Around) -> Verdict {
+    let Some(fingerprints) = around.fingerprints.filter(|_| attempt.done) else {
+        return Verdict::Going;
     };
-    let secret = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
-    Some(KeyingMaterial {
-        profile,
-        remote_key: secret(remote.0),
-        remote_salt: secret(remote.1),
-        local_key: secret(local.0),
-        local_salt: secret(local.1),
-    })
+    match attempt.certificate() {
+        Some(der) if fingerprints.match_certificate(der) => Verdict::Authentic,
+        _ => Verdict::Stranger,
+    }
+}
+
+pub(super) const STRANGER: &str = "the certificate is not the one whose fingerprint was announced";
+
+/// Protected records that overtook what their keys come from: a server's flight of DTLS 1.3 with a
+/// large certificate. Without them the peer repeats its flight, a timeout later.
+const MAX_EARLY: usize = 8;
+
+/// Protected records that wait for keys, of which the newest stay.
+#[derive(Default)]
+pub(super) struct Early(VecDeque<Box<[u8]>>);
+
+impl Early {
+    pub fn keep(&mut self, record: &[u8], around: &mut Around) {
+        if self.0.len() >= MAX_EARLY {
+            self.0.pop_front();
+            around.drops.count(DtlsDrop::NoKeys);
+        }
+        self.0.push_back(record.into());
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|record| &record[..])
+    }
+}
+
+/// Datagrams that wait for the fingerprint: a flight of DTLS 1.2 with a large certificate, and
+/// again. Clients repeat what is lost.
+const MAX_HELD: usize = 8;
+
+/// Datagrams that wait for the fingerprint.
+#[derive(Default)]
+pub(super) struct Held(VecDeque<Box<[u8]>>);
+
+impl Held {
+    pub fn keep(&mut self, datagram: &[u8], around: &mut Around) {
+        match self.0.len() < MAX_HELD {
+            true => self.0.push_back(datagram.into()),
+            false => around.drops.count(DtlsDrop::NoKeys),
+        }
+    }
+
+    pub fn take(&mut self) -> VecDeque<Box<[u8]>> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Why a handshake came to nothing, for people to read.
+#[derive(Default)]
+pub(super) struct Failures {
+    last: Option<String>,
+    alert: Option<u8>,
+}
+
+impl Failures {
+    pub fn note(&mut self, reason: &str) {
+        tracing::debug!("a DTLS handshake failed, the client may try again: {reason}");
+        self.last = Some(reason.to_owned());
+    }
+
+    /// Nothing is done about an alert in the clear, but it may tell the cause.
+    pub fn note_alert(&mut self, description: u8) {
+        self.alert = Some(description);
+    }
+
+    pub fn summary(&self) -> String {
+        let alert = self.alert.map(|description| {
+            format!("; an alert {description} came in the clear, perhaps from the client")
+        });
+        let reason = self.last.as_deref().unwrap_or("the handshake was not finished in time");
+        reason.to_owned() + alert.as_deref().unwrap_or_default()
+    }
 }

@@ -1,38 +1,56 @@
 //! DTLS-SRTP (RFC 5764): one endpoint per transport, DTLS 1.2 and 1.3, both roles.
 //!
-//! * `certificate` — our certificate, and the client's fingerprints.
-//! * `profile_choice` — which SRTP profile we pick from a ClientHello.
+//! A datagram's way until keys are agreed on:
+//!
+//! * `record` — records and fragments, read and checked; what contradicts itself is dropped by
+//!   name.
+//! * `reassembly` — messages in the clear, put together however they were cut.
+//! * `server`, `client` — which messages a handshake follows, and what must verify before it does.
+//! * `attempt` — one run of the library, of which there may be several until one is authenticated.
 //! * [`DtlsEndpoint`] — one association, sans-IO. Keys come out only once the client's certificate
 //!   has been checked against the fingerprint that signaling brought; either may come first.
+//!
+//! `certificate` has our certificate and the client's fingerprints, `message` what is read in a
+//! handshake message, `verify` the signatures of DTLS 1.2.
 #![forbid(unsafe_code)]
 
+mod attempt;
 mod certificate;
+mod client;
 mod endpoint;
-mod profile_choice;
+mod message;
+mod reassembly;
+mod record;
+mod server;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use dimpl::SrtpProfile;
 use opencall_dataplane::srtp::Profile;
+use rand::RngExt as _;
 
 use crate::api::DtlsFingerprint;
 use crate::error::ControlError;
 
 pub use certificate::{CertificateSource, MAX_FINGERPRINTS, PeerFingerprints};
 pub use endpoint::{DtlsEndpoint, DtlsOutput, Role};
+pub use record::{DtlsDrop, DtlsDropCounters};
 
 /// First wait before a flight is sent again. RFC 6347 suggests 1 s; addresses are already proven by
 /// ICE, and a lost flight is a second of black screen. Lower than a slow round trip would repeat
 /// flights needlessly.
 const FLIGHT_RTO: Duration = Duration::from_millis(300);
 
-/// Repeats of a flight, each waiting twice as long as the one before: 300 ms × (2^7 − 1) is about
-/// 38 s, what [`HANDSHAKE_TIMEOUT`] allows.
-const FLIGHT_RETRIES: usize = 6;
+/// Repeats of a flight, each waiting twice as long as the one before, those that the peer asks for
+/// by repeating its own among them: more than there is time for, so that forged repeats do not use
+/// them up. [`HANDSHAKE_TIMEOUT`] alone ends a handshake.
+const FLIGHT_RETRIES: usize = 24;
 
-/// A handshake that takes longer has failed.
+/// A handshake in which this long no ClientHello led to anything has failed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Bytes of a datagram with handshake records: as media, below any path's MTU.
@@ -75,6 +93,11 @@ impl Default for DtlsConfig {
 
 /// What all endpoints share.
 pub struct DtlsContext {
+    settings: Arc<Settings>,
+}
+
+/// What an endpoint needs of its context.
+struct Settings {
     certificate: certificate::Certificate,
     library: Arc<dimpl::Config>,
     max_version: DtlsVersion,
@@ -88,28 +111,40 @@ impl DtlsContext {
             let reason = "no SRTP profile is allowed: name at least AEAD_AES_128_GCM";
             return Err(ControlError::Config(reason.to_owned()));
         }
+        let profiles: Vec<SrtpProfile> = config.srtp_profiles.iter().map(library_profile).collect();
         // No cookie exchange: datagrams come only from addresses that answered an ICE check, so it
-        // would cost every client a round trip to prove what is known.
+        // would cost every client a round trip to prove what is known. Where a client has to say
+        // hello once more for another reason, two attempts ask it in the same words.
         let library = dimpl::Config::builder()
-            .with_crypto_provider(profile_choice::crypto_provider())
             .use_server_cookie(false)
+            .cookie_secret(rand::rng().random())
             .require_client_certificate(true)
+            .srtp_profiles(&profiles)
             .mtu(DTLS_MTU_BYTES)
             .flight_start_rto(FLIGHT_RTO)
             .flight_retries(FLIGHT_RETRIES)
             .handshake_timeout(HANDSHAKE_TIMEOUT)
             .build()
             .map_err(|error| ControlError::Config(format!("DTLS: {error}")))?;
-        Ok(DtlsContext {
+        let settings = Settings {
             certificate: certificate::Certificate::load(&config.certificate)?,
             library: Arc::new(library),
             max_version: config.max_version,
             srtp_profiles: config.srtp_profiles.clone(),
-        })
+        };
+        Ok(DtlsContext { settings: Arc::new(settings) })
     }
 
     /// The SHA-256 fingerprint of our certificate.
     pub fn fingerprint(&self) -> DtlsFingerprint {
-        self.certificate.fingerprint()
+        self.settings.certificate.fingerprint()
+    }
+}
+
+fn library_profile(profile: &Profile) -> SrtpProfile {
+    match profile {
+        Profile::AesCm128HmacSha1_80 => SrtpProfile::AES128_CM_SHA1_80,
+        Profile::AeadAes128Gcm => SrtpProfile::AEAD_AES_128_GCM,
+        Profile::AeadAes256Gcm => SrtpProfile::AEAD_AES_256_GCM,
     }
 }

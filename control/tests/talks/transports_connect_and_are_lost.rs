@@ -5,7 +5,7 @@ use std::time::Duration;
 use opencall_control::TRANSPORT_LOST_GRACE;
 use opencall_control::api::ConsumeMode::{self, Automatic, OnRequest};
 use opencall_control::api::{CloseReason, Direction, DtlsRole, Request, Response, SessionId};
-use opencall_control::dtls::Role;
+use opencall_control::dtls::{DtlsDrop, Role};
 use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::message::{Event, IceState, TransportId};
 
@@ -113,15 +113,35 @@ fn a_lost_flight_is_sent_again() {
 }
 
 #[test]
-fn a_stranger_gets_no_keys_and_ends_the_session() {
+fn a_stranger_gets_no_keys_and_is_given_up_in_time() {
     let mut talk = Talk::new();
     let mut anna = one_transport(&mut talk, Automatic, Role::Client);
     let stranger = one_transport(&mut Talk::new(), Automatic, Role::Client);
     talk.ok(anna.session, connect(&anna.id, &stranger.browser, DtlsRole::Client));
     talk.exchange(&mut anna.browser, 0, anna.transport);
     assert!(talk.keys.is_empty());
+    assert!(talk.closed.is_empty(), "anyone on the path could end the session");
+    talk.pass(Duration::from_secs(60));
+    assert!(talk.keys.is_empty());
     assert_eq!(talk.closed[&anna.session], CloseReason::TransportLost);
     talk.assert_nothing_is_left();
+}
+
+#[test]
+fn alerts_in_the_clear_end_no_session_and_are_counted() {
+    let mut talk = Talk::new();
+    let mut anna = one_transport(&mut talk, Automatic, Role::Client);
+    talk.ok(anna.session, connect(&anna.id, &anna.browser, DtlsRole::Client));
+    let alert: [u8; 15] = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
+    let forge = |talk: &mut Talk, transport| {
+        talk.event(0, Event::Dtls { transport, datagram: Box::new(alert) });
+        assert!(talk.closed.is_empty());
+    };
+    forge(&mut talk, anna.transport);
+    talk.exchange(&mut anna.browser, 0, anna.transport);
+    assert_keys_agree(&talk, &anna);
+    forge(&mut talk, anna.transport);
+    assert_eq!(talk.control.dtls_drops().of(DtlsDrop::PlaintextAlert), 2);
 }
 
 #[test]

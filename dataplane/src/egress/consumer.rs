@@ -8,6 +8,7 @@ use crate::egress::picture_id::PictureContinuity;
 use crate::egress::send_stats::SendStats;
 use crate::egress::sent::{Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
+use crate::egress::temporal::TemporalLayers;
 use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
@@ -20,9 +21,6 @@ use crate::rtp::header::OutgoingHeader;
 use crate::rtp::payload::PayloadInfo;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
-
-/// No limit: above any temporal layer a codec has.
-const ALL_TEMPORAL_LAYERS: u8 = u8::MAX;
 
 /// Retransmission stream of a consumer (RFC 4588).
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +73,8 @@ pub struct Consumer {
     pub kind: MediaKind,
     /// Paused by its client.
     pub paused: bool,
-    /// Highest temporal layer its client wants.
-    pub temporal_cap: u8,
-    /// Highest temporal layer that is forwarded: it falls at once and rises where the stream allows.
-    temporal: u8,
+    /// Whether it gets every temporal layer.
+    all_temporal: bool,
     /// The encoding that is forwarded.
     pub current: Option<u8>,
     /// The source of it that is forwarded; `None` when what came last does not go on with what went
@@ -126,6 +122,8 @@ pub struct Consumer {
     pub hoped: Option<u8>,
     /// The current encoding told to control last.
     pub reported: Option<u8>,
+    /// Which temporal layers go out.
+    pub temporal: TemporalLayers,
     /// RTP timestamp, at the source, of the picture with which the present source began.
     began_at: Option<u32>,
 }
@@ -177,17 +175,14 @@ impl Consumer {
             paused: config.paused,
             priority: 1,
             preferred: config.preferred_layers.map(|layers| layers.spatial),
-            temporal_cap: config
-                .preferred_layers
-                .and_then(|layers| layers.temporal)
-                .unwrap_or(ALL_TEMPORAL_LAYERS),
-            temporal: ALL_TEMPORAL_LAYERS,
+            all_temporal: false,
             current: None,
             source: None,
             target: Some(0),
             hoped: None,
             reported: None,
             began_at: None,
+            temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
             key_frame_needed: needs_key_frame(source.codec),
             key_frame_due: false,
             sequence: SequenceTranslator::new(first),
@@ -204,7 +199,8 @@ impl Consumer {
     /// What its client wants at most.
     pub fn prefer(&mut self, layers: Layers) {
         self.preferred = Some(layers.spatial);
-        self.temporal_cap = layers.temporal.unwrap_or(ALL_TEMPORAL_LAYERS);
+        self.temporal.want(layers.temporal);
+        self.all_temporal = false;
     }
 
     /// Begins anew at the next key frame, continuing the outgoing numbers.
@@ -300,18 +296,15 @@ impl Consumer {
         Some(Outgoing { sequence, timestamp, rewrite, switched })
     }
 
-    /// Whether a packet's temporal layer goes through. A higher layer may begin only at a picture
-    /// that needs none of the pictures left out before it.
+    /// Whether a packet's temporal layer goes through.
+    #[inline]
     fn takes_temporal_layer(&mut self, info: &PayloadInfo) -> bool {
-        // Not in the middle of a picture, of which the client then had a part.
-        if info.starts_picture && (info.key_frame || self.temporal > self.temporal_cap) {
-            self.temporal = self.temporal_cap;
+        if self.all_temporal {
+            return true;
         }
-        let rises = info.temporal > self.temporal && info.temporal <= self.temporal_cap;
-        if rises && info.switching_point {
-            self.temporal = info.temporal;
-        }
-        info.temporal <= self.temporal
+        let takes = self.temporal.takes(info);
+        self.all_temporal = self.temporal.takes_all();
+        takes
     }
 
     /// Whether a packet is of the source that is forwarded, and no more was lost before it than its

@@ -13,4 +13,5 @@ pub mod scatter;
 pub mod send_stats;
 pub mod sent;
 pub mod sequence;
+pub mod temporal;
 pub mod timestamp;

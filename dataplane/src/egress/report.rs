@@ -310,12 +310,16 @@ impl Core {
         Some(SenderInfo { ntp, rtp_timestamp, packets, octets })
     }
 
-    /// Ends one interval of the bitrates of a transport and its consumers.
+    /// Ends one interval of the bitrates of a transport and its consumers, and asks for the key frames
+    /// without which temporal layers cannot be had.
     fn sample_rates(&mut self, now: Time, key: usize) {
-        let transport = &mut self.transports[key];
-        transport.sample_rates(now);
-        for &consumer in &transport.consumers {
+        self.transports[key].sample_rates(now);
+        for index in 0..self.transports[key].consumers.len() {
+            let consumer = self.transports[key].consumers[index];
             self.consumers[consumer].stats.sample_rate(now);
+            if self.consumers[consumer].temporal.needs_key_frame() {
+                self.request_key_frame_for(now, consumer);
+            }
         }
     }
 

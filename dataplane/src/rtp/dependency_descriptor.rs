@@ -6,7 +6,7 @@
 //! |T|A|D|F|C|                                          if there are more than three bytes
 //! T: template dependency structure (comes with key frames)
 //! A: bit mask of the active decode targets
-//! D: indications of this frame instead of those of its template; F, C: not looked at
+//! D, F: indications and references of this frame instead of those of its template; C: not looked at
 //! ```
 //!
 //! A key frame brings a table of templates; later frames name one of them. So the layers of a
@@ -79,6 +79,9 @@ pub struct FrameDependency {
     pub temporal: u8,
     /// What the frame is to each decode target.
     pub indications: Indications,
+    /// How far back the oldest frame lies that it refers to, in frame numbers; 0 where it refers to
+    /// none.
+    pub oldest_reference: u16,
 }
 
 /// One descriptor.
@@ -158,7 +161,7 @@ impl TemplateStructure {
         for template in structure.templates.iter_mut().take(usize::from(structure.template_count)) {
             template.indications = Indications::read(bits, structure.target_count)?;
         }
-        structure.skip_frame_differences(bits)?;
+        structure.read_frame_differences(bits)?;
         structure.skip_chains(bits)?;
         if bits.flag()? {
             structure.read_resolutions(bits)?;
@@ -184,11 +187,11 @@ impl TemplateStructure {
         None
     }
 
-    /// Which frames a frame refers to: the receiver's business.
-    fn skip_frame_differences(&self, bits: &mut Bits<'_>) -> Option<()> {
-        for _ in 0..self.template_count {
+    fn read_frame_differences(&mut self, bits: &mut Bits<'_>) -> Option<()> {
+        for template in self.templates.iter_mut().take(usize::from(self.template_count)) {
             while bits.flag()? {
-                bits.read(4)?;
+                let difference = bits.read(4)? as u16 + 1;
+                template.oldest_reference = template.oldest_reference.max(difference);
             }
         }
         Some(())
@@ -241,7 +244,7 @@ impl DependencyTracker {
             active_decode_targets: None,
             frame: None,
         };
-        let mut own_indications = false;
+        let (mut own_indications, mut own_references) = (false, false);
         // Remembered only once the whole descriptor has been read.
         let mut brought = None;
         let mut bits = Bits { bytes: extended, at: 0 };
@@ -249,7 +252,8 @@ impl DependencyTracker {
             found.has_structure = bits.flag()?;
             let has_active_targets = bits.flag()?;
             own_indications = bits.flag()?;
-            bits.skip(2)?;
+            own_references = bits.flag()?;
+            bits.skip(1)?;
             if found.has_structure {
                 let structure = TemplateStructure::read(&mut bits)?;
                 structure.template(template_id)?;
@@ -266,12 +270,14 @@ impl DependencyTracker {
         let known = brought.as_ref().or(self.structure.as_ref());
         let Some(structure) = known else { return Some(found) };
         let Some(&template) = structure.template(template_id) else { return Some(found) };
-        found.frame = Some(if own_indications {
-            let indications = Indications::read(&mut bits, structure.target_count)?;
-            FrameDependency { indications, ..template }
-        } else {
-            template
-        });
+        let mut frame = template;
+        if own_indications {
+            frame.indications = Indications::read(&mut bits, structure.target_count)?;
+        }
+        if own_references {
+            frame.oldest_reference = bits.oldest_reference()?;
+        }
+        found.frame = Some(frame);
         if brought.is_some() {
             self.structure = brought;
         }
@@ -310,6 +316,17 @@ impl Bits<'_> {
     fn skip(&mut self, count: usize) -> Option<()> {
         self.at += count;
         (self.at <= self.bytes.len() * 8).then_some(())
+    }
+
+    /// A frame's own references: each with its size in units of four bits, and 0 at the end.
+    fn oldest_reference(&mut self) -> Option<u16> {
+        let mut oldest = 0;
+        loop {
+            match self.read(2)? {
+                0 => return Some(oldest),
+                size => oldest = oldest.max(self.read(4 * size)? as u16 + 1),
+            }
+        }
     }
 
     /// A number below `n`, in as few bits as it needs (`ns(n)`, AV1 specification section 4.10.7).

@@ -9,6 +9,26 @@ use super::vp8::Vp8Descriptor;
 use super::vp9::Vp9Descriptor;
 use crate::message::Codec;
 
+/// Which earlier pictures of its stream a picture refers to, as far as the packet tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// Not told.
+    #[default]
+    Unknown,
+    /// The last picture of temporal layer 0 alone.
+    LowestLayer {
+        /// The picture's number, if it has one.
+        number: Option<u16>,
+    },
+    /// Pictures back to a certain one.
+    Back {
+        /// The picture's number, wrapping at 2^16.
+        number: u16,
+        /// How far back the oldest lies, in such numbers; 0 where it refers to none.
+        oldest: u16,
+    },
+}
+
 /// What a packet is to its stream.
 ///
 /// A *picture* is a frame of one spatial layer. Streams without key frames (Opus, opaque ones) can
@@ -29,8 +49,11 @@ pub struct PayloadInfo {
     pub spatial: u8,
     /// Temporal layer.
     pub temporal: u8,
-    /// Who gets lower temporal layers may get this one too from this picture on.
-    pub switching_point: bool,
+    /// Which earlier pictures the picture refers to.
+    pub reach: Reach,
+    /// Pictures of higher temporal layers that come after this one refer to none of these layers before
+    /// it.
+    pub opens_higher: bool,
     /// The running numbers of VP8 and VP9 pictures, which are rewritten on the way out.
     pub ids: Option<PictureIds>,
 }
@@ -75,7 +98,6 @@ pub fn inspect_tracked(
         Codec::Opus | Codec::Opaque => PayloadInfo {
             starts_picture: true,
             ends_picture: marker || codec == Codec::Opus,
-            switching_point: true,
             ..unknown
         },
         Codec::Vp8 => vp8.map_or(unknown, |descriptor| of_vp8(descriptor, marker)),
@@ -86,7 +108,6 @@ pub fn inspect_tracked(
                 key_frame: found.key_frame && !found.starts_inter,
                 starts_inter: found.starts_inter,
                 starts_picture: found.starts_picture,
-                switching_point: found.starts_picture,
                 ..unknown
             }
         }
@@ -95,50 +116,56 @@ pub fn inspect_tracked(
             starts_picture: found.starts_frame,
             spatial: found.spatial,
             temporal: found.temporal,
-            switching_point: found.key_frame,
             ..unknown
         }),
     }
 }
 
 fn of_dependency_descriptor(descriptor: &DependencyDescriptor) -> PayloadInfo {
-    let frame = descriptor.frame.unwrap_or_default();
     let starts_picture = descriptor.starts_frame;
-    PayloadInfo {
+    let info = PayloadInfo {
         key_frame: starts_picture && descriptor.has_structure,
         starts_picture,
         ends_picture: descriptor.ends_frame,
+        ..PayloadInfo::default()
+    };
+    let Some(frame) = descriptor.frame else { return info };
+    PayloadInfo {
         spatial: frame.spatial,
         temporal: frame.temporal,
-        switching_point: starts_picture && frame.indications.any_switch(),
-        ..PayloadInfo::default()
+        reach: Reach::Back { number: descriptor.frame_number, oldest: frame.oldest_reference },
+        ..info
     }
 }
 
 fn of_vp8(descriptor: Vp8Descriptor, marker: bool) -> PayloadInfo {
-    let starts_picture = descriptor.starts_picture();
-    let can_switch = descriptor.key_frame || descriptor.temporal == 0 || descriptor.layer_sync;
+    let number = descriptor.ids.picture_id.map(|id| id.widened(0).0);
     PayloadInfo {
         key_frame: descriptor.key_frame,
-        starts_picture,
+        starts_picture: descriptor.starts_picture(),
         ends_picture: marker,
         temporal: descriptor.temporal,
-        switching_point: starts_picture && can_switch,
+        reach: match descriptor.layer_sync {
+            true => Reach::LowestLayer { number },
+            false => Reach::Unknown,
+        },
         ids: Some(descriptor.ids),
         ..PayloadInfo::default()
     }
 }
 
 fn of_vp9(descriptor: &Vp9Descriptor, marker: bool) -> PayloadInfo {
-    let starts_picture = descriptor.starts_frame;
-    let can_switch = !descriptor.inter_predicted || descriptor.switching_up;
+    // Without P the frame refers to no other picture; with it, flexible mode tells to which.
+    let oldest = if descriptor.inter_predicted { descriptor.oldest_reference } else { Some(0) };
+    let reach = descriptor.ids.picture_id.zip(oldest).map(|(id, oldest)| id.widened(oldest));
     PayloadInfo {
         key_frame: descriptor.key_frame(),
-        starts_picture,
+        starts_picture: descriptor.starts_frame,
         ends_picture: descriptor.ends_frame || marker,
         spatial: descriptor.spatial,
         temporal: descriptor.temporal,
-        switching_point: starts_picture && (can_switch || descriptor.temporal == 0),
+        reach: reach.map_or(Reach::Unknown, |(number, oldest)| Reach::Back { number, oldest }),
+        opens_higher: descriptor.switching_up,
         ids: Some(descriptor.ids),
         ..PayloadInfo::default()
     }
@@ -149,13 +176,13 @@ mod tests {
     use super::*;
     use crate::rtp::test_support::{Random, hex};
 
-    /// Flags as letters: key frame, starts, ends, switching point.
+    /// Flags as letters: key frame, starts, ends, opens higher layers.
     fn letters(info: &PayloadInfo) -> String {
         [
             (info.key_frame, 'k'),
             (info.starts_picture, 's'),
             (info.ends_picture, 'e'),
-            (info.switching_point, 'p'),
+            (info.opens_higher, 'o'),
         ]
         .iter()
         .filter_map(|&(flag, letter)| flag.then_some(letter))
@@ -164,33 +191,39 @@ mod tests {
 
     #[test]
     fn payloads_of_every_codec() {
-        for (codec, dump, marker, flags, layers) in [
-            (Codec::Opus, "f8ff", false, "sep", (0, 0)),
-            (Codec::Opaque, "", false, "sp", (0, 0)),
-            (Codec::Opaque, "", true, "sep", (0, 0)),
-            (Codec::Vp8, "90 e0 8001 05 00 00", false, "ksp", (0, 0)),
-            (Codec::Vp8, "90 e0 8001 05 80 01", true, "se", (0, 2)),
-            (Codec::Vp8, "90 e0 8001 05 a0 01", true, "sep", (0, 2)),
-            (Codec::Vp8, "00 aa", true, "e", (0, 0)),
-            (Codec::Vp8, "80", true, "e", (0, 0)),
-            (Codec::Vp9, "08", false, "ksp", (0, 0)),
-            (Codec::Vp9, "2c 13 07", false, "sep", (1, 0)),
-            (Codec::Vp9, "68 20 07", false, "s", (0, 1)),
-            (Codec::Vp9, "68 30 07", false, "sp", (0, 1)),
-            (Codec::Vp9, "68 00 07", false, "sp", (0, 0)),
-            (Codec::Vp9, "80", true, "e", (0, 0)),
-            (Codec::H264, "67 42c01f", false, "ksp", (0, 0)),
-            (Codec::H264, "65 b800", false, "sp", (0, 0)),
-            (Codec::H264, "78 0002 6742 0002 419a", false, "sp", (0, 0)),
-            (Codec::H264, "41 9a", true, "sep", (0, 0)),
-            (Codec::H264, "7c 45 b8", true, "e", (0, 0)),
-            (Codec::Av1, "18 0a", false, "ksp", (0, 0)),
-            (Codec::Av1, "10 34 28", true, "se", (1, 1)),
-            (Codec::Av1, "", true, "e", (0, 0)),
+        let unknown = Reach::Unknown;
+        let back = |number, oldest| Reach::Back { number, oldest };
+        let lowest = |number| Reach::LowestLayer { number: Some(number) };
+        for (codec, dump, marker, flags, layers, reach) in [
+            (Codec::Opus, "f8ff", false, "se", (0, 0), unknown),
+            (Codec::Opaque, "", false, "s", (0, 0), unknown),
+            (Codec::Opaque, "", true, "se", (0, 0), unknown),
+            (Codec::Vp8, "90 e0 8001 05 00 00", false, "ks", (0, 0), unknown),
+            (Codec::Vp8, "90 e0 8001 05 80 01", true, "se", (0, 2), unknown),
+            (Codec::Vp8, "90 e0 8001 05 a0 01", true, "se", (0, 2), lowest(2)),
+            (Codec::Vp8, "00 aa", true, "e", (0, 0), unknown),
+            (Codec::Vp8, "80", true, "e", (0, 0), unknown),
+            (Codec::Vp9, "08", false, "ks", (0, 0), unknown),
+            (Codec::Vp9, "2c 13 07", false, "seo", (1, 0), unknown),
+            (Codec::Vp9, "68 20 07", false, "s", (0, 1), unknown),
+            (Codec::Vp9, "e8 8003 30 07", false, "so", (0, 1), unknown),
+            (Codec::Vp9, "a8 8003 00 07", false, "ks", (0, 0), back(6, 0)),
+            (Codec::Vp9, "f8 8009 20 0302", false, "s", (0, 1), back(18, 2)),
+            (Codec::Vp9, "f8 09 20 04", false, "s", (0, 1), back(9 << 9, 2 << 9)),
+            (Codec::Vp9, "80", true, "e", (0, 0), unknown),
+            (Codec::H264, "67 42c01f", false, "ks", (0, 0), unknown),
+            (Codec::H264, "65 b800", false, "s", (0, 0), unknown),
+            (Codec::H264, "78 0002 6742 0002 419a", false, "s", (0, 0), unknown),
+            (Codec::H264, "41 9a", true, "se", (0, 0), unknown),
+            (Codec::H264, "7c 45 b8", true, "e", (0, 0), unknown),
+            (Codec::Av1, "18 0a", false, "ks", (0, 0), unknown),
+            (Codec::Av1, "10 34 28", true, "se", (1, 1), unknown),
+            (Codec::Av1, "", true, "e", (0, 0), unknown),
         ] {
             let info = inspect(codec, &hex(dump), marker, None);
             assert_eq!(letters(&info), flags, "{codec:?} {dump}");
             assert_eq!((info.spatial, info.temporal), layers, "{codec:?} {dump}");
+            assert_eq!(info.reach, reach, "{codec:?} {dump}");
         }
     }
 
@@ -206,11 +239,11 @@ mod tests {
         let key = hex("c0 0001 80 00 e0 00");
         for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opaque] {
             let info = inspect(codec, &[0xff; 4], false, Some(&key));
-            assert_eq!(letters(&info), "ksep", "{codec:?}");
+            assert_eq!(letters(&info), "kse", "{codec:?}");
         }
 
         let truncated = inspect(Codec::Vp8, &hex("10 00"), true, Some(&[0x80]));
-        assert_eq!(letters(&truncated), "ksep", "what cannot be read is not believed");
+        assert_eq!(letters(&truncated), "kse", "what cannot be read is not believed");
     }
 
     #[test]
@@ -221,7 +254,7 @@ mod tests {
         // differences 0 0, no chain 0, no resolutions 0.
         let key = hex("c0 0001 80 01 7a 10");
         let key = inspect_tracked(Codec::Av1, &[], true, Some(&key), &mut tracker);
-        assert_eq!(letters(&key), "ksep");
+        assert_eq!(letters(&key), "kse");
         let next = inspect_tracked(Codec::Av1, &[], true, Some(&hex("c1 0002")), &mut tracker);
         assert_eq!((letters(&next).as_str(), next.temporal), ("se", 1));
         let alone = inspect(Codec::Av1, &[], true, Some(&hex("c1 0002")));
@@ -239,7 +272,7 @@ mod tests {
             let descriptor = random.one_in(2).then_some(descriptor.as_slice());
             let codec = codecs[round % codecs.len()];
             let info = inspect(codec, &payload, random.one_in(2), descriptor);
-            assert!(info.starts_picture || !(info.key_frame || info.switching_point));
+            assert!(info.starts_picture || !info.key_frame);
         }
     }
 }

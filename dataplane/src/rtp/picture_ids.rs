@@ -13,6 +13,14 @@ pub struct PictureId {
     pub wide: bool,
 }
 
+impl PictureId {
+    /// The id as one of 16 bits that wraps as they do, and a distance of ids beside it.
+    pub const fn widened(self, distance: u8) -> (u16, u16) {
+        let unused_bits = if self.wide { 1 } else { 9 };
+        (self.value << unused_bits, (distance as u16) << unused_bits)
+    }
+}
+
 /// The numbers of one packet's picture, and where its descriptor has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PictureIds {

@@ -43,6 +43,9 @@ pub struct Vp9Descriptor {
     pub spatial: u8,
     /// The frame refers to the next lower spatial layer of its picture.
     pub inter_layer_predicted: bool,
+    /// How far back the oldest picture lies that the frame refers to, in picture ids; told in flexible
+    /// mode.
+    pub oldest_reference: Option<u8>,
     /// How many spatial layers there are, where the packet tells.
     pub spatial_layers: Option<u8>,
 }
@@ -69,7 +72,7 @@ impl Vp9Descriptor {
             descriptor.parse_layers(&mut reader)?;
         }
         if descriptor.flexible && descriptor.inter_predicted {
-            reader.skip_references()?;
+            descriptor.oldest_reference = Some(reader.oldest_reference()?);
         }
         if first & 0x02 != 0 {
             descriptor.spatial_layers = Some(reader.scalability_structure()?);
@@ -122,10 +125,13 @@ impl Reader<'_> {
         Some(PictureId { value, wide })
     }
 
-    fn skip_references(&mut self) -> Option<()> {
+    fn oldest_reference(&mut self) -> Option<u8> {
+        let mut oldest = 0;
         for _ in 0..REFERENCES_MAX {
-            if self.byte()? & 0x01 == 0 {
-                return Some(());
+            let reference = self.byte()?;
+            oldest = oldest.max(reference >> 1);
+            if reference & 0x01 == 0 {
+                return Some(oldest);
             }
         }
         // A fourth one is announced, and forbidden.
@@ -201,6 +207,7 @@ mod tests {
                 temporal: 2,
                 spatial: 1,
                 inter_layer_predicted: true,
+                oldest_reference: Some(1),
                 ..Vp9Descriptor::default()
             }
         );

@@ -14,6 +14,7 @@ mod a_new_ssrc_goes_on_at_once;
 mod a_packet_reaches_everyone_else;
 mod a_replayed_check_moves_nothing;
 mod a_retransmission_is_the_packet_again;
+mod a_rise_of_temporal_layers_comes_at_once;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
 mod an_address_stays_with_its_client;

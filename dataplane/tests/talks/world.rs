@@ -27,6 +27,7 @@ pub const MID: u8 = 1;
 pub const RID: u8 = 2;
 pub const ABS_SEND_TIME: u8 = 4;
 pub const TRANSPORT_CC: u8 = 5;
+pub const DEPENDENCY_DESCRIPTOR: u8 = 6;
 
 /// Payload types: the client's own when sending, the router's when receiving.
 pub const SENT_PT: u8 = 96;
@@ -99,6 +100,8 @@ pub struct Client {
     pub ice: IceCredentials,
     pub seal: SealContext,
     pub open: OpenContext,
+    /// An extension that its packets carry besides: id and value.
+    pub extension: Option<(u8, Vec<u8>)>,
     /// Added to sequence numbers, its transport-wide ones.
     pub transport_offset: u16,
     /// Per SSRC, the newest packet index.
@@ -264,6 +267,7 @@ impl World {
             ice,
             seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
             open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+            extension: None,
             transport_offset: 0,
             sent: HashMap::new(),
         };
@@ -288,6 +292,7 @@ impl World {
         extensions.set(Extension::Mid, MID);
         extensions.set(Extension::Rid, RID);
         extensions.set(Extension::TransportCc, TRANSPORT_CC);
+        extensions.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
         let config = ProducerConfig {
             id: ProducerId(self.id()),
             transport: client.transport,
@@ -322,6 +327,7 @@ impl World {
         extensions.set(Extension::Mid, MID);
         extensions.set(Extension::AbsSendTime, ABS_SEND_TIME);
         extensions.set(Extension::TransportCc, TRANSPORT_CC);
+        extensions.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
         let number = self.id();
         let config = ConsumerConfig {
             id: ConsumerId(number),
@@ -422,6 +428,14 @@ impl Client {
         self.seal(fields, rid, payload, false)
     }
 
+    /// Values of more than 16 bytes need the longer form (RFC 8285 section 4.2).
+    fn form(&self) -> ExtensionForm {
+        match &self.extension {
+            Some((_, value)) if value.len() > 16 => ExtensionForm::TwoByte,
+            _ => ExtensionForm::OneByte,
+        }
+    }
+
     fn seal(
         &mut self,
         fields: OutgoingHeader,
@@ -430,13 +444,16 @@ impl Client {
         padded: bool,
     ) -> Vec<u8> {
         let mut out = vec![0; 1500];
-        let mut writer = HeaderWriter::new(&mut out, fields, ExtensionForm::OneByte).unwrap();
+        let mut writer = HeaderWriter::new(&mut out, fields, self.form()).unwrap();
         writer = writer.extension(MID, b"0");
         if let Some(rid) = rid {
             writer = writer.extension(RID, rid);
         }
         let transport = fields.sequence.wrapping_add(self.transport_offset);
         writer = writer.extension(TRANSPORT_CC, &transport.to_be_bytes());
+        if let Some((id, value)) = &self.extension {
+            writer = writer.extension(*id, value);
+        }
         let header_len = writer.finish().unwrap();
         if padded {
             mark_padded(&mut out);

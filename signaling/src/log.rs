@@ -1,6 +1,6 @@
 //! The log: one line per event, whatever peers put into ids, paths and headers.
 //!
-//! Fields are written through [`Escaped`], so that no call site has to think of it: a line break or
+//! Fields are written through `Escaped`, so that no call site has to think of it: a line break or
 //! an escape sequence from outside can neither forge a line nor move a terminal's cursor.
 #![forbid(unsafe_code)]
 

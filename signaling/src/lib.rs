@@ -9,7 +9,7 @@
 //! * [`server`] — start and stop.
 //! * [`log`] — lines that peers cannot forge.
 //!
-//! All of it runs on one thread, beside the data cores' threads.
+//! The hub runs on the control thread, all else on the web thread, beside the data cores' threads.
 #![forbid(unsafe_code)]
 
 pub mod addresses;

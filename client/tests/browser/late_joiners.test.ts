@@ -32,6 +32,12 @@ function areAllOthers(
   return found.join() === expected.sort().join() && tracks.every(({ isAlive }) => isAlive);
 }
 
+test('OpenCall’s own client finds the server well before it connects', async () => {
+  const answer = await fetch(`${server.httpUrl}/health`);
+  expect(answer.status).toBe(200);
+  expect(await answer.json()).toMatchObject({ status: 'ok' });
+});
+
 describe.each(['3.7', '3.24'])('OpenCall’s own client with mediasoup-client %s', (version) => {
   test('asks in its own order, and whoever comes late sees and hears those before', async () => {
     const call = await openHook(version);

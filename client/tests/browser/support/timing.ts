@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 
 /** Set by `scripts/prove`, on a machine that has nothing else to do. */
-const isProof = process.env.OPENCALL_PROVE === '1';
+export const isProof = process.env.OPENCALL_PROVE === '1';
 
 /**
  * What depends on how fast and how busy the machine is: written down in tests, and held to the bar, exclusive, where it is

@@ -34,7 +34,7 @@ pub struct ServerOptions {
     pub workers: usize,
     /// `uring`, `mmsg` or `auto`.
     pub io: String,
-    /// Video budget for each receiver, as the server takes it.
+    /// Budget for each receiver, as the server takes it.
     pub outgoing_bitrate: String,
     /// CPUs it may run on; empty: all.
     pub cpus: Vec<usize>,
@@ -53,7 +53,7 @@ impl ServerOptions {
             program: beside_us(),
             workers: 1,
             io: "auto".to_owned(),
-            outgoing_bitrate: "1500k".to_owned(),
+            outgoing_bitrate: "1700k".to_owned(),
             cpus: Vec::new(),
             listen: Ipv4Addr::LOCALHOST,
             namespace: None,

@@ -150,8 +150,7 @@ impl Core {
             Command::InstallSrtp { transport, keys } => self.install_srtp(now, transport, &keys),
             Command::SetOutgoingBitrate { transport, bitrate_bps } => {
                 if let Some(&key) = self.index.transports.get(&transport) {
-                    self.transports[key].outgoing_bitrate_bps = bitrate_bps;
-                    self.share_out_later(key);
+                    self.set_outgoing_bitrate(key, bitrate_bps);
                 }
             }
             Command::CreateProducer(config) => self.create_producer(now, &config),

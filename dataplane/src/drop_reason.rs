@@ -54,6 +54,8 @@ drop_reasons! {
     SrtpAuthFailed => "srtp_auth_failed",
     /// More authenticated SSRCs on a transport than it may have.
     SrtpTooManySsrcs => "srtp_too_many_ssrcs",
+    /// More bits or packets than a producer or a transport may send.
+    IngressRate => "ingress_rate",
     /// RTP that belongs to no producer (yet).
     NoProducer => "no_producer",
     /// RTP with a payload type the producer did not announce.
@@ -76,6 +78,12 @@ drop_reasons! {
     ArenaFull => "arena_full",
     /// The kernel's send buffer was full or it refused the packet.
     SendFailed => "send_failed",
+    /// Media beyond what a client's budget lets it be sent.
+    EgressRate => "egress_rate",
+    /// A viewer's request for a key frame, when it has had its share of them.
+    KeyFrameBudget => "key_frame_budget",
+    /// A NACK that asks for more packets than a client may ask for at once or in a second.
+    NackFlood => "nack_flood",
     /// A NACK asked for a packet that history no longer holds.
     HistoryMiss => "history_miss",
     /// NACKs ask for more than retransmission may add to what a client is sent.

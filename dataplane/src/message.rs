@@ -167,7 +167,8 @@ pub struct TransportConfig {
     pub id: TransportId,
     /// Our ICE credentials; the ufrag is unique in the server.
     pub ice: IceCredentials,
-    /// Budget for video layers sent to this client, in bits per second.
+    /// Budget for all that is sent to this client, in bits per second: voices first, then the video
+    /// layers that fit; what exceeds it nevertheless is dropped.
     pub outgoing_bitrate_bps: u32,
 }
 
@@ -319,7 +320,7 @@ pub enum Command {
         /// Profile and keys, both directions.
         keys: Box<KeyingMaterial>,
     },
-    /// Change the outgoing video budget, bits per second.
+    /// Change the budget for what is sent to a client, bits per second.
     SetOutgoingBitrate {
         /// Which transport.
         transport: TransportId,

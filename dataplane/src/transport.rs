@@ -8,9 +8,11 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
+use crate::egress::limit::SendLimit;
 use crate::fanout::Pending;
 use crate::ice::IceAgent;
 use crate::ice::agent::Tuple;
+use crate::ingress::limit::{ReceiveMeter, TRANSPORT_LIMIT};
 use crate::ingress::remb::RembEstimator;
 use crate::ingress::stream_table::StreamTable;
 use crate::ingress::transport_cc::ArrivalRecorder;
@@ -36,12 +38,9 @@ const ICE_REPORTS_PER_SECOND: u32 = 3;
 /// RFC 4585 use 1 s for video, which keeps round-trip times and lip-sync fresh.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes that a transport may send again before it has sent any.
-const RESEND_CREDIT_FIRST_BYTES: usize = 16 << 10;
-
-/// Most that may be sent again at once, however much was sent before: more than a history holds of
-/// one encoding (400 KiB), so that a burst of loss is repaired whole.
-const RESEND_CREDIT_MAX_BYTES: usize = 512 << 10;
+/// Packets that one client may ask for again in a second: all that libwebrtc keeps on its list of
+/// missing ones, four times. What is more costs a core more than a client on a bad link gets of it.
+pub const MAX_NACKED_PER_SECOND: u32 = 4_000;
 
 /// SRTP state of both directions.
 #[repr(C)]
@@ -82,17 +81,18 @@ pub struct Transport {
     pub has_claimant: bool,
     /// Next transport-wide sequence number to send.
     pub next_transport_sequence: u16,
-    /// Bytes that may be sent again: one for each that was sent, so that NACKs double what a client
-    /// is sent at most.
-    resend_credit_bytes: usize,
+    /// How much it is sent, and sent again.
+    pub limit: SendLimit,
     /// Counters.
     pub counters: TransportCounters,
+    /// Keys, once DTLS is done.
+    pub srtp: Option<Srtp>,
+    /// How much it sends.
+    pub received: ReceiveMeter,
     /// The SSRC under which our RTCP speaks.
     pub local_ssrc: u32,
     /// A producer's SSRC for transport-wide messages to name as media source.
     pub media_ssrc: u32,
-    /// Keys, once DTLS is done.
-    pub srtp: Option<Srtp>,
     /// Its id.
     pub id: TransportId,
     /// Its ICE agent.
@@ -118,7 +118,7 @@ pub struct Transport {
     pub consumers: Vec<usize>,
     /// Its consumers by media SSRC.
     pub outgoing_ssrcs: HashMap<u32, usize, RandomState>,
-    /// Budget for video to this client, bits per second.
+    /// Budget for all that is sent to this client, bits per second.
     pub outgoing_bitrate_bps: u32,
     /// Whether its layers are to be shared out anew: it is in the turn's list.
     pub allocation_stale: bool,
@@ -132,6 +132,8 @@ pub struct Transport {
     /// from others.
     dtls_in_window: [u32; 2],
     dtls_window_start: Time,
+    /// Packets its client asked for again in the second that began then.
+    nacked: (Time, u32),
     /// The round trip to what it sends us, by extended reports; consumers measure their own.
     pub round_trip: RoundTrip,
     /// Bitrate told to producers without transport-wide feedback.
@@ -168,7 +170,9 @@ impl Transport {
             next_transport_sequence: 0,
             outgoing_bitrate_bps: config.outgoing_bitrate_bps,
             allocation_stale: false,
-            resend_credit_bytes: RESEND_CREDIT_FIRST_BYTES,
+            limit: SendLimit::new(config.outgoing_bitrate_bps),
+            received: ReceiveMeter::new(TRANSPORT_LIMIT),
+            nacked: (Time::ZERO, 0),
             report_due: Time::NEVER,
             scheduled: Time::NEVER,
             held_dtls: VecDeque::new(),
@@ -241,19 +245,45 @@ impl Transport {
         self.dtls_in_window[index] <= most
     }
 
-    /// Notes media bytes that were sent for the first time: as many may be sent again.
-    pub fn earn_resend(&mut self, len: usize) {
-        self.resend_credit_bytes = (self.resend_credit_bytes + len).min(RESEND_CREDIT_MAX_BYTES);
+    /// Packets that its client may ask for again now.
+    pub fn nacks_left(&mut self, now: Time) -> u32 {
+        let (began, count) = &mut self.nacked;
+        if now.since(*began) >= Duration::from_secs(1) {
+            (*began, *count) = (now, 0);
+        }
+        MAX_NACKED_PER_SECOND.saturating_sub(*count)
     }
 
-    /// Whether so many bytes may be sent again.
-    pub fn may_resend(&self, len: usize) -> bool {
-        self.resend_credit_bytes >= len
+    /// Notes packets that its client has asked for again.
+    pub fn count_nacked(&mut self, packets: u32) {
+        self.nacked.1 += packets;
     }
 
-    /// Notes bytes that were sent again.
-    pub fn spend_resend(&mut self, len: usize) {
-        self.resend_credit_bytes = self.resend_credit_bytes.saturating_sub(len);
+    /// Notes bytes of media that were sent for the first time.
+    #[inline]
+    pub fn on_media_sent(&mut self, now: Time, bytes: usize) {
+        self.limit.earn_resend(bytes);
+        self.count_media_sent(now, bytes);
+    }
+
+    /// Notes bytes of media that were sent again.
+    #[inline]
+    pub fn on_media_sent_again(&mut self, now: Time, bytes: usize) {
+        self.limit.spend_resend(bytes);
+        self.count_media_sent(now, bytes);
+    }
+
+    #[inline]
+    fn count_media_sent(&mut self, now: Time, bytes: usize) {
+        self.limit.spend(now, bytes);
+        self.counters.rtp_bytes_sent += bytes as u64;
+        self.count_sent(bytes);
+    }
+
+    /// Changes its budget.
+    pub fn set_outgoing_bitrate(&mut self, bitrate_bps: u32) {
+        self.outgoing_bitrate_bps = bitrate_bps;
+        self.limit.set_budget(bitrate_bps);
     }
 
     /// Notes a datagram received.

@@ -44,8 +44,8 @@ pub struct Args {
     /// Its I/O: uring, mmsg or auto.
     #[arg(long, default_value = "auto", value_parser = ["uring", "mmsg", "auto"])]
     io: String,
-    /// Its budget for the video sent to one participant.
-    #[arg(long, default_value = "1500k", value_name = "RATE")]
+    /// Its budget for what is sent to one participant; videos that do not fit are left out.
+    #[arg(long, default_value = "1700k", value_name = "RATE")]
     outgoing_bitrate: String,
     /// Its program; the default is opencall-sfu beside this one.
     #[arg(long, value_name = "FILE")]

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::core::Core;
+use crate::drop_reason::DropReason;
 use crate::fanout::Pending;
 use crate::ingress::packet::MediaPacket;
 use crate::io::{RxBatch, TxBatch};
@@ -25,19 +26,22 @@ const MAX_HOLE: usize = 16;
 
 impl Core {
     /// Sends what came, before the packet at `position` of the pending list with which its consumer
-    /// began, of the same picture and after: out of the history, and out of this turn.
+    /// began, of the same picture and after: out of the history, and out of this turn. What was
+    /// written for the same transport in this turn lies from `begin` on.
     #[cold]
+    #[allow(clippy::too_many_arguments, reason = "the place of one packet among a turn's")]
     pub(crate) fn catch_up(
         &mut self,
         now: Time,
         pending: &[Pending],
         position: usize,
+        begin: usize,
         rx: &mut RxBatch,
         tx: &mut TxBatch,
     ) {
         let Some(begun) = pending.get(position) else { return };
         let first = self.turn.gathered[usize::from(begun.packet)].packet;
-        self.send_from_history(now, begun.consumer as usize, &first, tx);
+        self.send_from_history(now, begun.consumer as usize, &first, begin, tx);
         for earlier in &pending[..position] {
             let packet = &self.turn.gathered[usize::from(earlier.packet)].packet;
             if earlier.consumer != begun.consumer || !follows(packet, &first) {
@@ -50,7 +54,14 @@ impl Core {
     }
 
     /// Sends what came in earlier turns.
-    fn send_from_history(&mut self, now: Time, key: usize, first: &MediaPacket, tx: &mut TxBatch) {
+    fn send_from_history(
+        &mut self,
+        now: Time,
+        key: usize,
+        first: &MediaPacket,
+        begin: usize,
+        tx: &mut TxBatch,
+    ) {
         let mut hole = 0;
         for step in 1..=MAX_PACKETS as u64 {
             let number = ExtendedSeq(first.sequence.0 + step);
@@ -68,8 +79,13 @@ impl Core {
             let Some(out) = consumer.translate(now, &packet, producer) else { continue };
             consumer.on_missed(&packet, &out);
             // It goes out for the first time, on the way of what goes out again.
-            self.transports[consumer.transport].earn_resend(len);
-            self.retransmit(now, key, out.sequence.wire(), tx);
+            let written = tx.len_bytes() - begin;
+            let (transport, kind) = (consumer.transport, consumer.kind);
+            if self.transports[transport].limit.admits(now, written + len, kind) {
+                self.send_again(now, key, out.sequence.wire(), tx);
+            } else {
+                self.stats.drops.count(DropReason::EgressRate);
+            }
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Consumer {
     pub preferred: Option<u8>,
     /// The encoding it would get if all of its producer's arrived.
     pub hoped: Option<u8>,
+    /// Since when it gets nothing because its transport's budget has no room for it.
+    pub left_out_since: Option<Time>,
     /// The current encoding told to control last.
     pub reported: Option<u8>,
     /// Which temporal layers go out.
@@ -180,6 +182,7 @@ impl Consumer {
             source: None,
             target: Some(0),
             hoped: None,
+            left_out_since: None,
             reported: None,
             began_at: None,
             temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
@@ -217,6 +220,13 @@ impl Consumer {
     /// Whether a key frame is to be asked for since the last call: its source broke off.
     pub fn take_key_frame_due(&mut self) -> bool {
         std::mem::take(&mut self.key_frame_due)
+    }
+
+    /// Gets nothing from now on, for its transport's budget has no room for it.
+    pub fn leave_out(&mut self, now: Time) {
+        self.left_out_since.get_or_insert(now);
+        self.restart();
+        self.target = None;
     }
 
     /// Bit per encoding that the gather phase should bring.
@@ -310,7 +320,7 @@ impl Consumer {
     /// Whether a packet is of the source that is forwarded, and no more was lost before it than its
     /// number tells the client.
     #[inline]
-    fn goes_on_with(&self, packet: &MediaPacket) -> bool {
+    pub(crate) fn goes_on_with(&self, packet: &MediaPacket) -> bool {
         Some(packet.encoding) == self.current
             && Some(packet.source) == self.source
             && self.sequence.reaches(packet.sequence)
@@ -390,6 +400,7 @@ impl Consumer {
     }
 
     /// Notes a packet that left.
+    #[inline]
     pub fn on_sent(&mut self, packet: &MediaPacket, out: &Outgoing, len: usize) {
         self.stats.on_sent(packet.payload().len(), len);
         if self.feedback.nack {

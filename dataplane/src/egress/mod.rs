@@ -5,6 +5,7 @@ pub mod allocation;
 mod catch_up;
 pub mod consumer;
 pub mod header;
+pub mod limit;
 mod numbering;
 pub mod picture_id;
 pub mod report;

@@ -3,7 +3,7 @@
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
-use crate::egress::consumer::Outgoing;
+use crate::egress::consumer::{Consumer, Outgoing};
 use crate::egress::header::write_header;
 use crate::egress::scatter::PACKET_MAX;
 use crate::io::TxBatch;
@@ -11,8 +11,31 @@ use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
 impl Core {
-    /// Sends one packet again: as RTX (RFC 4588) where negotiated, else exactly as it was.
+    /// Sends one packet again that the client has asked for, within what it may be sent.
     pub(crate) fn retransmit(
+        &mut self,
+        now: Time,
+        consumer: usize,
+        sequence: u16,
+        tx: &mut TxBatch,
+    ) {
+        let Consumer { kind, transport: key, .. } = self.consumers[consumer];
+        // Before anything is looked up: a storm of requests costs no more than counting them.
+        let limit = &self.transports[key].limit;
+        if !limit.may_resend(PACKET_MAX) {
+            return self.stats.drops.count(DropReason::ResendBudget);
+        }
+        if !limit.has_room(now, 1) && !limit.admits(now, PACKET_MAX, kind) {
+            return self.stats.drops.count(DropReason::EgressRate);
+        }
+        let begin = tx.len_bytes();
+        self.send_again(now, consumer, sequence, tx);
+        self.transports[key].on_media_sent_again(now, tx.len_bytes() - begin);
+    }
+
+    /// Sends one packet again: as RTX (RFC 4588) where negotiated, else exactly as it was. Its bytes are
+    /// for the caller to count.
+    pub(crate) fn send_again(
         &mut self,
         now: Time,
         consumer: usize,
@@ -33,10 +56,6 @@ impl Core {
     ) -> Result<(), DropReason> {
         let consumer = &mut self.consumers[key];
         let transport = &mut self.transports[consumer.transport];
-        // Before anything is looked up: a storm of requests costs no more than counting them.
-        if !transport.may_resend(PACKET_MAX) {
-            return Err(DropReason::ResendBudget);
-        }
         let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
         else {
             return Err(DropReason::TransportNotReady);
@@ -107,10 +126,7 @@ impl Core {
             .seal_rtp(index, header_len, payload, buffer)
             .map_err(|_| DropReason::TooLarge)?;
         tx.commit(len, address, socket);
-        transport.spend_resend(len);
         transport.counters.rtp_packets_sent += 1;
-        transport.counters.rtp_bytes_sent += len as u64;
-        transport.count_sent(len);
         consumer.stats.on_retransmitted(len);
         Ok(())
     }

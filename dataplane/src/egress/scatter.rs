@@ -18,6 +18,9 @@ use crate::time::Time;
 /// anything that came in can go out.
 pub const PACKET_MAX: usize = 1700;
 
+/// Bytes of a packet beside its payload, about: header, extensions, tag.
+const OVERHEAD_BYTES: usize = 64;
+
 /// Bytes a packet is padded with at most so that it joins a train: fewer than any SRTP tag, whose
 /// place in the receive slot they take. A train saves more than so few bytes cost.
 const PADDING_MAX: u8 = 8;
@@ -46,6 +49,10 @@ impl Core {
             self.turn.scattered += 1;
             let key = transport as usize;
             let mut pending = std::mem::take(&mut self.transports[key].pending);
+            // Mostly there is room for all, however long each is.
+            if !self.transports[key].limit.has_room(now, pending.len()) {
+                self.thin_out(now, key, &mut pending);
+            }
             let begin = tx.len_bytes();
             let mut burst = Burst::default();
             for (position, entry) in pending.iter().enumerate() {
@@ -59,13 +66,15 @@ impl Core {
                 }
                 match self.send_pending(now, entry, padding, rx, tx) {
                     Ok(false) => {}
-                    Ok(true) => self.catch_up(now, &pending, position, rx, tx),
+                    Ok(true) => self.catch_up(now, &pending, position, begin, rx, tx),
                     Err(reason) => self.on_not_sent(entry.consumer as usize, reason),
                 }
             }
             pending.clear();
-            self.transports[key].pending = pending;
-            if self.transports[key].has_claimant {
+            let transport = &mut self.transports[key];
+            transport.pending = pending;
+            transport.on_media_sent(now, tx.len_bytes() - begin);
+            if transport.has_claimant {
                 self.send_to_claimant(key, begin, tx);
             }
         }
@@ -75,6 +84,36 @@ impl Core {
         self.links.release();
         self.flush_key_frame_requests(now, tx);
         Scattered::All
+    }
+
+    /// Leaves of a transport's packets those that its client's budget has room for now.
+    #[cold]
+    fn thin_out(&mut self, now: Time, key: usize, pending: &mut Vec<Pending>) {
+        let mut planned = 0;
+        pending.retain(|entry| {
+            let kind = self.consumers[entry.consumer as usize].kind;
+            let len = self.payload_len(entry) + OVERHEAD_BYTES;
+            let fits = self.transports[key].limit.admits(now, planned + len, kind);
+            if fits {
+                planned += len;
+            } else {
+                self.miss(now, entry);
+                self.stats.drops.count(DropReason::EgressRate);
+            }
+            fits
+        });
+    }
+
+    /// A packet does not leave, for there is no room for it: the client sees a gap, and may ask for
+    /// it later. One that would begin an encoding is not missed: the encoding begins later.
+    fn miss(&mut self, now: Time, entry: &Pending) {
+        let packet = &self.turn.gathered[usize::from(entry.packet)].packet;
+        let consumer = &mut self.consumers[entry.consumer as usize];
+        if consumer.goes_on_with(packet)
+            && let Some(out) = consumer.translate(now, packet, &self.producers[consumer.producer])
+        {
+            consumer.on_missed(packet, &out);
+        }
     }
 
     /// Sends some of a transport's datagrams, those that were written from `begin` on, also to where
@@ -148,7 +187,7 @@ impl Core {
         let consumer_key = entry.consumer as usize;
         let consumer = &mut self.consumers[consumer_key];
         let transport = &mut self.transports[consumer.transport];
-        let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
+        let (Some((address, socket)), Some(srtp)) = (&transport.destination, &mut transport.srtp)
         else {
             return Err(DropReason::TransportNotReady);
         };
@@ -189,15 +228,12 @@ impl Core {
             .seal
             .seal_rtp(index, header_len, payload, buffer)
             .map_err(|_| DropReason::TooLarge)?;
-        tx.commit(len, address, socket);
+        tx.commit(len, *address, *socket);
 
         if consumer.numbers_transport() {
             transport.next_transport_sequence = sequence.wrapping_add(1);
         }
-        transport.earn_resend(len);
         transport.counters.rtp_packets_sent += 1;
-        transport.counters.rtp_bytes_sent += len as u64;
-        transport.count_sent(len);
         consumer.on_sent(packet, &out, len);
         self.stats.packets_forwarded += 1;
         if out.switched {

@@ -10,7 +10,7 @@ use crate::fanout::links::PipeMessage;
 use crate::ingress::receive_stats::Report;
 use crate::ingress::source::SenderReport;
 use crate::io::{SocketId, TxBatch};
-use crate::rtcp::{self, ExtendedBlock, ExtendedReport, Packet, ReportBlock, Writer};
+use crate::rtcp::{self, ExtendedBlock, ExtendedReport, Nack, Packet, ReportBlock, Writer};
 use crate::sender_clock::SenderClock;
 use crate::time::Time;
 
@@ -19,6 +19,10 @@ pub(crate) const RTCP_MAX: usize = 1200;
 
 /// Room for the SRTCP trailer: tag and index.
 const SRTCP_TRAILER_MAX: usize = 32;
+
+/// Packets that one datagram may ask for again: as many as libwebrtc keeps on its list of missing
+/// ones. 1200 bytes could name five times as many.
+const NACKED_PER_DATAGRAM_MAX: u32 = 1000;
 
 /// Time between two key-frame requests to another core for one encoding: it merges and limits them
 /// itself, and a storm of them must not fill the ring that media takes.
@@ -39,17 +43,50 @@ impl Core {
         let srtp = transport.srtp.as_mut().ok_or(DropReason::NoSrtpKeys)?;
         let len = srtp.open.open_rtcp(bytes)?;
         transport.count_received(bytes.len());
+        if !transport.received.admit(now, bytes.len()) {
+            return Err(DropReason::IngressRate);
+        }
         if !owner.proven {
             self.on_proof(now, key, (source, socket));
         }
+        let mut nacks_left = NACKED_PER_DATAGRAM_MAX;
         for packet in rtcp::packets(&bytes[..len]) {
-            let packet = packet.map_err(|_| DropReason::RtcpMalformed)?;
-            self.on_rtcp_packet(now, key, &packet, tx);
+            match packet.map_err(|_| DropReason::RtcpMalformed)? {
+                Packet::Nack(nack) => self.on_nack(now, key, &nack, &mut nacks_left, tx),
+                packet => self.on_rtcp_packet(now, key, &packet),
+            }
         }
         Ok(())
     }
 
-    fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>, tx: &mut TxBatch) {
+    /// Sends again what a client misses; `left` is how many packets it may still ask for in this
+    /// datagram.
+    fn on_nack(
+        &mut self,
+        now: Time,
+        key: usize,
+        nack: &Nack<'_>,
+        left: &mut u32,
+        tx: &mut TxBatch,
+    ) {
+        let Some(consumer) = self.outgoing(key, nack.media_ssrc) else { return };
+        self.consumers[consumer].stats.on_nack();
+        let most = self.transports[key].nacks_left(now).min(*left);
+        let mut asked = 0;
+        for sequence in nack.sequences() {
+            if asked == most {
+                self.stats.drops.count(DropReason::NackFlood);
+                break;
+            }
+            asked += 1;
+            self.consumers[consumer].stats.on_packet_requested();
+            self.retransmit(now, consumer, sequence, tx);
+        }
+        *left -= asked;
+        self.transports[key].count_nacked(asked);
+    }
+
+    fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>) {
         match packet {
             Packet::SenderReport(report) => {
                 let clock = SenderClock { ntp: report.ntp, rtp: report.rtp_timestamp };
@@ -62,14 +99,6 @@ impl Core {
             Packet::ReceiverReport(report) => {
                 for block in report.reports() {
                     self.on_report_block(now, key, &block);
-                }
-            }
-            Packet::Nack(nack) => {
-                let Some(consumer) = self.outgoing(key, nack.media_ssrc) else { return };
-                self.consumers[consumer].stats.on_nack();
-                for sequence in nack.sequences() {
-                    self.consumers[consumer].stats.on_packet_requested();
-                    self.retransmit(now, consumer, sequence, tx);
                 }
             }
             Packet::Pli { media_ssrc, .. } => {
@@ -172,12 +201,17 @@ impl Core {
         self.consumers[consumer].stats.on_report(now, &report);
     }
 
-    /// Asks for the key frame that a consumer needs now.
-    pub(crate) fn request_key_frame_for(&mut self, _now: Time, consumer: usize) {
+    /// Asks for the key frame that a consumer needs now, if its viewer has not had too many.
+    pub(crate) fn request_key_frame_for(&mut self, now: Time, consumer: usize) {
         let consumer = &self.consumers[consumer];
-        if let Some(encoding) = consumer.needs_key_frame_of() {
-            let producer = consumer.producer;
-            self.request_key_frame(producer, encoding);
+        let Some(index) = consumer.needs_key_frame_of() else { return };
+        let (producer, viewer) = (consumer.producer, self.transports[consumer.transport].id);
+        let encodings = &mut self.producers[producer].encodings;
+        let Some(encoding) = encodings.get_mut(usize::from(index)) else { return };
+        if encoding.asked_by.admit(now, viewer, encoding.key_frames) {
+            self.request_key_frame(producer, index);
+        } else {
+            self.stats.drops.count(DropReason::KeyFrameBudget);
         }
     }
 
@@ -280,6 +314,7 @@ impl Core {
         match srtp.seal.seal_rtcp(out, len) {
             Ok(sealed) => {
                 tx.commit(sealed, address, socket);
+                transport.limit.spend_beside(sealed);
                 transport.count_sent(sealed);
             }
             Err(_) => self.stats.drops.count(DropReason::TooLarge),

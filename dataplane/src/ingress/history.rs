@@ -121,6 +121,7 @@ impl<M: Copy> History<M> {
 
     /// Stores a packet; the oldest make room. Not stored, and `false`: what is larger than
     /// [`MAX_PACKET_BYTES`], or older than what has its place.
+    #[inline]
     pub fn insert(
         &mut self,
         now: Time,
@@ -185,6 +186,7 @@ impl<M: Copy> History<M> {
     }
 
     /// Doubles the slots while the place of `sequence` is taken by something that should stay.
+    #[inline]
     fn make_slots(&mut self, now: Time, sequence: ExtendedSeq) {
         while self.slots.len() < self.max_packets {
             if !self.slots.is_empty() {
@@ -205,6 +207,7 @@ impl<M: Copy> History<M> {
     }
 
     /// Doubles the bytes while `len` more would overwrite something that should stay.
+    #[inline]
     fn make_bytes(&mut self, now: Time, len: usize) {
         while self.bytes.len() < self.max_bytes {
             if self.bytes.len() >= len && !self.overwrites_young(now, len) {
@@ -224,6 +227,7 @@ impl<M: Copy> History<M> {
     }
 
     /// Takes `len` bytes at the write position; where they start.
+    #[inline]
     fn take(&mut self, at: Time, len: usize) -> u64 {
         let capacity = self.bytes.len();
         let position = place(self.head, len, capacity);

@@ -5,6 +5,8 @@ mod door;
 pub mod feedback;
 pub mod history;
 pub mod key_frame;
+pub mod key_frame_ledger;
+pub mod limit;
 pub mod nack;
 pub mod pace;
 pub mod packet;

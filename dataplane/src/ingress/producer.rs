@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 
 use crate::fanout::Subscription;
 use crate::ingress::history::{self, History};
+use crate::ingress::key_frame_ledger::KeyFrameLedger;
+use crate::ingress::limit::{ReceiveMeter, producer_limit};
 use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId};
@@ -65,6 +67,8 @@ pub struct Encoding {
     pub source: Source,
     /// For retransmission to consumers; none on cores without consumers that NACK.
     pub history: Option<History<MediaPacket>>,
+    /// Who has asked for key frames.
+    pub asked_by: KeyFrameLedger,
     /// Whether the turn's list of key frames to ask for has it.
     pub key_frame_asked: bool,
     /// What only the home core has.
@@ -178,6 +182,8 @@ pub struct Producer {
     pub clock_rate_hz: u32,
     /// Payload types.
     pub payload_types: SmallVec<[PayloadTypeMapping; 2]>,
+    /// How much may arrive of it at home.
+    pub received: ReceiveMeter,
     /// Feedback its client understands.
     pub feedback: Feedback,
     /// Encodings.
@@ -248,6 +254,7 @@ impl Producer {
                 key_frames: 0,
                 source: Source::new(SourceId::FIRST),
                 history: None,
+                asked_by: KeyFrameLedger::default(),
                 key_frame_asked: false,
                 home: transport.map(|_| {
                     Box::new(HomeEncoding {
@@ -273,6 +280,7 @@ impl Producer {
             codec: main.map_or(Codec::Opaque, |mapping| mapping.codec),
             clock_rate_hz,
             payload_types: config.payload_types.clone(),
+            received: ReceiveMeter::new(producer_limit(config.kind)),
             feedback: config.feedback,
             encodings,
             paused: config.paused,

@@ -35,6 +35,9 @@ impl Core {
         let opened = srtp.open.open_rtp(bytes, header.ssrc, header.sequence, header_len)?;
 
         transport.count_received(bytes.len());
+        if !transport.received.admit(now, bytes.len()) {
+            return Err(DropReason::IngressRate);
+        }
         transport.counters.rtp_packets_received += 1;
         transport.counters.rtp_bytes_received += opened.len as u64;
         let bytes = &bytes[..opened.len];
@@ -137,6 +140,9 @@ impl Core {
         let payload = header.payload_range(bytes).ok_or(DropReason::RtpMalformed)?;
         let (mut start, end) = (payload.start, payload.end);
         let producer = &mut self.producers[stream.producer];
+        if !producer.received.admit(now, bytes.len()) {
+            return Err(DropReason::IngressRate);
+        }
         let encoding = producer
             .encodings
             .get_mut(usize::from(stream.encoding))

@@ -4,6 +4,7 @@
 mod world;
 
 mod a_break_in_content_waits_for_a_key_frame;
+mod a_budget_holds_for_everything;
 mod a_client_that_moves_is_followed;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
@@ -23,6 +24,7 @@ mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;
 mod keys_are_taken_once;
+mod one_viewer_makes_few_key_frames;
 mod participants_on_other_cores_see_the_same;
 mod reports_belong_to_their_source;
 mod retries_follow_the_round_trip;

@@ -62,7 +62,7 @@ fn participants_on_other_cores_see_the_same() {
 fn a_full_ring_drops_by_name_and_never_blocks() {
     let mut world = World::new(2);
     let mut speaker = world.join(CoreId(0));
-    let source = world.produce(&speaker, MediaKind::Audio, &[1000]);
+    let source = world.produce(&speaker, MediaKind::Video, &[1000]);
     let hearer = world.join(CoreId(1));
     world.consume(&hearer, &source);
     world.turn();

@@ -108,8 +108,8 @@ fn a_layer_that_does_not_fit_is_not_wanted() {
     assert_eq!(wanted(&mut world), Some(3));
     budget(&mut world, 1);
     camera.play(&mut world, 3, 1);
-    assert_eq!(wanted(&mut world), Some(1), "only the lowest is sent without room for it");
-    camera.play(&mut world, 1, 90);
+    assert_eq!(wanted(&mut world), Some(0), "there is no room even for the lowest");
+    camera.play(&mut world, 0, 90);
     budget(&mut world, 10_000_000);
     assert_eq!(wanted(&mut world), Some(3), "what it took before fits now");
 }

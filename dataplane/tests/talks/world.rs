@@ -230,6 +230,13 @@ impl World {
         client
     }
 
+    /// A client that has passed ICE and DTLS, and is sent so many bits per second.
+    pub fn join_with_budget(&mut self, core: CoreId, outgoing_bitrate_bps: u32) -> Client {
+        let (client, keys) = self.invite(core, Profile::AeadAes128Gcm, outgoing_bitrate_bps);
+        self.enter(&client, keys);
+        client
+    }
+
     /// Lets a client pass ICE and DTLS.
     pub fn enter(&mut self, client: &Client, keys: Box<KeyingMaterial>) {
         client.check(self, true);

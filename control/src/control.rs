@@ -44,9 +44,9 @@ use crate::transport::Transport;
 /// Data cores at most: a core's index is one byte.
 const MAX_CORES: usize = 256;
 
-/// Video budget of a client until its link has been measured: what one 720p and a few small
-/// pictures take. Higher floods slow links at the start, lower starts everyone blurred.
-const INITIAL_OUTGOING_BITRATE_BPS: u32 = 3_000_000;
+/// Budget of a client, whose link is not measured yet: a grid of 25 small pictures fits. More floods
+/// slow links, with less large rooms lose whole videos.
+const INITIAL_OUTGOING_BITRATE_BPS: u32 = 6_000_000;
 
 /// How clients reach one data core.
 #[derive(Debug, Clone)]

@@ -22,6 +22,7 @@ use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
 };
+use crate::rate::PerSecond;
 use crate::srtp::KeyingMaterial;
 use crate::time::{Time, WallClock};
 use crate::timers::Timers;
@@ -78,6 +79,8 @@ pub struct Core {
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: CoreStats,
+    /// DTLS beyond what each transport is sure of.
+    pub(crate) spare_dtls: PerSecond,
     random: u64,
 }
 
@@ -96,6 +99,7 @@ impl Core {
             timers: Timers::default(),
             events: VecDeque::new(),
             stats: CoreStats::default(),
+            spare_dtls: PerSecond::default(),
             random: config.seed | 1,
         }
     }

@@ -40,6 +40,8 @@ drop_reasons! {
     AddressNotValidated => "address_not_validated",
     /// DTLS whose record headers are not those of DTLS, or say more bytes than there are.
     DtlsMalformed => "dtls_malformed",
+    /// DTLS that no association waits for, or none that has its keys.
+    DtlsUnneeded => "dtls_unneeded",
     /// DTLS records beyond what a transport may have waiting for the control core.
     DtlsFlood => "dtls_flood",
     /// RTP or RTCP before the transport has SRTP keys.

@@ -148,9 +148,38 @@ impl CounterRate {
     }
 }
 
+/// Lets a number of things pass in each second, which begins with the first of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PerSecond {
+    began: Time,
+    passed: u32,
+}
+
+impl PerSecond {
+    /// Whether one more may pass now, of so many in a second.
+    pub fn admit(&mut self, now: Time, most: u32) -> bool {
+        if now.since(self.began) >= Duration::from_secs(1) {
+            *self = PerSecond { began: now, passed: 0 };
+        }
+        let admitted = self.passed < most;
+        self.passed += u32::from(admitted);
+        admitted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn so_many_pass_in_each_second() {
+        let mut bound = PerSecond::default();
+        for start in [5, 6, 9] {
+            let now = Time::ZERO + Duration::from_secs(start);
+            assert_eq!((0..10).filter(|_| bound.admit(now, 4)).count(), 4);
+            assert!(!bound.admit(now + Duration::from_millis(999), 4));
+        }
+    }
 
     #[test]
     fn a_counters_rate_follows_the_worked_trace() {

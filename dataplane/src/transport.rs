@@ -17,14 +17,21 @@ use crate::ingress::remb::RembEstimator;
 use crate::ingress::stream_table::StreamTable;
 use crate::ingress::transport_cc::ArrivalRecorder;
 use crate::message::{ExtensionIds, IceState, TransportConfig, TransportId, TransportStats};
-use crate::rate::CounterRate;
+use crate::rate::{CounterRate, PerSecond};
 use crate::round_trip::RoundTrip;
 use crate::srtp::{OpenContext, SealContext};
 use crate::time::Time;
 
-/// Datagrams of DTLS that may wait for the control core at once. A handshake takes a dozen; more is
-/// a flood, and each costs control an allocation.
+/// Datagrams of DTLS a second that reach the control core whatever else happens. A handshake takes a
+/// dozen.
 pub const MAX_DTLS_PER_SECOND: u32 = 64;
+
+/// Beyond them, as many more of one transport, while the core has some to spare: garbage that looks like
+/// records takes none of a handshake's. Control reads one in 3 µs; only it can tell which is good.
+const MAX_SPARE_DTLS_PER_SECOND: u32 = 512;
+
+/// The same of all transports of a core together: 12 ms of control's second.
+const MAX_SPARE_DTLS_PER_CORE_SECOND: u32 = 4096;
 
 /// The same from addresses other than the selected one, together: enough for a handshake, and whoever
 /// sends from there leaves the selected one its share.
@@ -128,10 +135,11 @@ pub struct Transport {
     pub scheduled: Time,
     /// Datagrams of DTLS that wait until more may be sent to where the client is not proven to be.
     pub held_dtls: VecDeque<Box<[u8]>>,
-    /// DTLS datagrams of the second that began at `dtls_window_start`: from the selected address and
-    /// from others.
-    dtls_in_window: [u32; 2],
-    dtls_window_start: Time,
+    /// DTLS datagrams from the selected address, those beyond what it is sure of, and those from
+    /// others.
+    dtls: PerSecond,
+    spare_dtls: PerSecond,
+    dtls_elsewhere: PerSecond,
     /// Packets its client asked for again in the second that began then.
     nacked: (Time, u32),
     /// The round trip to what it sends us, by extended reports; consumers measure their own.
@@ -176,8 +184,9 @@ impl Transport {
             report_due: Time::NEVER,
             scheduled: Time::NEVER,
             held_dtls: VecDeque::new(),
-            dtls_in_window: [0; 2],
-            dtls_window_start: Time::ZERO,
+            dtls: PerSecond::default(),
+            spare_dtls: PerSecond::default(),
+            dtls_elsewhere: PerSecond::default(),
             counters: TransportCounters::default(),
             round_trip: RoundTrip::default(),
             remb: RembEstimator::default(),
@@ -232,17 +241,13 @@ impl Transport {
     }
 
     /// Whether one more DTLS datagram may be handed to control now.
-    pub fn admit_dtls(&mut self, now: Time, from: Tuple) -> bool {
-        if now.since(self.dtls_window_start) >= Duration::from_secs(1) {
-            self.dtls_window_start = now;
-            self.dtls_in_window = [0; 2];
+    pub fn admit_dtls(&mut self, now: Time, from: Tuple, spare: &mut PerSecond) -> bool {
+        if self.ice.selected() != Some(from) {
+            return self.dtls_elsewhere.admit(now, MAX_DTLS_PER_SECOND_ELSEWHERE);
         }
-        let (index, most) = match self.ice.selected() == Some(from) {
-            true => (0, MAX_DTLS_PER_SECOND),
-            false => (1, MAX_DTLS_PER_SECOND_ELSEWHERE),
-        };
-        self.dtls_in_window[index] += 1;
-        self.dtls_in_window[index] <= most
+        self.dtls.admit(now, MAX_DTLS_PER_SECOND)
+            || (self.spare_dtls.admit(now, MAX_SPARE_DTLS_PER_SECOND)
+                && spare.admit(now, MAX_SPARE_DTLS_PER_CORE_SECOND))
     }
 
     /// Packets that its client may ask for again now.

@@ -181,11 +181,20 @@ impl Core {
         let flight = dtls::inspect(bytes)?;
         let key = owner.transport();
         let transport = &mut self.transports[key];
+        let needed = match flight {
+            Flight::Useless => false,
+            // Once there are keys nothing begins anew, and alerts are protected.
+            Flight::First => transport.srtp.is_none(),
+            Flight::Later => true,
+        };
+        if !needed {
+            return Err(DropReason::DtlsUnneeded);
+        }
         transport.count_received(bytes.len());
         if !owner.proven {
             transport.ice.on_dtls(source, socket, bytes.len(), flight == Flight::Later);
         }
-        let admitted = transport.admit_dtls(now, (source, socket));
+        let admitted = transport.admit_dtls(now, (source, socket), &mut self.spare_dtls);
         if admitted {
             let event = Event::Dtls { transport: transport.id, datagram: bytes.into() };
             self.events.push_back(event);

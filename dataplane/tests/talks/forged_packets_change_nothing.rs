@@ -135,16 +135,62 @@ fn forged_rtcp_and_dtls_from_nowhere() {
         room.drops_after(speaker, &[&rtcp[..], &[0; 16]].concat(), DropReason::SrtpAuthFailed);
     assert_eq!(rose, 1);
 
-    let hello = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0];
+    let hello =
+        [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 7];
     assert_eq!(room.drops_after(stranger, &hello, DropReason::AddressNotValidated), 1);
-    assert!(!room.world.events.iter().any(|event| matches!(event, Event::Dtls { .. })));
-    for _ in 0..1000 {
-        room.world.push(speaker, CoreId(0), &hello);
+    assert_eq!(passed_dtls(&room), 0);
+    room.assert_unharmed();
+}
+
+/// DTLS that reached control.
+fn passed_dtls(room: &Room) -> usize {
+    room.world.events.iter().filter(|event| matches!(event, Event::Dtls { .. })).count()
+}
+
+/// Once there are keys a ClientHello is of no use, nor are records that no association waits for.
+#[test]
+fn dtls_that_is_of_no_use_reaches_control_never() {
+    let mut room = Room::new();
+    let speaker = room.speaker.address;
+    let record = |kind: u8, epoch: u8, body: &[u8]| {
+        let mut record = vec![kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1, 0, body.len() as u8];
+        record.extend_from_slice(body);
+        record
+    };
+    let useless = [
+        record(22, 0, &[1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 7]), // ClientHello
+        record(22, 0, &[0; 12]),                                 // HelloRequest
+        record(21, 0, &[2, 40]),                                 // an alert in the clear
+        record(23, 0, &[7; 40]),                                 // data in the clear
+        record(23, 3, &[7; 40]),                                 // an epoch without keys
+    ];
+    for datagram in useless {
+        assert_eq!(room.drops_after(speaker, &datagram, DropReason::DtlsUnneeded), 1);
+    }
+    assert_eq!(passed_dtls(&room), 0);
+    room.assert_unharmed();
+}
+
+/// What only control can judge: a few hundred a second of it take nothing from a handshake.
+#[test]
+fn a_flood_of_protected_dtls_leaves_room_and_is_cut_off() {
+    let mut room = Room::new();
+    let speaker = room.speaker.address;
+    let garbage = [&[0x2e, 0, 1, 0, 40][..], &[9; 40]].concat();
+    for _ in 0..500 {
+        room.world.push(speaker, CoreId(0), &garbage);
         room.world.turn();
     }
-    let passed = room.world.events.iter().filter(|e| matches!(e, Event::Dtls { .. })).count();
-    assert!((1..200).contains(&passed), "a flood of DTLS is cut off: {passed} passed");
-    assert!(room.drops(DropReason::DtlsFlood) > 800);
+    assert_eq!((passed_dtls(&room), room.drops(DropReason::DtlsFlood)), (500, 0));
+    for index in 0..3000 {
+        room.world.push(speaker, CoreId(0), &garbage);
+        // All within the same second.
+        if index % 10 == 9 {
+            room.world.turn();
+        }
+    }
+    assert!((501..700).contains(&passed_dtls(&room)), "{} passed", passed_dtls(&room));
+    assert!(room.drops(DropReason::DtlsFlood) > 2500);
     room.assert_unharmed();
 }
 

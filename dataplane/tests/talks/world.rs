@@ -51,11 +51,13 @@ pub const DTLS_ANSWER: [u8; 29] = {
     record
 };
 
-/// A DTLS record with the beginning of a ClientHello.
+/// A DTLS record with a ClientHello, as far as its headers tell.
 pub fn client_hello(len: usize) -> Vec<u8> {
     let mut record = vec![22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
     record.extend(((len - 13) as u16).to_be_bytes());
+    let body = ((len - 13 - 12) as u32).to_be_bytes();
     record.push(1);
+    record.extend([&body[1..], &[0; 5], &body[1..]].concat());
     record.resize(len, 0x33);
     record
 }

@@ -83,7 +83,7 @@ pub struct MediaArguments {
     pub codecs: String,
     /// Budget for what is sent to one client, bits per second: voices first, then the best layers
     /// of the videos that fit; no more than a tenth above. k and M are understood.
-    #[arg(long, env = "OPENCALL_OUTGOING_BITRATE", value_name = "RATE", default_value = "3M")]
+    #[arg(long, env = "OPENCALL_OUTGOING_BITRATE", value_name = "RATE", default_value = "6M")]
     pub outgoing_bitrate: String,
     /// How the kernel is spoken to; auto takes io_uring where it works, and says why.
     #[arg(long, env = "OPENCALL_IO", value_enum, default_value = "auto")]

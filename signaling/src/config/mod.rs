@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(config.listen, [ListenAddress { ip: loopback, announced: loopback }]);
         assert_eq!((config.first_port, config.web.listen.port()), (40_000, 8080));
         assert!(config.workers >= 1);
-        assert_eq!(config.outgoing_bitrate_bps, 3_000_000);
+        assert_eq!(config.outgoing_bitrate_bps, 6_000_000);
         assert_eq!(config.dtls.srtp_profiles[0], Profile::AeadAes128Gcm);
         assert_eq!(config.codecs[0].mime_type, "audio/opus");
         assert_eq!(config.codecs[1].mime_type, "video/VP8");

@@ -316,6 +316,8 @@ async fn admit(
     let client = door.client(arrival, request.headers());
     let connection = Arc::clone(&client.connection);
     connection.busy(now());
+    // One read may hold hundreds of requests, and others have their turn after each.
+    tokio::task::yield_now().await;
     let mut response = match client.address.request(now()) {
         Ok(()) => {
             connection.charge(REQUEST_COST, now());

@@ -2,17 +2,22 @@
 //! who measures how long its requests take.
 
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::client::Client;
 use crate::server::Server;
@@ -56,17 +61,22 @@ pub async fn person(server: &Server, room: &str, peer: &str) -> Person {
 }
 
 /// A raw WebSocket in the protoo dialect, for what [`Client`] would not send.
-pub async fn raw(
-    server: &Server,
-    room: &str,
-    peer: &str,
-) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
-    let url = format!("ws://{}/ws?roomId={room}&peerId={peer}", server.address);
-    let mut request = url.into_client_request().unwrap();
+pub async fn raw(server: &Server, room: &str, peer: &str) -> Socket {
+    raw_at(server.address, &format!("/ws?roomId={room}&peerId={peer}")).await.unwrap()
+}
+
+/// The same, if the server takes it.
+async fn raw_at(address: SocketAddr, path: &str) -> Option<Socket> {
+    let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
     let protoo = HeaderValue::from_static("protoo");
     request.headers_mut().insert("Sec-WebSocket-Protocol", protoo);
-    connect_async(request).await.unwrap().0
+    Some(connect_async(request).await.ok()?.0)
 }
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What floods, and how many of its frames or requests the server has taken.
+pub type Flood = (JoinHandle<()>, Arc<AtomicUsize>);
 
 /// Sends `frame` as often as the server takes it, on a connection of its own, and reads what comes.
 pub fn flood(
@@ -74,17 +84,12 @@ pub fn flood(
     room: &str,
     peer: &str,
     frame: impl Fn(usize) -> String + Send + Sync + 'static,
-) -> (JoinHandle<()>, Arc<AtomicUsize>) {
+) -> Flood {
     let sent = Arc::new(AtomicUsize::new(0));
-    let url = (server.address, room.to_owned(), peer.to_owned());
+    let (address, path) = (server.address, format!("/ws?roomId={room}&peerId={peer}"));
     let counter = Arc::clone(&sent);
     let task = tokio::spawn(async move {
-        let (address, room, peer) = url;
-        let mut request =
-            format!("ws://{address}/ws?roomId={room}&peerId={peer}").into_client_request().unwrap();
-        let protoo = HeaderValue::from_static("protoo");
-        request.headers_mut().insert("Sec-WebSocket-Protocol", protoo);
-        let Ok((socket, _)) = connect_async(request).await else { return };
+        let Some(socket) = raw_at(address, &path).await else { return };
         let (mut sink, mut stream) = socket.split();
         let reads = async { while let Some(Ok(_)) = stream.next().await {} };
         let writes = async {
@@ -100,22 +105,96 @@ pub fn flood(
     (task, sent)
 }
 
+/// A message that never ends, of empty frames (RFC 6455 section 5.4).
+pub fn continuation_flood(server: &Server, room: &str, peer: &str) -> Flood {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let (address, path) = (server.address, format!("/ws?roomId={room}&peerId={peer}"));
+    let task = tokio::spawn(async move {
+        // Whoever is closed comes again.
+        while let Some(mut socket) = raw_at(address, &path).await {
+            let mut code = OpCode::Data(Data::Text);
+            loop {
+                let frame = Message::Frame(Frame::message(Vec::new(), code, false));
+                code = OpCode::Data(Data::Continue);
+                if socket.feed(frame).await.is_err() {
+                    break;
+                }
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    (task, sent)
+}
+
+/// Asks for a path as often as the server lets it, over connection after connection.
+pub fn http_flood(server: &Server, path: &str) -> Flood {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let address = server.address;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(16);
+    let task = tokio::spawn(async move {
+        loop {
+            let Ok(mut socket) = TcpStream::connect(address).await else { continue };
+            let (mut reads, mut writes) = socket.split();
+            let read = async {
+                let mut buffer = [0; 4096];
+                while reads.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+            };
+            let write = async {
+                while writes.write_all(request.as_bytes()).await.is_ok() {
+                    counter.fetch_add(16, Ordering::Relaxed);
+                }
+            };
+            tokio::select! { () = read => {}, () = write => {} }
+        }
+    });
+    (task, sent)
+}
+
+/// Who floods has machines of its own. Here it shares the server's, so its threads come after it:
+/// those of this process but for the witness's.
+pub fn strangers_come_second() {
+    let mut renice = Command::new("renice");
+    renice.args(["-n", "10", "-p"]);
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let thread = thread.unwrap().path();
+        let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+        if name.trim_end() != WITNESS {
+            renice.arg(thread.file_name().unwrap());
+        }
+    }
+    // A thread may end meanwhile, and without the program they only compete.
+    let _ = renice.stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+const WITNESS: &str = "witness";
+
 /// Someone in a room of its own, who asks 50 times a second; on a thread of its own, so that it does
 /// not wait for the clients that flood.
-pub struct Witness(SocketAddr);
+pub struct Witness(std::sync::mpsc::Sender<(Duration, tokio::sync::oneshot::Sender<Latencies>)>);
 
 impl Witness {
     pub fn new(server: &Server) -> Self {
-        Witness(server.address)
+        let address = server.address;
+        let (sender, asked) = std::sync::mpsc::channel();
+        let witness = move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            for (duration, answer) in asked {
+                let answer: tokio::sync::oneshot::Sender<_> = answer;
+                // Nobody waits where a test has failed.
+                let _ = answer.send(runtime.block_on(measure(address, duration)));
+            }
+        };
+        std::thread::Builder::new().name(WITNESS.to_owned()).spawn(witness).unwrap();
+        Witness(sender)
     }
 
     /// How long requests take, for a while, in order of length.
     pub async fn latencies(&self, duration: Duration) -> Latencies {
-        let address = self.0;
-        let measured = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(measure(address, duration))
-        });
+        let (sender, measured) = tokio::sync::oneshot::channel();
+        self.0.send((duration, sender)).unwrap();
         measured.await.unwrap()
     }
 }

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::microphone;
-use crate::crowd::{Latencies, Person, Witness, enter, flood, person, raw};
-use crate::server::Server;
+use crate::crowd::{
+    Flood, Latencies, Person, Witness, continuation_flood, enter, flood, http_flood, person, raw,
+    strangers_come_second,
+};
+use crate::server::{PATIENCE, Server};
 
 /// How long a flood lasts.
 fn duration() -> Duration {
@@ -56,6 +59,16 @@ fn nobody_is_gone(people: &[Person]) {
     assert_eq!(gone.count(), 0, "someone honest was closed");
 }
 
+/// Waits until the server has taken something of each flood.
+async fn all_have_begun(floods: &[Flood]) {
+    let begun = async {
+        while !floods.iter().all(|(_, sent)| sent.load(Ordering::Relaxed) > 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.expect("each flood begins");
+}
+
 async fn sending_transport(client: &mut crate::client::Client) -> Value {
     let send = json!({"producing": true, "consuming": false});
     client.ask("createWebRtcTransport", send).await.unwrap()["id"].clone()
@@ -77,6 +90,7 @@ async fn producers_that_everyone_is_told_of_do_not_hold_up_another_room() {
     let witness = Witness::new(&server);
     let people = crowd(&server, "large", 99).await;
     let calm = witness.latencies(Duration::from_secs(1)).await;
+    strangers_come_second();
     let mut mallory = enter(&server, "large", "mallory").await;
     let transport = sending_transport(&mut mallory).await;
     let attack = tokio::spawn(produce_and_close(mallory, transport));
@@ -92,6 +106,7 @@ async fn large_frames_do_not_hold_up_another_room() {
     let server = Server::start();
     let witness = Witness::new(&server);
     let calm = witness.latencies(Duration::from_secs(1)).await;
+    strangers_come_second();
     let filling = vec![json!({"": []}); 7_000];
     let data = json!({"transportId": "none", "rtpParameters": {"codecs": filling}}).to_string();
     let mut floods = Vec::new();
@@ -102,8 +117,8 @@ async fn large_frames_do_not_hold_up_another_room() {
         };
         floods.push(flood(&server, "flood", &format!("flood{number}"), frame));
     }
+    all_have_begun(&floods).await;
     let attacked = witness.latencies(duration()).await;
-    assert!(floods.iter().all(|(_, sent)| sent.load(Ordering::Relaxed) > 0), "nothing was sent");
     floods.iter().for_each(|(task, _)| task.abort());
     report("9 connections with 64 KiB of empty objects", &calm, &attacked);
 }
@@ -126,6 +141,7 @@ async fn questions_about_many_streams_do_not_hold_up_another_room() {
         speakers.push(client);
     }
     let calm = witness.latencies(Duration::from_secs(1)).await;
+    strangers_come_second();
     let mut floods = Vec::new();
     for number in 0..4 {
         let mut client = crate::client::Client::opencall(&server).await;
@@ -159,6 +175,32 @@ async fn questions_about_many_streams_do_not_hold_up_another_room() {
     report("statistics of 640 consumers without a pause", &calm, &attacked);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn empty_frames_do_not_hold_up_another_room() {
+    let server = Server::start();
+    let witness = Witness::new(&server);
+    let calm = witness.latencies(Duration::from_secs(1)).await;
+    strangers_come_second();
+    let floods = [continuation_flood(&server, "flood", "flood")];
+    all_have_begun(&floods).await;
+    let attacked = witness.latencies(duration()).await;
+    floods[0].0.abort();
+    report("empty continuation frames from one connection", &calm, &attacked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_over_http_do_not_hold_up_another_room() {
+    let server = Server::start();
+    let witness = Witness::new(&server);
+    let calm = witness.latencies(Duration::from_secs(1)).await;
+    strangers_come_second();
+    let floods: Vec<_> = (0..8).map(|_| http_flood(&server, "/healthz")).collect();
+    all_have_begun(&floods).await;
+    let attacked = witness.latencies(duration()).await;
+    floods.iter().for_each(|(task, _)| task.abort());
+    report("GET /healthz without a pause", &calm, &attacked);
+}
+
 /// Everything at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_floods_together_do_not_hold_up_another_room() {
@@ -166,6 +208,7 @@ async fn all_floods_together_do_not_hold_up_another_room() {
     let witness = Witness::new(&server);
     let people = crowd(&server, "large", 60).await;
     let calm = witness.latencies(Duration::from_secs(1)).await;
+    strangers_come_second();
     let mut mallory = enter(&server, "large", "mallory").await;
     let transport = sending_transport(&mut mallory).await;
     let mut attacks = vec![tokio::spawn(produce_and_close(mallory, transport))];
@@ -194,8 +237,12 @@ async fn all_floods_together_do_not_hold_up_another_room() {
         };
         floods.push(flood(&server, "large", &format!("renames{number}"), names));
     }
+    for number in 0..4 {
+        floods.push(continuation_flood(&server, "flood", &format!("empty{number}")));
+        floods.push(http_flood(&server, "/healthz"));
+    }
+    all_have_begun(&floods).await;
     let attacked = witness.latencies(duration()).await;
-    assert!(floods.iter().all(|(_, sent)| sent.load(Ordering::Relaxed) > 0), "nothing was sent");
     attacks.extend(floods.into_iter().map(|(task, _)| task));
     attacks.iter().for_each(tokio::task::JoinHandle::abort);
     report("all floods together", &calm, &attacked);
@@ -267,9 +314,9 @@ async fn who_reads_slowly_is_not_closed_for_the_renames_of_others() {
         };
         floods.push(flood(&server, "names", &format!("renames{number}"), frame));
     }
+    all_have_begun(&floods).await;
     let attacked = witness.latencies(duration() * 2).await;
     println!("renames: requests of another room p99 {:?}", attacked.percentile(99));
-    assert!(floods.iter().all(|(_, sent)| sent.load(Ordering::Relaxed) > 0), "nothing was sent");
     floods.iter().for_each(|(task, _)| task.abort());
     // What waited is there, and the connection lives.
     let ask = json!({"request": true, "id": 2, "method": "getRouterRtpCapabilities"});

@@ -174,6 +174,8 @@ impl Core {
 
     /// Sends a packet that waits for a consumer, if it is for it; returns whether the consumer begins
     /// an encoding or source with it.
+    // Not called but laid out within the loop: 1 % of a forwarded packet's instructions.
+    #[inline(always)]
     pub(crate) fn send_pending(
         &mut self,
         now: Time,

@@ -51,6 +51,7 @@ impl SealContext {
     /// # Errors
     /// Nothing is written when the header does not carry the index's low half, when `out` is too
     /// small or when the index has more than 48 bits.
+    #[inline]
     pub fn seal_rtp(
         &mut self,
         index: u64,

@@ -1,9 +1,6 @@
 //! The sans-IO machine of one data core: what it knows, and what control may change of it.
 //!
-//! A turn of the loop that drives it: [`Core::command`]s, then [`Core::gather`] takes the whole
-//! receive batch up, [`Core::gather_piped`] what other cores sent, [`Core::scatter`] seals it all
-//! into the send arena (asking for a flush when that fills), [`Core::handle_timeouts`] does what
-//! time asks for, [`Core::poll_event`] is drained.
+//! [`Core::turn`] is what it does between two looks at its sockets.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +14,7 @@ use crate::egress::consumer::Consumer;
 use crate::fanout::links::Links;
 use crate::fanout::{Gathered, Subscription};
 use crate::ingress::producer::Producer;
-use crate::io::TurnReport;
+use crate::io::{TurnReport, TxBatch};
 use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
@@ -127,7 +124,7 @@ impl Core {
         self.stats.drops.count_n(DropReason::SendFailed, u64::from(report.send_failed));
     }
 
-    /// When [`Core::handle_timeouts`] wants to be called next.
+    /// When the next [`Core::turn`] is due if nothing arrives.
     pub fn next_timeout(&self) -> Time {
         self.timers.next()
     }
@@ -142,15 +139,16 @@ impl Core {
         &self.stats
     }
 
-    /// Does what control says. Commands for ids that are gone are ignored, and so is making what
-    /// exists.
-    pub fn command(&mut self, now: Time, command: Command) {
+    /// Does what control says; datagrams of DTLS are written to `tx`. Commands for ids that are gone
+    /// are ignored, and so is making what exists.
+    pub fn command(&mut self, now: Time, command: Command, tx: &mut TxBatch) {
         match command {
             Command::CreateTransport(config) => self.create_transport(now, &config),
             Command::RestartIce { transport, ice } => self.restart_ice(transport, ice),
             Command::CloseTransport(id) => self.close_transport(id),
-            // Datagrams are written by the loop's next turn: see `Core::send_dtls`.
-            Command::SendDtls { .. } | Command::Shutdown => {}
+            Command::SendDtls { transport, datagram } => self.send_dtls(transport, &datagram, tx),
+            // For whoever drives the core: see `Core::turn`.
+            Command::Shutdown => {}
             Command::InstallSrtp { transport, keys } => self.install_srtp(now, transport, &keys),
             Command::SetOutgoingBitrate { transport, bitrate_bps } => {
                 if let Some(&key) = self.index.transports.get(&transport) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
 use opencall_dataplane::io::Backend;
-use opencall_dataplane::thread::{self, Clock, DataPlane, DataPlaneConfig, StartError};
+use opencall_dataplane::threads::{self, Clock, DataPlane, DataPlaneConfig, StartError};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -241,7 +241,7 @@ fn start_cores(config: &Config, clock: Clock, wake: Arc<Notify>) -> Result<DataP
         seed: rand::random(),
     };
     let notify: Arc<dyn Fn() + Send + Sync> = Arc::new(move || wake.notify_one());
-    thread::start(&plane, clock, &notify)
+    threads::start(&plane, clock, &notify)
 }
 
 fn backend_name(backend: Backend) -> &'static str {

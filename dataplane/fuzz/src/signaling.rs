@@ -15,7 +15,7 @@
 //! | `#heard N DB`, `#score N S`, `#wanted N C`, `#layers N L` | other news of data cores |
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use opencall_control::api::{Output, SessionConfig, SessionId, Token};
 use opencall_control::{Control, ControlConfig, CoreAddresses, Counts};
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::Links;
+use opencall_dataplane::io::TxBatch;
 use opencall_dataplane::message::{
     Command, ConsumerId, CoreId, Event, IceState, Layers, ProducerId, Stats, StatsQuery,
     TransportId,
@@ -93,6 +94,15 @@ impl<E: Dialect> Connection<E> {
         got.sort_unstable();
         assert_eq!(wanted, got, "each request is answered once");
     }
+}
+
+/// Datagrams of DTLS go nowhere.
+fn command_core(core: &mut Core, now: Time, command: Command) {
+    thread_local!(static TX: RefCell<TxBatch> = RefCell::new(TxBatch::new()));
+    TX.with_borrow_mut(|tx| {
+        core.command(now, command, tx);
+        tx.clear();
+    });
 }
 
 /// Control, its cores and its clients.
@@ -277,7 +287,7 @@ impl<E: Dialect> House<E> {
             Command::CreateConsumer(config) => self.consumers.push((core, config.id)),
             _ => {}
         }
-        self.cores[usize::from(core.0)].command(self.now, command);
+        command_core(&mut self.cores[usize::from(core.0)], self.now, command);
     }
 
     fn output(&mut self, output: Output) {
@@ -370,7 +380,8 @@ impl<E: Dialect> House<E> {
         self.settle();
         assert_eq!(self.control.counts(), Counts::default(), "nothing is left in control");
         for core in &mut self.cores {
-            core.command(self.now, Command::QueryStats { token: 0, of: StatsQuery::Core });
+            let query = Command::QueryStats { token: 0, of: StatsQuery::Core };
+            command_core(core, self.now, query);
             let answer = std::iter::from_fn(|| core.poll_event()).last();
             let Some(Event::Stats { stats: Some(stats), .. }) = answer else { panic!("no answer") };
             let Stats::Core(stats) = *stats else { panic!("another answer") };

@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
-use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
+use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::{
     Command, ConsumerConfig, ConsumerId, EncodingConfig, MediaKind, ProducerConfig, ProducerId,
     TransportConfig, TransportId,
@@ -144,7 +143,7 @@ impl Meeting {
     }
 
     fn command(&mut self, command: Command) {
-        self.core.command(self.now, command);
+        self.core.command(self.now, command, &mut self.tx);
     }
 
     /// Lets all clients check their connections.
@@ -208,12 +207,11 @@ impl Work for Meeting {
     }
 
     fn run(&mut self) {
-        self.core.gather(self.now, &mut self.rx, &mut self.tx);
-        self.core.gather_piped(self.now);
-        while self.core.scatter(self.now, &mut self.rx, &mut self.tx) == Scattered::More {
-            self.tx.clear();
-        }
-        self.core.handle_timeouts(self.now, &mut self.tx);
+        let mut forget = |tx: &mut TxBatch| {
+            tx.clear();
+            TurnReport::default()
+        };
+        let _ = self.core.turn(self.now, &mut self.rx, &mut self.tx, &mut forget);
     }
 
     fn done(&self) -> u64 {

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
-use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
+use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::{
     Codec, Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Extension, ExtensionIds,
     Feedback, IceCredentials, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
@@ -145,12 +144,11 @@ impl Stage {
 
     /// What a core's thread does in a turn, but for the system calls.
     pub(crate) fn turn(&mut self) {
-        self.core.gather(self.now, &mut self.rx, &mut self.tx);
-        self.core.gather_piped(self.now);
-        while self.core.scatter(self.now, &mut self.rx, &mut self.tx) == Scattered::More {
-            self.tx.clear();
-        }
-        self.core.handle_timeouts(self.now, &mut self.tx);
+        let mut forget = |tx: &mut TxBatch| {
+            tx.clear();
+            TurnReport::default()
+        };
+        let _ = self.core.turn(self.now, &mut self.rx, &mut self.tx, &mut forget);
     }
 
     /// A watcher.
@@ -175,7 +173,7 @@ impl Stage {
     }
 
     fn command(&mut self, command: Command) {
-        self.core.command(self.now, command);
+        self.core.command(self.now, command, &mut self.tx);
     }
 
     fn join(&mut self, profile: Profile, number: usize) {

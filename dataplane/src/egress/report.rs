@@ -37,7 +37,7 @@ const REMB_SSRCS_MAX: usize = 255;
 
 impl Core {
     /// Does what is due: NACKs, transport-wide feedback, reports, consent.
-    pub fn handle_timeouts(&mut self, now: Time, tx: &mut TxBatch) {
+    pub(crate) fn report(&mut self, now: Time, tx: &mut TxBatch) {
         self.share_out_stale(now);
         if !self.turn.stale_dtls.is_empty() {
             self.send_stale_dtls(tx);

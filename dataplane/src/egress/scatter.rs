@@ -30,7 +30,7 @@ const SAMPLES_MAX: usize = 2;
 
 /// What a call of [`Core::scatter`] has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scattered {
+pub(crate) enum Scattered {
     /// Everything that was pending.
     All,
     /// A part: what is in the arena is to be sent now, and the call repeated.
@@ -41,7 +41,7 @@ impl Core {
     /// Writes what the gather phase left pending into `tx`. [`Scattered::More`] asks for a flush
     /// and another call.
     #[must_use]
-    pub fn scatter(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) -> Scattered {
+    pub(crate) fn scatter(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) -> Scattered {
         while let Some(&transport) = self.turn.touched.get(self.turn.scattered) {
             if tx.len_bytes() >= TX_FLUSH_BYTES {
                 return Scattered::More;

@@ -204,7 +204,7 @@ impl Core {
     }
 
     /// Sends one datagram of DTLS records that control made.
-    pub fn send_dtls(&mut self, id: TransportId, datagram: &[u8], tx: &mut TxBatch) {
+    pub(crate) fn send_dtls(&mut self, id: TransportId, datagram: &[u8], tx: &mut TxBatch) {
         let Some(&key) = self.index.transports.get(&id) else { return };
         if let Err(reason) = self.send_or_hold_dtls(key, datagram, tx) {
             self.stats.drops.count(reason);

@@ -32,7 +32,7 @@ use crate::time::Time;
 impl Core {
     /// Takes the whole receive batch up. What must be answered at once (STUN, retransmissions) is
     /// written to `tx`; media waits in pending lists for [`Core::scatter`].
-    pub fn gather(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
+    pub(crate) fn gather(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
         self.stats.turns += 1;
         self.share_out_stale(now);
         self.stats.datagrams_received += rx.len() as u64;
@@ -58,7 +58,7 @@ impl Core {
     }
 
     /// Takes up what other cores sent.
-    pub fn gather_piped(&mut self, now: Time) {
+    pub(crate) fn gather_piped(&mut self, now: Time) {
         for core in 0..self.links.cores() {
             for slot in 0..self.links.take(core) {
                 let Some(entry) = self.links.slot(core, slot) else { break };

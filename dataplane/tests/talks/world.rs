@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
-use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
+use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
 use opencall_dataplane::rtcp;
 use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
@@ -149,14 +148,16 @@ impl World {
     }
 
     pub fn command(&mut self, core: CoreId, command: Command) {
-        let now = self.now;
-        self.seats[usize::from(core.0)].core.command(now, command);
+        let seat = &mut self.seats[usize::from(core.0)];
+        seat.core.command(self.now, command, &mut seat.tx);
+        deliver(&mut seat.tx, &mut self.wire);
     }
 
     /// What a core counts, its transports, producers and consumers included.
     pub fn core_stats(&mut self, id: CoreId) -> CoreStats {
         let seat = &mut self.seats[usize::from(id.0)];
-        seat.core.command(self.now, Command::QueryStats { token: 0, of: StatsQuery::Core });
+        let query = Command::QueryStats { token: 0, of: StatsQuery::Core };
+        seat.core.command(self.now, query, &mut seat.tx);
         let mut answer = None;
         while let Some(event) = seat.core.poll_event() {
             match event {
@@ -172,9 +173,8 @@ impl World {
 
     /// Lets control send a datagram of DTLS to a client.
     pub fn send_dtls(&mut self, client: &Client, datagram: &[u8]) {
-        let seat = &mut self.seats[usize::from(client.core.0)];
-        seat.core.send_dtls(client.transport, datagram, &mut seat.tx);
-        deliver(&mut seat.tx, &mut self.wire);
+        let (transport, datagram) = (client.transport, datagram.into());
+        self.command(client.core, Command::SendDtls { transport, datagram });
     }
 
     /// Lets all cores take one turn and the clock one step.
@@ -190,20 +190,15 @@ impl World {
         let now = self.now;
         let seat = &mut self.seats[usize::from(core.0)];
         seat.io.turn(&mut seat.tx, &mut seat.rx, Wait::Poll).unwrap();
-        let mut allocations = 0;
-        let mut count = |work: &mut dyn FnMut()| {
-            allocations += allocation_counter::measure(work).count_total;
+        let Seat { core, rx, tx, .. } = seat;
+        let mut flush = |tx: &mut TxBatch| {
+            allocation_counter::opt_out(|| deliver(tx, &mut self.wire));
+            TurnReport::default()
         };
-        count(&mut || {
-            seat.core.gather(now, &mut seat.rx, &mut seat.tx);
-            seat.core.gather_piped(now);
+        let allocations = allocation_counter::measure(|| {
+            let _ = core.turn(now, rx, tx, &mut flush);
         });
-        let mut scattered = Scattered::More;
-        while scattered == Scattered::More {
-            count(&mut || scattered = seat.core.scatter(now, &mut seat.rx, &mut seat.tx));
-            deliver(&mut seat.tx, &mut self.wire);
-        }
-        count(&mut || seat.core.handle_timeouts(now, &mut seat.tx));
+        let allocations = allocations.count_total;
         self.allocations += allocations;
         self.events.extend(std::iter::from_fn(|| seat.core.poll_event()));
         deliver(&mut seat.tx, &mut self.wire);

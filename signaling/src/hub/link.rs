@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opencall_control::api::{Request, SessionConfig, SessionId, Token};
 use opencall_control::rtp_parameters::RtpCapabilities;
-use opencall_dataplane::thread::Clock;
+use opencall_dataplane::threads::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::mailbox::{AllMail, Mailbox};

@@ -26,7 +26,7 @@ use std::time::Duration;
 use opencall_control::api::{Output, SessionConfig, SessionId};
 use opencall_control::{Control, Work};
 use opencall_dataplane::message::{Command, CoreId};
-use opencall_dataplane::thread::{Clock, DataPlane};
+use opencall_dataplane::threads::{Clock, DataPlane};
 use opencall_dataplane::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 

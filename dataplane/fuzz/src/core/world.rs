@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
-use opencall_dataplane::egress::scatter::Scattered;
 use opencall_dataplane::fanout::links::{self, Links};
 use opencall_dataplane::ice::agent::UNPROVEN_FACTOR;
 use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TxBatch, Wait};
+use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
 use opencall_dataplane::rtcp::{ReportBlock, SenderInfo, Writer};
 use opencall_dataplane::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader, RtpHeader};
@@ -175,8 +174,11 @@ impl World {
     }
 
     fn command(&mut self, core: CoreId, command: Command) {
-        let now = self.now;
-        self.seats[usize::from(core.0)].core.command(now, command);
+        let (now, core) = (self.now, &mut self.seats[usize::from(core.0)].core);
+        BATCHES.with_borrow_mut(|(_, tx)| {
+            core.command(now, command, tx);
+            assert!(tx.is_empty(), "only DTLS is written at once");
+        });
     }
 
     fn push(&mut self, core: CoreId, from: SocketAddr, bytes: &[u8]) {
@@ -203,12 +205,11 @@ impl World {
             BATCHES.with_borrow_mut(|(rx, tx)| {
                 let seat = &mut self.seats[index];
                 seat.io.turn(tx, rx, Wait::Poll).expect("memory never fails");
-                seat.core.gather(now, rx, tx);
-                seat.core.gather_piped(now);
-                while seat.core.scatter(now, rx, tx) == Scattered::More {
+                let mut flush = |tx: &mut TxBatch| {
                     deliver_all(&mut self.clients, &mut self.credits, &self.payloads, tx);
-                }
-                seat.core.handle_timeouts(now, tx);
+                    TurnReport::default()
+                };
+                let _ = seat.core.turn(now, rx, tx, &mut flush);
                 assert!(seat.core.next_timeout() > now, "what was due is done");
                 assert_eq!(seat.core.stats().datagrams_received, seat.pushed);
                 while let Some(event) = seat.core.poll_event() {
@@ -221,9 +222,9 @@ impl World {
 
     /// Forgets everything, and then nothing must be left.
     pub fn close(&mut self) {
-        for (_, producer) in &self.producers {
-            for seat in &mut self.seats {
-                seat.core.command(self.now, Command::CloseProducer(producer.id));
+        for (_, producer) in std::mem::take(&mut self.producers) {
+            for core in 0..self.seats.len() {
+                self.command(CoreId(core as u8), Command::CloseProducer(producer.id));
             }
         }
         for index in 0..self.clients.len() {
@@ -233,13 +234,14 @@ impl World {
         self.now = self.now + Duration::from_secs(100);
         for seat in &mut self.seats {
             let query = Command::QueryStats { token: 0, of: StatsQuery::Core };
-            seat.core.command(self.now, query);
+            BATCHES.with_borrow_mut(|(_, tx)| seat.core.command(self.now, query, tx));
             let last = std::iter::from_fn(|| seat.core.poll_event()).last();
             let Some(Event::Stats { stats: Some(stats), .. }) = last else { panic!("no answer") };
             let Stats::Core(stats) = *stats else { panic!("another answer") };
             assert_eq!((stats.transports, stats.producers, stats.consumers), (0, 0, 0));
-            BATCHES.with_borrow_mut(|(_, tx)| {
-                seat.core.handle_timeouts(self.now, tx);
+            BATCHES.with_borrow_mut(|(rx, tx)| {
+                seat.io.turn(tx, rx, Wait::Poll).expect("memory never fails");
+                let _ = seat.core.turn(self.now, rx, tx, &mut |_: &mut TxBatch| panic!("full"));
                 assert!(tx.is_empty(), "there is nobody to talk to");
             });
             assert_eq!(seat.core.next_timeout(), Time::NEVER);
@@ -578,7 +580,9 @@ impl World {
         let client = &mut self.clients[usize::from(which % CLIENTS)];
         let core = &mut self.seats[usize::from(client.core.0)].core;
         BATCHES.with_borrow_mut(|(_, tx)| {
-            core.send_dtls(client.transport, &bytes, tx);
+            let datagram = bytes.as_slice().into();
+            let command = Command::SendDtls { transport: client.transport, datagram };
+            core.command(self.now, command, tx);
             client.dtls.insert(bytes);
             for train in tx.trains() {
                 self.credits.sent(train.destination, train.len as usize);

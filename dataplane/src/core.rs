@@ -159,6 +159,8 @@ impl Core {
             Command::CloseProducer(id) => self.close_producer(id),
             Command::PauseProducer(id) => self.set_producer_paused(now, id, true),
             Command::ResumeProducer(id) => self.set_producer_paused(now, id, false),
+            Command::AttachLink { to, link } => self.links.attach(to, *link),
+            Command::DetachLink(core) => self.links.detach(core),
             Command::OpenPipe { producer, to } => self.open_pipe(producer, to),
             Command::ClosePipe { producer, to } => {
                 if let Some(&key) = self.index.producers.get(&producer) {

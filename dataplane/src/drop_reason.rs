@@ -74,6 +74,8 @@ drop_reasons! {
     ProducerPaused => "producer_paused",
     /// A ring to another core was full.
     RingFull => "ring_full",
+    /// A packet or request for a core to which there is no link.
+    CoreNotLinked => "core_not_linked",
     /// More work waited for one destination than a turn may carry.
     PendingFull => "pending_full",
     /// The send arena of the turn was full.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use crate::drop_reason::DropCounters;
+use crate::fanout::links::Link;
 use crate::srtp::KeyingMaterial;
 use crate::time::Time;
 
@@ -335,6 +336,15 @@ pub enum Command {
     PauseProducer(ProducerId),
     /// Forward them again, from a key frame.
     ResumeProducer(ProducerId),
+    /// Two cores are linked from now on; comes before the first pipe between them.
+    AttachLink {
+        /// The other core.
+        to: CoreId,
+        /// This core's ends of the rings.
+        link: Box<Link>,
+    },
+    /// The other core has ended.
+    DetachLink(CoreId),
     /// On the home core: send the producer's packets to `to` as well.
     OpenPipe {
         /// Which producer.

@@ -289,6 +289,9 @@ impl Talk {
                 assert!(books.producers.contains(&id));
                 "ResumeProducer".to_owned()
             }
+            Command::AttachLink { .. } | Command::DetachLink(_) => {
+                unreachable!("links are made below control")
+            }
             Command::OpenPipe { producer, to } => {
                 assert!(books.producers.contains(&producer) && to != core);
                 assert!(books.pipes.insert((producer, to)));

@@ -1,11 +1,13 @@
 //! The rings between this core and the others, and what travels in them.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
+
 use crate::drop_reason::DropReason;
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::source::{SenderReport, SourceId};
-use crate::message::{CoreId, ProducerId};
+use crate::message::{Command, CoreId, ProducerId};
 
 /// Slots of each ring between two cores. 1024 packets are 100 ms of 10,000 packets/s, far more than
 /// a core may stall; each slot costs 1.7 KiB.
@@ -65,37 +67,94 @@ impl PipeSlot {
     }
 }
 
-/// One core's ends of all rings.
+/// One core's ends of its rings to and from another.
+pub struct Link {
+    outgoing: RingProducer<PipeSlot>,
+    incoming: RingConsumer<PipeSlot>,
+}
+
+impl Link {
+    /// The rings between two cores: an end for each. They take 3.4 MiB.
+    pub fn pair() -> (Link, Link) {
+        let (there, from_here) = ring(RING_SLOTS, PipeSlot::new);
+        let (back, from_there) = ring(RING_SLOTS, PipeSlot::new);
+        (
+            Link { outgoing: there, incoming: from_there },
+            Link { outgoing: back, incoming: from_here },
+        )
+    }
+}
+
+/// One core's links to the others, made when the first producer crosses: see [`Mesh`].
 #[derive(Default)]
 pub struct Links {
-    outgoing: Vec<Option<RingProducer<PipeSlot>>>,
-    incoming: Vec<Option<RingConsumer<PipeSlot>>>,
+    links: Vec<Option<Link>>,
     taken: Vec<usize>,
     /// Bit per core; a server has at most 128.
     wake: u128,
 }
 
-/// Makes the rings between `cores` cores: one [`Links`] each.
+/// Links all of `cores` cores at once.
 pub fn connect(cores: usize) -> Vec<Links> {
-    let mut links: Vec<Links> = (0..cores)
-        .map(|_| Links {
-            outgoing: (0..cores).map(|_| None).collect(),
-            incoming: (0..cores).map(|_| None).collect(),
-            taken: vec![0; cores],
-            wake: 0,
-        })
-        .collect();
+    let mut all: Vec<Links> = (0..cores).map(|_| Links::default()).collect();
     for from in 0..cores {
-        for to in (0..cores).filter(|&to| to != from) {
-            let (producer, consumer) = ring(RING_SLOTS, PipeSlot::new);
-            links[from].outgoing[to] = Some(producer);
-            links[to].incoming[from] = Some(consumer);
+        for to in from + 1..cores {
+            let (here, there) = Link::pair();
+            all[from].attach(CoreId(to as u8), here);
+            all[to].attach(CoreId(from as u8), there);
         }
     }
-    links
+    all
+}
+
+/// Which cores are linked. A full mesh of 32 cores would take 1.6 GiB, and most rooms are on one.
+#[derive(Debug, Default)]
+pub struct Mesh {
+    linked: HashSet<(CoreId, CoreId)>,
+}
+
+impl Mesh {
+    /// What is to be sent before `command` goes to `core`: the ends of a new link, if it opens the first
+    /// pipe between two cores.
+    pub fn link_for(&mut self, core: CoreId, command: &Command) -> Option<[(CoreId, Command); 2]> {
+        let &Command::OpenPipe { to, .. } = command else { return None };
+        let pair = (CoreId(core.0.min(to.0)), CoreId(core.0.max(to.0)));
+        if core == to || !self.linked.insert(pair) {
+            return None;
+        }
+        let (here, there) = Link::pair();
+        Some([
+            (core, Command::AttachLink { to, link: Box::new(here) }),
+            (to, Command::AttachLink { to: core, link: Box::new(there) }),
+        ])
+    }
+
+    /// Forgets the links of a core that has ended; what is to be sent to those that had one.
+    pub fn forget(&mut self, core: CoreId) -> Vec<(CoreId, Command)> {
+        let ended = self.linked.extract_if(|&(a, b)| a == core || b == core);
+        let others = ended.map(|(a, b)| if a == core { b } else { a });
+        others.map(|other| (other, Command::DetachLink(core))).collect()
+    }
 }
 
 impl Links {
+    /// Adds the link to a core, in place of an older one. Not within a turn.
+    pub fn attach(&mut self, to: CoreId, link: Link) {
+        let index = usize::from(to.0);
+        if self.links.len() <= index {
+            self.links.resize_with(index + 1, || None);
+            self.taken.resize(index + 1, 0);
+        }
+        self.links[index] = Some(link);
+    }
+
+    /// Removes the link to a core: what waits in it is lost. Not within a turn.
+    pub fn detach(&mut self, core: CoreId) {
+        if let Some(link) = self.links.get_mut(usize::from(core.0)) {
+            *link = None;
+        }
+    }
+
     /// Sends a message, with a packet's bytes, to another core. Never blocks.
     pub fn send(
         &mut self,
@@ -103,18 +162,18 @@ impl Links {
         message: PipeMessage,
         bytes: &[u8],
     ) -> Result<(), DropReason> {
-        let Some(Some(ring)) = self.outgoing.get_mut(usize::from(to.0)) else {
-            return Err(DropReason::RingFull);
+        let Some(Some(link)) = self.links.get_mut(usize::from(to.0)) else {
+            return Err(DropReason::CoreNotLinked);
         };
         if bytes.len() > SLOT_BYTES {
             return Err(DropReason::TooLarge);
         }
-        ring.push_with(|slot| {
+        let pushed = link.outgoing.push_with(|slot| {
             slot.message = message;
             slot.len = bytes.len() as u16;
             slot.bytes[..bytes.len()].copy_from_slice(bytes);
-        })
-        .map_err(|_| DropReason::RingFull)?;
+        });
+        pushed.map_err(|_| DropReason::RingFull)?;
         self.wake |= 1_u128.checked_shl(to.0.into()).unwrap_or(0);
         Ok(())
     }
@@ -131,15 +190,15 @@ impl Links {
         })
     }
 
-    /// How many cores there are.
+    /// One more than the highest index of a linked core.
     pub fn cores(&self) -> usize {
-        self.incoming.len()
+        self.links.len()
     }
 
     /// Takes up what waits from `core`, at most [`MAX_PIPED_PER_TURN`]; how many slots that is.
     pub fn take(&mut self, core: usize) -> usize {
-        let Some(Some(ring)) = self.incoming.get_mut(core) else { return 0 };
-        let taken = ring.len().min(MAX_PIPED_PER_TURN);
+        let Some(Some(link)) = self.links.get_mut(core) else { return 0 };
+        let taken = link.incoming.len().min(MAX_PIPED_PER_TURN);
         self.taken[core] = taken;
         taken
     }
@@ -149,21 +208,22 @@ impl Links {
         if slot >= *self.taken.get(core)? {
             return None;
         }
-        Some(self.incoming.get_mut(core)?.as_mut()?.slot(slot))
+        Some(self.links.get_mut(core)?.as_mut()?.incoming.slot(slot))
     }
 
     /// Gives back all slots taken up in this turn.
     pub fn release(&mut self) {
-        for (ring, taken) in self.incoming.iter_mut().zip(&mut self.taken) {
-            if let Some(ring) = ring {
-                ring.release(std::mem::take(taken));
+        for (link, taken) in self.links.iter_mut().zip(&mut self.taken) {
+            let taken = std::mem::take(taken);
+            if let Some(link) = link {
+                link.incoming.release(taken);
             }
         }
     }
 
     /// Whether something waits.
     pub fn has_work(&mut self) -> bool {
-        self.incoming.iter_mut().flatten().any(|ring| !ring.is_empty())
+        self.links.iter_mut().flatten().any(|link| !link.incoming.is_empty())
     }
 }
 
@@ -192,11 +252,65 @@ mod tests {
 
     #[test]
     fn the_last_of_128_cores_is_woken() {
-        let mut links = Links { outgoing: (0..128).map(|_| None).collect(), ..Links::default() };
-        let (producer, _consumer) = ring(1, PipeSlot::new);
-        links.outgoing[127] = Some(producer);
+        let mut links = Links::default();
+        let (here, _there) = Link::pair();
+        links.attach(CoreId(127), here);
         links.send(CoreId(127), PipeMessage::Empty, &[]).unwrap();
         assert_eq!(links.take_wake().collect::<Vec<_>>(), [CoreId(127)]);
+    }
+
+    fn open(to: u8) -> Command {
+        Command::OpenPipe { producer: ProducerId(1), to: CoreId(to) }
+    }
+
+    fn attached(links: &mut [Links], commands: impl IntoIterator<Item = (CoreId, Command)>) {
+        for (core, command) in commands {
+            let links = &mut links[usize::from(core.0)];
+            match command {
+                Command::AttachLink { to, link } => links.attach(to, *link),
+                Command::DetachLink(core) => links.detach(core),
+                _ => panic!("another command"),
+            }
+        }
+    }
+
+    #[test]
+    fn two_cores_are_linked_once_by_whichever_pipe_is_first() {
+        let mut mesh = Mesh::default();
+        assert!(mesh.link_for(CoreId(0), &Command::CloseProducer(ProducerId(1))).is_none());
+        assert!(mesh.link_for(CoreId(0), &open(0)).is_none(), "a core needs no link to itself");
+        let mut links = [Links::default(), Links::default(), Links::default()];
+        assert_eq!(
+            links[2].send(CoreId(0), PipeMessage::Empty, b"x"),
+            Err(DropReason::CoreNotLinked)
+        );
+        attached(&mut links, mesh.link_for(CoreId(2), &open(0)).unwrap());
+        assert!(mesh.link_for(CoreId(0), &open(2)).is_none());
+        assert!(mesh.link_for(CoreId(2), &open(0)).is_none());
+        links[2].send(CoreId(0), PipeMessage::Empty, b"x").unwrap();
+        links[0].send(CoreId(2), PipeMessage::Empty, b"yy").unwrap();
+        assert_eq!((links[0].take(2), links[2].take(0)), (1, 1));
+        assert_eq!(links[2].slot(0, 0).map(|slot| slot.len), Some(2));
+        assert!(!links[1].has_work());
+    }
+
+    #[test]
+    fn a_core_that_ended_is_linked_anew() {
+        let mut mesh = Mesh::default();
+        let mut links = [Links::default(), Links::default(), Links::default()];
+        attached(&mut links, mesh.link_for(CoreId(0), &open(1)).unwrap());
+        attached(&mut links, mesh.link_for(CoreId(2), &open(1)).unwrap());
+        attached(&mut links, mesh.link_for(CoreId(0), &open(2)).unwrap());
+        links[1] = Links::default();
+        attached(&mut links, mesh.forget(CoreId(1)));
+        for core in [0, 2] {
+            let sent = links[core].send(CoreId(1), PipeMessage::Empty, b"x");
+            assert_eq!(sent, Err(DropReason::CoreNotLinked));
+        }
+        links[0].send(CoreId(2), PipeMessage::Empty, b"x").unwrap();
+        attached(&mut links, mesh.link_for(CoreId(1), &open(0)).unwrap());
+        links[0].send(CoreId(1), PipeMessage::Empty, b"x").unwrap();
+        assert_eq!(links[1].take(0), 1);
     }
 
     #[test]

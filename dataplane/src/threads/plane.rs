@@ -9,7 +9,7 @@ use super::clock::Clock;
 use super::seat::Seat;
 use super::worker::Worker;
 use crate::core::{Core, CoreConfig};
-use crate::fanout::links;
+use crate::fanout::links::{Links, Mesh};
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::io::{self, Backend, BackendChoice, IoError, Parker, SocketOptions, Unparker};
 use crate::message::{Command, CoreId, Event};
@@ -121,6 +121,8 @@ impl DataCore {
 pub struct DataPlane {
     /// One per core.
     pub cores: Vec<DataCore>,
+    /// Links them.
+    pub mesh: Mesh,
     /// The backend in use.
     pub backend: Backend,
     /// Why that one: a line for the log.
@@ -151,13 +153,12 @@ pub fn start(
     let cpus = if config.pin { cpus_for(config.cores) } else { Vec::new() };
 
     let mut cores = Vec::with_capacity(config.cores);
-    let links = links::connect(config.cores);
-    for (index, ((port, io, parker), links)) in seats.into_iter().zip(links).enumerate() {
+    for (index, (port, io, parker)) in seats.into_iter().enumerate() {
         let (command_tx, command_rx) = ring(COMMAND_SLOTS, || None);
         let (event_tx, event_rx) = ring(EVENT_SLOTS, || None);
         let id = CoreId(index as u8);
         let seed = config.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let core = Core::new(CoreConfig { id, clock: clock.wall(), seed, links });
+        let core = Core::new(CoreConfig { id, clock: clock.wall(), seed, links: Links::default() });
         let worker = Worker {
             seat: Seat::new(core, command_rx, event_tx),
             clock,
@@ -179,7 +180,7 @@ pub fn start(
             thread: Some(thread),
         });
     }
-    Ok(DataPlane { cores, backend, reason })
+    Ok(DataPlane { cores, mesh: Mesh::default(), backend, reason })
 }
 
 /// CPUs for the data cores: from the last one down, since CPU 0 serves interrupts and control.

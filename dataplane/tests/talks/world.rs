@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
-use opencall_dataplane::fanout::links;
+use opencall_dataplane::fanout::links::{Links, Mesh};
 use opencall_dataplane::io::memory::{MemoryIo, Network};
 use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
@@ -76,6 +76,7 @@ pub struct World {
     pub now: Time,
     network: Network,
     seats: Vec<Seat>,
+    mesh: Mesh,
     next_id: u64,
     pub events: Vec<Event>,
     /// How often the cores have taken something from the heap in their turns.
@@ -114,11 +115,9 @@ impl World {
     pub fn new(cores: usize) -> Self {
         let network = Network::new();
         let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };
-        let seats = links::connect(cores)
-            .into_iter()
-            .enumerate()
-            .map(|(index, links)| {
-                let id = CoreId(index as u8);
+        let seats = (0..cores)
+            .map(|index| {
+                let (id, links) = (CoreId(index as u8), Links::default());
                 Seat {
                     core: Core::new(CoreConfig { id, clock, seed: 7 + index as u64, links }),
                     io: network.endpoint(&[server_address(id)]),
@@ -131,6 +130,7 @@ impl World {
             now: Time::from_millis(10_000),
             network,
             seats,
+            mesh: Mesh::default(),
             next_id: 1,
             events: Vec::new(),
             allocations: 0,
@@ -148,9 +148,12 @@ impl World {
     }
 
     pub fn command(&mut self, core: CoreId, command: Command) {
-        let seat = &mut self.seats[usize::from(core.0)];
-        seat.core.command(self.now, command, &mut seat.tx);
-        deliver(&mut seat.tx, &mut self.wire);
+        let link = self.mesh.link_for(core, &command);
+        for (core, command) in link.into_iter().flatten().chain([(core, command)]) {
+            let seat = &mut self.seats[usize::from(core.0)];
+            seat.core.command(self.now, command, &mut seat.tx);
+            deliver(&mut seat.tx, &mut self.wire);
+        }
     }
 
     /// What a core counts, its transports, producers and consumers included.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use opencall_control::api::{Output, SessionConfig, SessionId};
 use opencall_control::{Control, Work};
-use opencall_dataplane::message::{Command, CoreId};
+use opencall_dataplane::message::Command;
 use opencall_dataplane::threads::{Clock, DataPlane};
 use opencall_dataplane::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
@@ -303,9 +303,12 @@ impl Hub {
     }
 
     fn send_commands(&mut self) {
-        while let Some((CoreId(index), command)) = self.control.poll_command() {
-            if let Some(queue) = self.backlog.get_mut(usize::from(index)) {
-                queue.push_back(command);
+        while let Some((core, command)) = self.control.poll_command() {
+            let link = self.plane.mesh.link_for(core, &command);
+            for (core, command) in link.into_iter().flatten().chain([(core, command)]) {
+                if let Some(queue) = self.backlog.get_mut(usize::from(core.0)) {
+                    queue.push_back(command);
+                }
             }
         }
         for (core, queue) in self.plane.cores.iter_mut().zip(&mut self.backlog) {

@@ -20,8 +20,8 @@ pub enum PlacementPolicy {
     Spread,
 }
 
-/// Participants of one room that a core carries before the room grows on another. Measured load
-/// will move this; until then, a meeting of ordinary size never pays for a pipe.
+/// Participants of one room that a core carries before the room grows on another: a meeting of
+/// ordinary size never pays for a pipe.
 pub const PARTICIPANTS_PER_CORE: usize = 50;
 
 impl Default for PlacementPolicy {
@@ -33,6 +33,9 @@ impl Default for PlacementPolicy {
 /// Load that a fully busy core counts as, in transports: so that the measured share of CPU outweighs
 /// the number of transports, which says little of what they carry.
 const FULL_CPU_TRANSPORTS: f32 = 1_000.0;
+
+/// Shares of CPU are told apart by so much only: what an idle core does is noise.
+const CPU_STEP: f32 = 0.05;
 
 /// The load of all cores.
 pub(crate) struct Placement {
@@ -120,7 +123,8 @@ impl Placement {
     /// The measured share of time that a core is busy, 0–1.
     pub fn set_cpu(&mut self, core: CoreId, busy: f32) {
         if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
-            load.cpu = if busy.is_finite() { busy.clamp(0.0, 1.0) } else { 0.0 };
+            let busy = if busy.is_finite() { busy.clamp(0.0, 1.0) } else { 0.0 };
+            load.cpu = (busy / CPU_STEP).round() * CPU_STEP;
         }
     }
 
@@ -171,6 +175,7 @@ mod tests {
         assert_eq!(placement.choose(&room), CoreId(1));
         placement.set_cpu(CoreId(1), 0.5);
         assert_eq!(placement.choose(&room), CoreId(0));
+        placement.set_cpu(CoreId(0), 0.02);
         placement.set_cpu(CoreId(1), f32::NAN);
         assert_eq!(placement.choose(&room), CoreId(1));
     }

@@ -1,6 +1,5 @@
 //! ICE-lite (RFC 8445, RFC 8489, RFC 7675): clients check, we answer.
 //!
-//! A lite agent has host candidates only, sends no checks and is always the controlled side. All it
 //! does is done in three steps, cheapest first:
 //!
 //! 1. [`stun::parse_binding_request`] reads the datagram and checks FINGERPRINT: what fails here
@@ -20,7 +19,6 @@
 use std::time::Duration;
 
 pub mod agent;
-pub mod candidate;
 pub mod credentials;
 mod integrity;
 pub mod stun;
@@ -30,7 +28,6 @@ mod transactions;
 mod tuple;
 
 pub use agent::IceAgent;
-pub use candidate::host_candidate_priority;
 
 /// How long a transport may go without a valid check before it counts as disconnected: the 30 s
 /// after which consent to send expires (RFC 7675 section 5.1).

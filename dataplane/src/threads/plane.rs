@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::clock::Clock;
+use super::load::{LoadMeter, ThreadId};
 use super::seat::Seat;
 use super::worker::Worker;
 use crate::core::{Core, CoreConfig};
@@ -13,6 +14,7 @@ use crate::fanout::links::{Links, Mesh};
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::io::{self, Backend, BackendChoice, IoError, Parker, SocketOptions, Unparker};
 use crate::message::{Command, CoreId, Event};
+use crate::time::Time;
 
 /// Commands that may wait for a core: a join of a 500-person room makes some thousands, and what
 /// does not fit waits with control.
@@ -74,6 +76,7 @@ pub struct DataCore {
     events: RingConsumer<Option<Event>>,
     unparker: Unparker,
     thread: Option<JoinHandle<()>>,
+    load: LoadMeter,
 }
 
 impl DataCore {
@@ -100,6 +103,11 @@ impl DataCore {
         let event = self.events.slot(0).take();
         self.events.release(1);
         event
+    }
+
+    /// The share of time, 0–1, for which the thread has run since the last call.
+    pub fn busy(&mut self, now: Time) -> Option<f32> {
+        self.load.busy(now)
     }
 
     /// Whether the thread runs.
@@ -159,11 +167,13 @@ pub fn start(
         let id = CoreId(index as u8);
         let seed = config.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let core = Core::new(CoreConfig { id, clock: clock.wall(), seed, links: Links::default() });
+        let thread_id = ThreadId::default();
         let worker = Worker {
             seat: Seat::new(core, command_rx, event_tx),
             clock,
             cpu: cpus.get(index).copied(),
             parker,
+            thread: Arc::clone(&thread_id),
             peers: peers.clone(),
             notify: Arc::clone(notify),
         };
@@ -178,6 +188,7 @@ pub fn start(
             events: event_rx,
             unparker: peers[index].clone(),
             thread: Some(thread),
+            load: LoadMeter::of(thread_id),
         });
     }
     Ok(DataPlane { cores, mesh: Mesh::default(), backend, reason })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::load::{self, ThreadId};
 use super::seat::Seat;
 use crate::io::{self, Io, Parker, RxBatch, TxBatch, Unparker, Wait};
 use crate::turn::Turned;
@@ -18,6 +19,7 @@ pub(super) struct Worker {
     pub clock: Clock,
     pub cpu: Option<core_affinity::CoreId>,
     pub parker: Parker,
+    pub thread: ThreadId,
     pub peers: Vec<Unparker>,
     /// Wakes control.
     pub notify: Arc<dyn Fn() + Send + Sync>,
@@ -25,6 +27,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn run(mut self, io: Box<dyn Io>) {
+        load::enter(&self.thread);
         let core = self.seat.core().id().0;
         if let Some(cpu) = self.cpu
             && !core_affinity::set_for_current(cpu)

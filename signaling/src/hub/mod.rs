@@ -58,6 +58,9 @@ const MAX_SLEEP: Duration = Duration::from_millis(500);
 /// How often rooms and peers are counted for `/healthz`.
 const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often the load of the data cores is measured, which decides where newcomers are placed.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often accounts that are paid off are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -100,6 +103,7 @@ pub struct Hub {
     stopping: watch::Sender<bool>,
     gauges: Arc<Gauges>,
     counted_at: Time,
+    load_measured_at: Time,
     pruned_at: Time,
 }
 
@@ -132,6 +136,7 @@ impl Hub {
             stopping,
             gauges,
             counted_at: Time::ZERO,
+            load_measured_at: Time::ZERO,
             pruned_at: Time::ZERO,
         };
         (hub, link)
@@ -337,6 +342,14 @@ impl Hub {
         if now.since(self.counted_at) >= COUNT_INTERVAL {
             self.counted_at = now;
             self.gauges.set_counts(self.control.counts());
+        }
+        if now.since(self.load_measured_at) >= LOAD_INTERVAL {
+            self.load_measured_at = now;
+            for core in &mut self.plane.cores {
+                if let Some(busy) = core.busy(now) {
+                    self.control.set_core_load(core.id, busy);
+                }
+            }
         }
         if now.since(self.pruned_at) >= PRUNE_INTERVAL {
             self.pruned_at = now;

@@ -39,6 +39,10 @@ export interface LinkOptions {
   relayPort?: number;
   /** False: as a client without retransmission, which offers neither NACK nor RTX. */
   repair?: boolean;
+  /** The certificate of both transports is RSA, 2048 bits; otherwise each has one of the browser's own kind. */
+  rsa?: boolean;
+  /** The browser is the DTLS server of its sending transport. mediasoup-client supports that in Chromium alone. */
+  dtlsServer?: boolean;
 }
 
 /** How evenly a video is shown on this machine's clock, since it was last asked. */
@@ -92,6 +96,8 @@ export interface Path {
   tlsVersion: string;
   dtlsCipher: string;
   srtpCipher: string;
+  /** What this browser announced of its end of DTLS. */
+  dtlsParameters: types.DtlsParameters | undefined;
   localUfrag: string;
   localAddress: string;
   remoteAddress: string;
@@ -109,6 +115,14 @@ const SIMULCAST: types.RtpEncodingParameters[] = [
   { rid: 'r2', maxBitrate: 900_000, scaleResolutionDownBy: 1, scalabilityMode: 'L1T3' },
 ];
 
+/** What browsers made by themselves before ECDSA, and still make when asked. */
+const RSA: RsaHashedKeyGenParams = {
+  name: 'RSASSA-PKCS1-v1_5',
+  hash: 'SHA-256',
+  modulusLength: 2048,
+  publicExponent: new Uint8Array([1, 0, 1]),
+};
+
 /** Kilobits per second; above what all layers take together, so that none has to wait for the estimate. */
 const STEADY_BITRATE_KBPS = 1500;
 
@@ -124,6 +138,8 @@ class TestPeer {
   /** By producer, then by SSRC. */
   readonly #encoded = new Map<string, Map<number, Timeline>>();
   readonly #decoded = new Map<string, Timeline>();
+  /** By transport. */
+  readonly #announced = new Map<string, types.DtlsParameters>();
   #dialect!: Dialect;
   #send!: types.Transport;
   #recv!: types.Transport;
@@ -148,9 +164,14 @@ class TestPeer {
     await peer.#device.load({
       routerRtpCapabilities: link.repair === false ? withoutRepair(capabilities) : capabilities,
     });
-    const options = async (direction: 'send' | 'recv') =>
-      through(link.relayPort, await peer.#dialect.createTransport(direction));
-    peer.#send = peer.#watch(peer.#device.createSendTransport(await options('send')));
+    const certificates = link.rsa ? [await RTCPeerConnection.generateCertificate(RSA)] : undefined;
+    const options = async (direction: 'send' | 'recv') => ({
+      ...through(link.relayPort, await peer.#dialect.createTransport(direction)),
+      ...(certificates ? { additionalSettings: { certificates } } : {}),
+    });
+    const send = await options('send');
+    if (link.dtlsServer) send.dtlsParameters.role = 'client';
+    peer.#send = peer.#watch(peer.#device.createSendTransport(send));
     peer.#recv = peer.#watch(peer.#device.createRecvTransport(await options('recv')));
     await peer.#dialect.join(peer.#device.recvRtpCapabilities);
     return peer;
@@ -299,6 +320,7 @@ class TestPeer {
       tlsVersion: text(found, 'tlsVersion'),
       dtlsCipher: text(found, 'dtlsCipher'),
       srtpCipher: text(found, 'srtpCipher'),
+      dtlsParameters: this.#announced.get(transport.id),
       localUfrag: text(found, 'iceLocalUsernameFragment'),
       localAddress: text(local, 'address'),
       remoteAddress: text(remote, 'address'),
@@ -349,6 +371,7 @@ class TestPeer {
 
   #watch(transport: types.Transport): types.Transport {
     transport.on('connect', ({ dtlsParameters }, done, fail) => {
+      this.#announced.set(transport.id, dtlsParameters);
       this.#dialect.connectTransport(transport.id, dtlsParameters).then(done, fail);
     });
     transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {

@@ -115,8 +115,11 @@ impl DtlsContext {
         // No cookie exchange: datagrams come only from addresses that answered an ICE check, so it
         // would cost every client a round trip to prove what is known. Where a client has to say
         // hello once more for another reason, two attempts ask it in the same words.
+        // No padding: until our ClientHello is answered, ICE lets us send three times what came, and
+        // libnice checks twice.
         let library = dimpl::Config::builder()
             .use_server_cookie(false)
+            .pad_client_hello(false)
             .cookie_secret(rand::rng().random())
             .require_client_certificate(true)
             .srtp_profiles(&profiles)

@@ -70,6 +70,7 @@ pub(crate) struct HybridClientHello {
     extensions: ArrayVec<Extension, 10>,
     extension_data: Buf,
     mtu: usize,
+    pad: bool,
 
     /// TLS-style transcript bytes: msg_type(1) + length(3) + CH body.
     /// Does not include DTLS message_seq/fragment_offset/fragment_length.
@@ -190,6 +191,7 @@ impl HybridClientHello {
                 .collect(),
             extension_data: ext_buf,
             mtu: config.mtu(),
+            pad: config.pad_client_hello(),
             transcript_bytes: Buf::new(),
             handshake_fragment: Buf::new(),
         };
@@ -228,6 +230,7 @@ impl HybridClientHello {
             extensions: self.extensions.clone(),
             extension_data: self.extension_data.to_buf(),
             mtu: self.mtu,
+            pad: self.pad,
             transcript_bytes: self.transcript_bytes.to_buf(),
             handshake_fragment: self.handshake_fragment.to_buf(),
         })
@@ -300,7 +303,7 @@ impl HybridClientHello {
         let deficit = self
             .mtu
             .saturating_sub(25 + body.len() - start + 2 + extensions_len);
-        let padding = if deficit >= 4 { deficit } else { 0 };
+        let padding = if self.pad && deficit >= 4 { deficit } else { 0 };
         body.extend_from_slice(&((extensions_len + padding) as u16).to_be_bytes());
         for ext in &self.extensions {
             ext.serialize(&self.extension_data, body);

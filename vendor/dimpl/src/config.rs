@@ -68,6 +68,7 @@ pub struct Config {
     max_queue_tx: usize,
     require_client_certificate: bool,
     use_server_cookie: bool,
+    pad_client_hello: bool,
     flight_start_rto: Duration,
     flight_retries: usize,
     handshake_timeout: Duration,
@@ -91,6 +92,7 @@ impl Config {
             max_queue_tx: 10,
             require_client_certificate: true,
             use_server_cookie: true,
+            pad_client_hello: true,
             flight_start_rto: Duration::from_secs(1),
             flight_retries: 4,
             handshake_timeout: Duration::from_secs(40),
@@ -150,6 +152,14 @@ impl Config {
     #[inline(always)]
     pub fn use_server_cookie(&self) -> bool {
         self.use_server_cookie
+    }
+
+    /// Whether a ClientHello that offers DTLS 1.3 is padded to the MTU (RFC 7685).
+    ///
+    /// True by default: a server may then answer with more before the client's address is proven.
+    #[inline(always)]
+    pub fn pad_client_hello(&self) -> bool {
+        self.pad_client_hello
     }
 
     /// Time of first retry.
@@ -310,6 +320,7 @@ pub struct ConfigBuilder {
     max_queue_tx: usize,
     require_client_certificate: bool,
     use_server_cookie: bool,
+    pad_client_hello: bool,
     flight_start_rto: Duration,
     flight_retries: usize,
     handshake_timeout: Duration,
@@ -375,6 +386,15 @@ impl ConfigBuilder {
     /// a cookie exchange.
     pub fn use_server_cookie(mut self, use_cookie: bool) -> Self {
         self.use_server_cookie = use_cookie;
+        self
+    }
+
+    /// Set whether a ClientHello that offers DTLS 1.3 is padded to the MTU.
+    ///
+    /// Disable this where the server has no limit on its answer, but the client has one on what it
+    /// may send, as behind ICE.
+    pub fn pad_client_hello(mut self, pad: bool) -> Self {
+        self.pad_client_hello = pad;
         self
     }
 
@@ -667,6 +687,7 @@ impl ConfigBuilder {
             max_queue_tx: self.max_queue_tx,
             require_client_certificate: self.require_client_certificate,
             use_server_cookie: self.use_server_cookie,
+            pad_client_hello: self.pad_client_hello,
             flight_start_rto: self.flight_start_rto,
             flight_retries: self.flight_retries,
             handshake_timeout: self.handshake_timeout,
@@ -719,6 +740,7 @@ impl fmt::Debug for Config {
                 &self.require_client_certificate,
             )
             .field("use_server_cookie", &self.use_server_cookie)
+            .field("pad_client_hello", &self.pad_client_hello)
             .field("flight_start_rto", &self.flight_start_rto)
             .field("flight_retries", &self.flight_retries)
             .field("handshake_timeout", &self.handshake_timeout)
@@ -744,6 +766,7 @@ impl fmt::Debug for ConfigBuilder {
                 &self.require_client_certificate,
             )
             .field("use_server_cookie", &self.use_server_cookie)
+            .field("pad_client_hello", &self.pad_client_hello)
             .field("flight_start_rto", &self.flight_start_rto)
             .field("flight_retries", &self.flight_retries)
             .field("handshake_timeout", &self.handshake_timeout)

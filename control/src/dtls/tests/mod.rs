@@ -215,6 +215,20 @@ fn versions_meet_at_the_older_one() {
 }
 
 #[test]
+fn our_client_hello_fits_what_two_ice_checks_allow() {
+    /// A check of libnice and our answer to it, in bytes; three times what came may go.
+    const CHECK_LEN: usize = 124;
+    const ANSWER_LEN: usize = 64;
+    for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
+        let context = context(version, &ALL);
+        let mut client = DtlsEndpoint::new(&context, Role::Client, Instant::now());
+        let hello = Call::drain(&mut client, &mut Heard::default()).remove(0);
+        let allowance = 2 * (3 * CHECK_LEN - ANSWER_LEN);
+        assert!(hello.len() <= allowance, "{version:?}: {} bytes", hello.len());
+    }
+}
+
+#[test]
 fn a_client_hello_in_fragments_is_understood() {
     for version in [DtlsVersion::Dtls12, DtlsVersion::Dtls13] {
         for cut in [40, 100, 150] {

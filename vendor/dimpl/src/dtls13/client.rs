@@ -1311,7 +1311,7 @@ fn handshake_create_client_hello(
         + ext_buf.len(); // all extension data
     let total_without_padding = record_header + handshake_header + body_without_padding;
     let deficit = mtu.saturating_sub(total_without_padding);
-    if deficit >= 4 {
+    if engine.config().pad_client_hello() && deficit >= 4 {
         let pad_data_len = deficit - 4;
         let pad_start = ext_buf.len();
         for _ in 0..pad_data_len {

@@ -161,3 +161,10 @@ interop_python() {
       --requirement "$root/client/tests/interop/requirements.txt" || return 1
   printf '%s\n' "$wanted" >"$directory/.opencall-lock"
 }
+
+# GStreamer's webrtcbin with its Python bindings: another peer of the browser tests. Without it they skip its tests.
+interop_gstreamer() {
+  python3 "$root/client/tests/interop/gstreamer_peer.py" --check 2>/dev/null && return
+  apt_install gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-nice \
+    python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0
+}

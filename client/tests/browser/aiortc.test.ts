@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { DialectName } from './harness/dialects';
-import { AiortcPeer, type AiortcReport } from './support/aiortc';
 import { openHarness } from './support/chromium';
+import { AiortcPeer, type AiortcReport } from './support/python';
 import { Relay } from './support/relay';
 import { TestServer } from './support/server';
 import { find, newRoom, pictures, sound } from './support/talk';

@@ -46,6 +46,8 @@ from aiortc.rtcrtpparameters import (
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from av import AudioFrame, VideoFrame
 
+from protoo import Protoo, until_input_ends
+
 MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
@@ -61,9 +63,6 @@ SENT_EXTENSIONS = {
     "video": [(5, MID), (2, ABS_SEND_TIME)],
 }
 VIDEO_FEEDBACK = [("nack", ""), ("nack", "pli"), ("goog-remb", "")]
-
-# Only ends what hangs: a busy machine is slow.
-ANSWER_TIMEOUT_S = 120
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 320, 240, 15
 SAMPLE_RATE, SAMPLES_PER_FRAME, TONE_HZ = 48_000, 960, 440
@@ -127,58 +126,6 @@ class Tone(MediaStreamTrack):
         frame.sample_rate = SAMPLE_RATE
         frame.pts, frame.time_base = first, fractions.Fraction(1, SAMPLE_RATE)
         return frame
-
-
-class Protoo:
-    """Requests both ways, and notifications, on one WebSocket."""
-
-    def __init__(self, socket, on_request):
-        self._socket = socket
-        self._on_request = on_request
-        self._waiting = {}
-        self._tasks = set()
-        self.notifications = []
-
-    async def request(self, method, **data):
-        ident = random.randrange(10_000_000)
-        answer = self._waiting[ident] = asyncio.get_running_loop().create_future()
-        await self._socket.send_json({"request": True, "id": ident, "method": method, "data": data})
-        return await asyncio.wait_for(answer, timeout=ANSWER_TIMEOUT_S)
-
-    async def run(self):
-        async for message in self._socket:
-            frame = json.loads(message.data)
-            if frame.get("response"):
-                self._answered(frame)
-            elif frame.get("request"):
-                # Beside the reading, for its handler may ask the server something.
-                task = asyncio.create_task(self._serve(frame))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-            else:
-                self.notifications.append(frame["method"])
-        raise ConnectionError("the server closed the connection")
-
-    def _answered(self, frame):
-        answer = self._waiting.pop(frame["id"])
-        if frame.get("ok"):
-            answer.set_result(frame.get("data", {}))
-        else:
-            answer.set_exception(RuntimeError(f"{frame['errorCode']} {frame['errorReason']}"))
-
-    async def _serve(self, frame):
-        answer = {"response": True, "id": frame["id"], "ok": True, "data": {}}
-        try:
-            await self._on_request(frame["method"], frame["data"])
-        except Exception as error:
-            answer = {
-                "response": True,
-                "id": frame["id"],
-                "ok": False,
-                "errorCode": 500,
-                "errorReason": repr(error),
-            }
-        await self._socket.send_json(answer)
 
 
 class Transport:
@@ -500,14 +447,6 @@ class Peer:
             "recv": self._recv.security(),
             "notifications": sorted(set(self._protoo.notifications)),
         }
-
-
-async def until_input_ends():
-    """The one who started us keeps our standard input open as long as it wants us."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    await reader.read()
 
 
 async def main():

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -36,21 +36,51 @@ export interface AiortcReport {
   notifications: string[];
 }
 
+/** What the GStreamer peer has received of one producer. */
+export interface GStreamerReceived {
+  kind: string;
+  frames: number;
+  /** Pictures that differ from the one before. */
+  changes: number;
+  energy: number;
+  size: [number, number] | null;
+}
+
+/** One end of DTLS of the GStreamer peer. */
+export interface GStreamerSecurity {
+  role: 'client' | 'server';
+  /** The type of its certificate's key. */
+  key: string;
+}
+
+/** What the GStreamer peer tells of itself. */
+export interface GStreamerReport {
+  /** Kinds by producer. */
+  sent: Record<string, string>;
+  received: Record<string, GStreamerReceived>;
+  /** Absent until connected. */
+  send: GStreamerSecurity | null;
+  recv: GStreamerSecurity | null;
+}
+
 const repository = join(import.meta.dirname, '../../../..');
+const interop = join(import.meta.dirname, '../../interop');
 const out = join(import.meta.dirname, '../out');
 
-/** A participant made of aiortc, in a process of its own. */
-export class AiortcPeer {
+/** A participant in Python, in a process of its own, that reports what it has so far. */
+export class PythonPeer<Report> {
+  readonly #script: string;
   readonly #process: ChildProcess;
   readonly #exited: Promise<number | null>;
-  #report: AiortcReport | undefined;
+  #report: Report | undefined;
 
-  constructor(name: string, wsUrl: string, room: string, peerId: string, flags: string[] = []) {
+  /** Starts a script of `client/tests/interop`; the name goes into that of its log. */
+  constructor(script: string, name: string, parameters: string[]) {
     mkdirSync(out, { recursive: true });
-    const script = join(import.meta.dirname, '../../interop/aiortc_peer.py');
-    this.#process = spawn(pythonPath(), [script, wsUrl, room, peerId, ...flags]);
-    const log = createWriteStream(join(out, `${name}.aiortc.log`), { flags: 'a' });
-    log.write(`\n--- ${new Date().toISOString()} ${room} ${flags.join(' ')}\n`);
+    this.#script = script;
+    this.#process = spawn(pythonPath(), [join(interop, script), ...parameters]);
+    const log = createWriteStream(join(out, `${name}.peer.log`), { flags: 'a' });
+    log.write(`\n--- ${new Date().toISOString()} ${script} ${parameters.join(' ')}\n`);
     this.#process.stderr?.pipe(log, { end: false });
     this.#exited = new Promise((resolve) => this.#process.once('exit', resolve));
     if (!this.#process.stdout) throw new Error('unreachable: the output is a pipe');
@@ -61,9 +91,10 @@ export class AiortcPeer {
   }
 
   /** The latest report; an error once the peer has ended. */
-  async report(): Promise<AiortcReport | undefined> {
-    if (this.#process.exitCode !== null) {
-      throw new Error(`the aiortc peer ended with ${this.#process.exitCode}; see its log in out/`);
+  async report(): Promise<Report | undefined> {
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== null || signalCode !== null) {
+      throw new Error(`${this.#script} ended with ${exitCode ?? signalCode}; see its log in out/`);
     }
     return this.#report;
   }
@@ -75,6 +106,26 @@ export class AiortcPeer {
     const status = await this.#exited;
     clearTimeout(timer);
     return status;
+  }
+}
+
+/** A participant made of aiortc. */
+export class AiortcPeer extends PythonPeer<AiortcReport> {
+  constructor(name: string, wsUrl: string, room: string, peerId: string, flags: string[] = []) {
+    super('aiortc_peer.py', name, [wsUrl, room, peerId, ...flags]);
+  }
+}
+
+/** A participant made of GStreamer's webrtcbin. */
+export class GStreamerPeer extends PythonPeer<GStreamerReport> {
+  constructor(name: string, wsUrl: string, room: string, peerId: string, flags: string[] = []) {
+    super('gstreamer_peer.py', name, [wsUrl, room, peerId, ...flags]);
+  }
+
+  /** What is not installed of GStreamer; nothing where a peer can run. */
+  static missing(): string {
+    const script = join(interop, 'gstreamer_peer.py');
+    return spawnSync(pythonPath(), [script, '--check'], { encoding: 'utf8' }).stderr.trim();
   }
 }
 

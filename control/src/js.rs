@@ -1,11 +1,15 @@
-//! Reading what JavaScript writes: one kind of number, and members that are null, absent or of
-//! another type where an optional one is meant.
+//! Reading what JavaScript writes: one kind of number, and optional members as a program in that
+//! language tests them, where null, false, 0 and the empty string are as good as absent.
 //!
 //! mediasoup's validator takes these, and applications rely on it: `maxBitrate: 1e6 / 3`,
-//! `clockRate: 90000.0` after arithmetic, `rtcpFeedback: null`, `dtx: "enabled"`.
+//! `clockRate: 90000.0` after arithmetic, `rtcpFeedback: null`, `mid: ""`, `dtx: "enabled"`.
 #![forbid(unsafe_code)]
 
-use serde::de::{DeserializeOwned, Error as _};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer, StrDeserializer};
+use serde::de::{DeserializeOwned, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -15,29 +19,49 @@ pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(json: D) -> Resu
     narrow(number).ok_or_else(|| out_of_range(number))
 }
 
-/// The same, where absent and null are allowed.
+/// The same, where it is optional.
 pub(crate) fn optional_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     json: D,
 ) -> Result<Option<T>, D::Error> {
-    let Some(number) = Option::<f64>::deserialize(json)? else { return Ok(None) };
+    let Some(number) = optional::<_, f64>(json)? else { return Ok(None) };
     narrow(number).map(Some).ok_or_else(|| out_of_range(number))
 }
 
-/// A rate that may have a fraction, and be larger than any that we could serve.
-pub(crate) fn optional_rate<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<f64>::deserialize(json)? else { return Ok(None) };
-    if !number.is_finite() || number < 0.0 {
-        return Err(out_of_range(number));
-    }
-    // The conversion saturates.
-    Ok(Some(number as u32))
+/// A number that the reader has no use for unless it is whole and fits: 0 then.
+pub(crate) fn whole_or_zero<'de, D: Deserializer<'de>, T: TryFrom<u64> + Default>(
+    json: D,
+) -> Result<T, D::Error> {
+    Ok(narrow(f64::deserialize(json)?).unwrap_or_default())
 }
 
-/// Null is the default.
+/// A number that the reader has no use for unless it is whole and fits: absent then, as what is no
+/// number is.
+pub(crate) fn whole_or_none<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    json: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(or_default_type::<_, Option<f64>>(json)?.and_then(narrow))
+}
+
+/// A rate that may have a fraction, and be larger than any that we could serve. What is no rate is
+/// no bound.
+pub(crate) fn optional_rate<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u32>, D::Error> {
+    let number = or_default_type::<_, Option<f64>>(json)?;
+    // The conversion saturates.
+    Ok(number.filter(|number| *number > 0.0).map(|number| number as u32))
+}
+
+/// What is falsy in JavaScript is absent.
+pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    json: D,
+) -> Result<Option<T>, D::Error> {
+    json.deserialize_any(Truthy(PhantomData))
+}
+
+/// What is falsy in JavaScript is the default.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     json: D,
 ) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(json)?.unwrap_or_default())
+    Ok(optional(json)?.unwrap_or_default())
 }
 
 /// Whatever is not of the type is the default.
@@ -48,7 +72,7 @@ pub(crate) fn or_default_type<'de, D: Deserializer<'de>, T: DeserializeOwned + D
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
-/// An array; null and what is no array are an empty one, but its items must be right.
+/// An array; whatever is none is an empty one, but its items must be right.
 pub(crate) fn array_or_empty<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     json: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -59,11 +83,62 @@ pub(crate) fn array_or_empty<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     serde_json::from_value(value).map_err(D::Error::custom)
 }
 
-/// A string with something in it; an empty one is as good as none.
-pub(crate) fn optional_text<'de, D: Deserializer<'de>>(
-    json: D,
-) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(json)?.filter(|text| !text.is_empty()))
+/// Reads a `T` from what is truthy; the rest is `None`. Without a detour through [`Value`], so that
+/// errors name their place.
+struct Truthy<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Truthy<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of the right type, or null")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        if value { T::deserialize(value.into_deserializer()).map(Some) } else { Ok(None) }
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        if value == 0 { Ok(None) } else { T::deserialize(value.into_deserializer()).map(Some) }
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        if value == 0 { Ok(None) } else { T::deserialize(value.into_deserializer()).map(Some) }
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        if value == 0.0 { Ok(None) } else { T::deserialize(value.into_deserializer()).map(Some) }
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        if value.is_empty() {
+            return Ok(None);
+        }
+        T::deserialize(StrDeserializer::new(value)).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(SeqAccessDeserializer::new(items)).map(Some)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Some)
+    }
+}
+
+/// Whether JavaScript takes it for false.
+pub(crate) fn is_falsy(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(_) | Value::Object(_) => false,
+    }
 }
 
 /// A whole number as a machine type, if it is one and fits.
@@ -74,6 +149,6 @@ pub(crate) fn narrow<T: TryFrom<u64>>(number: f64) -> Option<T> {
     if is_whole { T::try_from(number as u64).ok() } else { None }
 }
 
-fn out_of_range<E: serde::de::Error>(number: f64) -> E {
+fn out_of_range<E: Error>(number: f64) -> E {
     E::custom(format!("{number} is no whole number in its range"))
 }

@@ -7,7 +7,17 @@ export type Dialect = 'opencall' | 'protoo (old)' | 'protoo (new)';
 /** What is sent, in LiveKit's words. */
 export type Source = 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio';
 
-type Frame = Record<string, unknown>;
+export type Frame = Record<string, unknown>;
+
+/** Stands for a number in a notation that JavaScript does not write, such as `90000.0`. */
+export function notation(number: string): string {
+  return `number:${number}`;
+}
+
+/** JSON with the numbers that {@link notation} stands for. */
+export function jsonWithNotations(value: unknown): string {
+  return JSON.stringify(value).replaceAll(/"number:([^"]*)"/g, '$1');
+}
 
 /** An answer: data, or code and reason. OpenCall's errors have no code. */
 export interface Answer {
@@ -77,15 +87,15 @@ export class Peer {
     });
   }
 
-  /** Makes both transports and enters the room; who is there. */
-  async join(displayName = 'Someone'): Promise<string[]> {
+  /** Makes both transports and enters the room, with the router's capabilities or these; who is there. */
+  async join(displayName = 'Someone', ownCapabilities?: Frame): Promise<string[]> {
     const names = { capabilities: 'getRouterCapabilities', transport: 'createTransport' };
     if (this.#dialect !== 'opencall') {
       names.capabilities = 'getRouterRtpCapabilities';
       names.transport = 'createWebRtcTransport';
     }
     const { data = {} } = await this.ask(names.capabilities, {});
-    const rtpCapabilities = data.routerRtpCapabilities ?? data;
+    const rtpCapabilities = ownCapabilities ?? data.routerRtpCapabilities ?? data;
     const sending = await this.ask(names.transport, this.#direction(true));
     await this.ask(names.transport, this.#direction(false));
     this.#sends = String(sending.data?.id);
@@ -94,6 +104,7 @@ export class Peer {
       return this.heard('newParticipant').map(({ participantId }) => String(participantId));
     }
     const joined = await this.ask('join', { displayName, device: {}, rtpCapabilities });
+    if (joined.reason) throw new Error(joined.reason);
     return ((joined.data?.peers ?? []) as Frame[]).map(({ id }) => String(id));
   }
 
@@ -119,6 +130,11 @@ export class Peer {
     }[this.#dialect];
     this.#lastId += 1;
     const rtpParameters = kind === 'video' ? video(this.#lastId) : audio(this.#lastId);
+    return this.produceWith(kind, rtpParameters, appData);
+  }
+
+  /** Sends a track with any parameters. */
+  produceWith(kind: string, rtpParameters: unknown, appData: Frame = {}): Promise<Answer> {
     return this.ask('produce', { transportId: this.#sends, kind, rtpParameters, appData });
   }
 
@@ -169,20 +185,22 @@ export class Peer {
   }
 
   #say(frame: Frame): void {
-    this.#socket.send(JSON.stringify(frame));
+    this.#socket.send(jsonWithNotations(frame));
   }
 
   /** The first frame that fits, which has come or will come. */
   #frame(what: string, fits: (frame: Frame) => boolean): Promise<Frame> {
     return new Promise((resolve, reject) => {
+      const end = (code: number) => reject(new Error(`closed with ${code} before ${what}`));
       const look = () => {
         const found = this.#heard.find(fits);
         if (!found) return;
         this.#waiting.delete(look);
+        this.#socket.off('close', end);
         resolve(found);
       };
       this.#waiting.add(look);
-      this.#socket.once('close', (code) => reject(new Error(`closed with ${code} before ${what}`)));
+      this.#socket.once('close', end);
       look();
     });
   }

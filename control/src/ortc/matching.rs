@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::rtp_parameters::{RtpCodecCapability, RtpCodecParameters};
+use crate::js::is_falsy;
+use crate::rtp_parameters::{Kind, RtpCodecCapability, RtpCodecParameters};
 
 /// What matching looks at; capabilities and parameters both have it.
 pub trait CodecLike {
@@ -11,7 +12,7 @@ pub trait CodecLike {
     fn mime_type(&self) -> &str;
     /// RTP clock rate, Hz.
     fn clock_rate(&self) -> u32;
-    /// Audio channels; 1 when absent.
+    /// Audio channels; 1 when absent, and for video whatever is written.
     fn channels(&self) -> u8;
     /// Format parameters.
     fn parameters(&self) -> &Map<String, Value>;
@@ -25,7 +26,7 @@ impl CodecLike for RtpCodecCapability {
         self.clock_rate
     }
     fn channels(&self) -> u8 {
-        self.channels.unwrap_or(1)
+        channels(&self.mime_type, self.channels)
     }
     fn parameters(&self) -> &Map<String, Value> {
         &self.parameters
@@ -40,10 +41,17 @@ impl CodecLike for RtpCodecParameters {
         self.clock_rate
     }
     fn channels(&self) -> u8 {
-        self.channels.unwrap_or(1)
+        channels(&self.mime_type, self.channels)
     }
     fn parameters(&self) -> &Map<String, Value> {
         &self.parameters
+    }
+}
+
+fn channels(mime_type: &str, written: Option<u8>) -> u8 {
+    match Kind::of_mime_type(mime_type) {
+        Some(Kind::Audio) => written.unwrap_or(1),
+        _ => 1,
     }
 }
 
@@ -140,10 +148,10 @@ impl H264Profile {
     }
 }
 
-/// The profile of a codec. Without `profile-level-id` browsers mean Constrained Baseline; one that
-/// cannot be read matches only its like (`None`).
+/// The profile of a codec. Without `profile-level-id`, or with a falsy one, browsers mean
+/// Constrained Baseline; one that cannot be read matches only its like (`None`).
 fn h264_profile(parameters: &Map<String, Value>) -> Option<H264Profile> {
-    match parameters.get("profile-level-id") {
+    match parameters.get("profile-level-id").filter(|id| !is_falsy(id)) {
         None => Some(H264Profile::ConstrainedBaseline),
         Some(Value::String(text)) => H264Profile::from_profile_level_id(text),
         // `420029` without letters may have been read as a number on its way through SDP.
@@ -209,7 +217,10 @@ mod tests {
             (json!({"packetization-mode": 1, "profile-level-id": "42001f"}), false),
             (json!({"packetization-mode": 1, "profile-level-id": 420_029}), false),
             (json!({"packetization-mode": 1, "profile-level-id": "4d001f"}), false),
-            (json!({"packetization-mode": 1, "profile-level-id": null}), false),
+            (json!({"packetization-mode": 1, "profile-level-id": true}), false),
+            (json!({"packetization-mode": 1, "profile-level-id": null}), true),
+            (json!({"packetization-mode": 1, "profile-level-id": 0}), true),
+            (json!({"packetization-mode": 1, "profile-level-id": ""}), true),
         ];
         for (theirs, expected) in table {
             assert_eq!(codecs_match(&ours, &h264(theirs.clone())), expected, "{theirs}");
@@ -228,6 +239,11 @@ mod tests {
         let one = codec(json!({"kind": "audio", "mimeType": "audio/opus", "clockRate": 48000,
             "channels": 1}));
         assert!(codecs_match(&mono, &one));
+        let vp8 = |channels: u8| {
+            codec(json!({"kind": "video", "mimeType": "video/VP8", "clockRate": 90000,
+                "channels": channels}))
+        };
+        assert!(codecs_match(&vp8(1), &vp8(2)));
     }
 
     #[test]

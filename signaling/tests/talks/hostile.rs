@@ -75,9 +75,9 @@ async fn wrong_requests_get_an_error_that_says_what_is_wrong() {
         ("join", json!({"device": {"x": "y".repeat(5000)}}), 400, "device"),
         (
             "join",
-            json!({"rtpCapabilities": {"codecs": [{"kind": "smell"}]}}),
+            json!({"rtpCapabilities": {"headerExtensions": [{"kind": "smell"}]}}),
             400,
-            "rtpCapabilities.codecs[0].kind",
+            "rtpCapabilities.headerExtensions[0].kind",
         ),
         ("createWebRtcTransport", json!({}), 400, "producing"),
         ("connectWebRtcTransport", json!({"transportId": transport}), 400, "dtlsParameters"),

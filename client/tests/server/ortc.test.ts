@@ -147,12 +147,24 @@ function consumable(kind: MediaKind, parameters: RtpParameters): RtpParameters |
   try {
     ortc.validateAndNormalizeRtpParameters(parameters);
     if (!parameters.encodings?.length) parameters.encodings = [{}];
+    // mediasoup takes the first encoding's temporal layers for those of all, we the most of any.
+    const modes = parameters.encodings.map(({ scalabilityMode }) => scalabilityMode);
+    const most = modes.reduce((a, b) => (temporalLayers(b) > temporalLayers(a) ? b : a));
+    for (const encoding of parameters.encodings) {
+      if (most) encoding.scalabilityMode = most;
+      // mediasoup compares what is no number with numbers; to us it is no bound.
+      if (typeof encoding.maxBitrate !== 'number') delete encoding.maxBitrate;
+    }
     const capabilities = normalizedRouter();
     const mapping = ortc.getProducerRtpParametersMapping(parameters, capabilities);
     return ortc.getConsumableRtpParameters(kind, parameters, capabilities, mapping);
   } catch {
     return undefined;
   }
+}
+
+function temporalLayers(scalabilityMode: string | undefined): number {
+  return Number(/^[LS]\d+T(\d+)/.exec(scalabilityMode || '')?.[1] ?? 0);
 }
 
 function capabilitiesRefusal(capabilities: RtpCapabilities): string | undefined {
@@ -221,7 +233,8 @@ function compared({ codecs, headerExtensions = [], encodings = [] }: RtpParamete
       mimeType,
       payloadType,
       clockRate,
-      parameters,
+      // mediasoup lowers the level of H.264 to the router's; we forward every level.
+      parameters: { ...parameters, 'profile-level-id': undefined },
       rtcpFeedback: knownFeedback(payloadType, rtcpFeedback),
     })),
     headerExtensions: headerExtensions
@@ -229,7 +242,8 @@ function compared({ codecs, headerExtensions = [], encodings = [] }: RtpParamete
       .map(({ uri, id }) => `${id} ${uri}`),
     encodings: encodings.map(({ scalabilityMode, maxBitrate, rtx }) => ({
       scalabilityMode,
-      maxBitrate,
+      // Whole bits, in 32 of them.
+      maxBitrate: maxBitrate && Math.min(Math.trunc(maxBitrate), 2 ** 32 - 1),
       hasRtx: Boolean(rtx),
     })),
   };

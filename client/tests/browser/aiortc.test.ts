@@ -47,6 +47,7 @@ test.each<[string, string[], DialectName, string, string]>([
     );
     expect(report?.received[videoId]?.size).toEqual([640, 360]);
     expect(report?.received[videoId]?.contrast).toBeGreaterThan(50);
+    expect(report?.received[videoId]?.changes).toBeGreaterThan(3);
     expect(report?.received[videoId]?.packetsLost, 'video on its way to aiortc').toBe(0);
     expect(report?.received[audioId]?.packetsLost, 'sound on its way to aiortc').toBe(0);
 

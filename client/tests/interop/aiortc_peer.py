@@ -249,6 +249,8 @@ class Watched:
         self.energy = 0.0
         self.size = None
         self.contrast = 0
+        self.changes = 0
+        self._last = None
         self._receiver = RTCRtpReceiver(kind, transport.dtls)
         # What a peer connection would do with the answer it was given.
         self._receiver._track = RemoteStreamTrack(kind=kind)
@@ -291,6 +293,8 @@ class Watched:
                 self.size = [frame.width, frame.height]
                 luma = bytes(frame.planes[0])[:: 97]
                 self.contrast = max(luma) - min(luma)
+                self.changes += luma != self._last
+                self._last = luma
 
     async def stop(self):
         await self._receiver.stop()
@@ -308,6 +312,7 @@ class Watched:
             "energy": round(self.energy, 6),
             "size": self.size,
             "contrast": self.contrast,
+            "changes": self.changes,
             "packetsReceived": sum(stream.packets_received for stream in inbound),
             "packetsLost": sum(stream.packets_lost for stream in inbound),
             "retransmittedPacketsReceived": sum(stream.packets_received for stream in repair),

@@ -11,6 +11,8 @@ export interface AiortcReceived {
   energy: number;
   size: [number, number] | null;
   contrast: number;
+  /** Pictures that differ from the fifth before them, of every fifth. */
+  changes: number;
   packetsReceived: number;
   /** Before retransmission. */
   packetsLost: number;

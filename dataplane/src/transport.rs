@@ -15,6 +15,7 @@ use crate::ice::agent::Tuple;
 use crate::ingress::limit::{ReceiveMeter, TRANSPORT_LIMIT};
 use crate::ingress::remb::RembEstimator;
 use crate::ingress::stream_table::StreamTable;
+use crate::ingress::timeliness::Timeliness;
 use crate::ingress::transport_cc::ArrivalRecorder;
 use crate::message::{ExtensionIds, IceState, TransportConfig, TransportId, TransportStats};
 use crate::rate::{CounterRate, PerSecond};
@@ -142,6 +143,8 @@ pub struct Transport {
     dtls_elsewhere: PerSecond,
     /// Packets its client asked for again in the second that began then.
     nacked: (Time, u32),
+    /// Which of its sender reports come in time.
+    pub timeliness: Timeliness,
     /// The round trip to what it sends us, by extended reports; consumers measure their own.
     pub round_trip: RoundTrip,
     /// Bitrate told to producers without transport-wide feedback.
@@ -188,6 +191,7 @@ impl Transport {
             spare_dtls: PerSecond::default(),
             dtls_elsewhere: PerSecond::default(),
             counters: TransportCounters::default(),
+            timeliness: Timeliness::default(),
             round_trip: RoundTrip::default(),
             remb: RembEstimator::default(),
             receive_rate: CounterRate::new(now),

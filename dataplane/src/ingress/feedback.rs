@@ -145,10 +145,12 @@ impl Core {
         let Some(encoding) = producer.encodings.get_mut(usize::from(stream.encoding)) else {
             return;
         };
-        encoding.on_sender_report(encoding.source.id, Some(report));
         if let Some(home) = &mut encoding.home {
             let SenderClock { ntp, rtp } = report.clock;
             home.source.receive.on_sender_report(report.received, ntp, rtp);
+        }
+        if !self.transports[key].timeliness.admits(report) || !encoding.source.on_report(report) {
+            return;
         }
         self.pipe_sender_report(stream.producer, usize::from(stream.encoding));
         self.forget_reports_of_another_clock(key, report);

@@ -16,6 +16,7 @@ pub mod remb;
 pub mod rtp;
 pub mod source;
 pub mod stream_table;
+pub mod timeliness;
 pub mod transport_cc;
 
 use std::net::SocketAddr;

@@ -62,14 +62,20 @@ impl Pace {
     /// Notes a packet; returns whether a picture begins with it.
     #[inline]
     pub fn on_packet(&mut self, now: Time, timestamp: u32) -> bool {
-        self.overtaken = None;
-        self.stopped = false;
+        self.on_late_packet();
         let step = self.newest.map_or(1, |(newest, _)| timestamp.wrapping_sub(newest) as i32);
         let begins = !(-LATE_TICKS..=0).contains(&step);
         if begins {
             self.on_picture(now, timestamp);
         }
         begins
+    }
+
+    /// Notes a packet that comes after later ones.
+    #[inline]
+    pub fn on_late_packet(&mut self) {
+        self.overtaken = None;
+        self.stopped = false;
     }
 
     fn on_picture(&mut self, now: Time, timestamp: u32) {

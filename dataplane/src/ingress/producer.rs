@@ -120,7 +120,9 @@ impl Encoding {
         }
         match report {
             _ if source != self.source.id => {}
-            Some(report) => self.source.on_report(report),
+            Some(report) => {
+                self.source.on_report(report);
+            }
             None => self.source.forget_report(),
         }
     }
@@ -323,8 +325,7 @@ impl Producer {
         encoding.follow(packet.source);
         let mut changed = !encoding.is_active(now);
         let source = &mut encoding.source;
-        source.last_packet = Some(now);
-        let begins_picture = source.pace.on_packet(now, packet.header.timestamp);
+        let begins_picture = source.on_packet(now, packet.sequence, packet.header.timestamp);
         source.rate.add(now, packet.payload().end);
         if packet.info.key_frame && source.key_frame_timestamp != Some(packet.header.timestamp) {
             source.key_frame_timestamp = Some(packet.header.timestamp);

@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use crate::ingress::source::MAX_DISAGREEMENT;
 use crate::sender_clock::SenderClock;
 use crate::seq::{ExtendedSeq, SeqUnwrapper};
 use crate::time::{NtpTime, Time};
@@ -38,8 +39,9 @@ const MAX_MISORDER_PACKETS: u64 = 100;
 /// is far less, and comes among new packets.
 const REPEATS_OF_A_RESTART: u16 = 64;
 
-/// Transit times that differ by more than this are a jump of a clock, not jitter.
-const MAX_TRANSIT_STEP: Duration = Duration::from_secs(5);
+/// Transit times that differ by more than this are a jump of a clock, not jitter, as sender reports have
+/// it too.
+const MAX_TRANSIT_STEP: Duration = MAX_DISAGREEMENT;
 
 /// What a packet was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -549,8 +551,12 @@ mod tests {
             let at = Time::from_millis(u64::from(frame) * 40 + u64::from(i % 10));
             stats.on_packet(at, i as u16, frame * 3600);
         }
-        stats.on_packet(Time::from_millis(400), 100, 0x8000_0000);
-        assert_eq!(stats.jitter(), 0);
+        for (number, timestamp) in
+            [0x8000_0000, 0x8000_0000 + 2 * 90_000, 0x8000_0000].into_iter().enumerate()
+        {
+            stats.on_packet(Time::from_millis(400), 100 + number as u16, timestamp);
+            assert_eq!(stats.jitter(), 0);
+        }
     }
 
     #[test]

@@ -25,9 +25,11 @@ use crate::ingress::key_frame::KeyFrameLimiter;
 use crate::ingress::nack::NackGenerator;
 use crate::ingress::pace::Pace;
 use crate::ingress::receive_stats::ReceiveStats;
+use crate::ingress::timeliness::MAX_LATENESS;
 use crate::rate::RateMeter;
 use crate::rtp::dependency_descriptor::DependencyTracker;
 use crate::sender_clock::SenderClock;
+use crate::seq::ExtendedSeq;
 use crate::time::Time;
 
 /// Window of a source's bitrate meter: long enough to hold a key frame and its pause.
@@ -36,7 +38,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// A sender report that places the newest packet further than this from where it came is not of
 /// this clock: it was late and speaks of what was before a jump, or the timestamps have jumped since.
 /// Senders hold packets back for some hundred milliseconds; a link may stall for as long.
-const MAX_DISAGREEMENT: Duration = Duration::from_secs(1);
+pub const MAX_DISAGREEMENT: Duration = Duration::from_secs(1);
 
 /// Packets of the source before are late for so long after the change and never reordered for
 /// longer: after that the sender has gone back to it.
@@ -76,12 +78,29 @@ pub struct SenderReport {
 }
 
 impl SenderReport {
-    /// Whether both were made by one wall clock, as far as their travels let that be told.
+    /// Whether both were made by one wall clock, as far as the travels of reports that come in time let
+    /// that be told.
     pub fn is_of_clock_of(self, newer: SenderReport) -> bool {
-        let expected = self.clock.ntp + newer.received.since(self.received);
-        let apart = (newer.clock.ntp.0.wrapping_sub(expected.0) as i64).unsigned_abs();
-        apart <= MAX_DISAGREEMENT.as_secs() << 32
+        newer.later_than(self).unsigned_abs() <= fractions(MAX_LATENESS).unsigned_abs()
     }
+
+    /// By how much this report is later than another of the same clock that arrived before, in 2^-32 s:
+    /// what its wall clock lacks to what the other's shows by now.
+    pub fn later_than(self, other: SenderReport) -> i64 {
+        let shown = self.clock.ntp.0.wrapping_sub(other.clock.ntp.0) as i64;
+        fractions(self.received.since(other.received)).wrapping_sub(shown)
+    }
+
+    /// Whether a newer one overtook it: both are of one clock, and this one was made before.
+    fn was_overtaken_by(self, other: SenderReport) -> bool {
+        let behind = other.clock.ntp.0.wrapping_sub(self.clock.ntp.0) as i64;
+        behind > 0 && other.is_of_clock_of(self)
+    }
+}
+
+/// In 2^-32 s.
+pub fn fractions(duration: Duration) -> i64 {
+    ((duration.as_nanos() << 32) / 1_000_000_000) as i64
 }
 
 /// What every core knows of an encoding's present source.
@@ -95,6 +114,8 @@ pub struct Source {
     pub known_bps: Option<u32>,
     /// When a packet of media arrived last.
     pub last_packet: Option<Time>,
+    /// The highest number of media.
+    highest: Option<ExtendedSeq>,
     /// When its pictures come.
     pub pace: Pace,
     /// RTP timestamp of the newest key frame: its further packets are not counted again.
@@ -113,6 +134,7 @@ impl Source {
             rate: RateMeter::new(RATE_WINDOW),
             known_bps: None,
             last_packet: None,
+            highest: None,
             pace: Pace::default(),
             key_frame_timestamp: None,
             report: None,
@@ -120,9 +142,28 @@ impl Source {
         }
     }
 
-    /// Takes up a sender report.
-    pub fn on_report(&mut self, report: SenderReport) {
-        self.report = Some(report);
+    /// Notes a packet of media; returns whether a picture begins with it.
+    ///
+    /// What is late by its number says nothing of when pictures come, nor of the clock: it may be of
+    /// before a jump.
+    #[inline]
+    pub fn on_packet(&mut self, now: Time, sequence: ExtendedSeq, timestamp: u32) -> bool {
+        self.last_packet = Some(now);
+        if self.highest.is_some_and(|highest| sequence < highest) {
+            self.pace.on_late_packet();
+            return false;
+        }
+        self.highest = Some(sequence);
+        self.pace.on_packet(now, timestamp)
+    }
+
+    /// Takes up a sender report, unless a newer one overtook it; returns whether it did.
+    pub fn on_report(&mut self, report: SenderReport) -> bool {
+        let was_overtaken = self.report.is_some_and(|newest| report.was_overtaken_by(newest));
+        if !was_overtaken {
+            self.report = Some(report);
+        }
+        !was_overtaken
     }
 
     /// Forgets the sender report: another stream of the sender has shown that the clock it speaks of
@@ -279,7 +320,8 @@ mod tests {
             received: at(received_ms),
         };
         assert!(early.is_of_clock_of(at_ntp(15_000, 12)));
-        assert!(early.is_of_clock_of(at_ntp(16_000, 12)), "a second late");
+        assert!(early.is_of_clock_of(at_ntp(15_500, 12)), "half a second late");
+        assert!(!early.is_of_clock_of(at_ntp(15_501, 12)), "or set back by a little more");
         assert!(!early.is_of_clock_of(at_ntp(15_000, 17)), "set forward by five seconds");
         assert!(!early.is_of_clock_of(at_ntp(15_000, 7)), "set back");
     }
@@ -293,6 +335,31 @@ mod tests {
         assert!(source.report(RATE).is_some(), "a late packet");
         source.pace.on_packet(at(10_910), 500_000);
         assert!(source.report(RATE).is_none(), "five and a half seconds back");
+    }
+
+    #[test]
+    fn what_is_late_by_its_number_does_not_bring_back_the_clock_before_a_jump() {
+        let mut source = Source::new(SourceId::FIRST);
+        source.on_report(report(10_000, 1_000_000));
+        assert!(source.on_packet(at(10_000), ExtendedSeq(70), 1_000_000));
+        assert!(source.report(RATE).is_some());
+        assert!(source.on_packet(at(10_100), ExtendedSeq(72), 3_000_000_000), "the jump");
+        assert!(source.report(RATE).is_none());
+        assert!(!source.on_packet(at(10_200), ExtendedSeq(71), 1_003_000), "from before it");
+        assert!(source.report(RATE).is_none());
+    }
+
+    #[test]
+    fn a_report_that_a_newer_one_overtook_is_not_taken_up() {
+        let made = |received_ms: u64, ms: u64| SenderReport {
+            clock: SenderClock { ntp: NtpTime(7 << 32) + Duration::from_millis(ms), rtp: 5 },
+            received: at(received_ms),
+        };
+        let mut source = Source::new(SourceId::FIRST);
+        assert!(source.on_report(made(10_000, 500)));
+        assert!(!source.on_report(made(10_001, 400)));
+        assert!(source.on_report(made(11_000, 1_500)));
+        assert_eq!(source.newest_report(), Some(made(11_000, 1_500)));
     }
 
     #[test]

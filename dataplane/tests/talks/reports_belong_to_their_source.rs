@@ -174,6 +174,93 @@ fn a_report_made_before_a_jump_that_comes_after_it_is_not_believed() {
 }
 
 #[test]
+fn a_report_that_a_link_held_back_is_not_believed_for_a_clock_that_jumped_back_as_far() {
+    let mut world = World::new(1);
+    let mut speaker = world.join(CoreId(0));
+    let source = world.produce(&speaker, MediaKind::Video, &[0x1000]);
+    let mut hearer = world.join(CoreId(0));
+    let consumer = world.consume(&hearer, &source);
+    let mut stream = Stream::new(&world, MediaKind::Video, 0x1000, 100, 1_000_000);
+    stream.send(&world, &mut speaker, true);
+    stream.report(&world, &mut speaker);
+    world.run(Duration::from_millis(33));
+    let (late, made) = (Stream { ..stream }, world.now);
+    // Three seconds back, and the report comes two and a half seconds late.
+    stream.origin = stream.origin.wrapping_sub(3 * 90_000);
+    for _ in 0..75 {
+        stream.send(&world, &mut speaker, false);
+        world.run(Duration::from_millis(33));
+    }
+    hearer.receive(&mut world);
+    late.report_of(made, &world, &mut speaker);
+    for _ in 0..50 {
+        stream.send(&world, &mut speaker, false);
+        world.run(Duration::from_millis(33));
+    }
+    let (_, control) = hearer.receive(&mut world);
+    assert_eq!(reports(&control, consumer.ssrc), []);
+}
+
+#[test]
+fn a_late_report_holds_back_no_other() {
+    let mut world = World::new(2);
+    let mut speaker = world.join(CoreId(0));
+    let voice = world.produce(&speaker, MediaKind::Audio, &[0x3000]);
+    let picture = world.produce(&speaker, MediaKind::Video, &[0x1000]);
+    let mut hearer = world.join(CoreId(1));
+    let voice = world.consume(&hearer, &voice);
+    world.consume(&hearer, &picture);
+    world.turn();
+    let mut audio = Stream::new(&world, MediaKind::Audio, 0x3000, 100, 77);
+    let mut video = Stream::new(&world, MediaKind::Video, 0x1000, 100, 1_000_000);
+    let begun = world.now;
+    for tick in 0..200 {
+        audio.send(&world, &mut speaker, false);
+        video.send(&world, &mut speaker, tick == 0);
+        if tick == 0 {
+            audio.report(&world, &mut speaker);
+        }
+        if tick == 100 {
+            video.report_of(begun, &world, &mut speaker);
+        }
+        world.run(Duration::from_millis(20));
+        if tick == 100 {
+            hearer.receive(&mut world);
+        }
+    }
+    let (_, control) = hearer.receive(&mut world);
+    assert!(!reports(&control, voice.ssrc).is_empty(), "the picture's came two seconds late");
+}
+
+#[test]
+fn a_packet_of_before_a_jump_does_not_bring_its_clock_back() {
+    let mut world = World::new(1);
+    let mut speaker = world.join(CoreId(0));
+    let source = world.produce(&speaker, MediaKind::Video, &[0x1000]);
+    let mut hearer = world.join(CoreId(0));
+    let consumer = world.consume(&hearer, &source);
+    let mut stream = Stream::new(&world, MediaKind::Video, 0x1000, 100, 1_000_000);
+    stream.send(&world, &mut speaker, true);
+    stream.report(&world, &mut speaker);
+    let mut late = Stream { ..stream };
+    stream.sequence += 1;
+    stream.origin = stream.origin.wrapping_add(1 << 31);
+    world.run(Duration::from_millis(33));
+    for _ in 0..60 {
+        // Again and again one of the old, sent again, comes just before the report.
+        stream.sequence += 1;
+        stream.send(&world, &mut speaker, false);
+        world.run(Duration::from_millis(16));
+        late.sequence = stream.sequence - 2;
+        late.send(&world, &mut speaker, false);
+        world.run(Duration::from_millis(17));
+        stream.sequence += 1;
+    }
+    let (_, control) = hearer.receive(&mut world);
+    assert_eq!(reports(&control, consumer.ssrc), []);
+}
+
+#[test]
 fn voice_and_picture_are_reported_by_one_wall_clock_or_not_at_all() {
     for core in [0, 1] {
         let mut world = World::new(2);

@@ -1,6 +1,7 @@
 //! Talks between clients and the SFU, in memory: the test holds the clock and the wires; the
 //! machine is the one that runs under io_uring.
 
+mod histories;
 mod world;
 
 mod a_break_in_content_waits_for_a_key_frame;
@@ -20,6 +21,7 @@ mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
 mod an_address_stays_with_its_client;
 mod closing_costs_what_is_closed;
+mod every_report_tells_the_senders_clock;
 mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;

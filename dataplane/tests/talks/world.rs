@@ -102,6 +102,8 @@ pub struct Client {
     pub ice: IceCredentials,
     pub seal: SealContext,
     pub open: OpenContext,
+    /// The MID that its packets carry.
+    pub mid: &'static [u8],
     /// An extension that its packets carry besides: id and value.
     pub extension: Option<(u8, Vec<u8>)>,
     /// Added to sequence numbers, its transport-wide ones.
@@ -274,6 +276,7 @@ impl World {
             ice,
             seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
             open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+            mid: b"0",
             extension: None,
             transport_offset: 0,
             sent: HashMap::new(),
@@ -452,7 +455,7 @@ impl Client {
     ) -> Vec<u8> {
         let mut out = vec![0; 1500];
         let mut writer = HeaderWriter::new(&mut out, fields, self.form()).unwrap();
-        writer = writer.extension(MID, b"0");
+        writer = writer.extension(MID, self.mid);
         if let Some(rid) = rid {
             writer = writer.extension(RID, rid);
         }
@@ -493,12 +496,19 @@ impl Client {
     }
 
     pub fn send_rtcp(&mut self, world: &World, write: impl FnOnce(&mut rtcp::Writer<'_>)) {
+        let packet = self.sealed_rtcp(write);
+        world.push(self.address, self.core, &packet);
+    }
+
+    /// An RTCP packet as it goes over the wire.
+    pub fn sealed_rtcp(&mut self, write: impl FnOnce(&mut rtcp::Writer<'_>)) -> Vec<u8> {
         let mut out = vec![0; 1500];
         let mut writer = rtcp::Writer::new(&mut out);
         write(&mut writer);
         let len = writer.finish();
         let len = self.seal.seal_rtcp(&mut out, len).unwrap();
-        world.push(self.address, self.core, &out[..len]);
+        out.truncate(len);
+        out
     }
 
     /// Takes what was sent to this client, as it is.
@@ -516,22 +526,27 @@ impl Client {
     /// Takes what was sent to this client: RTP opened and parsed, RTCP compounds in plain text.
     pub fn receive(&mut self, world: &mut World) -> (Vec<Received>, Vec<Vec<u8>>) {
         let (mut media, mut control) = (Vec::new(), Vec::new());
-        for mut bytes in self.raw(world) {
-            match opencall_dataplane::demux::classify(&bytes).unwrap() {
-                opencall_dataplane::demux::PacketClass::Rtp => {
-                    media.push(self.open_rtp(&mut bytes))
-                }
-                opencall_dataplane::demux::PacketClass::Rtcp => {
-                    let len = self.open.open_rtcp(&mut bytes).expect("authentic RTCP");
-                    bytes.truncate(len);
-                    control.push(bytes);
-                }
-                // The answer to a check.
-                opencall_dataplane::demux::PacketClass::Stun => {}
-                other => panic!("unexpected {other:?}"),
-            }
+        for bytes in self.raw(world) {
+            let (packet, compound) = self.opened(bytes);
+            media.extend(packet);
+            control.extend(compound);
         }
         (media, control)
+    }
+
+    /// A datagram opened: RTP, an RTCP compound, or neither.
+    pub fn opened(&mut self, mut bytes: Vec<u8>) -> (Option<Received>, Option<Vec<u8>>) {
+        match opencall_dataplane::demux::classify(&bytes).unwrap() {
+            opencall_dataplane::demux::PacketClass::Rtp => (Some(self.open_rtp(&mut bytes)), None),
+            opencall_dataplane::demux::PacketClass::Rtcp => {
+                let len = self.open.open_rtcp(&mut bytes).expect("authentic RTCP");
+                bytes.truncate(len);
+                (None, Some(bytes))
+            }
+            // The answer to a check.
+            opencall_dataplane::demux::PacketClass::Stun => (None, None),
+            other => panic!("unexpected {other:?}"),
+        }
     }
 
     fn open_rtp(&mut self, bytes: &mut [u8]) -> Received {

@@ -1,0 +1,426 @@
+//! A sender with a microphone, a simulcast camera and a shared screen, on a path that loses, delays,
+//! repeats and reorders; and what is true of all that it sends.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use opencall_dataplane::message::*;
+use opencall_dataplane::rtcp::{self, Nack, Packet, ReportBlock, SenderInfo};
+use opencall_dataplane::rtp::header::OutgoingHeader;
+use opencall_dataplane::time::{NtpTime, Time};
+
+use super::film::{CLIP, Film, is_key};
+use super::packets::{Numbers, assemble, packetize, read};
+use super::random::Random;
+use super::received::{Media, Sources};
+use crate::world::*;
+
+/// Encodings of the camera; then come the screen and the microphone.
+pub const LAYERS: usize = 3;
+pub const SCREEN: usize = 3;
+pub const VOICE: usize = 4;
+
+const RIDS: [&[u8]; LAYERS] = [b"r0", b"r1", b"r2"];
+
+/// What is true of a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    pub track: usize,
+    /// Rises with everything that changes the track's numbers or clock.
+    pub era: u32,
+    pub captured: Time,
+}
+
+/// A track's picture, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture {
+    pub track: usize,
+    pub number: u32,
+}
+
+/// All that was sent.
+#[derive(Default)]
+pub struct Ledger {
+    /// By what comes after the payload descriptor.
+    /// `None` is true of several: parameter sets, and the few bytes at a picture's end.
+    pub packets: HashMap<Vec<u8>, Option<Sent>>,
+    /// By their bytes.
+    pub pictures: HashMap<Vec<u8>, Picture>,
+}
+
+/// The worst weather's jitter, and how much later a packet comes that is overtaken.
+pub const JITTER_MS_MOST: u64 = 60;
+const OVERTAKEN_MS: u64 = 40;
+
+/// How the path to the server and the sender behave.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    pub loss_percent: u64,
+    pub jitter_ms: u64,
+    /// Lost packets are sent again when asked for.
+    pub repairs: bool,
+    pub late_reports_percent: u64,
+    pub lost_reports_percent: u64,
+}
+
+pub const CALM: Weather = Weather {
+    loss_percent: 0,
+    jitter_ms: 5,
+    repairs: true,
+    late_reports_percent: 0,
+    lost_reports_percent: 0,
+};
+
+/// One SSRC's life.
+pub struct Track {
+    pub mid: &'static [u8],
+    rid: Option<&'static [u8]>,
+    pub rate: u32,
+    period: Duration,
+    next_capture: Time,
+    next_report: Time,
+    pub ssrc: u32,
+    pub sequence: u16,
+    /// What the RTP clock showed at the origin of time.
+    origin: u32,
+    numbers: Numbers,
+    number: u32,
+    pub era: u32,
+    /// Rises with what changes its sequence numbers.
+    numbering: u32,
+    key_due: bool,
+    pub silent_until: Time,
+    /// What is sent before is lost.
+    pub lost_until: Time,
+}
+
+/// Where its packets are.
+struct Flight {
+    arrives: Time,
+    bytes: Vec<u8>,
+    media: Option<Media>,
+    /// SSRC and wall clock of a report.
+    report: Option<(u32, NtpTime)>,
+}
+
+pub struct Sender {
+    pub client: Client,
+    pub producers: Vec<ProducerConfig>,
+    pub tracks: Vec<Track>,
+    pub weather: Weather,
+    pub ledger: Ledger,
+    /// What has arrived, and what the server says of it.
+    pub sources: Sources,
+    /// Its wall clock, at the origin of time.
+    wall: NtpTime,
+    /// A lie: the microphone's reports are off by so much.
+    pub skew: Duration,
+    random: Random,
+    flights: Vec<Flight>,
+    /// Media as it was sent, to be sent again.
+    kept: HashMap<(u32, u16), (Vec<u8>, Media)>,
+    film: Box<dyn Film>,
+}
+
+impl Track {
+    fn new(number: usize, random: &mut Random, now: Time) -> Self {
+        let (rate, period_ms) = match number {
+            VOICE => (48_000, 20),
+            SCREEN => (90_000, 100),
+            _ => (90_000, 66),
+        };
+        let mut track = Track {
+            mid: if number < LAYERS {
+                b"c"
+            } else if number == SCREEN {
+                b"s"
+            } else {
+                b"v"
+            },
+            rid: RIDS.get(number).copied(),
+            rate,
+            period: Duration::from_millis(period_ms),
+            next_capture: now,
+            next_report: now + random.millis(100..1500),
+            ssrc: 0x1000 * (number as u32 + 1),
+            sequence: 0,
+            origin: 0,
+            numbers: Numbers { picture_id: 0, tl0: 0 },
+            number: 0,
+            era: 0,
+            numbering: 0,
+            key_due: false,
+            silent_until: Time::ZERO,
+            lost_until: Time::ZERO,
+        };
+        track.draw_numbers(random);
+        track
+    }
+
+    fn draw_numbers(&mut self, random: &mut Random) {
+        self.sequence = random.next() as u16;
+        self.origin = random.next() as u32;
+        let picture_id = random.next() as u16 & 0x7fff;
+        self.numbers = Numbers { picture_id, tl0: random.next() as u8 };
+    }
+
+    fn clock(&self, at: Time) -> u32 {
+        let ticks = u128::from(at.as_nanos()) * u128::from(self.rate) / 1_000_000_000;
+        self.origin.wrapping_add(ticks as u32)
+    }
+
+    /// Goes on with the next key picture.
+    pub fn skip_to_key(&mut self) {
+        self.key_due = true;
+    }
+
+    /// Another SSRC, with numbers of its own.
+    pub fn change_ssrc(&mut self, random: &mut Random) {
+        self.draw_numbers(random);
+        self.ssrc += 4;
+        self.era += 1;
+        self.numbering += 1;
+        self.skip_to_key();
+    }
+
+    /// Other sequence numbers, far ahead. Back, or by more than half the range with what is lost,
+    /// SRTP would not follow.
+    pub fn jump_sequence(&mut self, random: &mut Random) {
+        self.sequence = self.sequence.wrapping_add(random.within(4_000..14_000) as u16);
+        self.era += 1;
+        self.numbering += 1;
+    }
+
+    /// The clock shows another time: anything, or some seconds more or less.
+    pub fn jump_clock(&mut self, random: &mut Random) {
+        let far = match random.within(0..3) {
+            0 => random.within(1 << 20..0xfff0_0000) as u32,
+            1 => random.within(2..10) as u32 * self.rate,
+            _ => 0u32.wrapping_sub(random.within(2..10) as u32 * self.rate),
+        };
+        self.origin = self.origin.wrapping_add(far);
+        self.era += 1;
+    }
+}
+
+impl Sender {
+    pub fn new(world: &mut World, film: Box<dyn Film>, seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5e4d);
+        let client = world.join(CoreId(0));
+        let tracks: Vec<Track> =
+            (0..=VOICE).map(|number| Track::new(number, &mut random, world.now)).collect();
+        let mut producers = Vec::new();
+        for (mid, kind, ssrcs) in [
+            (b"c", MediaKind::Video, &[1, 2, 3][..]),
+            (b"s", MediaKind::Video, &[tracks[SCREEN].ssrc]),
+            (b"v", MediaKind::Audio, &[tracks[VOICE].ssrc]),
+        ] {
+            let mut config = world.produce(&client, kind, ssrcs);
+            world.command(CoreId(0), Command::CloseProducer(config.id));
+            config.mid = Some(ShortId::from_slice(mid));
+            if kind == MediaKind::Video {
+                config.payload_types[0].codec = film.codec();
+            }
+            world.command(CoreId(0), Command::CreateProducer(Box::new(config.clone())));
+            producers.push(config);
+        }
+        let ahead_ms = random.within(0..20_000) + 0xe000_0000 * 1000 - 10_000;
+        Sender {
+            client,
+            producers,
+            tracks,
+            weather: CALM,
+            ledger: Ledger::default(),
+            sources: Sources::default(),
+            wall: NtpTime(0) + Duration::from_millis(ahead_ms),
+            skew: Duration::ZERO,
+            random,
+            flights: Vec::new(),
+            kept: HashMap::new(),
+            film,
+        }
+    }
+
+    /// What its wall clock shows.
+    pub fn wall(&self, at: Time) -> NtpTime {
+        self.wall + Duration::from_nanos(at.as_nanos())
+    }
+
+    /// Does what is due now.
+    pub fn turn(&mut self, world: &mut World) {
+        for track in 0..self.tracks.len() {
+            if self.tracks[track].next_capture <= world.now {
+                self.capture(world.now, track);
+            }
+            if self.tracks[track].next_report <= world.now {
+                self.report(world.now, track);
+            }
+        }
+        self.deliver(world);
+    }
+
+    fn capture(&mut self, now: Time, index: usize) {
+        let track = &mut self.tracks[index];
+        track.next_capture = now + track.period;
+        if now < track.silent_until {
+            // An encoder that is taken up again begins with a key picture.
+            track.key_due = true;
+            return;
+        }
+        let (timestamp, era) = (track.clock(now), track.era);
+        let payloads = if index == VOICE {
+            vec![[&now.as_nanos().to_be_bytes()[..], &[7; 72]].concat()]
+        } else {
+            self.picture(index)
+        };
+        let lost = now < self.tracks[index].lost_until;
+        let encoded = now + self.random.millis(3..15);
+        let count = payloads.len();
+        for (n, payload) in payloads.into_iter().enumerate() {
+            let sent = Sent { track: index, era, captured: now };
+            let codec = if index == VOICE { Codec::Opus } else { self.film.codec() };
+            let body = read(codec, &payload).body.to_vec();
+            self.ledger.packets.entry(body).and_modify(|sent| *sent = None).or_insert(Some(sent));
+            self.send(index, timestamp, n + 1 == count, &payload, (encoded, lost));
+        }
+    }
+
+    /// The payloads of a track's next picture.
+    fn picture(&mut self, index: usize) -> Vec<Vec<u8>> {
+        let track = &mut self.tracks[index];
+        if std::mem::take(&mut track.key_due) {
+            track.number = track.number.next_multiple_of(CLIP);
+        }
+        let number = track.number;
+        let Some(picture) = self.film.picture(index, number) else { return Vec::new() };
+        let numbers = track.numbers;
+        track.number += 1;
+        track.numbers.picture_id = (numbers.picture_id + 1) & 0x7fff;
+        track.numbers.tl0 = numbers.tl0.wrapping_add(1);
+        let payloads = packetize(self.film.codec(), &picture, is_key(number), numbers);
+        let whole = assemble(self.film.codec(), payloads.iter().map(Vec::as_slice));
+        self.ledger.pictures.insert(whole, Picture { track: index, number });
+        payloads
+    }
+
+    fn send(
+        &mut self,
+        index: usize,
+        timestamp: u32,
+        marker: bool,
+        payload: &[u8],
+        (encoded, lost): (Time, bool),
+    ) {
+        let track = &mut self.tracks[index];
+        let (ssrc, sequence) = (track.ssrc, track.sequence);
+        track.sequence = sequence.wrapping_add(1);
+        self.client.mid = track.mid;
+        let fields = OutgoingHeader { marker, payload_type: SENT_PT, sequence, timestamp, ssrc };
+        let bytes = self.client.sealed(fields, track.rid, payload);
+        let media = Media { ssrc, numbering: track.numbering, sequence };
+        self.kept.insert((ssrc, sequence), (bytes.clone(), media));
+        let media = Some(media);
+        if !lost && !self.random.percent(self.weather.loss_percent) {
+            self.fly(encoded, bytes.clone(), media, None);
+            if self.random.percent(2) {
+                self.fly(encoded, bytes, media, None);
+            }
+        }
+    }
+
+    fn fly(
+        &mut self,
+        sent: Time,
+        bytes: Vec<u8>,
+        media: Option<Media>,
+        report: Option<(u32, NtpTime)>,
+    ) {
+        let overtaken = if self.random.percent(3) { 1 } else { 0 };
+        let arrives = sent
+            + Duration::from_millis(15)
+            + self.random.millis(0..self.weather.jitter_ms)
+            + self.random.millis(0..OVERTAKEN_MS) * overtaken;
+        self.flights.push(Flight { arrives, bytes, media, report });
+    }
+
+    fn report(&mut self, now: Time, index: usize) {
+        let most = if index == VOICE { 2200 } else { 1200 };
+        let track = &mut self.tracks[index];
+        track.next_report = now + self.random.millis(800..most);
+        let lie = if index == VOICE { self.skew } else { Duration::ZERO };
+        let (ssrc, rtp_timestamp) = (track.ssrc, track.clock(now));
+        let ntp = self.wall(now) + lie;
+        let info = SenderInfo { ntp, rtp_timestamp, packets: 1, octets: 1 };
+        let bytes = self.client.sealed_rtcp(|writer| {
+            writer.sender_report(ssrc, &info, &[]).unwrap();
+        });
+        if self.random.percent(self.weather.lost_reports_percent) {
+            return;
+        }
+        let is_late = self.random.percent(self.weather.late_reports_percent);
+        let sent = now + if is_late { self.random.millis(200..4_000) } else { Duration::ZERO };
+        if self.random.percent(10) {
+            self.fly(sent, bytes.clone(), None, Some((ssrc, ntp)));
+        }
+        self.fly(sent, bytes, None, Some((ssrc, ntp)));
+    }
+
+    fn deliver(&mut self, world: &mut World) {
+        let now = world.now;
+        let (due, flying) = self.flights.drain(..).partition(|flight| flight.arrives <= now);
+        self.flights = flying;
+        let due: Vec<Flight> = due;
+        for flight in due {
+            world.push(self.client.address, CoreId(0), &flight.bytes);
+            if let Some(media) = flight.media {
+                self.sources.on_packet(media);
+            }
+            if let Some((ssrc, ntp)) = flight.report {
+                self.sources.on_report(ssrc, ntp);
+            }
+        }
+    }
+
+    /// Takes what the server says, and answers it. Returns faults of its reports.
+    pub fn listen(&mut self, world: &mut World) -> Vec<String> {
+        let (_, control) = self.client.receive(world);
+        let mut faults = Vec::new();
+        for compound in control {
+            for packet in rtcp::packets(&compound) {
+                match packet.unwrap() {
+                    Packet::Pli { media_ssrc, .. } => {
+                        let asked = self.tracks.iter_mut().find(|track| track.ssrc == media_ssrc);
+                        asked.into_iter().for_each(Track::skip_to_key);
+                    }
+                    Packet::Nack(nack) if self.weather.repairs => self.repair(world.now, &nack),
+                    Packet::ReceiverReport(report) => {
+                        for block in report.reports() {
+                            faults.extend(self.judge(&block));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        faults
+    }
+
+    fn repair(&mut self, now: Time, nack: &Nack<'_>) {
+        for sequence in nack.sequences() {
+            if let Some((bytes, media)) = self.kept.get(&(nack.media_ssrc, sequence)).cloned() {
+                self.fly(now + Duration::from_millis(5), bytes, Some(media), None);
+            }
+        }
+    }
+
+    /// By how much the delays of two packets may differ that were not sent again.
+    fn most_variation(&self) -> Duration {
+        Duration::from_millis(12 + JITTER_MS_MOST + OVERTAKEN_MS)
+    }
+
+    fn judge(&mut self, block: &ReportBlock) -> Option<String> {
+        let track = self.tracks.iter().find(|track| track.mid == b"v" && track.ssrc == block.ssrc);
+        let rate = if track.is_some() { 48_000 } else { 90_000 };
+        self.sources.judge(block, self.most_variation().as_millis() as u32 * rate / 1000)
+    }
+}

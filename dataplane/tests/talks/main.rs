@@ -26,6 +26,7 @@ mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;
 mod keys_are_taken_once;
+mod no_wrong_picture_is_decoded;
 mod one_viewer_makes_few_key_frames;
 mod participants_on_other_cores_see_the_same;
 mod reports_belong_to_their_source;

@@ -2,6 +2,7 @@
 //! to whom everything happens that sources do (other SSRCs, jumps of numbers and clocks, encodings that
 //! pause, losses, reports that come late), and hearers on two cores that join, pause and change layers.
 
+pub mod encoded;
 pub mod film;
 pub mod hearer;
 pub mod packets;

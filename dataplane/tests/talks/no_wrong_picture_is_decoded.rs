@@ -9,12 +9,12 @@ use std::time::Duration;
 use opencall_dataplane::message::Codec;
 
 use crate::histories::encoded::{Encoded, wrong_pictures};
-use crate::histories::film::{CLIP, Film};
+use crate::histories::film::{CLIP, Film, L1T1, L1T3, Place};
 use crate::histories::sender::Picture;
 use crate::histories::{play, seeds};
 
-fn assert_right(codec: Codec) {
-    let film = Encoded::new(codec);
+fn assert_right(codec: Codec, pattern: &'static [Place]) {
+    let film = Encoded::new(codec, pattern);
     assert_missing_picture_is_noticed(codec, &film);
     let (mut decoded, mut faults) = (0, Vec::new());
     for seed in seeds(10) {
@@ -35,15 +35,16 @@ fn assert_right(codec: Codec) {
     assert!(faults.is_empty(), "{codec:?}, {} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// The canary: without the fourth picture, those after it are wrong.
+/// The canary: without the second picture of the lowest layer, those after it are wrong.
 fn assert_missing_picture_is_noticed(codec: Codec, film: &impl Film) {
+    let period = film.pattern().len();
     let whole: Vec<(Picture, Vec<u8>)> = (0..2 * CLIP)
         .map(|number| (Picture { track: 1, number }, film.picture(1, number).unwrap()))
         .collect();
     let mut pictures: Vec<(Picture, &[u8])> =
         whole.iter().map(|(picture, bytes)| (*picture, &bytes[..])).collect();
     assert_eq!(wrong_pictures(codec, &pictures), (pictures.len(), Vec::new()));
-    pictures.remove(3);
+    pictures.remove(period);
     let (count, wrong) = wrong_pictures(codec, &pictures);
     assert!(count != pictures.len() || !wrong.is_empty(), "{codec:?}: nothing is noticed");
 }
@@ -51,23 +52,35 @@ fn assert_missing_picture_is_noticed(codec: Codec, film: &impl Film) {
 #[test]
 #[ignore = "needs ffmpeg: scripts/prove decode"]
 fn no_wrong_picture_of_vp8_is_decoded() {
-    assert_right(Codec::Vp8);
+    assert_right(Codec::Vp8, L1T1);
 }
 
 #[test]
 #[ignore = "needs ffmpeg: scripts/prove decode"]
 fn no_wrong_picture_of_vp9_is_decoded() {
-    assert_right(Codec::Vp9);
+    assert_right(Codec::Vp9, L1T1);
+}
+
+#[test]
+#[ignore = "needs ffmpeg: scripts/prove decode"]
+fn no_wrong_picture_of_vp8_in_temporal_layers_is_decoded() {
+    assert_right(Codec::Vp8, L1T3);
+}
+
+#[test]
+#[ignore = "needs ffmpeg: scripts/prove decode"]
+fn no_wrong_picture_of_vp9_in_temporal_layers_is_decoded() {
+    assert_right(Codec::Vp9, L1T3);
 }
 
 #[test]
 #[ignore = "needs ffmpeg: scripts/prove decode"]
 fn no_wrong_picture_of_h264_is_decoded() {
-    assert_right(Codec::H264);
+    assert_right(Codec::H264, L1T1);
 }
 
 #[test]
 #[ignore = "needs ffmpeg: scripts/prove decode"]
 fn no_wrong_picture_of_av1_is_decoded() {
-    assert_right(Codec::Av1);
+    assert_right(Codec::Av1, L1T1);
 }

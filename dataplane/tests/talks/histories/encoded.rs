@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use opencall_dataplane::message::Codec;
 
-use super::film::{CLIP, Film, is_key};
+use super::film::{CLIP, Film, Place, is_key};
 use super::sender::{LAYERS, Picture, SCREEN};
 
 /// Pictures of the film: as many as are sent in a history with a key picture asked for at all times.
@@ -32,6 +32,7 @@ const SCRAMBLE: u32 = 2741;
 /// An encoded film: pictures of each track.
 pub struct Encoded {
     codec: Codec,
+    pattern: &'static [Place],
     tracks: Vec<Vec<Vec<u8>>>,
 }
 
@@ -40,15 +41,19 @@ impl Film for Rc<Encoded> {
         self.codec
     }
 
+    fn pattern(&self) -> &'static [Place] {
+        self.pattern
+    }
+
     fn picture(&self, layer: usize, number: u32) -> Option<Vec<u8>> {
         self.tracks[layer].get(number as usize).cloned()
     }
 }
 
 impl Encoded {
-    pub fn new(codec: Codec) -> Rc<Self> {
-        let tracks = (0..=SCREEN).map(|track| encode(codec, track)).collect();
-        Rc::new(Encoded { codec, tracks })
+    pub fn new(codec: Codec, pattern: &'static [Place]) -> Rc<Self> {
+        let tracks = (0..=SCREEN).map(|track| encode(codec, pattern, track)).collect();
+        Rc::new(Encoded { codec, pattern, tracks })
     }
 }
 
@@ -109,7 +114,12 @@ fn ffmpeg(arguments: &str, input: Vec<u8>) -> Vec<u8> {
     output
 }
 
-fn encode(codec: Codec, track: usize) -> Vec<Vec<u8>> {
+/// Three temporal layers of libvpx, as the film's pattern has them.
+const TEMPORAL: &str = "-error-resilient default -ts-parameters ts_number_layers=3:\
+    ts_target_bitrate=100,150,250:ts_rate_decimator=4,2,1:ts_periodicity=4:ts_layer_id=0,2,1,2:\
+    ts_layering_mode=3";
+
+fn encode(codec: Codec, pattern: &[Place], track: usize) -> Vec<Vec<u8>> {
     let size = SIZES[track];
     let drawn = (0..PICTURES).flat_map(|number| draw(Picture { track, number }, size));
     let encoder = match codec {
@@ -124,11 +134,12 @@ fn encode(codec: Codec, track: usize) -> Vec<Vec<u8>> {
         }
         _ => "libaom-av1 -usage realtime -cpu-used 8 -lag-in-frames 0 -f ivf",
     };
+    let layers = if pattern.len() > 1 { TEMPORAL } else { "" };
     let (width, height) = size;
     let stream = ffmpeg(
         &format!(
             "-f rawvideo -pix_fmt yuv420p -s {width}x{height} -r 15 -i pipe:0 -threads 1 -b:v 250k -g {CLIP} \
-             -keyint_min {CLIP} -c:v {encoder} pipe:1"
+             -keyint_min {CLIP} -c:v {encoder} {layers} pipe:1"
         ),
         drawn.collect(),
     );

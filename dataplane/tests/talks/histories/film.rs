@@ -13,20 +13,51 @@ pub fn is_key(number: u32) -> bool {
     number.is_multiple_of(CLIP)
 }
 
+/// A place in the pattern of temporal layers: the layer, whether the picture refers to the lowest layer
+/// alone, and how far back lie the pictures it refers to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub temporal: u8,
+    pub sync: bool,
+    pub distances: &'static [u16],
+}
+
+const fn place(temporal: u8, sync: bool, distances: &'static [u16]) -> Place {
+    Place { temporal, sync, distances }
+}
+
+/// Patterns: one layer, and three as libvpx has them in its third mode.
+pub const L1T1: &[Place] = &[place(0, false, &[1])];
+pub const L1T3: &[Place] =
+    &[place(0, false, &[4]), place(2, true, &[1]), place(1, true, &[2]), place(2, false, &[1, 3])];
+
 /// Encoded pictures.
 pub trait Film {
     fn codec(&self) -> Codec;
 
+    /// Its temporal layers.
+    fn pattern(&self) -> &'static [Place];
+
     /// A picture of an encoding, as [`super::packets`] has it; `None` at the film's end.
     fn picture(&self, layer: usize, number: u32) -> Option<Vec<u8>>;
+
+    /// A picture's place in the pattern.
+    fn place(&self, number: u32) -> Place {
+        let pattern = self.pattern();
+        pattern[number as usize % pattern.len()]
+    }
 }
 
 /// Pictures that look like the codec's from outside and that no decoder could read.
-pub struct Drawn(pub Codec);
+pub struct Drawn(pub Codec, pub &'static [Place]);
 
 impl Film for Drawn {
     fn codec(&self) -> Codec {
         self.0
+    }
+
+    fn pattern(&self) -> &'static [Place] {
+        self.1
     }
 
     fn picture(&self, layer: usize, number: u32) -> Option<Vec<u8>> {

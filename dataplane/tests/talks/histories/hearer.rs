@@ -21,6 +21,8 @@ const TOLERANCE_S: f64 = 0.005;
 /// Of a hundred packets to the hearer, those lost.
 const LOSS_PERCENT: u64 = 1;
 
+const TEMPORAL_LAYERS: usize = 3;
+
 /// A decoded picture: what it was, and its bytes.
 pub struct Shown {
     pub picture: Picture,
@@ -35,6 +37,8 @@ pub struct Seat {
     receiver: Receiver,
     /// The newest packet.
     newest: Option<(Sent, RtpHeader)>,
+    /// The newest picture decoded of each temporal layer.
+    newest_of: [Option<Picture>; TEMPORAL_LAYERS],
     pub shown: Vec<Shown>,
     pub reports: usize,
     /// The same since the call has settled.
@@ -45,6 +49,8 @@ pub struct Hearer {
     client: Client,
     /// The camera, the screen and the voice.
     pub seats: Vec<Seat>,
+    /// Whether it asks for lost packets.
+    asks_again: bool,
     random: Random,
     faults: Vec<String>,
 }
@@ -61,13 +67,16 @@ impl Hearer {
                 rate: if is_voice { 48_000 } else { 90_000 },
                 receiver: Receiver::new(codec, world.now),
                 newest: None,
+                newest_of: [None; TEMPORAL_LAYERS],
                 shown: Vec::new(),
                 reports: 0,
                 settled: (0, 0),
             }
         });
         let seats = seats.collect();
-        Hearer { client, seats, random: Random::new(number as u64 + 77), faults: Vec::new() }
+        let mut random = Random::new(sender.seed << 8 | number as u64);
+        let asks_again = random.percent(50);
+        Hearer { client, seats, asks_again, random, faults: Vec::new() }
     }
 
     pub fn prefer(&self, world: &mut World, layers: Layers) {
@@ -104,21 +113,30 @@ impl Hearer {
                 self.on_control(&compound, sender, world.now >= settled);
             }
         }
-        let stuck =
-            |seat: &mut Seat| seat.codec != Codec::Opus && seat.receiver.is_stuck(world.now);
-        let stuck: Vec<u32> = self
-            .seats
-            .iter_mut()
-            .filter_map(|seat| stuck(seat).then_some(seat.config.ssrc))
-            .collect();
-        for ssrc in stuck {
-            self.client.send_rtcp(world, |writer| writer.pli(1, ssrc).unwrap());
+        for seat in self.seats.iter_mut().filter(|seat| seat.codec != Codec::Opus) {
+            let ssrc = seat.config.ssrc;
+            if seat.receiver.is_stuck(world.now) {
+                self.client.send_rtcp(world, |writer| writer.pli(1, ssrc).unwrap());
+            }
+            let missing = if self.asks_again { seat.receiver.missing() } else { Vec::new() };
+            if !missing.is_empty() {
+                self.client.send_rtcp(world, |writer| {
+                    writer.nack(1, ssrc, missing.iter().copied()).unwrap();
+                });
+            }
         }
     }
 
-    fn on_media(&mut self, now: Time, sender: &Sender, packet: Received, settled: bool) {
-        let seat = self.seats.iter_mut().find(|seat| seat.config.ssrc == packet.header.ssrc);
-        let Some(seat) = seat else { return };
+    fn on_media(&mut self, now: Time, sender: &Sender, mut packet: Received, settled: bool) {
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.takes(&packet.header)) else {
+            return;
+        };
+        if seat.config.ssrc != packet.header.ssrc {
+            // RFC 4588: the original number comes first.
+            let original = packet.payload.split_off(2);
+            let number = std::mem::replace(&mut packet.payload, original);
+            packet.header.sequence = u16::from_be_bytes([number[0], number[1]]);
+        }
         let sent = sender.ledger.packets.get(read(seat.codec, &packet.payload).body);
         let Some(&sent) = sent else {
             self.faults.push(format!("a packet that nobody sent: {:?}", packet.header));
@@ -149,7 +167,7 @@ impl Hearer {
     pub fn faults(&mut self) -> impl Iterator<Item = String> {
         for (number, seat) in self.seats.iter().enumerate() {
             let (shown, reports) = seat.settled;
-            if seat.codec != Codec::Opus && shown < 10 {
+            if seat.codec != Codec::Opus && shown < 5 {
                 self.faults.push(format!("{shown} pictures at the end in seat {number}"));
             }
             if reports == 0 {
@@ -161,6 +179,11 @@ impl Hearer {
 }
 
 impl Seat {
+    /// Whether a packet is its, sent for the first time or again.
+    fn takes(&self, header: &RtpHeader) -> bool {
+        [Some(self.config.ssrc), self.config.rtx_ssrc].contains(&Some(header.ssrc))
+    }
+
     /// Remembers the newest packet: the numbers that go out rise over switches. `None` may be the
     /// first of another source.
     fn note(&mut self, sent: Option<Sent>, header: &RtpHeader) {
@@ -188,14 +211,29 @@ impl Seat {
 
     /// Whether a decoder that has shown what it has would show this picture.
     fn show(&mut self, decodable: Decodable, sender: &Sender) -> Option<String> {
-        let Some(&picture) = sender.ledger.pictures.get(&decodable.bytes) else {
+        let Some(all) = sender.ledger.pictures.get(&decodable.bytes) else {
             return Some("a picture that nobody sent".into());
         };
-        let before = self.shown.last().map(|shown| shown.picture);
+        // Pictures that change the same may have the same bytes.
+        let right = all.iter().find(|picture| self.can_decode(**picture, sender));
+        let picture = *right.unwrap_or(&all[0]);
+        let (key, before) = (is_key(picture.number), self.newest_of);
+        if key {
+            self.newest_of = [None; TEMPORAL_LAYERS];
+        }
+        self.newest_of[usize::from(sender.place(picture).temporal)] = Some(picture);
         self.shown.push(Shown { picture, bytes: decodable.bytes });
-        let refers_to = Picture { number: picture.number.wrapping_sub(1), ..picture };
-        let is_right = is_key(picture.number) || before == Some(refers_to);
-        (!is_right || decodable.key != is_key(picture.number))
+        (right.is_none() || decodable.key != key)
             .then(|| format!("{picture:?} decoded on top of {before:?}"))
+    }
+
+    /// Whether a decoder holds what a picture refers to: of each layer it keeps the newest.
+    fn can_decode(&self, picture: Picture, sender: &Sender) -> bool {
+        let holds = |back: &u16| {
+            let number = picture.number - u32::from(*back);
+            let refers_to = Picture { number, ..picture };
+            self.newest_of[usize::from(sender.place(refers_to).temporal)] == Some(refers_to)
+        };
+        is_key(picture.number) || sender.place(picture).distances.iter().all(holds)
     }
 }

@@ -133,7 +133,8 @@ fn happen(
         6 if track < LAYERS => source.silent_until = now + random.millis(300..2_000),
         7 => source.lost_until = now + random.millis(30..300),
         8 | 9 => {
-            let layers = Layers { spatial: random.within(0..LAYERS as u64) as u8, temporal: None };
+            let temporal = Some(random.within(0..4) as u8).filter(|&layer| layer < 3);
+            let layers = Layers { spatial: random.within(0..LAYERS as u64) as u8, temporal };
             each(hearers, random).for_each(|hearer| hearer.prefer(world, layers));
         }
         10 => {

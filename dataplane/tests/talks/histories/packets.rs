@@ -14,11 +14,15 @@ const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 const SPS: u8 = 7;
 
-/// The numbers that descriptors of VP8 and VP9 carry.
+/// What descriptors of VP8 and VP9 carry.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
     pub picture_id: u16,
+    /// Of VP8.
     pub tl0: u8,
+    pub temporal: u8,
+    /// Of VP8.
+    pub sync: bool,
 }
 
 /// A payload as a receiver reads it.
@@ -27,21 +31,33 @@ pub struct Part<'a> {
     pub begins: bool,
     pub key: bool,
     pub numbers: Option<Numbers>,
+    /// How far back by their ids lie the pictures referred to (VP9).
+    pub distances: Vec<u16>,
     /// What comes after the descriptor.
     pub body: &'a [u8],
 }
 
 /// The payloads of a picture.
-pub fn packetize(codec: Codec, picture: &[u8], key: bool, numbers: Numbers) -> Vec<Vec<u8>> {
+pub fn packetize(
+    codec: Codec,
+    picture: &[u8],
+    key: bool,
+    numbers: Numbers,
+    distances: &[u16],
+) -> Vec<Vec<u8>> {
     let [high, low] = (numbers.picture_id | 0x8000).to_be_bytes();
     match codec {
         Codec::Vp8 => cut(picture, |first, _| {
-            vec![0x80 | u8::from(first) << 4, 0xe0, high, low, numbers.tl0, 0]
+            let layer = numbers.temporal << 6 | u8::from(numbers.sync) << 5;
+            vec![0x80 | u8::from(first) << 4, 0xe0, high, low, numbers.tl0, layer]
         }),
         Codec::Vp9 => cut(picture, |first, last| {
             let flags = u8::from(!key) << 6 | u8::from(first) << 3 | u8::from(last) << 2;
-            let mut descriptor = vec![0x90 | flags, high, low];
-            descriptor.extend((!key).then_some(1 << 1));
+            let mut descriptor = vec![0xb0 | flags, high, low, numbers.temporal << 5];
+            let distances = if key { &[] } else { distances };
+            for (n, &distance) in distances.iter().enumerate() {
+                descriptor.push((distance as u8) << 1 | u8::from(n + 1 < distances.len()));
+            }
             descriptor
         }),
         Codec::H264 => packetize_h264(picture),
@@ -145,31 +161,37 @@ fn read_leb128(bytes: &[u8]) -> (usize, &[u8]) {
 
 /// What a receiver learns from one payload.
 pub fn read(codec: Codec, payload: &[u8]) -> Part<'_> {
+    let plain =
+        |key: bool| Part { begins: key, key, numbers: None, distances: Vec::new(), body: payload };
     match codec {
         Codec::Vp8 => {
             let picture_id = u16::from_be_bytes([payload[2], payload[3]]) & 0x7fff;
             let begins = payload[0] & 0x17 == 0x10;
+            let (temporal, sync) = (payload[5] >> 6, payload[5] & 0x20 != 0);
+            let numbers = Some(Numbers { picture_id, tl0: payload[4], temporal, sync });
             let key = begins && payload[6] & 1 == 0;
-            let numbers = Some(Numbers { picture_id, tl0: payload[4] });
-            Part { begins, key, numbers, body: &payload[6..] }
+            Part { begins, key, numbers, body: &payload[6..], ..plain(key) }
         }
-        Codec::Vp9 => {
-            let picture_id = u16::from_be_bytes([payload[1], payload[2]]) & 0x7fff;
-            let (begins, inter) = (payload[0] & 0x08 != 0, payload[0] & 0x40 != 0);
-            let numbers = Some(Numbers { picture_id, tl0: 0 });
-            let body = &payload[3 + usize::from(inter)..];
-            Part { begins, key: begins && !inter, numbers, body }
-        }
-        Codec::Opus => Part { begins: true, key: true, numbers: None, body: payload },
-        Codec::H264 => {
-            let key = payload[0] & 0x1f == STAP_A && payload[3] & 0x1f == SPS;
-            Part { begins: key, key, numbers: None, body: payload }
-        }
-        _ => {
-            let key = payload[0] & 0x88 == 0x08;
-            Part { begins: key, key, numbers: None, body: payload }
-        }
+        Codec::Vp9 => read_vp9(payload),
+        Codec::Opus => plain(true),
+        Codec::H264 => plain(payload[0] & 0x1f == STAP_A && payload[3] & 0x1f == SPS),
+        _ => plain(payload[0] & 0x88 == 0x08),
     }
+}
+
+fn read_vp9(payload: &[u8]) -> Part<'_> {
+    let picture_id = u16::from_be_bytes([payload[1], payload[2]]) & 0x7fff;
+    let (begins, inter) = (payload[0] & 0x08 != 0, payload[0] & 0x40 != 0);
+    let mut body = &payload[4..];
+    let mut distances = Vec::new();
+    let mut more = inter;
+    while more {
+        distances.push(u16::from(body[0] >> 1));
+        more = body[0] & 1 != 0;
+        body = &body[1..];
+    }
+    let numbers = Some(Numbers { picture_id, tl0: 0, temporal: payload[3] >> 5, sync: false });
+    Part { begins, key: begins && !inter, numbers, distances, body }
 }
 
 /// The picture whose payloads these are.
@@ -232,7 +254,8 @@ fn pictures_come_back_as_they_were() {
         for (number, len) in [(0, 100), (1, 2_500), (12, 895), (13, 899), (14, 901), (24, 1800)] {
             let picture = super::film::drawn(codec, 1, number, len);
             let key = super::film::is_key(number);
-            let payloads = packetize(codec, &picture, key, Numbers { picture_id: 9, tl0: 3 });
+            let numbers = Numbers { picture_id: 9, tl0: 3, temporal: 0, sync: false };
+            let payloads = packetize(codec, &picture, key, numbers, &[1, 3]);
             assert_eq!(read(codec, &payloads[0]).key, key, "{codec:?}");
             assert!(payloads.iter().all(|payload| payload.len() <= PART + 6));
             let again = assemble(codec, payloads.iter().map(Vec::as_slice));

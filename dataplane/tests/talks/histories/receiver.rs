@@ -1,15 +1,15 @@
 //! A receiver as libwebrtc has it: puts pictures together from packets, whatever their order, and
-//! decodes one if all of it is there and the picture it refers to was decoded; by TL0PICIDX (VP8), by
+//! decodes one if all of it is there and what it refers to was decoded; by TL0PICIDX and picture ids (VP8), by
 //! the distances of picture ids (VP9), by sequence numbers without a gap (H.264 and AV1 without
 //! descriptors). Otherwise it waits, and asks for a key frame.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use opencall_dataplane::message::Codec;
 use opencall_dataplane::time::Time;
 
-use super::packets::{assemble, read};
+use super::packets::{Numbers, Part, assemble, read};
 use crate::world::Received;
 
 /// A receiver that decodes nothing for so long asks for a key frame.
@@ -31,19 +31,25 @@ pub struct Decodable {
 }
 
 /// Where decoding stands.
-#[derive(Clone, Copy)]
 struct Decoded {
-    /// Sequence number of its last packet.
+    /// Sequence number of the newest picture's last packet.
     end: i64,
-    picture_id: u16,
-    tl0: u8,
+    /// Ids of the pictures since a key picture.
+    ids: VecDeque<u16>,
+    /// The newest picture of the lowest temporal layer: its id and TL0PICIDX.
+    lowest: (u16, u8),
 }
+
+/// Pictures that may be referred to.
+const REMEMBERED: usize = 64;
 
 pub struct Receiver {
     codec: Codec,
     packets: BTreeMap<i64, Packet>,
     highest: Option<i64>,
     decoded: Option<Decoded>,
+    /// Numbers asked for again.
+    asked: BTreeSet<i64>,
     /// When it decoded last, and asked last.
     content_since: Time,
 }
@@ -55,6 +61,7 @@ impl Receiver {
             packets: BTreeMap::new(),
             highest: None,
             decoded: None,
+            asked: BTreeSet::new(),
             content_since: now,
         }
     }
@@ -68,6 +75,10 @@ impl Receiver {
         let step = packet.header.sequence.wrapping_sub(highest as u16) as i16;
         let number = highest + i64::from(step);
         self.highest = Some(highest.max(number));
+        if self.decoded.as_ref().is_some_and(|decoded| number <= decoded.end) {
+            // Pictures are decoded in their order.
+            return Vec::new();
+        }
         let (timestamp, marker) = (packet.header.timestamp, packet.header.marker);
         let kept = Packet { timestamp, marker, payload: packet.payload.clone() };
         self.packets.insert(number, kept);
@@ -79,6 +90,16 @@ impl Receiver {
             self.content_since = now;
         }
         decodable
+    }
+
+    /// The numbers that are missing and were not asked for yet.
+    pub fn missing(&mut self) -> Vec<u16> {
+        let Some(highest) = self.highest else { return Vec::new() };
+        let first = self.decoded.as_ref().map(|decoded| decoded.end + 1);
+        let first = first.or(self.packets.keys().next().copied()).unwrap_or(highest);
+        let missing = (first.max(highest - 100)..highest)
+            .filter(|number| !self.packets.contains_key(number) && self.asked.insert(*number));
+        missing.map(|number| number as u16).collect()
     }
 
     /// Whether to ask for a key frame.
@@ -98,12 +119,7 @@ impl Receiver {
             .filter(|(_, packet)| packet.marker)
             .find_map(|(&end, _)| self.picture_that_ends_at(end))?;
         let first = &self.packets[range.start()].payload;
-        let numbers = read(self.codec, first).numbers;
-        self.decoded = Some(Decoded {
-            end: *range.end(),
-            picture_id: numbers.map_or(0, |numbers| numbers.picture_id),
-            tl0: numbers.map_or(0, |numbers| numbers.tl0),
-        });
+        self.on_decoded(*range.end(), read(self.codec, first).numbers, key);
         let payloads = self.packets.range(range.clone()).map(|(_, packet)| &packet.payload[..]);
         let bytes = assemble(self.codec, payloads);
         // What is older than the newest decoded picture is of no use.
@@ -119,22 +135,10 @@ impl Receiver {
         loop {
             let packet = self.packets.get(&start).filter(|packet| packet.timestamp == timestamp)?;
             let part = read(self.codec, &packet.payload);
-            let follows = self.decoded.is_some_and(|decoded| decoded.end + 1 == start);
             if part.key && part.begins {
                 return Some((start..=end, true));
             }
-            let continues = match (part.numbers, self.decoded) {
-                (_, None) => false,
-                (None, Some(_)) => follows,
-                (Some(_), _) if !part.begins => false,
-                (Some(numbers), Some(decoded)) if self.codec == Codec::Vp8 => {
-                    numbers.tl0 == decoded.tl0.wrapping_add(1)
-                }
-                (Some(numbers), Some(decoded)) => {
-                    numbers.picture_id == (decoded.picture_id + 1) & 0x7fff
-                }
-            };
-            if continues {
+            if self.continues(start, &part) {
                 return Some((start..=end, false));
             }
             if part.begins {
@@ -142,5 +146,44 @@ impl Receiver {
             }
             start -= 1;
         }
+    }
+
+    /// Whether a picture that is none by itself, whose first packet this may be, can be decoded.
+    fn continues(&self, start: i64, part: &Part<'_>) -> bool {
+        let Some(decoded) = &self.decoded else { return false };
+        let Some(numbers) = part.numbers else { return decoded.end + 1 == start };
+        if !part.begins {
+            return false;
+        }
+        let is_decoded = |id: u16| decoded.ids.contains(&(id & 0x7fff));
+        if self.codec == Codec::Vp9 {
+            return part
+                .distances
+                .iter()
+                .all(|&back| is_decoded(numbers.picture_id.wrapping_sub(back)));
+        }
+        let (lowest_id, lowest_tl0) = decoded.lowest;
+        if numbers.temporal == 0 {
+            return numbers.tl0 == lowest_tl0.wrapping_add(1);
+        }
+        let since = numbers.picture_id.wrapping_sub(lowest_id) & 0x7fff;
+        let has_all = || (1..since).all(|back| is_decoded(numbers.picture_id.wrapping_sub(back)));
+        numbers.tl0 == lowest_tl0 && (numbers.sync || has_all())
+    }
+
+    fn on_decoded(&mut self, end: i64, numbers: Option<Numbers>, key: bool) {
+        let none = Decoded { end, ids: VecDeque::new(), lowest: (0, 0) };
+        let before = self.decoded.take().filter(|_| !key);
+        let mut decoded = Decoded { end, ..before.unwrap_or(none) };
+        if let Some(numbers) = numbers {
+            decoded.ids.push_back(numbers.picture_id);
+            if decoded.ids.len() > REMEMBERED {
+                decoded.ids.pop_front();
+            }
+            if numbers.temporal == 0 {
+                decoded.lowest = (numbers.picture_id, numbers.tl0);
+            }
+        }
+        self.decoded = Some(decoded);
     }
 }

@@ -9,7 +9,7 @@ use opencall_dataplane::rtcp::{self, Nack, Packet, ReportBlock, SenderInfo};
 use opencall_dataplane::rtp::header::OutgoingHeader;
 use opencall_dataplane::time::{NtpTime, Time};
 
-use super::film::{CLIP, Film, is_key};
+use super::film::{CLIP, Film, Place, is_key};
 use super::packets::{Numbers, assemble, packetize, read};
 use super::random::Random;
 use super::received::{Media, Sources};
@@ -45,7 +45,7 @@ pub struct Ledger {
     /// `None` is true of several: parameter sets, and the few bytes at a picture's end.
     pub packets: HashMap<Vec<u8>, Option<Sent>>,
     /// By their bytes.
-    pub pictures: HashMap<Vec<u8>, Picture>,
+    pub pictures: HashMap<Vec<u8>, Vec<Picture>>,
 }
 
 /// The worst weather's jitter, and how much later a packet comes that is overtaken.
@@ -83,7 +83,9 @@ pub struct Track {
     pub sequence: u16,
     /// What the RTP clock showed at the origin of time.
     origin: u32,
-    numbers: Numbers,
+    picture_id: u16,
+    tl0: u8,
+    rtx_sequence: u16,
     number: u32,
     pub era: u32,
     /// Rises with what changes its sequence numbers.
@@ -103,7 +105,17 @@ struct Flight {
     report: Option<(u32, NtpTime)>,
 }
 
+/// A packet to be sent again.
+#[derive(Clone)]
+struct Kept {
+    bytes: Vec<u8>,
+    media: Media,
+    fields: OutgoingHeader,
+    payload: Vec<u8>,
+}
+
 pub struct Sender {
+    pub seed: u64,
     pub client: Client,
     pub producers: Vec<ProducerConfig>,
     pub tracks: Vec<Track>,
@@ -118,7 +130,7 @@ pub struct Sender {
     random: Random,
     flights: Vec<Flight>,
     /// Media as it was sent, to be sent again.
-    kept: HashMap<(u32, u16), (Vec<u8>, Media)>,
+    kept: HashMap<(u32, u16), Kept>,
     film: Box<dyn Film>,
 }
 
@@ -145,7 +157,9 @@ impl Track {
             ssrc: 0x1000 * (number as u32 + 1),
             sequence: 0,
             origin: 0,
-            numbers: Numbers { picture_id: 0, tl0: 0 },
+            picture_id: 0,
+            tl0: 0,
+            rtx_sequence: 0,
             number: 0,
             era: 0,
             numbering: 0,
@@ -160,8 +174,9 @@ impl Track {
     fn draw_numbers(&mut self, random: &mut Random) {
         self.sequence = random.next() as u16;
         self.origin = random.next() as u32;
-        let picture_id = random.next() as u16 & 0x7fff;
-        self.numbers = Numbers { picture_id, tl0: random.next() as u8 };
+        self.picture_id = random.next() as u16 & 0x7fff;
+        self.tl0 = random.next() as u8;
+        self.rtx_sequence = random.next() as u16;
     }
 
     fn clock(&self, at: Time) -> u32 {
@@ -226,6 +241,7 @@ impl Sender {
         }
         let ahead_ms = random.within(0..20_000) + 0xe000_0000 * 1000 - 10_000;
         Sender {
+            seed,
             client,
             producers,
             tracks,
@@ -244,6 +260,11 @@ impl Sender {
     /// What its wall clock shows.
     pub fn wall(&self, at: Time) -> NtpTime {
         self.wall + Duration::from_nanos(at.as_nanos())
+    }
+
+    /// A picture's place in the pattern of its layers.
+    pub fn place(&self, picture: Picture) -> Place {
+        self.film.place(picture.number)
     }
 
     /// Does what is due now.
@@ -293,13 +314,16 @@ impl Sender {
         }
         let number = track.number;
         let Some(picture) = self.film.picture(index, number) else { return Vec::new() };
-        let numbers = track.numbers;
+        let place = self.film.place(number);
         track.number += 1;
-        track.numbers.picture_id = (numbers.picture_id + 1) & 0x7fff;
-        track.numbers.tl0 = numbers.tl0.wrapping_add(1);
-        let payloads = packetize(self.film.codec(), &picture, is_key(number), numbers);
+        track.picture_id = (track.picture_id + 1) & 0x7fff;
+        track.tl0 = track.tl0.wrapping_add(u8::from(place.temporal == 0));
+        let (temporal, sync) = (place.temporal, place.sync);
+        let numbers = Numbers { picture_id: track.picture_id, tl0: track.tl0, temporal, sync };
+        let codec = self.film.codec();
+        let payloads = packetize(codec, &picture, is_key(number), numbers, place.distances);
         let whole = assemble(self.film.codec(), payloads.iter().map(Vec::as_slice));
-        self.ledger.pictures.insert(whole, Picture { track: index, number });
+        self.ledger.pictures.entry(whole).or_default().push(Picture { track: index, number });
         payloads
     }
 
@@ -318,7 +342,8 @@ impl Sender {
         let fields = OutgoingHeader { marker, payload_type: SENT_PT, sequence, timestamp, ssrc };
         let bytes = self.client.sealed(fields, track.rid, payload);
         let media = Media { ssrc, numbering: track.numbering, sequence };
-        self.kept.insert((ssrc, sequence), (bytes.clone(), media));
+        let kept = Kept { bytes: bytes.clone(), media, fields, payload: payload.to_vec() };
+        self.kept.insert((ssrc, sequence), kept);
         let media = Some(media);
         if !lost && !self.random.percent(self.weather.loss_percent) {
             self.fly(encoded, bytes.clone(), media, None);
@@ -406,10 +431,26 @@ impl Sender {
     }
 
     fn repair(&mut self, now: Time, nack: &Nack<'_>) {
+        let again = now + Duration::from_millis(5);
         for sequence in nack.sequences() {
-            if let Some((bytes, media)) = self.kept.get(&(nack.media_ssrc, sequence)).cloned() {
-                self.fly(now + Duration::from_millis(5), bytes, Some(media), None);
+            let Some(kept) = self.kept.get(&(nack.media_ssrc, sequence)).cloned() else { continue };
+            let screen = &mut self.tracks[SCREEN];
+            if kept.media.ssrc != screen.ssrc || self.random.percent(30) {
+                self.fly(again, kept.bytes, Some(kept.media), None);
+                continue;
             }
+            // RFC 4588: a stream of its own, the number first.
+            screen.rtx_sequence = screen.rtx_sequence.wrapping_add(1);
+            let fields = OutgoingHeader {
+                payload_type: SENT_RTX_PT,
+                sequence: screen.rtx_sequence,
+                ssrc: kept.fields.ssrc + 1,
+                ..kept.fields
+            };
+            self.client.mid = screen.mid;
+            let payload = [&sequence.to_be_bytes()[..], &kept.payload].concat();
+            let bytes = self.client.sealed(fields, None, &payload);
+            self.fly(again, bytes, None, None);
         }
     }
 

@@ -128,6 +128,8 @@ pub struct Consumer {
     pub temporal: TemporalLayers,
     /// RTP timestamp, at the source, of the picture with which the present source began.
     began_at: Option<u32>,
+    /// The encoding and source whose clock its timestamps follow, also while nothing is forwarded.
+    clock_of: Option<(u8, SourceId)>,
 }
 
 // Four lines up to the memory of drops, which is a line of its own, and then picture ids.
@@ -185,6 +187,7 @@ impl Consumer {
             left_out_since: None,
             reported: None,
             began_at: None,
+            clock_of: None,
             temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
             key_frame_needed: needs_key_frame(source.codec),
             key_frame_due: false,
@@ -352,14 +355,20 @@ impl Consumer {
             self.key_frame_due |= encoding == self.current && self.source.take().is_some();
             return false;
         }
-        let clock = |encoding: Option<u8>, id: Option<SourceId>| {
-            let of = &source.encodings.get(usize::from(encoding?))?.source;
-            let report = of.report(source.clock_rate_hz).filter(|_| Some(of.id) == id)?;
+        let clock = |(encoding, id): (u8, SourceId)| {
+            let of = &source.encodings.get(usize::from(encoding))?.source;
+            let report = of.report(source.clock_rate_hz).filter(|_| of.id == id)?;
             Some(report.clock)
         };
-        let (from, to) = (clock(self.current, self.source), clock(encoding, Some(packet.source)));
+        let (from, to) = (self.clock_of, (packet.encoding, packet.source));
         self.sequence.switch(packet.sequence);
-        self.timestamp.switch(now, packet.header.timestamp, from, to);
+        if from == Some(to) {
+            self.timestamp.resume(now, packet.header.timestamp);
+        } else {
+            let from = from.and_then(clock);
+            self.timestamp.switch(now, packet.header.timestamp, from, clock(to));
+        }
+        self.clock_of = Some(to);
         if let Some(ids) = &packet.info.ids {
             self.picture_id.switch(ids);
         }

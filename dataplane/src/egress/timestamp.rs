@@ -76,10 +76,6 @@ impl TimestampTranslator {
         from: Option<SenderClock>,
         to: Option<SenderClock>,
     ) {
-        if !self.started {
-            return;
-        }
-        let by_arrival = self.last.wrapping_add(self.ticks_since_last(now));
         let by_reports = match (from, to) {
             (Some(from), Some(to)) => {
                 let captured = to.ntp_at(first, self.clock_rate_hz);
@@ -87,7 +83,22 @@ impl TimestampTranslator {
             }
             _ => None,
         };
-        let out = by_reports.filter(|&out| self.agrees(out, by_arrival)).unwrap_or(by_arrival);
+        self.go_on(now, first, by_reports);
+    }
+
+    /// Goes on with the present source after a pause, with the frame of timestamp `first`: its clock
+    /// has not stopped, whatever the pause did to arrival times.
+    pub fn resume(&mut self, now: Time, first: u32) {
+        self.go_on(now, first, Some(first.wrapping_add(self.offset)));
+    }
+
+    /// Goes on at what the clocks say, if they can be believed.
+    fn go_on(&mut self, now: Time, first: u32, by_clocks: Option<u32>) {
+        if !self.started {
+            return;
+        }
+        let by_arrival = self.last.wrapping_add(self.ticks_since_last(now));
+        let out = by_clocks.filter(|&out| self.agrees(out, by_arrival)).unwrap_or(by_arrival);
         self.offset = out.wrapping_sub(first);
         let earliest = self.last.wrapping_add((self.clock_rate_hz / MIN_STEP_HZ).max(1));
         self.push = if is_at_or_after(out, earliest) { 0 } else { earliest.wrapping_sub(out) };
@@ -177,6 +188,19 @@ mod tests {
         let now = Time::from_millis(300);
         translator.switch(now, 122_000, Some(high), Some(low));
         assert_eq!(translator.forward(now, 122_000), 1_027_000);
+    }
+
+    #[test]
+    fn a_pause_leaves_the_clock_where_it_was() {
+        let mut translator = traced();
+        let mut resume = |ms: u64, source: u32| {
+            translator.resume(Time::from_millis(ms), source);
+            translator.forward(Time::from_millis(ms), source)
+        };
+        assert_eq!(resume(1_400, 185_000), 1_090_000, "captured a second later, and held back");
+        assert_eq!(resume(1_400, 180_000), 1_090_090, "of before the pause, sent again");
+        assert_eq!(resume(1_433, 188_000), 1_093_000, "that push is forgotten");
+        assert_eq!(resume(2_433, 1 << 31), 1_183_000, "the clock has jumped");
     }
 
     #[test]

@@ -261,6 +261,37 @@ fn a_packet_of_before_a_jump_does_not_bring_its_clock_back() {
 }
 
 #[test]
+fn a_pause_leaves_the_clock_where_it_was() {
+    for kind in [MediaKind::Audio, MediaKind::Video] {
+        let mut world = World::new(1);
+        let mut speaker = world.join(CoreId(0));
+        let source = world.produce(&speaker, kind, &[0x1000]);
+        let mut hearer = world.join(CoreId(0));
+        let consumer = world.consume(&hearer, &source);
+        let mut stream = Stream::new(&world, kind, 0x1000, 100, 1_000_000);
+        let mut offsets = Vec::new();
+        for number in 0..60 {
+            match number {
+                20 => world.command(CoreId(0), Command::PauseConsumer(consumer.id)),
+                40 => world.command(CoreId(0), Command::ResumeConsumer(consumer.id)),
+                _ => {}
+            }
+            let captured = stream.clock(world.now);
+            let held_back = 40 * u64::from(number == 40);
+            world.run(Duration::from_millis(held_back));
+            stream.origin = stream.origin.wrapping_sub(stream.clock(world.now) - captured);
+            stream.send(&world, &mut speaker, number % 40 == 0);
+            stream.origin = stream.origin.wrapping_add(held_back as u32 * stream.rate / 1000);
+            world.run(Duration::from_millis(20 + number % 3));
+            let media = hearer.media(&mut world);
+            offsets.extend(media.iter().map(|p| p.header.timestamp.wrapping_sub(captured)));
+        }
+        assert_eq!(offsets.len(), 40);
+        assert!(offsets.iter().all(|&offset| offset == offsets[0]), "{kind:?}: {offsets:?}");
+    }
+}
+
+#[test]
 fn voice_and_picture_are_reported_by_one_wall_clock_or_not_at_all() {
     for core in [0, 1] {
         let mut world = World::new(2);

@@ -189,9 +189,13 @@ impl Track {
         self.key_due = true;
     }
 
-    /// Another SSRC, with numbers of its own.
+    /// Another SSRC, with numbers of its own; its clock may be near that of the one before.
     pub fn change_ssrc(&mut self, random: &mut Random) {
+        let near = self.origin.wrapping_add(random.within(0..self.rate.into()) as u32);
         self.draw_numbers(random);
+        if random.percent(40) {
+            self.origin = near;
+        }
         self.ssrc += 4;
         self.era += 1;
         self.numbering += 1;

@@ -86,8 +86,8 @@ impl TimestampTranslator {
         self.go_on(now, first, by_reports);
     }
 
-    /// Goes on with the present source after a pause, with the frame of timestamp `first`: its clock
-    /// has not stopped, whatever the pause did to arrival times.
+    /// Goes on with the present source after a pause, with the frame of timestamp `first`: its
+    /// clock has not stopped, whatever the pause did to arrival times.
     pub fn resume(&mut self, now: Time, first: u32) {
         self.go_on(now, first, Some(first.wrapping_add(self.offset)));
     }

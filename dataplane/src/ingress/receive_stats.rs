@@ -39,8 +39,8 @@ const MAX_MISORDER_PACKETS: u64 = 100;
 /// is far less, and comes among new packets.
 const REPEATS_OF_A_RESTART: u16 = 64;
 
-/// Transit times that differ by more than this are a jump of a clock, not jitter, as sender reports have
-/// it too.
+/// Transit times that differ by more than this are a jump of a clock, not jitter, as sender reports
+/// have it too.
 const MAX_TRANSIT_STEP: Duration = MAX_DISAGREEMENT;
 
 /// What a packet was.

@@ -78,14 +78,14 @@ pub struct SenderReport {
 }
 
 impl SenderReport {
-    /// Whether both were made by one wall clock, as far as the travels of reports that come in time let
-    /// that be told.
+    /// Whether both were made by one wall clock, as far as the travels of reports that come in time
+    /// let that be told.
     pub fn is_of_clock_of(self, newer: SenderReport) -> bool {
         newer.later_than(self).unsigned_abs() <= fractions(MAX_LATENESS).unsigned_abs()
     }
 
-    /// By how much this report is later than another of the same clock that arrived before, in 2^-32 s:
-    /// what its wall clock lacks to what the other's shows by now.
+    /// By how much this report is later than another of the same clock that arrived before, in
+    /// 2^-32 s: what its wall clock lacks to what the other's shows by now.
     pub fn later_than(self, other: SenderReport) -> i64 {
         let shown = self.clock.ntp.0.wrapping_sub(other.clock.ntp.0) as i64;
         fractions(self.received.since(other.received)).wrapping_sub(shown)
@@ -144,8 +144,8 @@ impl Source {
 
     /// Notes a packet of media; returns whether a picture begins with it.
     ///
-    /// What is late by its number says nothing of when pictures come, nor of the clock: it may be of
-    /// before a jump.
+    /// What is late by its number says nothing of when pictures come, nor of the clock: it may be
+    /// of before a jump.
     #[inline]
     pub fn on_packet(&mut self, now: Time, sequence: ExtendedSeq, timestamp: u32) -> bool {
         self.last_packet = Some(now);

@@ -1,10 +1,10 @@
-//! Which sender reports come in time. One that a link held back says, when it arrives, what was true
-//! seconds ago: since then the stream's clock may have jumped, and the sender's wall clock looks as if
-//! it had been set back by as much.
+//! Which sender reports come in time. One that a link held back says, when it arrives, what was
+//! true seconds ago: since then the stream's clock may have jumped, and the sender's wall clock
+//! looks as if it had been set back by as much.
 //!
-//! A sender has one wall clock, so its reports are compared with the timeliest of all its streams. Worked
-//! trace, seconds; the third report is three seconds late, and with the fifth the clock was set back by
-//! 40:
+//! A sender has one wall clock, so its reports are compared with the timeliest of all its streams.
+//! Worked trace, seconds; the third report is three seconds late, and with the fifth the clock was
+//! set back by 40:
 //!
 //! ```text
 //! arrives       10.0  11.0  12.0  12.1   13.0   14.0  15.0
@@ -13,23 +13,23 @@
 //! taken up      yes   yes   no    yes    no     yes   yes
 //! ```
 //!
-//! A clock that was set is believed with the second report that says so, half a second later or more: of
-//! what a link held back, all comes at once.
+//! A clock that was set is believed with the second report that says so, half a second later or
+//! more: of what a link held back, all comes at once.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use crate::ingress::source::{SenderReport, fractions};
 
-/// By how much a report may be later than the timeliest. Together with [`MAX_DISAGREEMENT`] it bounds the
-/// jumps of a stream's clock that are not noticed until the next report: a higher value takes up more
-/// reports over bad links, and believes more of those that are no longer true.
+/// By how much a report may be later than the timeliest. Together with [`MAX_DISAGREEMENT`] it
+/// bounds the jumps of a stream's clock that are not noticed until the next report: a higher value
+/// takes up more reports over bad links, and believes more of those that are no longer true.
 ///
 /// [`MAX_DISAGREEMENT`]: crate::ingress::source::MAX_DISAGREEMENT
 pub const MAX_LATENESS: Duration = Duration::from_millis(500);
 
-/// The sender's clock may be slower than ours by one part of so many, ten times what quartz is off: the
-/// timeliest report is outdated by the next one in the end.
+/// The sender's clock may be slower than ours by one part of so many, ten times what quartz is off:
+/// the timeliest report is outdated by the next one in the end.
 const DRIFT_PARTS: u32 = 1000;
 
 /// Judges the reports of one sender.
@@ -57,7 +57,8 @@ impl Timeliness {
         true
     }
 
-    /// Whether a late report speaks of the same clock as the late one before; else it takes its place.
+    /// Whether a late report speaks of the same clock as the late one before; else it takes its
+    /// place.
     fn confirms_suspect(&mut self, report: SenderReport) -> bool {
         if let Some(suspect) = self.suspect
             && report.later_than(suspect).abs() <= max_lateness()

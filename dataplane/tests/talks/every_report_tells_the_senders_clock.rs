@@ -1,8 +1,9 @@
-//! Over random histories of a call: every sender report maps a stream's clock to the sender's wall clock
-//! within 5 ms, or is withheld; report blocks to the sender count one source each; and no picture is
-//! decoded on top of another than the one it refers to.
+//! Over random histories of a call: every sender report maps a stream's clock to the sender's wall
+//! clock within 5 ms, or is withheld; report blocks to the sender count one source each; and no
+//! picture is decoded on top of another than the one it refers to.
 //!
-//! `OPENCALL_HISTORIES=200` tries so many seeds instead of a few, `OPENCALL_HISTORIES=37..38` one of them.
+//! `OPENCALL_HISTORIES=200` tries so many seeds instead of a few, `OPENCALL_HISTORIES=37..38` one
+//! of them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Over random histories of a call, real decoders show the right pictures: each shows its number, drawn
-//! into the pixels before it was encoded and read from them after it was decoded.
+//! Over random histories of a call, real decoders show the right pictures: each shows its number,
+//! drawn into the pixels before it was encoded and read from them after it was decoded.
 //!
 //! Needs ffmpeg: `scripts/prove decode`. What refers to what is checked without it, in
 //! every_report_tells_the_senders_clock.

@@ -1,5 +1,5 @@
-//! A film by real encoders, and real decoders: each picture shows its number in black and white, and is
-//! read back from the pixels. By ffmpeg, with libvpx, x264, libaom and dav1d in it.
+//! A film by real encoders, and real decoders: each picture shows its number in black and white,
+//! and is read back from the pixels. By ffmpeg, with libvpx, x264, libaom and dav1d in it.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -8,9 +8,11 @@ use std::rc::Rc;
 use opencall_dataplane::message::Codec;
 
 use super::film::{CLIP, Film, Place, is_key};
-use super::sender::{LAYERS, Picture, SCREEN};
+use super::sender::Picture;
+use super::track::{LAYERS, SCREEN};
 
-/// Pictures of the film: as many as are sent in a history with a key picture asked for at all times.
+/// Pictures of the film: as many as are sent in a history with a key picture asked for at all
+/// times.
 const PICTURES: u32 = 50 * CLIP;
 
 /// Sizes of the camera's encodings and the screen's.
@@ -19,14 +21,15 @@ const SIZES: [(usize, usize); LAYERS + 1] = [(160, 96), (240, 144), (320, 192), 
 /// Decoded pictures are scaled to this size.
 const READ: (usize, usize) = (160, 96);
 
-/// Bits of the number, those of the track behind them; and the fields that show them, each bit once as it
-/// is and once inverted.
+/// Bits of the number, those of the track behind them; and the fields that show them, each bit once
+/// as it is and once inverted.
 const NUMBER_BITS: u32 = 12;
 const BITS: u32 = 14;
 const COLUMNS: usize = 7;
 const ROWS: usize = 4;
 
-/// Odd: neighbouring numbers differ in half of their bits, so that no picture looks like the one before.
+/// Odd: neighbouring numbers differ in half of their bits, so that no picture looks like the one
+/// before.
 const SCRAMBLE: u32 = 2741;
 
 /// An encoded film: pictures of each track.
@@ -130,7 +133,8 @@ fn encode(codec: Codec, pattern: &[Place], track: usize) -> Vec<Vec<u8>> {
             "libvpx-vp9 -deadline realtime -cpu-used 8 -auto-alt-ref 0 -lag-in-frames 0 -f ivf"
         }
         Codec::H264 => {
-            "libx264 -preset ultrafast -tune zerolatency -profile baseline -sc_threshold 0 -slices 2 -f h264"
+            "libx264 -preset ultrafast -tune zerolatency -profile baseline -sc_threshold 0 \
+             -slices 2 -f h264"
         }
         _ => "libaom-av1 -usage realtime -cpu-used 8 -lag-in-frames 0 -f ivf",
     };
@@ -138,8 +142,8 @@ fn encode(codec: Codec, pattern: &[Place], track: usize) -> Vec<Vec<u8>> {
     let (width, height) = size;
     let stream = ffmpeg(
         &format!(
-            "-f rawvideo -pix_fmt yuv420p -s {width}x{height} -r 15 -i pipe:0 -threads 1 -b:v 250k -g {CLIP} \
-             -keyint_min {CLIP} -c:v {encoder} {layers} pipe:1"
+            "-f rawvideo -pix_fmt yuv420p -s {width}x{height} -r 15 -i pipe:0 -threads 1 \
+             -b:v 250k -g {CLIP} -keyint_min {CLIP} -c:v {encoder} {layers} pipe:1"
         ),
         drawn.collect(),
     );
@@ -204,8 +208,8 @@ fn begins_with_key(codec: Codec, picture: &[u8]) -> bool {
     }
 }
 
-/// What real decoders show for these pictures, one after the other: how many there are, and those that
-/// show something else than they are.
+/// What real decoders show for these pictures, one after the other: how many there are, and those
+/// that show something else than they are.
 pub fn wrong_pictures(codec: Codec, pictures: &[(Picture, &[u8])]) -> (usize, Vec<String>) {
     let (input, decoder) = match codec {
         Codec::Vp8 => (ivf(*b"VP80", pictures), "-f ivf -c:v libvpx"),
@@ -218,8 +222,8 @@ pub fn wrong_pictures(codec: Codec, pictures: &[(Picture, &[u8])]) -> (usize, Ve
     let (width, height) = READ;
     let luma = ffmpeg(
         &format!(
-            "{decoder} -i pipe:0 -fps_mode passthrough -vf scale={width}:{height}:flags=area,format=gray \
-             -f rawvideo pipe:1"
+            "{decoder} -i pipe:0 -fps_mode passthrough \
+             -vf scale={width}:{height}:flags=area,format=gray -f rawvideo pipe:1"
         ),
         input,
     );

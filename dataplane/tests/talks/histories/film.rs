@@ -13,8 +13,8 @@ pub fn is_key(number: u32) -> bool {
     number.is_multiple_of(CLIP)
 }
 
-/// A place in the pattern of temporal layers: the layer, whether the picture refers to the lowest layer
-/// alone, and how far back lie the pictures it refers to.
+/// A place in the pattern of temporal layers: the layer, whether the picture refers to the lowest
+/// layer alone, and how far back lie the pictures it refers to.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub temporal: u8,

@@ -1,5 +1,5 @@
-//! Who gets everything of a sender, and judges what comes: each sender report by what is true of the
-//! media beside it, each picture by those before it.
+//! Who gets everything of a sender, and judges what comes: each sender report by what is true of
+//! the media beside it, each picture by those before it.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use super::film::is_key;
 use super::packets::read;
 use super::random::Random;
 use super::receiver::{Decodable, Receiver};
-use super::sender::{LAYERS, Picture, SCREEN, Sender, Sent, VOICE};
+use super::sender::{Picture, Sender, Sent};
+use super::track::{LAYERS, SCREEN, VOICE};
 use crate::world::*;
 
 /// What a sender report may be off.

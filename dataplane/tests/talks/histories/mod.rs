@@ -1,6 +1,7 @@
-//! Random histories of a call, each told by a seed: a sender with voice, a simulcast camera and a screen
-//! to whom everything happens that sources do (other SSRCs, jumps of numbers and clocks, encodings that
-//! pause, losses, reports that come late), and hearers on two cores that join, pause and change layers.
+//! Random histories of a call, each told by a seed: a sender with voice, a simulcast camera and a
+//! screen to whom everything happens that sources do (other SSRCs, jumps of numbers and clocks,
+//! encodings that pause, losses, reports that come late), and hearers on two cores that join, pause
+//! and change layers.
 
 pub mod encoded;
 pub mod film;
@@ -10,6 +11,7 @@ pub mod random;
 pub mod received;
 pub mod receiver;
 pub mod sender;
+pub mod track;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -20,7 +22,8 @@ use crate::world::*;
 use film::Film;
 use hearer::Hearer;
 use random::Random;
-use sender::{CALM, JITTER_MS_MOST, LAYERS, SCREEN, Sender, VOICE, Weather};
+use sender::{CALM, JITTER_MS_MOST, Sender, Weather};
+use track::{LAYERS, SCREEN, VOICE};
 
 /// How long it is eventful, and then calm.
 const EVENTFUL: Duration = Duration::from_millis(5_000);

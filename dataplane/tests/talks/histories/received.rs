@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use opencall_dataplane::rtcp::ReportBlock;
 use opencall_dataplane::time::NtpTime;
 
-/// Packets by which a report may differ: a source that goes back is believed with its second packet.
+/// Packets by which a report may differ: a source that goes back is believed with its second
+/// packet.
 const PROBATION: i64 = 2;
 
 /// A packet's place in its source.

@@ -1,7 +1,7 @@
 //! A receiver as libwebrtc has it: puts pictures together from packets, whatever their order, and
-//! decodes one if all of it is there and what it refers to was decoded; by TL0PICIDX and picture ids (VP8), by
-//! the distances of picture ids (VP9), by sequence numbers without a gap (H.264 and AV1 without
-//! descriptors). Otherwise it waits, and asks for a key frame.
+//! decodes one if all of it is there and what it refers to was decoded; by TL0PICIDX and picture
+//! ids (VP8), by the distances of picture ids (VP9), by sequence numbers without a gap (H.264 and
+//! AV1 without descriptors). Otherwise it waits, and asks for a key frame.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

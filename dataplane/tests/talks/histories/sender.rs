@@ -1,5 +1,5 @@
-//! A sender with a microphone, a simulcast camera and a shared screen, on a path that loses, delays,
-//! repeats and reorders; and what is true of all that it sends.
+//! A sender with a microphone, a simulcast camera and a shared screen, on a path that loses,
+//! delays, repeats and reorders; and what is true of all that it sends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,18 +9,12 @@ use opencall_dataplane::rtcp::{self, Nack, Packet, ReportBlock, SenderInfo};
 use opencall_dataplane::rtp::header::OutgoingHeader;
 use opencall_dataplane::time::{NtpTime, Time};
 
-use super::film::{CLIP, Film, Place, is_key};
+use super::film::{Film, Place, is_key};
 use super::packets::{Numbers, assemble, packetize, read};
 use super::random::Random;
 use super::received::{Media, Sources};
+use super::track::{SCREEN, Track, VOICE};
 use crate::world::*;
-
-/// Encodings of the camera; then come the screen and the microphone.
-pub const LAYERS: usize = 3;
-pub const SCREEN: usize = 3;
-pub const VOICE: usize = 4;
-
-const RIDS: [&[u8]; LAYERS] = [b"r0", b"r1", b"r2"];
 
 /// What is true of a packet.
 #[derive(Debug, Clone, Copy)]
@@ -71,31 +65,6 @@ pub const CALM: Weather = Weather {
     lost_reports_percent: 0,
 };
 
-/// One SSRC's life.
-pub struct Track {
-    pub mid: &'static [u8],
-    rid: Option<&'static [u8]>,
-    pub rate: u32,
-    period: Duration,
-    next_capture: Time,
-    next_report: Time,
-    pub ssrc: u32,
-    pub sequence: u16,
-    /// What the RTP clock showed at the origin of time.
-    origin: u32,
-    picture_id: u16,
-    tl0: u8,
-    rtx_sequence: u16,
-    number: u32,
-    pub era: u32,
-    /// Rises with what changes its sequence numbers.
-    numbering: u32,
-    key_due: bool,
-    pub silent_until: Time,
-    /// What is sent before is lost.
-    pub lost_until: Time,
-}
-
 /// Where its packets are.
 struct Flight {
     arrives: Time,
@@ -132,94 +101,6 @@ pub struct Sender {
     /// Media as it was sent, to be sent again.
     kept: HashMap<(u32, u16), Kept>,
     film: Box<dyn Film>,
-}
-
-impl Track {
-    fn new(number: usize, random: &mut Random, now: Time) -> Self {
-        let (rate, period_ms) = match number {
-            VOICE => (48_000, 20),
-            SCREEN => (90_000, 100),
-            _ => (90_000, 66),
-        };
-        let mut track = Track {
-            mid: if number < LAYERS {
-                b"c"
-            } else if number == SCREEN {
-                b"s"
-            } else {
-                b"v"
-            },
-            rid: RIDS.get(number).copied(),
-            rate,
-            period: Duration::from_millis(period_ms),
-            next_capture: now,
-            next_report: now + random.millis(100..1500),
-            ssrc: 0x1000 * (number as u32 + 1),
-            sequence: 0,
-            origin: 0,
-            picture_id: 0,
-            tl0: 0,
-            rtx_sequence: 0,
-            number: 0,
-            era: 0,
-            numbering: 0,
-            key_due: false,
-            silent_until: Time::ZERO,
-            lost_until: Time::ZERO,
-        };
-        track.draw_numbers(random);
-        track
-    }
-
-    fn draw_numbers(&mut self, random: &mut Random) {
-        self.sequence = random.next() as u16;
-        self.origin = random.next() as u32;
-        self.picture_id = random.next() as u16 & 0x7fff;
-        self.tl0 = random.next() as u8;
-        self.rtx_sequence = random.next() as u16;
-    }
-
-    fn clock(&self, at: Time) -> u32 {
-        let ticks = u128::from(at.as_nanos()) * u128::from(self.rate) / 1_000_000_000;
-        self.origin.wrapping_add(ticks as u32)
-    }
-
-    /// Goes on with the next key picture.
-    pub fn skip_to_key(&mut self) {
-        self.key_due = true;
-    }
-
-    /// Another SSRC, with numbers of its own; its clock may be near that of the one before.
-    pub fn change_ssrc(&mut self, random: &mut Random) {
-        let near = self.origin.wrapping_add(random.within(0..self.rate.into()) as u32);
-        self.draw_numbers(random);
-        if random.percent(40) {
-            self.origin = near;
-        }
-        self.ssrc += 4;
-        self.era += 1;
-        self.numbering += 1;
-        self.skip_to_key();
-    }
-
-    /// Other sequence numbers, far ahead. Back, or by more than half the range with what is lost,
-    /// SRTP would not follow.
-    pub fn jump_sequence(&mut self, random: &mut Random) {
-        self.sequence = self.sequence.wrapping_add(random.within(4_000..14_000) as u16);
-        self.era += 1;
-        self.numbering += 1;
-    }
-
-    /// The clock shows another time: anything, or some seconds more or less.
-    pub fn jump_clock(&mut self, random: &mut Random) {
-        let far = match random.within(0..3) {
-            0 => random.within(1 << 20..0xfff0_0000) as u32,
-            1 => random.within(2..10) as u32 * self.rate,
-            _ => 0u32.wrapping_sub(random.within(2..10) as u32 * self.rate),
-        };
-        self.origin = self.origin.wrapping_add(far);
-        self.era += 1;
-    }
 }
 
 impl Sender {
@@ -313,13 +194,9 @@ impl Sender {
     /// The payloads of a track's next picture.
     fn picture(&mut self, index: usize) -> Vec<Vec<u8>> {
         let track = &mut self.tracks[index];
-        if std::mem::take(&mut track.key_due) {
-            track.number = track.number.next_multiple_of(CLIP);
-        }
-        let number = track.number;
+        let number = track.next_number();
         let Some(picture) = self.film.picture(index, number) else { return Vec::new() };
         let place = self.film.place(number);
-        track.number += 1;
         track.picture_id = (track.picture_id + 1) & 0x7fff;
         track.tl0 = track.tl0.wrapping_add(u8::from(place.temporal == 0));
         let (temporal, sync) = (place.temporal, place.sync);

@@ -38,6 +38,9 @@ pub struct Seat {
     receiver: Receiver,
     /// The newest packet.
     newest: Option<(Sent, RtpHeader)>,
+    /// A report that is not true of it, and so must be of the next: what came between may have been
+    /// of layers that are left out.
+    doubted: Option<(NtpTime, u32)>,
     /// The newest picture decoded of each temporal layer.
     newest_of: [Option<Picture>; TEMPORAL_LAYERS],
     pub shown: Vec<Shown>,
@@ -68,6 +71,7 @@ impl Hearer {
                 rate: if is_voice { 48_000 } else { 90_000 },
                 receiver: Receiver::new(codec, world.now),
                 newest: None,
+                doubted: None,
                 newest_of: [None; TEMPORAL_LAYERS],
                 shown: Vec::new(),
                 reports: 0,
@@ -144,6 +148,11 @@ impl Hearer {
             return;
         };
         seat.note(sent, &packet.header);
+        if seat.newest.is_some_and(|(_, newest)| newest.sequence == packet.header.sequence)
+            && let Some((ntp, rtp)) = seat.doubted.take()
+        {
+            self.faults.extend(seat.judge(ntp, rtp, sender));
+        }
         if seat.codec == Codec::Opus || self.random.percent(LOSS_PERCENT * u64::from(!settled)) {
             return;
         }
@@ -160,7 +169,8 @@ impl Hearer {
             let Some(seat) = seat else { continue };
             seat.reports += 1;
             seat.settled.1 += usize::from(settled);
-            self.faults.extend(seat.judge(report.ntp, report.rtp_timestamp, sender));
+            let told = (report.ntp, report.rtp_timestamp);
+            seat.doubted = seat.judge(told.0, told.1, sender).map(|_| told);
         }
     }
 

@@ -98,8 +98,12 @@ drop_reasons! {
     AddressUnproven => "address_unproven",
     /// The consumer's transport has no selected address or keys yet.
     TransportNotReady => "transport_not_ready",
-    /// Packet larger than the path's limit after rewriting.
+    /// A packet longer than any path of WebRTC carries, as it came or after rewriting.
     TooLarge => "too_large",
+    /// A transport has sent 2^48 packets of an SSRC, or 2^31 of RTCP: its keys are used up.
+    SrtpExhausted => "srtp_exhausted",
+    /// What should be there is not: a fault of ours.
+    Internal => "internal",
 }
 
 /// One counter per [`DropReason`].

@@ -28,6 +28,7 @@ pub mod ice;
 pub mod ingress;
 pub mod io;
 pub mod message;
+pub mod mtu;
 pub mod rate;
 pub mod round_trip;
 pub mod rtcp;

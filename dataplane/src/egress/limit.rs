@@ -13,8 +13,8 @@
 //! voice at any time.
 #![forbid(unsafe_code)]
 
-use crate::egress::scatter::PACKET_MAX;
 use crate::message::MediaKind;
+use crate::mtu::OUTGOING_PACKET_MAX;
 use crate::time::Time;
 
 /// Above the budget so much may be sent for long, percent: rates that the allocation took for what
@@ -76,10 +76,10 @@ impl SendLimit {
     #[inline]
     pub fn has_room(&self, now: Time, packets: usize) -> bool {
         // Mostly all is drained, and they are few.
-        if self.drained_at <= now && packets <= BURST_BYTES as usize / PACKET_MAX {
+        if self.drained_at <= now && packets <= BURST_BYTES as usize / OUTGOING_PACKET_MAX {
             return true;
         }
-        let bytes = packets * PACKET_MAX;
+        let bytes = packets * OUTGOING_PACKET_MAX;
         self.ahead(now).saturating_add(self.nanos(bytes as u64)) <= BURST_NANOS
     }
 
@@ -154,7 +154,7 @@ mod tests {
         assert!(limit.admits(at(1010), 3_930, MediaKind::Video));
         assert!(!limit.admits(at(1010), 4_000, MediaKind::Video));
         assert!(fits(&limit, 1100, 37_400), "drained");
-        let packets = 37_400 / PACKET_MAX;
+        let packets = 37_400 / OUTGOING_PACKET_MAX;
         assert!(limit.has_room(at(1100), packets) && !limit.has_room(at(1100), packets + 1));
         assert!(limit.has_room(at(1095), 1) && !limit.has_room(at(1001), 1));
     }

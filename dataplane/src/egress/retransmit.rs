@@ -5,8 +5,8 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, Outgoing};
 use crate::egress::header::write_header;
-use crate::egress::scatter::PACKET_MAX;
 use crate::io::TxBatch;
+use crate::mtu::OUTGOING_PACKET_MAX;
 use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
@@ -22,10 +22,10 @@ impl Core {
         let Consumer { kind, transport: key, .. } = self.consumers[consumer];
         // Before anything is looked up: a storm of requests costs no more than counting them.
         let limit = &self.transports[key].limit;
-        if !limit.may_resend(PACKET_MAX) {
+        if !limit.may_resend(OUTGOING_PACKET_MAX) {
             return self.stats.drops.count(DropReason::ResendBudget);
         }
-        if !limit.has_room(now, 1) && !limit.admits(now, PACKET_MAX, kind) {
+        if !limit.has_room(now, 1) && !limit.admits(now, OUTGOING_PACKET_MAX, kind) {
             return self.stats.drops.count(DropReason::EgressRate);
         }
         let begin = tx.len_bytes();
@@ -78,7 +78,7 @@ impl Core {
             sent.rewrite.patch(ids, &mut stored.rtx_payload[2..]);
         }
         let timestamp = packet.header.timestamp.wrapping_add(sent.rewrite.timestamp_offset);
-        let buffer = tx.reserve(PACKET_MAX).ok_or(DropReason::ArenaFull)?;
+        let buffer = tx.reserve(OUTGOING_PACKET_MAX).ok_or(DropReason::ArenaFull)?;
         let mapping = producer
             .payload_types
             .iter()
@@ -121,10 +121,8 @@ impl Core {
                 }
             };
         let header_len = header_len.ok_or(DropReason::TooLarge)?;
-        let len = srtp
-            .seal
-            .seal_rtp(index, header_len, payload, buffer)
-            .map_err(|_| DropReason::TooLarge)?;
+        let len =
+            srtp.seal.seal_rtp(index, header_len, payload, buffer).map_err(DropReason::from)?;
         tx.commit(len, address, socket);
         transport.counters.rtp_packets_sent += 1;
         consumer.stats.on_retransmitted(len);

@@ -6,17 +6,17 @@ use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
+use crate::egress::consumer::{Consumer, Outgoing};
 use crate::egress::header::write_header;
 use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
+use crate::ingress::packet::MediaPacket;
 use crate::io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
 use crate::message::{Event, Layers};
+use crate::mtu::OUTGOING_PACKET_MAX;
 use crate::rtp::header::mark_padded;
+use crate::srtp::SealContext;
 use crate::time::Time;
-
-/// Bytes of one outgoing packet at most, header, payload and tag: within a receive slot, so that
-/// anything that came in can go out.
-pub const PACKET_MAX: usize = 1700;
 
 /// Bytes of a packet beside its payload, about: header, extensions, tag.
 const OVERHEAD_BYTES: usize = 64;
@@ -67,7 +67,7 @@ impl Core {
                 match self.send_pending(now, entry, padding, rx, tx) {
                     Ok(false) => {}
                     Ok(true) => self.catch_up(now, &pending, position, begin, rx, tx),
-                    Err(reason) => self.on_not_sent(entry.consumer as usize, reason),
+                    Err(reason) => self.stats.drops.count(reason),
                 }
             }
             pending.clear();
@@ -184,9 +184,14 @@ impl Core {
         rx: &mut RxBatch,
         tx: &mut TxBatch,
     ) -> Result<bool, DropReason> {
+        let consumer_key = entry.consumer as usize;
+        // First of all: a consumer that begins an encoding or takes a number with a packet sends it.
+        let Some(buffer) = tx.reserve(OUTGOING_PACKET_MAX) else {
+            self.miss(now, entry);
+            return Err(DropReason::ArenaFull);
+        };
         let gathered = &self.turn.gathered[usize::from(entry.packet)];
         let packet = &gathered.packet;
-        let consumer_key = entry.consumer as usize;
         let consumer = &mut self.consumers[consumer_key];
         let transport = &mut self.transports[consumer.transport];
         let (Some((address, socket)), Some(srtp)) = (&transport.destination, &mut transport.srtp)
@@ -200,36 +205,24 @@ impl Core {
             }
             return Ok(false);
         };
-        let payload = packet.payload();
-        let end = payload.end + usize::from(padding);
-        let bytes = packet_bytes(rx, &mut self.links, gathered.bytes, end)
-            .ok_or(DropReason::RtpMalformed)?;
-        let Some(buffer) = tx.reserve(PACKET_MAX) else {
-            // The client will ask for it, at a time when there is room.
-            consumer.on_missed(packet, &out);
-            return Err(DropReason::ArenaFull);
-        };
         let sequence = transport.next_transport_sequence;
-        let fields = consumer.header_fields(packet, &out);
-        let header_len =
-            write_header(buffer, consumer, fields, (&packet.extensions, bytes), (now, sequence))
-                .ok_or(DropReason::TooLarge)?;
-        if padding > 0 {
-            // RFC 3550 section 5.1: the last byte counts them, itself included.
-            let tail = bytes.get_mut(payload.end..end).ok_or(DropReason::RtpMalformed)?;
-            tail.fill(0);
-            tail[usize::from(padding) - 1] = padding;
-            mark_padded(buffer);
-        }
-        let payload = bytes.get_mut(payload.start..end).ok_or(DropReason::RtpMalformed)?;
-        if let Some(ids) = &packet.info.ids {
-            out.rewrite.patch(ids, payload);
-        }
-        let index = out.sequence.0;
-        let len = srtp
-            .seal
-            .seal_rtp(index, header_len, payload, buffer)
-            .map_err(|_| DropReason::TooLarge)?;
+        let end = packet.payload().end + usize::from(padding);
+        let bytes = packet_bytes(rx, &mut self.links, gathered.bytes, end);
+        let sealed = bytes.ok_or(DropReason::Internal).and_then(|bytes| {
+            let sending = (now, sequence);
+            seal(consumer, (packet, &out), (bytes, padding), sending, &mut srtp.seal, buffer)
+        });
+        let len = match sealed {
+            Ok(len) => len,
+            Err(reason) => {
+                // Its number is taken: the client will ask for it.
+                consumer.on_missed(packet, &out);
+                if out.switched {
+                    self.after_switch(consumer_key);
+                }
+                return Err(reason);
+            }
+        };
         tx.commit(len, *address, *socket);
 
         if consumer.numbers_transport() {
@@ -242,16 +235,6 @@ impl Core {
             self.after_switch(consumer_key);
         }
         Ok(out.switched)
-    }
-
-    /// A packet for a consumer was not sent, though it may have begun an encoding with it: its client
-    /// will ask for the packet.
-    #[cold]
-    fn on_not_sent(&mut self, consumer: usize, reason: DropReason) {
-        self.stats.drops.count(reason);
-        if self.consumers[consumer].reported != self.consumers[consumer].current {
-            self.after_switch(consumer);
-        }
     }
 
     /// A consumer has begun another encoding: the gather phase need not bring the old one.
@@ -273,6 +256,35 @@ impl Core {
         let layers = consumer.current.map(|spatial| Layers { spatial, temporal: None });
         self.events.push_back(Event::LayersChanged { consumer: consumer.id, layers });
     }
+}
+
+/// Writes a packet for a consumer into `buffer`, header and sealed payload; its length. `bytes` are
+/// those of the packet as it came and of the padding behind it.
+#[inline(always)]
+fn seal(
+    consumer: &mut Consumer,
+    (packet, out): (&MediaPacket, &Outgoing),
+    (bytes, padding): (&mut [u8], u8),
+    sending: (Time, u16),
+    context: &mut SealContext,
+    buffer: &mut [u8],
+) -> Result<usize, DropReason> {
+    let fields = consumer.header_fields(packet, out);
+    let header_len = write_header(buffer, consumer, fields, (&packet.extensions, bytes), sending)
+        .ok_or(DropReason::TooLarge)?;
+    let payload = packet.payload();
+    if padding > 0 {
+        // RFC 3550 section 5.1: the last byte counts them, itself included.
+        let tail = bytes.get_mut(payload.end..).ok_or(DropReason::Internal)?;
+        tail.fill(0);
+        *tail.last_mut().ok_or(DropReason::Internal)? = padding;
+        mark_padded(buffer);
+    }
+    let payload = bytes.get_mut(payload.start..).ok_or(DropReason::Internal)?;
+    if let Some(ids) = &packet.info.ids {
+        out.rewrite.patch(ids, payload);
+    }
+    context.seal_rtp(out.sequence.0, header_len, payload, buffer).map_err(DropReason::from)
 }
 
 /// The first `len` bytes of a packet taken up in this turn, or as many as there are. Behind the

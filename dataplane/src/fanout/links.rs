@@ -8,6 +8,7 @@ use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::source::{SenderReport, SourceId};
 use crate::message::{Command, CoreId, ProducerId};
+use crate::mtu::RING_SLOT_BYTES;
 
 /// Slots of each ring between two cores. 1024 packets are 100 ms of 10,000 packets/s, far more than
 /// a core may stall; each slot costs 1.7 KiB.
@@ -15,9 +16,6 @@ pub const RING_SLOTS: usize = 1024;
 
 /// Messages taken from one ring in one turn, so that no core can starve this one's own clients.
 pub const MAX_PIPED_PER_TURN: usize = 128;
-
-/// Bytes of a packet in a slot: an RTP packet within any MTU that matters to WebRTC.
-pub const SLOT_BYTES: usize = 1600;
 
 /// What a slot means.
 #[derive(Debug, Clone, Copy)]
@@ -58,12 +56,12 @@ pub struct PipeSlot {
     /// Bytes of the packet in use.
     pub len: u16,
     /// The packet.
-    pub bytes: [u8; SLOT_BYTES],
+    pub bytes: [u8; RING_SLOT_BYTES],
 }
 
 impl PipeSlot {
     fn new() -> Self {
-        PipeSlot { message: PipeMessage::Empty, len: 0, bytes: [0; SLOT_BYTES] }
+        PipeSlot { message: PipeMessage::Empty, len: 0, bytes: [0; RING_SLOT_BYTES] }
     }
 }
 
@@ -165,7 +163,7 @@ impl Links {
         let Some(Some(link)) = self.links.get_mut(usize::from(to.0)) else {
             return Err(DropReason::CoreNotLinked);
         };
-        if bytes.len() > SLOT_BYTES {
+        if bytes.len() > RING_SLOT_BYTES {
             return Err(DropReason::TooLarge);
         }
         let pushed = link.outgoing.push_with(|slot| {
@@ -316,7 +314,7 @@ mod tests {
     #[test]
     fn a_packet_too_large_for_a_slot_is_named_so() {
         let mut links = connect(2);
-        let sent = links[0].send(CoreId(1), PipeMessage::Empty, &[0; SLOT_BYTES + 1]);
+        let sent = links[0].send(CoreId(1), PipeMessage::Empty, &[0; RING_SLOT_BYTES + 1]);
         assert_eq!(sent, Err(DropReason::TooLarge));
     }
 }

@@ -319,7 +319,7 @@ impl Core {
                 transport.limit.spend_beside(sealed);
                 transport.count_sent(sealed);
             }
-            Err(_) => self.stats.drops.count(DropReason::TooLarge),
+            Err(error) => self.stats.drops.count(error.into()),
         }
     }
 }

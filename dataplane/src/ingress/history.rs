@@ -24,6 +24,7 @@
 
 use std::time::Duration;
 
+use crate::mtu::RTP_PACKET_MAX;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
 
@@ -39,10 +40,6 @@ pub const VIDEO_BYTES: usize = 400 << 10;
 pub const AUDIO_PACKETS: usize = 64;
 /// Bytes for audio: 1.3 s at 200 kbit/s.
 pub const AUDIO_BYTES: usize = 32 << 10;
-
-/// Header and payload of one packet at most: an Ethernet frame, and more than fits any path of
-/// WebRTC.
-pub const MAX_PACKET_BYTES: usize = 1500;
 
 /// Room for the original sequence number of RFC 4588.
 const SPARE_BYTES: usize = 2;
@@ -111,7 +108,7 @@ impl<M: Copy> History<M> {
     pub fn new(max_packets: usize, max_bytes: usize) -> Self {
         History {
             max_packets: max_packets.max(1).next_power_of_two(),
-            max_bytes: max_bytes.max(MAX_PACKET_BYTES + SPARE_BYTES),
+            max_bytes: max_bytes.max(RTP_PACKET_MAX + SPARE_BYTES),
             slots: Vec::new(),
             bytes: Vec::new(),
             head: 0,
@@ -120,7 +117,7 @@ impl<M: Copy> History<M> {
     }
 
     /// Stores a packet; the oldest make room. Not stored, and `false`: what is larger than
-    /// [`MAX_PACKET_BYTES`], or older than what has its place.
+    /// [`RTP_PACKET_MAX`], or older than what has its place.
     #[inline]
     pub fn insert(
         &mut self,
@@ -130,7 +127,7 @@ impl<M: Copy> History<M> {
         header: &[u8],
         payload: &[u8],
     ) -> bool {
-        if header.len() + payload.len() > MAX_PACKET_BYTES {
+        if header.len() + payload.len() > RTP_PACKET_MAX {
             return false;
         }
         let slot = Slot {

@@ -28,6 +28,7 @@ use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
 use crate::io::{RxBatch, SocketId, TxBatch};
+use crate::mtu::SRTP_DATAGRAM_MAX;
 use crate::time::Time;
 
 impl Core {
@@ -44,6 +45,9 @@ impl Core {
             };
             let bytes = rx.bytes_mut(index);
             let taken = match classify(bytes) {
+                Ok(PacketClass::Rtp) if bytes.len() > SRTP_DATAGRAM_MAX => {
+                    Err(DropReason::TooLarge)
+                }
                 Ok(PacketClass::Rtp) => {
                     self.on_rtp(now, PacketRef::Received(index as u16), bytes, source, socket)
                 }

@@ -25,6 +25,7 @@ mod transform;
 pub use open_context::{MAX_SSRCS, OpenContext, Opened, StreamCheckpoint};
 pub use seal_context::SealContext;
 
+use crate::drop_reason::DropReason;
 use zeroize::Zeroizing;
 
 /// Fixed part of an RTP header, bytes (RFC 3550 section 5.1).
@@ -89,6 +90,16 @@ pub enum SrtpError {
     /// The cryptographic library refused.
     #[error("the cryptographic library refused the operation: check that its self-test passes")]
     Library,
+}
+
+impl From<SrtpError> for DropReason {
+    fn from(error: SrtpError) -> Self {
+        match error {
+            SrtpError::BufferTooSmall { .. } | SrtpError::TooLong => DropReason::TooLarge,
+            SrtpError::IndexExhausted => DropReason::SrtpExhausted,
+            _ => DropReason::Internal,
+        }
+    }
 }
 
 impl From<aws_lc_rs::error::Unspecified> for SrtpError {

@@ -32,4 +32,5 @@ mod participants_on_other_cores_see_the_same;
 mod reports_belong_to_their_source;
 mod retries_follow_the_round_trip;
 mod transport_wide_numbers_may_begin_anew;
+mod what_has_no_room_begins_nothing;
 mod what_nobody_takes_need_not_be_sent;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::{Links, Mesh};
 use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
+use opencall_dataplane::io::{Io, RxBatch, SocketId, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
 use opencall_dataplane::rtcp;
 use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
@@ -81,6 +81,8 @@ pub struct World {
     pub events: Vec<Event>,
     /// How often the cores have taken something from the heap in their turns.
     pub allocations: u64,
+    /// No core has room in its send arena.
+    pub fill_arena: bool,
     /// What cores sent and no client has looked at yet.
     pub wire: Vec<(SocketAddr, Vec<u8>)>,
 }
@@ -136,6 +138,7 @@ impl World {
             next_id: 1,
             events: Vec::new(),
             allocations: 0,
+            fill_arena: false,
             wire: Vec::new(),
         }
     }
@@ -196,6 +199,12 @@ impl World {
         let seat = &mut self.seats[usize::from(core.0)];
         seat.io.turn(&mut seat.tx, &mut seat.rx, Wait::Poll).unwrap();
         let Seat { core, rx, tx, .. } = seat;
+        // Datagrams to two addresses in turn are a train each, and there are so many trains.
+        for index in (0..).take_while(|_| self.fill_arena) {
+            let Some(room) = tx.reserve(1) else { break };
+            room[0] = 0;
+            tx.commit(1, SocketAddr::from(([198, 51, 100, 1], 1 + index % 2)), SocketId(0));
+        }
         let mut flush = |tx: &mut TxBatch| {
             allocation_counter::opt_out(|| deliver(tx, &mut self.wire));
             TurnReport::default()
@@ -453,7 +462,7 @@ impl Client {
         payload: &[u8],
         padded: bool,
     ) -> Vec<u8> {
-        let mut out = vec![0; 1500];
+        let mut out = vec![0; 2000];
         let mut writer = HeaderWriter::new(&mut out, fields, self.form()).unwrap();
         writer = writer.extension(MID, self.mid);
         if let Some(rid) = rid {
@@ -502,7 +511,7 @@ impl Client {
 
     /// An RTCP packet as it goes over the wire.
     pub fn sealed_rtcp(&mut self, write: impl FnOnce(&mut rtcp::Writer<'_>)) -> Vec<u8> {
-        let mut out = vec![0; 1500];
+        let mut out = vec![0; 2000];
         let mut writer = rtcp::Writer::new(&mut out);
         write(&mut writer);
         let len = writer.finish();

@@ -69,3 +69,8 @@ fn rtp() {
 fn rtcp() {
     (1..=3).for_each(srtp_support::agree_on_rtcp::<LibSrtp>);
 }
+
+#[test]
+fn a_beginning_lost_across_a_wrap() {
+    srtp_support::first_packets_are_opened_on_either_side_of_a_wrap::<LibSrtp>();
+}

@@ -27,6 +27,15 @@ type RtpWindow = ReplayWindow<16>;
 /// SRTCP packets told apart: 128, many seconds of reports, which are rarely reordered.
 type RtcpWindow = ReplayWindow<2>;
 
+/// Second guesses at the index of a first packet until the first packet of some SSRC opens: more than
+/// there are strangers among a client's packets before that, and so few that a flood of forged ones,
+/// which never opens, costs no more than it did.
+const SPARE_GUESSES: u8 = 32;
+
+/// Bytes of the longest packet whose index is guessed twice, for which its ciphertext is kept: longer
+/// than what any path of WebRTC carries.
+const GUESSED_TWICE_MAX: usize = 2048;
+
 /// Opens the packets of one transport. What it keeps per SSRC is made and changed by authenticated
 /// packets only.
 pub struct OpenContext {
@@ -36,6 +45,8 @@ pub struct OpenContext {
     opened: u64,
     /// How many of `streams` are retired.
     retired: usize,
+    /// Second guesses left of [`SPARE_GUESSES`].
+    guesses: u8,
 }
 
 /// State of one SSRC.
@@ -83,6 +94,7 @@ impl OpenContext {
             streams: HashMap::with_capacity_and_hasher(INITIAL_SSRCS, Default::default()),
             opened: 0,
             retired: 0,
+            guesses: SPARE_GUESSES,
         })
     }
 
@@ -100,25 +112,59 @@ impl OpenContext {
     ) -> Result<Opened, DropReason> {
         let least = header_len.max(RTP_HEADER_LEN).saturating_add(self.transform.rtp_overhead());
         check_len(packet, least)?;
-        let has_room = self.has_room();
         let stream = self.streams.get_mut(&ssrc);
-        if stream.is_none() && !has_room {
-            return Err(DropReason::SrtpTooManySsrcs);
-        }
         let highest = stream.as_ref().and_then(|stream| stream.rtp.highest());
+        let (Some(stream), Some(highest)) = (stream, highest) else {
+            return self.open_first(packet, ssrc, sequence, header_len);
+        };
         let index = packet_index::estimate(highest, sequence)
-            .filter(|&index| stream.as_ref().is_none_or(|stream| stream.rtp.is_fresh(index)))
+            .filter(|&index| stream.rtp.is_fresh(index))
             .ok_or(DropReason::SrtpReplay)?;
         let len = self
             .transform
             .open_rtp(ssrc, index, header_len, packet)
             .map_err(|_| DropReason::SrtpAuthFailed)?;
         self.opened += 1;
+        stream.rtp.accept(index);
+        stream.last_opened = self.opened;
+        Ok(Opened { len, index })
+    }
+
+    /// Opens a packet of an SSRC of which none was opened before. It is in the first round, or, where
+    /// the numbers began high and the packets up to their wrap were lost, in the second: only the tag
+    /// tells.
+    #[cold]
+    fn open_first(
+        &mut self,
+        packet: &mut [u8],
+        ssrc: u32,
+        sequence: u16,
+        header_len: usize,
+    ) -> Result<Opened, DropReason> {
+        if !self.streams.contains_key(&ssrc) && !self.has_room() {
+            return Err(DropReason::SrtpTooManySsrcs);
+        }
+        let (first, second) = packet_index::of_first(sequence);
+        let mut buffer = [0; GUESSED_TWICE_MAX];
+        let kept = buffer.get_mut(..packet.len()).filter(|_| self.guesses > 0);
+        let mut again = second.zip(kept);
+        if let Some((_, kept)) = &mut again {
+            // What fails to open is overwritten.
+            kept.copy_from_slice(packet);
+        }
+        let mut index = first;
+        let mut opened = self.transform.open_rtp(ssrc, index, header_len, packet);
+        if let (Err(_), Some((second, kept))) = (opened, again) {
+            packet.copy_from_slice(kept);
+            index = second;
+            opened = self.transform.open_rtp(ssrc, index, header_len, packet);
+            self.guesses -= 1;
+        }
+        let len = opened.map_err(|_| DropReason::SrtpAuthFailed)?;
+        self.guesses = SPARE_GUESSES;
+        self.opened += 1;
         let opened = self.opened;
-        let stream = match stream {
-            Some(stream) => stream,
-            None => self.insert(ssrc),
-        };
+        let stream = self.insert(ssrc);
         stream.rtp.accept(index);
         stream.last_opened = opened;
         Ok(Opened { len, index })
@@ -186,7 +232,7 @@ impl OpenContext {
     }
 
     /// Goes on from a checkpoint after a crash of the core. Everything up to its indexes counts as
-    /// seen. Without this a stream past its first 65 536 packets could not be opened again, for
+    /// seen. Without this a stream past its second 65 536 packets could not be opened again, for
     /// the rollover counter does not travel. A checkpoint beyond [`MAX_SSRCS`] is left out.
     pub fn restore(&mut self, checkpoint: StreamCheckpoint) {
         if !self.streams.contains_key(&checkpoint.ssrc) && !self.has_room() {
@@ -389,6 +435,42 @@ mod tests {
     }
 
     #[test]
+    fn a_first_packet_after_the_wrap_opens_and_what_comes_late_before_it() {
+        for profile in PROFILES {
+            let mut pair = Pair::new(profile);
+            let [late, first, next] = [0xffff, 0x1_0000, 0x1_0001].map(|n| pair.rtp(SSRC, n));
+            // A report may come before.
+            let report = pair.rtcp(SSRC);
+            assert_eq!(pair.open_rtcp(&report), Ok(28));
+            assert_eq!(pair.open(&first), Ok(0x1_0000));
+            assert_eq!(pair.open(&first), Err(DropReason::SrtpReplay));
+            assert_eq!(pair.open(&late), Ok(0xffff));
+            assert_eq!(pair.open(&next), Ok(0x1_0001));
+            // Once a packet was opened there is one guess.
+            let ahead = pair.rtp(SSRC, 0x2_0002);
+            assert_eq!(pair.open(&ahead), Err(DropReason::SrtpAuthFailed));
+        }
+    }
+
+    #[test]
+    fn forged_packets_use_second_guesses_up_and_honest_ones_bring_them_back() {
+        for profile in PROFILES {
+            let mut pair = Pair::new(profile);
+            let wrapped = pair.rtp(SSRC, 0x1_0000);
+            let mut forged = wrapped.clone();
+            forged[20] ^= 1;
+            for _ in 0..2 * SPARE_GUESSES {
+                assert_eq!(pair.open(&forged), Err(DropReason::SrtpAuthFailed));
+            }
+            assert_eq!(pair.open.guesses, 0);
+            assert_eq!(pair.open(&wrapped), Err(DropReason::SrtpAuthFailed), "as it would be");
+            let other = pair.rtp(SSRC + 1, 7);
+            assert_eq!(pair.open(&other), Ok(7));
+            assert_eq!(pair.open(&wrapped), Ok(0x1_0000));
+        }
+    }
+
+    #[test]
     fn ssrcs_are_independent() {
         let mut pair = Pair::new(Profile::AeadAes128Gcm);
         for ssrc in [1, 2, 3] {
@@ -528,7 +610,7 @@ mod tests {
         for profile in PROFILES {
             let mut pair = Pair::new(profile);
             let (mut sent, mut reports) = (Vec::new(), Vec::new());
-            for index in [0xfff0, 0x1_0005] {
+            for index in [0x1_7ff0, 0x1_fff0, 0x2_0005] {
                 sent.push(pair.rtp(SSRC, index));
                 assert_eq!(pair.open(sent.last().unwrap()), Ok(index));
                 reports.push(pair.rtcp(SSRC));
@@ -536,15 +618,15 @@ mod tests {
             }
             let checkpoints: Vec<_> = pair.open.checkpoints().collect();
             let expected =
-                StreamCheckpoint { ssrc: SSRC, rtp_index: Some(0x1_0005), rtcp_index: Some(1) };
+                StreamCheckpoint { ssrc: SSRC, rtp_index: Some(0x2_0005), rtcp_index: Some(2) };
             assert_eq!(checkpoints, [expected]);
 
-            let next = pair.rtp(SSRC, 0x1_0006);
+            let next = pair.rtp(SSRC, 0x2_0006);
             pair.open = Pair::new(profile).open;
             assert_eq!(pair.open(&next), Err(DropReason::SrtpAuthFailed));
             checkpoints.into_iter().for_each(|checkpoint| pair.open.restore(checkpoint));
-            assert_eq!(pair.open(&next), Ok(0x1_0006));
-            assert!(sent.iter().all(|p| pair.open(p) == Err(DropReason::SrtpReplay)));
+            assert_eq!(pair.open(&next), Ok(0x2_0006));
+            assert!(sent[1..].iter().all(|p| pair.open(p) == Err(DropReason::SrtpReplay)));
             assert!(reports.iter().all(|p| pair.open_rtcp(p) == Err(DropReason::SrtpReplay)));
             let report = pair.rtcp(SSRC);
             assert_eq!(pair.open_rtcp(&report), Ok(28));

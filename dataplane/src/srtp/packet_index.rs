@@ -9,15 +9,11 @@ const HALF: u16 = 0x8000;
 /// The index that `sequence` most likely stands for, given the highest one authenticated so far.
 /// `None` when it would lie before the first or beyond the last index.
 ///
-/// The first packet of a stream is taken to be in round zero; senders start in the lower half of
-/// the sequence numbers so that this holds even when the very first packets are lost.
-///
 /// Worked trace: highest = 1·2^16 + 3, so s_l = 3 and ROC = 1.
 /// * 4 → 1·2^16 + 4, the usual next packet
 /// * 65 534 lies more than half a round above 3, so it is late: 0·2^16 + 65 534
 /// * 32 771 lies exactly half a round above 3, and the RFC keeps it in this round
-pub(super) fn estimate(highest: Option<u64>, sequence: u16) -> Option<u64> {
-    let Some(highest) = highest else { return Some(u64::from(sequence)) };
+pub(super) fn estimate(highest: u64, sequence: u16) -> Option<u64> {
     let last = (highest & 0xffff) as u16;
     let roc = highest >> 16;
     let roc = if last < HALF {
@@ -31,9 +27,28 @@ pub(super) fn estimate(highest: Option<u64>, sequence: u16) -> Option<u64> {
     (index <= MAX_RTP_INDEX).then_some(index)
 }
 
+/// The indexes that the first packet received of a stream may have, the likelier one first.
+///
+/// RFC 3711 wants senders to begin in the lower half of the numbers, so that the first packet received
+/// is in round zero also where some before it were lost. Of one that begins above, at 65 534 say, and
+/// loses two packets, the first is number 0 of round one. A number in the upper half would mean that
+/// half a round was lost, which no estimate survives.
+pub(super) fn of_first(sequence: u16) -> (u64, Option<u64>) {
+    let first = u64::from(sequence);
+    (first, (sequence < HALF).then_some(1 << 16 | first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_packet_of_a_low_number_may_come_after_a_wrap() {
+        assert_eq!(of_first(0), (0, Some(0x1_0000)));
+        assert_eq!(of_first(0x7fff), (0x7fff, Some(0x1_7fff)));
+        assert_eq!(of_first(0x8000), (0x8000, None));
+        assert_eq!(of_first(0xffff), (0xffff, None));
+    }
 
     #[test]
     fn estimates_as_in_appendix_a() {
@@ -59,18 +74,17 @@ mod tests {
             ((0xffff_ffff, 0xffff), 0, None), // past the last index
         ];
         for &((roc, last), sequence, expected) in table {
-            let index = estimate(Some(roc << 16 | u64::from(last)), sequence);
+            let index = estimate(roc << 16 | u64::from(last), sequence);
             let expected = expected.map(|roc| roc << 16 | u64::from(sequence));
             assert_eq!(index, expected, "ROC {roc} s_l {last:#x} SEQ {sequence:#x}");
         }
-        assert_eq!(estimate(None, 0xffff), Some(0xffff));
     }
 
     #[test]
     fn the_estimate_is_the_nearest_index() {
         for highest in (0x2_0000_u64 - 40_000..0x2_0000 + 70_000).step_by(997) {
             for sequence in (0..=u16::MAX).step_by(13) {
-                let index = estimate(Some(highest), sequence).unwrap();
+                let index = estimate(highest, sequence).unwrap();
                 assert!(index.abs_diff(highest) <= 0x8000, "{highest:#x} {sequence:#x}");
                 assert_eq!(index as u16, sequence);
             }

@@ -179,6 +179,30 @@ pub fn agree_on_rtp<O: Oracle>(seed: u64) {
     }
 }
 
+/// Opens what the other implementation sealed, from a number on: the packets before are lost.
+pub fn first_packets_are_opened_on_either_side_of_a_wrap<O: Oracle>() {
+    for profile in PROFILES {
+        for lost in 0..8 {
+            let mut random = Random(7);
+            let (key, salt) = (random.bytes(profile.key_len()), random.bytes(profile.salt_len()));
+            let mut open = OpenContext::new(profile, &key, &salt).unwrap();
+            let mut oracle = O::new(profile, &key, &salt);
+            for number in 0..16_u16 {
+                let plain = rtp(&mut random, 5, 65_532_u16.wrapping_add(number));
+                let mut packet = oracle.seal_rtp(&plain);
+                if number < lost {
+                    continue;
+                }
+                let header = parse_rtp(&packet).unwrap();
+                let opened = open.open_rtp(&mut packet, 5, header.sequence, header.len);
+                let len = opened.map(|opened| opened.len);
+                assert_eq!(len, Ok(plain.len()), "{} {lost} {number}", profile.name());
+                assert_eq!(packet[..plain.len()], plain);
+            }
+        }
+    }
+}
+
 fn deliver_rtp<O: Oracle>(
     random: &mut Random,
     plain: &[(u64, Vec<u8>)],

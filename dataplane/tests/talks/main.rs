@@ -4,6 +4,7 @@
 mod histories;
 mod world;
 
+mod a_beginning_lost_across_a_wrap_is_no_end;
 mod a_break_in_content_waits_for_a_key_frame;
 mod a_budget_holds_for_everything;
 mod a_client_that_moves_is_followed;

@@ -493,6 +493,16 @@ impl Client {
 
     /// Sends a packet of a frame with a payload of its own.
     pub fn send_payload(&mut self, world: &World, video: Video, payload: &[u8]) {
+        let packet = self.sealed_payload(video, payload);
+        world.push(self.address, self.core, &packet);
+    }
+
+    /// A packet of a frame as it goes over the wire.
+    pub fn sealed_video(&mut self, video: Video) -> Vec<u8> {
+        self.sealed_payload(video, &video.payload())
+    }
+
+    fn sealed_payload(&mut self, video: Video, payload: &[u8]) -> Vec<u8> {
         let fields = OutgoingHeader {
             marker: true,
             payload_type: SENT_PT,
@@ -500,8 +510,7 @@ impl Client {
             timestamp: video.timestamp,
             ssrc: video.ssrc,
         };
-        let packet = self.sealed(fields, video.rid, payload);
-        world.push(self.address, self.core, &packet);
+        self.sealed(fields, video.rid, payload)
     }
 
     pub fn send_rtcp(&mut self, world: &World, write: impl FnOnce(&mut rtcp::Writer<'_>)) {

@@ -273,6 +273,12 @@ impl Core {
         let key = self.producers.insert(Producer::new(config, home));
         self.index.producers.insert(config.id, key);
         let Some(transport_key) = home else { return };
+        let announced = config.encodings.iter().flat_map(|e| [e.ssrc, e.rtx_ssrc]);
+        for ssrc in announced.flatten() {
+            if let Some(stream) = self.transports[transport_key].streams.known(ssrc) {
+                self.leave_stream(now, transport_key, ssrc, stream);
+            }
+        }
         let transport = &mut self.transports[transport_key];
         transport.streams.add(key, config);
         transport.producers.push(key);

@@ -102,14 +102,23 @@ impl Encoding {
         self.source = Source::new(id);
     }
 
-    /// Goes on with another source, at home. Who waited for a key frame waits for that one's: returns
-    /// when to ask for it.
+    /// Goes on with another source, at home, whose SSRC may not be known yet. Who waited for a key frame
+    /// waits for that one's: returns when to ask for it.
     #[cold]
-    pub fn go_on_with(&mut self, now: Time, ssrc: u32) -> Time {
+    pub fn go_on_with(&mut self, now: Time, ssrc: Option<u32>) -> Time {
         self.begin_source(self.source.id.next());
         let Some(home) = &mut self.home else { return Time::NEVER };
         home.past = (home.packets_lost(), home.packets_repaired());
         home.source = home.source.successor(now, ssrc);
+        home.source.key_frame.next_timeout()
+    }
+
+    /// The present source has an SSRC now: what was asked of it before, nobody has heard. Returns when to
+    /// ask again.
+    #[cold]
+    pub fn ask_anew(&mut self, now: Time) -> Time {
+        let Some(home) = &mut self.home else { return Time::NEVER };
+        home.source.key_frame = home.source.key_frame.take_over(now);
         home.source.key_frame.next_timeout()
     }
 

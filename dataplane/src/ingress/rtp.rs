@@ -8,6 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
 use crate::ingress::packet::MediaPacket;
+use crate::ingress::producer::HomeEncoding;
 use crate::ingress::receive_stats::ArrivalKind;
 use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
 use crate::io::SocketId;
@@ -84,45 +85,93 @@ impl Core {
         extensions: &ExtensionSpans,
         bytes: &[u8],
     ) -> Result<StreamRef, DropReason> {
-        let streams = &mut self.transports[key].streams;
-        if let Some(stream) = streams.known(header.ssrc) {
-            return Ok(stream);
-        }
         let identity = Identity {
             mid: extensions.of(Extension::Mid, bytes),
             rid: extensions.of(Extension::Rid, bytes),
             repaired_rid: extensions.of(Extension::RepairedRid, bytes),
         };
-        let stream =
-            streams.identify(header.payload_type, identity).ok_or(DropReason::NoProducer)?;
-        let encodings = &mut self.producers[stream.producer].encodings;
-        let encoding = encodings.get_mut(usize::from(stream.encoding));
-        let encoding = encoding.ok_or(DropReason::NoProducer)?;
-        let home = encoding.home.as_mut().ok_or(DropReason::NoProducer)?;
-        let old = if stream.rtx {
-            home.rtx_ssrc
-        } else {
-            if home.source.is_overtaken(now, header.ssrc, header.sequence) {
-                return Err(DropReason::SourceReplaced);
-            }
-            home.source.ssrc
+        let streams = &self.transports[key].streams;
+        let known = streams.known(header.ssrc);
+        if let Some(stream) = known.filter(|&stream| streams.agrees(stream, identity)) {
+            return Ok(stream);
+        }
+        self.place_ssrc(now, key, header, known, identity)
+    }
+
+    /// Finds where an SSRC belongs that is new, or that says it is not where it was.
+    #[cold]
+    fn place_ssrc(
+        &mut self,
+        now: Time,
+        key: usize,
+        header: &RtpHeader,
+        from: Option<StreamRef>,
+        identity: Identity<'_>,
+    ) -> Result<StreamRef, DropReason> {
+        let streams = &self.transports[key].streams;
+        let payload_type = header.payload_type;
+        let to = match from {
+            Some(from) => match streams.moved(from, payload_type, identity)? {
+                Some(to) => to,
+                None => return Ok(from),
+            },
+            None => streams.identify(payload_type, identity).ok_or(DropReason::NoProducer)?,
         };
+        let home = self.home_of(to).ok_or(DropReason::NoProducer)?;
+        if !to.rtx && home.source.is_overtaken(now, header.ssrc, header.sequence) {
+            return Err(DropReason::SourceReplaced);
+        }
+        if let Some(from) = from {
+            self.leave_stream(now, key, header.ssrc, from);
+        }
+        self.begin_stream(now, key, header.ssrc, to);
+        Ok(to)
+    }
+
+    fn home_of(&mut self, stream: StreamRef) -> Option<&mut HomeEncoding> {
+        let encodings = &mut self.producers.get_mut(stream.producer)?.encodings;
+        encodings.get_mut(usize::from(stream.encoding))?.home.as_deref_mut()
+    }
+
+    /// A stream goes on under this SSRC.
+    fn begin_stream(&mut self, now: Time, key: usize, ssrc: u32, stream: StreamRef) {
+        let Some(home) = self.home_of(stream) else { return };
+        let old = if stream.rtx { home.rtx_ssrc } else { home.source.ssrc };
         let transport = &mut self.transports[key];
-        transport.streams.learn(header.ssrc, stream);
-        if let Some(old) = old.filter(|&old| old != header.ssrc) {
+        transport.streams.learn(ssrc, stream);
+        if let (Some(old), Some(srtp)) = (old.filter(|&old| old != ssrc), &mut transport.srtp) {
             // The old SSRC makes room.
-            if let Some(srtp) = &mut transport.srtp {
-                srtp.open.retire(old);
-            }
-            if !stream.rtx {
-                let due = encoding.go_on_with(now, header.ssrc);
-                self.schedule(key, due);
-            }
+            srtp.open.retire(old);
         }
-        if !stream.rtx {
-            self.transports[key].media_ssrc = header.ssrc;
+        if stream.rtx {
+            return;
         }
-        Ok(stream)
+        transport.media_ssrc = ssrc;
+        let encodings = &mut self.producers[stream.producer].encodings;
+        let Some(encoding) = encodings.get_mut(usize::from(stream.encoding)) else { return };
+        let due = match old {
+            Some(old) if old != ssrc => encoding.go_on_with(now, Some(ssrc)),
+            Some(_) => Time::NEVER,
+            None => encoding.ask_anew(now),
+        };
+        self.schedule(key, due);
+    }
+
+    /// A stream no longer goes on under this SSRC, which is another one's from now on: nothing is
+    /// asked of it or reported on it for the stream it was.
+    pub(crate) fn leave_stream(&mut self, now: Time, key: usize, ssrc: u32, stream: StreamRef) {
+        let Some(home) = self.home_of(stream) else { return };
+        if stream.rtx {
+            home.rtx_ssrc = home.rtx_ssrc.filter(|&held| held != ssrc);
+            return;
+        }
+        if home.source.ssrc != Some(ssrc) {
+            return;
+        }
+        let index = usize::from(stream.encoding);
+        let due = self.producers[stream.producer].encodings[index].go_on_with(now, None);
+        self.schedule(key, due);
+        self.pipe_sender_report(stream.producer, index);
     }
 
     /// Statistics, loss detection and the undoing of RTX; what is left is the media packet.
@@ -172,7 +221,7 @@ impl Core {
                 if home.source.is_overtaken(now, header.ssrc, header.sequence) {
                     return Err(DropReason::SourceReplaced);
                 }
-                due = encoding.go_on_with(now, header.ssrc);
+                due = encoding.go_on_with(now, Some(header.ssrc));
                 home = encoding.home.as_deref_mut().ok_or(DropReason::NoProducer)?;
                 arrival = home.source.receive.on_packet(now, header.sequence, header.timestamp);
             }

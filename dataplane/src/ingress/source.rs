@@ -235,11 +235,11 @@ impl HomeSource {
     }
 
     /// The source that comes after this one: its numbers lie above all of this one's, and it knows
-    /// nothing else of it.
-    pub fn successor(&mut self, now: Time, ssrc: u32) -> Self {
+    /// nothing else of it. Its SSRC may not be known yet.
+    pub fn successor(&mut self, now: Time, ssrc: Option<u32>) -> Self {
         let old = self.ssrc.zip(self.receive.highest());
         HomeSource {
-            ssrc: Some(ssrc),
+            ssrc,
             receive: self.receive.successor(),
             nack: self.nack.take_over(),
             dependencies: DependencyTracker::default(),
@@ -367,13 +367,13 @@ mod tests {
         let mut first = HomeSource::new(None, RATE, 16);
         first.ssrc = Some(0x1000);
         first.receive.on_packet(at(0), 500, 0);
-        let second = first.successor(at(100), 0x2000);
+        let second = first.successor(at(100), Some(0x2000));
         assert!(second.is_overtaken(at(100), 0x1000, 499));
         assert!(second.is_overtaken(at(1_099), 0x1000, 60_000));
         assert!(!second.is_overtaken(at(1_100), 0x1000, 501));
         assert!(!second.is_overtaken(at(100), 0x3000, 499));
         // The same SSRC with other numbers.
-        let second = first.successor(at(100), 0x1000);
+        let second = first.successor(at(100), Some(0x1000));
         assert!(second.is_overtaken(at(100), 0x1000, 499));
         assert!(second.is_overtaken(at(100), 0x1000, 510));
         assert!(!second.is_overtaken(at(100), 0x1000, 5_000));

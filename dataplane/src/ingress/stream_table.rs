@@ -1,11 +1,14 @@
 //! Which producer an incoming RTP packet belongs to: by SSRC, else by MID, else by RID
-//! (RFC 8843 section 9.2, RFC 8852). Filled only by authenticated packets.
+//! (RFC 9143 section 9.2, RFC 8852). Filled only by authenticated packets.
+//!
+//! A packet whose MID, RID or repaired RID names another stream than its SSRC takes the SSRC there.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use crate::drop_reason::DropReason;
 use crate::message::{Codec, PayloadTypeMapping, ProducerConfig, ShortId};
 
 /// SSRCs a transport may have in use at once: 32 producers of 4 encodings, each with RTX. The SRTP
@@ -59,6 +62,14 @@ pub struct Identity<'a> {
     pub repaired_rid: Option<&'a [u8]>,
 }
 
+impl Identity<'_> {
+    /// Whether a packet says nothing of where it belongs, as most do once the SSRC is known.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.mid.is_none() && self.rid.is_none() && self.repaired_rid.is_none()
+    }
+}
+
 impl StreamTable {
     /// Adds a producer's announced SSRCs and its rules.
     pub fn add(&mut self, producer: usize, config: &ProducerConfig) {
@@ -103,6 +114,40 @@ impl StreamTable {
         (self.ssrcs.len() < MAX_SSRCS).then_some(stream)
     }
 
+    /// Whether a packet is of the stream that its SSRC stands for, as far as it says.
+    #[inline]
+    pub fn agrees(&self, stream: StreamRef, identity: Identity<'_>) -> bool {
+        identity.is_empty()
+            || self.rule(stream.producer).is_some_and(|rule| rule.agrees(stream, identity))
+    }
+
+    /// Where a packet that does not agree with the stream of its SSRC takes the SSRC; `None` where it
+    /// names nothing that is known here, and the SSRC stays.
+    ///
+    /// # Errors
+    /// [`DropReason::NoProducer`]: it is another producer's, and does not say of which encoding.
+    pub fn moved(
+        &self,
+        stream: StreamRef,
+        payload_type: u8,
+        identity: Identity<'_>,
+    ) -> Result<Option<StreamRef>, DropReason> {
+        // RIDs are names within their MID.
+        let rules = self.rules.iter();
+        let mut rules =
+            rules.filter(|rule| rule.producer == stream.producer || rule.owns(identity));
+        let to = rules.clone().find_map(|rule| rule.matches(payload_type, identity));
+        match to {
+            Some(to) if (to.producer, to.encoding) != (stream.producer, stream.encoding) => {
+                Ok(Some(to))
+            }
+            None if rules.any(|rule| rule.producer != stream.producer) => {
+                Err(DropReason::NoProducer)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Remembers that a stream goes on under this SSRC. A browser that restarts a track keeps MID and
     /// RID and draws a new SSRC: the old one of the same stream is dead.
     pub fn learn(&mut self, ssrc: u32, stream: StreamRef) {
@@ -112,8 +157,11 @@ impl StreamTable {
 
     /// How `payload_type` is to be read on this producer.
     pub fn payload_type(&self, producer: usize, payload_type: u8) -> Option<PayloadType> {
-        let rule = self.rules.iter().find(|rule| rule.producer == producer)?;
-        rule.payload_type(payload_type)
+        self.rule(producer)?.payload_type(payload_type)
+    }
+
+    fn rule(&self, producer: usize) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.producer == producer)
     }
 }
 
@@ -123,6 +171,18 @@ impl Rule {
             let rtx = mapping.incoming_rtx == Some(payload_type);
             (rtx || mapping.incoming == payload_type).then_some(PayloadType { mapping, rtx })
         })
+    }
+
+    /// Whether a packet's MID is this producer's.
+    fn owns(&self, identity: Identity<'_>) -> bool {
+        identity.mid.is_some() && identity.mid == self.mid.as_deref()
+    }
+
+    fn agrees(&self, stream: StreamRef, identity: Identity<'_>) -> bool {
+        let rid = if stream.rtx { identity.repaired_rid.or(identity.rid) } else { identity.rid };
+        let ours = self.rids.get(usize::from(stream.encoding));
+        (identity.mid.is_none() || self.owns(identity))
+            && rid.is_none_or(|rid| ours.is_some_and(|ours| ours.as_deref() == Some(rid)))
     }
 
     fn matches(&self, payload_type: u8, identity: Identity<'_>) -> Option<StreamRef> {
@@ -245,6 +305,45 @@ mod tests {
         assert_eq!(retired, [1, 2, 3]);
         assert_eq!(table.known(1), None);
         assert_eq!(table.recognise(1, 96, identity(b"0", b"r1", b"")), None);
+    }
+
+    #[test]
+    fn what_a_packet_says_of_itself_moves_its_ssrc() {
+        let mut table = StreamTable::default();
+        table.add(7, &simulcast(b"0"));
+        table.add(8, &simulcast(b"2"));
+        table.add(9, &single(b"1", Some(0x1000)));
+        let nameless = ProducerConfig { mid: None, ..single(b"", Some(0x3000)) };
+        table.add(5, &nameless);
+        let at = |producer, encoding, rtx| StreamRef { producer, encoding, rtx };
+        let (layer, repair, camera) = (at(8, 1, false), at(8, 1, true), at(9, 0, false));
+        let stays = Ok(None);
+        // (stream of the SSRC, payload type, identity, where it goes)
+        let cases = [
+            (camera, 96, identity(b"", b"", b""), stays),
+            (camera, 96, identity(b"1", b"", b""), stays),
+            (camera, 96, identity(b"2", b"r2", b""), Ok(Some(at(8, 2, false)))),
+            (camera, 96, identity(b"2", b"", b""), Err(DropReason::NoProducer)),
+            (camera, 99, identity(b"2", b"r0", b""), Err(DropReason::NoProducer)),
+            (camera, 96, identity(b"zz", b"", b""), stays), // nobody's
+            (camera, 96, identity(b"", b"r0", b""), stays), // it has no such encoding
+            (layer, 96, identity(b"2", b"r1", b""), stays),
+            (layer, 96, identity(b"", b"r1", b""), stays), // of its producer, not of the first
+            (layer, 96, identity(b"", b"r0", b""), Ok(Some(at(8, 0, false)))),
+            (layer, 96, identity(b"1", b"", b""), Ok(Some(camera))),
+            (layer, 96, identity(b"2", b"r9", b""), stays),
+            (repair, 97, identity(b"2", b"", b"r1"), stays),
+            (repair, 97, identity(b"2", b"", b"r2"), Ok(Some(at(8, 2, true)))),
+            (repair, 97, identity(b"0", b"", b"r1"), Ok(Some(at(7, 1, true)))),
+            (at(5, 0, false), 96, identity(b"1", b"", b""), Ok(Some(camera))),
+            (at(5, 0, false), 96, identity(b"zz", b"", b""), stays),
+        ];
+        for (stream, payload_type, identity, to) in cases {
+            assert_eq!(table.moved(stream, payload_type, identity), to, "{stream:?} {identity:?}");
+            assert!(to == stays || !table.agrees(stream, identity), "{stream:?} {identity:?}");
+        }
+        assert!(table.agrees(layer, identity(b"", b"r1", b"")));
+        assert!(table.agrees(repair, identity(b"2", b"", b"r1")));
     }
 
     #[test]

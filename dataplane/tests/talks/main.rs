@@ -21,6 +21,7 @@ mod a_rise_of_temporal_layers_comes_at_once;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
 mod an_address_stays_with_its_client;
+mod an_ssrc_follows_what_its_packets_say;
 mod closing_costs_what_is_closed;
 mod every_report_tells_the_senders_clock;
 mod every_stream_is_reported;

@@ -24,6 +24,7 @@ use stun_types::message::{
 /// Extension ids on both sides.
 pub const MID: u8 = 1;
 pub const RID: u8 = 2;
+pub const REPAIRED_RID: u8 = 3;
 pub const ABS_SEND_TIME: u8 = 4;
 pub const TRANSPORT_CC: u8 = 5;
 pub const DEPENDENCY_DESCRIPTOR: u8 = 6;
@@ -295,6 +296,17 @@ impl World {
 
     /// Makes `client` produce; SSRCs are announced for a single encoding, RIDs are used for more.
     pub fn produce(&mut self, client: &Client, kind: MediaKind, ssrcs: &[u32]) -> ProducerConfig {
+        self.produce_as(b"0", client, kind, ssrcs)
+    }
+
+    /// The same under a MID.
+    pub fn produce_as(
+        &mut self,
+        mid: &[u8],
+        client: &Client,
+        kind: MediaKind,
+        ssrcs: &[u32],
+    ) -> ProducerConfig {
         let codec = if kind == MediaKind::Audio { Codec::Opus } else { Codec::Vp8 };
         let simulcast = ssrcs.len() > 1;
         let encodings: SmallVec<[EncodingConfig; 3]> = ssrcs
@@ -310,6 +322,7 @@ impl World {
         let mut extensions = ExtensionIds::default();
         extensions.set(Extension::Mid, MID);
         extensions.set(Extension::Rid, RID);
+        extensions.set(Extension::RepairedRid, REPAIRED_RID);
         extensions.set(Extension::TransportCc, TRANSPORT_CC);
         extensions.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
         let config = ProducerConfig {
@@ -317,7 +330,7 @@ impl World {
             transport: client.transport,
             home: client.core,
             kind,
-            mid: Some(ShortId::from_slice(b"0")),
+            mid: Some(ShortId::from_slice(mid)),
             payload_types: smallvec![PayloadTypeMapping {
                 incoming: SENT_PT,
                 incoming_rtx: Some(SENT_RTX_PT),

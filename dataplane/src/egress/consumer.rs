@@ -10,6 +10,7 @@ use crate::egress::sent::{Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
 use crate::egress::temporal::TemporalLayers;
 use crate::egress::timestamp::TimestampTranslator;
+use crate::ingress::fir_log::FirLog;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
 use crate::ingress::source::SourceId;
@@ -130,6 +131,8 @@ pub struct Consumer {
     began_at: Option<u32>,
     /// The encoding and source whose clock its timestamps follow, also while nothing is forwarded.
     clock_of: Option<(u8, SourceId)>,
+    /// Full intra requests of its client.
+    pub firs: FirLog,
 }
 
 // Four lines up to the memory of drops, which is a line of its own, and then picture ids.
@@ -188,6 +191,7 @@ impl Consumer {
             reported: None,
             began_at: None,
             clock_of: None,
+            firs: FirLog::default(),
             temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
             key_frame_needed: needs_key_frame(source.codec),
             key_frame_due: false,

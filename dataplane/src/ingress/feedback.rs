@@ -109,14 +109,26 @@ impl Core {
             Packet::Fir(fir) => {
                 for entry in fir.entries() {
                     let Some(consumer) = self.outgoing(key, entry.ssrc) else { continue };
-                    self.consumers[consumer].stats.on_fir();
-                    self.request_key_frame_for(now, consumer);
+                    self.on_fir(now, consumer, (fir.sender_ssrc, entry.request_number));
                 }
             }
             Packet::ExtendedReport(report) => self.on_extended_report(now, key, report),
             // The send-side estimate comes with adaptation; until then the budget is fixed.
             Packet::TransportCc(_) | Packet::Remb(_) => {}
             _ => {}
+        }
+    }
+
+    /// A client must have a key frame, and numbers its requests.
+    fn on_fir(&mut self, now: Time, key: usize, request: (u32, u8)) {
+        let consumer = &mut self.consumers[key];
+        consumer.stats.on_fir();
+        let encodings = &self.producers[consumer.producer].encodings;
+        let encoding = consumer.needs_key_frame_of().and_then(|e| encodings.get(usize::from(e)));
+        let key_frame = encoding.and_then(|encoding| encoding.source.key_frame_at);
+        let round_trip = consumer.stats.round_trip();
+        if consumer.firs.admit(now, request, key_frame, round_trip) {
+            self.request_key_frame_for(now, key);
         }
     }
 
@@ -284,7 +296,9 @@ impl Core {
             self.write_rtcp(transport, tx, |writer| writer.pli(sender, media));
         } else if feedback.fir {
             home.fir_count += 1;
-            home.fir_sequence = home.fir_sequence.wrapping_add(1);
+            if !home.source.key_frame.is_repeated() {
+                home.fir_sequence = home.fir_sequence.wrapping_add(1);
+            }
             let sequence = home.fir_sequence;
             self.write_rtcp(transport, tx, |writer| writer.fir(sender, media, sequence));
         }

@@ -115,6 +115,11 @@ impl KeyFrameLimiter {
         self.state != State::Idle
     }
 
+    /// Whether what was asked last was asked before.
+    pub fn is_repeated(&self) -> bool {
+        matches!(self.state, State::Waiting { requests, .. } if requests > 1)
+    }
+
     fn ask(&mut self, now: Time, requests: u8) -> bool {
         self.last_request = Some(now);
         self.state = State::Waiting { retry: now + RETRY_AFTER, requests };
@@ -143,7 +148,9 @@ mod tests {
         assert!(!limiter.poll(at(299)));
         assert!(limiter.poll(at(300)));
         assert!(!limiter.poll(at(799)));
+        assert!(!limiter.is_repeated());
         assert!(limiter.poll(at(800)));
+        assert!(limiter.is_repeated());
         limiter.on_key_frame(at(950));
         assert!(!limiter.is_waiting());
     }

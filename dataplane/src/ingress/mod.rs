@@ -3,6 +3,7 @@
 
 mod door;
 pub mod feedback;
+pub mod fir_log;
 pub mod history;
 pub mod key_frame;
 pub mod key_frame_ledger;

@@ -35,7 +35,7 @@ const STEP_BETWEEN_ENCODINGS: u32 = 3;
 pub struct HomeEncoding {
     /// What is known of its present source.
     pub source: HomeSource,
-    /// Next FIR sequence number (RFC 5104 section 4.3.1.2).
+    /// Number of the newest FIR: repeating it does not change it (RFC 5104 section 4.3.1.2).
     pub fir_sequence: u8,
     /// SSRC of the retransmissions, once seen.
     pub rtx_ssrc: Option<u32>,
@@ -338,6 +338,7 @@ impl Producer {
         source.rate.add(now, packet.payload().end);
         if packet.info.key_frame && source.key_frame_timestamp != Some(packet.header.timestamp) {
             source.key_frame_timestamp = Some(packet.header.timestamp);
+            source.key_frame_at = Some(now);
             encoding.key_frames += 1;
         }
         if begins_picture && self.encodings.len() > 1 {

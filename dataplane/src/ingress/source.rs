@@ -120,6 +120,8 @@ pub struct Source {
     pub pace: Pace,
     /// RTP timestamp of the newest key frame: its further packets are not counted again.
     pub key_frame_timestamp: Option<u32>,
+    /// When it began to arrive.
+    pub key_frame_at: Option<Time>,
     /// The newest sender report.
     report: Option<SenderReport>,
     /// When the home core was last asked for a key frame, at the far end of a pipe.
@@ -137,6 +139,7 @@ impl Source {
             highest: None,
             pace: Pace::default(),
             key_frame_timestamp: None,
+            key_frame_at: None,
             report: None,
             relayed_at: None,
         }

@@ -8,6 +8,7 @@ mod a_beginning_lost_across_a_wrap_is_no_end;
 mod a_break_in_content_waits_for_a_key_frame;
 mod a_budget_holds_for_everything;
 mod a_client_that_moves_is_followed;
+mod a_fir_that_was_answered_asks_no_more;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
 mod a_key_frame_is_begun_where_it_begins;

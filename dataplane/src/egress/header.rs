@@ -6,13 +6,13 @@
 //! ```
 //!
 //! What is copied from the producer's packet (an audio level, say) comes behind, where its header
-//! has any.
+//! has any; contributing sources (RFC 3550 section 5.1) come between SSRC and extensions.
 #![forbid(unsafe_code)]
 
 use crate::egress::consumer::Consumer;
 use crate::message::{Extension, ExtensionIds};
 use crate::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter, abs_send_time};
-use crate::rtp::header::{FIXED_LEN, OutgoingHeader};
+use crate::rtp::header::{FIXED_LEN, OutgoingHeader, csrcs, insert_csrcs};
 use crate::time::Time;
 
 /// Bytes of a template at most: fixed header, head of the block, and in the two-byte form a MID of
@@ -147,8 +147,8 @@ impl HeaderTemplate {
     }
 }
 
-/// Writes the consumer's header for a packet: `fields`, its MID and extensions under the router's
-/// ids. `source` is where extensions lie in the packet as it came. Returns the header's length;
+/// Writes the consumer's header for a packet: `fields`, its contributing sources, its MID and extensions
+/// under the router's ids. `source` is where extensions lie in the packet as it came. Returns the header's length;
 /// `None` if it does not fit.
 #[inline]
 pub(crate) fn write_header(
@@ -159,13 +159,18 @@ pub(crate) fn write_header(
     sending: (Time, u16),
 ) -> Option<usize> {
     let template = consumer.header.as_ref()?;
-    if template.is_too_narrow_for(source) {
+    let len = if template.is_too_narrow_for(source) {
         let (ids, mid) = (&consumer.extensions, &consumer.mid);
         let form = ExtensionForm::TwoByte;
         let wide = HeaderTemplate::in_form(form, ids, mid, !consumer.is_repeatable())?;
-        return wide.write(buffer, fields, source, sending);
+        wide.write(buffer, fields, source, sending)
+    } else {
+        template.write(buffer, fields, source, sending)
+    };
+    match csrcs(source.1) {
+        [] => len,
+        csrcs => insert_csrcs(buffer, len?, csrcs),
     }
-    template.write(buffer, fields, source, sending)
 }
 
 #[cfg(test)]

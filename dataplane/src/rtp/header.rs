@@ -22,6 +22,12 @@ pub const FIXED_LEN: usize = 12;
 /// The only version there is.
 pub const VERSION: u8 = 2;
 
+/// Bits of the first byte that count contributing sources.
+const CSRC_COUNT: u8 = 0x0f;
+
+/// Length of one contributing source, bytes.
+const CSRC_LEN: usize = 4;
+
 /// Length of the head of an extension block: profile and length.
 const EXTENSION_HEAD_LEN: usize = 4;
 
@@ -60,7 +66,7 @@ impl RtpHeader {
         if b0 >> 6 != VERSION {
             return None;
         }
-        let mut header_len = FIXED_LEN + usize::from(b0 & 0x0f) * 4;
+        let mut header_len = FIXED_LEN + usize::from(b0 & CSRC_COUNT) * CSRC_LEN;
         let mut extension_profile = None;
         let mut extension_len = 0;
         if b0 & 0x10 != 0 {
@@ -127,6 +133,29 @@ impl OutgoingHeader {
     }
 }
 
+/// The contributing sources in a header (RFC 3550 section 5.1): who is mixed into the payload.
+#[inline]
+pub fn csrcs(header: &[u8]) -> &[u8] {
+    let count = header.first().map_or(0, |first| first & CSRC_COUNT);
+    if count == 0 {
+        return &[];
+    }
+    let end = FIXED_LEN + usize::from(count) * CSRC_LEN;
+    header.get(FIXED_LEN..end).unwrap_or_default()
+}
+
+/// Puts contributing sources, at most 15, into a written header of `len` bytes that has none. Its length
+/// then; `None` if that does not fit.
+#[cold]
+pub fn insert_csrcs(header: &mut [u8], len: usize, csrcs: &[u8]) -> Option<usize> {
+    let end = len + csrcs.len();
+    header.get_mut(..end)?.copy_within(FIXED_LEN..len, FIXED_LEN + csrcs.len());
+    header.get_mut(FIXED_LEN..FIXED_LEN + csrcs.len())?.copy_from_slice(csrcs);
+    let first = header.first_mut()?;
+    *first = *first & !CSRC_COUNT | (csrcs.len() / CSRC_LEN) as u8 & CSRC_COUNT;
+    Some(end)
+}
+
 /// Says in a written header that the payload ends with padding (RFC 3550 section 5.1).
 #[inline]
 pub fn mark_padded(packet: &mut [u8]) {
@@ -176,6 +205,27 @@ mod tests {
         assert_eq!(header.extension_len, 8);
         assert_eq!(header.header_len, 32);
         assert_eq!(header.payload_range(&packet), Some(32..35));
+    }
+
+    #[test]
+    fn contributing_sources_are_read_and_written() {
+        let extension = "bede 0001 10aa0000";
+        let plain = format!("90 60 0001 00000002 00000003 {extension}");
+        let mixed = format!("92 60 0001 00000002 00000003 00000004 00000005 {extension}");
+        assert_eq!(csrcs(&hex(&plain)), []);
+        assert_eq!(csrcs(&hex(&mixed)), hex("00000004 00000005"));
+        assert_eq!(csrcs(&hex("82 60 0001 00000002 00000003 00000004 000000")), [], "cut off");
+        assert_eq!(csrcs(&[]), []);
+        let mut out = hex(&plain);
+        assert_eq!(insert_csrcs(&mut out, 20, &hex("00000004")), None, "no room");
+        out.resize(40, 0xff);
+        let len = insert_csrcs(&mut out, 20, &hex("00000004 00000005")).unwrap();
+        assert_eq!(out[..len], hex(&mixed));
+        let most = [7; 60];
+        let mut out = hex("a0 60 0001 00000002 00000003");
+        out.resize(80, 0);
+        assert_eq!(insert_csrcs(&mut out, 12, &most), Some(72));
+        assert_eq!((out[0], csrcs(&out)), (0xaf, &most[..]));
     }
 
     #[test]

@@ -24,7 +24,11 @@ mod a_switch_of_layers_leaves_no_seam;
 mod an_address_stays_with_its_client;
 mod an_ssrc_follows_what_its_packets_say;
 mod closing_costs_what_is_closed;
+<<<<<<< HEAD
 mod every_report_tells_the_senders_clock;
+=======
+mod contributing_sources_are_named_to_everyone;
+>>>>>>> c3a23b3 (Contributing sources are forwarded with their packets)
 mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;

@@ -11,7 +11,9 @@ use opencall_dataplane::io::{Io, RxBatch, SocketId, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
 use opencall_dataplane::rtcp;
 use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
-use opencall_dataplane::rtp::header::{OutgoingHeader, RtpHeader, mark_padded};
+use opencall_dataplane::rtp::header::{
+    OutgoingHeader, RtpHeader, csrcs, insert_csrcs, mark_padded,
+};
 use opencall_dataplane::srtp::{KeyingMaterial, OpenContext, Profile, SealContext};
 use opencall_dataplane::time::{NtpTime, Time, WallClock};
 use smallvec::{SmallVec, smallvec};
@@ -92,6 +94,7 @@ pub struct World {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     pub header: RtpHeader,
+    pub csrcs: Vec<u32>,
     pub mid: Vec<u8>,
     pub transport_sequence: Option<u16>,
     pub payload: Vec<u8>,
@@ -105,7 +108,9 @@ pub struct Client {
     pub ice: IceCredentials,
     pub seal: SealContext,
     pub open: OpenContext,
-    /// The MID that its packets carry.
+    /// The contributing sources of its packets.
+    pub csrcs: Vec<u32>,
+    /// The MID of its packets.
     pub mid: &'static [u8],
     /// An extension that its packets carry besides: id and value.
     pub extension: Option<(u8, Vec<u8>)>,
@@ -286,6 +291,7 @@ impl World {
             ice,
             seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
             open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+            csrcs: Vec::new(),
             mid: b"0",
             extension: None,
             transport_offset: 0,
@@ -486,7 +492,11 @@ impl Client {
         if let Some((id, value)) = &self.extension {
             writer = writer.extension(*id, value);
         }
-        let header_len = writer.finish().unwrap();
+        let mut header_len = writer.finish().unwrap();
+        if !self.csrcs.is_empty() {
+            let csrcs: Vec<u8> = self.csrcs.iter().flat_map(|csrc| csrc.to_be_bytes()).collect();
+            header_len = insert_csrcs(&mut out, header_len, &csrcs).unwrap();
+        }
         if padded {
             mark_padded(&mut out);
         }
@@ -593,6 +603,12 @@ impl Client {
         ids.set(Extension::TransportCc, TRANSPORT_CC);
         let spans = ExtensionSpans::parse(bytes, &header, &ids);
         Received {
+            csrcs: csrcs(bytes)
+                .as_chunks()
+                .0
+                .iter()
+                .map(|csrc| u32::from_be_bytes(*csrc))
+                .collect(),
             mid: spans.of(Extension::Mid, bytes).unwrap_or_default().to_vec(),
             transport_sequence: spans
                 .of(Extension::TransportCc, bytes)

@@ -205,6 +205,11 @@ impl Transport {
         self.has_claimant = self.ice.claimant().is_some();
     }
 
+    /// Whether media sent now would arrive: there is a way, and there are keys.
+    pub fn can_send(&self) -> bool {
+        self.destination.is_some() && self.srtp.is_some()
+    }
+
     /// Where DTLS goes, and how much of it may go now: to where media would, and before there is such
     /// an address to the selected one.
     pub fn way_for_dtls(&self) -> Option<(Tuple, u64)> {

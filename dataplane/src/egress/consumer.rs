@@ -131,6 +131,8 @@ pub struct Consumer {
     began_at: Option<u32>,
     /// The encoding and source whose clock its timestamps follow, also while nothing is forwarded.
     clock_of: Option<(u8, SourceId)>,
+    /// What is known of its first picture.
+    pub opening: Opening,
     /// Full intra requests of its client.
     pub firs: FirLog,
 }
@@ -138,6 +140,20 @@ pub struct Consumer {
 // Four lines up to the memory of drops, which is a line of its own, and then picture ids.
 const _: () = assert!(offset_of!(Consumer, sequence) + SequenceTranslator::HEAD_LEN == 4 * 64);
 const _: () = assert!(offset_of!(Consumer, picture_id) == 5 * 64);
+
+/// Whether a consumer's first picture may be sent again ([`super::replay`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// Nothing was sent yet.
+    Awaited,
+    /// The picture with which it began last was sent from this number on, and its client has not
+    /// missed it.
+    Sent(ExtendedSeq),
+    /// It was sent again then.
+    SentAgain(Time),
+    /// What the client misses from now on it lost.
+    Over,
+}
 
 /// How a packet leaves: everything of it that differs between consumers.
 #[derive(Debug, Clone, Copy)]
@@ -191,6 +207,7 @@ impl Consumer {
             reported: None,
             began_at: None,
             clock_of: None,
+            opening: Opening::Awaited,
             firs: FirLog::default(),
             temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
             key_frame_needed: needs_key_frame(source.codec),
@@ -366,6 +383,9 @@ impl Consumer {
         };
         let (from, to) = (self.clock_of, (packet.encoding, packet.source));
         self.sequence.switch(packet.sequence);
+        if matches!(self.opening, Opening::Awaited | Opening::Sent(_)) {
+            self.opening = Opening::Sent(self.sequence.next_out());
+        }
         if from == Some(to) {
             self.timestamp.resume(now, packet.header.timestamp);
         } else {

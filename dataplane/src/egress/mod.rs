@@ -8,6 +8,7 @@ pub mod header;
 pub mod limit;
 mod numbering;
 pub mod picture_id;
+mod replay;
 pub mod report;
 pub mod retransmit;
 pub mod scatter;

@@ -19,7 +19,7 @@ use crate::srtp::SealContext;
 use crate::time::Time;
 
 /// Bytes of a packet beside its payload, about: header, extensions, tag.
-const OVERHEAD_BYTES: usize = 64;
+pub(super) const OVERHEAD_BYTES: usize = 64;
 
 /// Bytes a packet is padded with at most so that it joins a train: fewer than any SRTP tag, whose
 /// place in the receive slot they take. A train saves more than so few bytes cost.

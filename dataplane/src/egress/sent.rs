@@ -179,7 +179,7 @@ impl SentLog {
 
     /// What went out last under the number `wire`.
     pub fn lookup(&self, wire: u16) -> Option<Sent> {
-        let highest = (!self.is_empty()).then_some(self.newest.last)?;
+        let highest = self.highest()?.0;
         let behind = (highest as u16).wrapping_sub(wire);
         let out = highest.checked_sub(u64::from(behind))?;
         let mut newest_first = std::iter::once(&self.newest).chain(self.past.runs.iter().rev());
@@ -234,6 +234,11 @@ impl SentLog {
             runs.pop_front();
             runs.insert(after - 1, run);
         }
+    }
+
+    /// The highest number that went out.
+    pub fn highest(&self) -> Option<ExtendedSeq> {
+        (!self.is_empty()).then_some(ExtendedSeq(self.newest.last))
     }
 
     fn is_empty(&self) -> bool {

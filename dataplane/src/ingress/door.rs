@@ -97,15 +97,10 @@ impl Core {
     /// Something came from an address that only the client can have sent.
     #[cold]
     pub(crate) fn on_proof(&mut self, now: Time, key: usize, (source, socket): Tuple) {
-        let transport = &mut self.transports[key];
-        let could_send = transport.destination.is_some();
-        transport.ice.prove(source, socket);
+        self.transports[key].ice.prove(source, socket);
         self.note_proof(key, (source, socket));
         self.after_ice_change(now, key);
         self.send_held_dtls_later(key);
-        if !could_send && self.transports[key].destination.is_some() {
-            self.request_key_frames_of(now, key);
-        }
     }
 
     /// The handshake is complete: whoever answered our flights was where we sent them.
@@ -134,10 +129,16 @@ impl Core {
         }
     }
 
-    /// Brings the transport's destination and control's knowledge in line with the ICE agent.
+    /// Brings the transport's destination and control's knowledge in line with the ICE agent. Key frames
+    /// are asked for from when they can arrive.
     fn after_ice_change(&mut self, now: Time, key: usize) {
         let transport = &mut self.transports[key];
+        let could_send = transport.can_send();
         transport.find_way();
+        if !could_send && transport.can_send() {
+            self.request_key_frames_of(now, key);
+        }
+        let transport = &mut self.transports[key];
         if transport.has_ice_news() && transport.may_report_ice(now) {
             self.report_ice(key);
         }

@@ -53,7 +53,7 @@ impl Core {
         for packet in rtcp::packets(&bytes[..len]) {
             match packet.map_err(|_| DropReason::RtcpMalformed)? {
                 Packet::Nack(nack) => self.on_nack(now, key, &nack, &mut nacks_left, tx),
-                packet => self.on_rtcp_packet(now, key, &packet),
+                packet => self.on_rtcp_packet(now, key, &packet, tx),
             }
         }
         Ok(())
@@ -86,7 +86,7 @@ impl Core {
         self.transports[key].count_nacked(asked);
     }
 
-    fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>) {
+    fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>, tx: &mut TxBatch) {
         match packet {
             Packet::SenderReport(report) => {
                 let clock = SenderClock { ntp: report.ntp, rtp: report.rtp_timestamp };
@@ -104,12 +104,12 @@ impl Core {
             Packet::Pli { media_ssrc, .. } => {
                 let Some(consumer) = self.outgoing(key, *media_ssrc) else { return };
                 self.consumers[consumer].stats.on_pli();
-                self.request_key_frame_for(now, consumer);
+                self.on_picture_missing(now, consumer, tx);
             }
             Packet::Fir(fir) => {
                 for entry in fir.entries() {
                     let Some(consumer) = self.outgoing(key, entry.ssrc) else { continue };
-                    self.on_fir(now, consumer, (fir.sender_ssrc, entry.request_number));
+                    self.on_fir(now, consumer, (fir.sender_ssrc, entry.request_number), tx);
                 }
             }
             Packet::ExtendedReport(report) => self.on_extended_report(now, key, report),
@@ -120,7 +120,7 @@ impl Core {
     }
 
     /// A client must have a key frame, and numbers its requests.
-    fn on_fir(&mut self, now: Time, key: usize, request: (u32, u8)) {
+    fn on_fir(&mut self, now: Time, key: usize, request: (u32, u8), tx: &mut TxBatch) {
         let consumer = &mut self.consumers[key];
         consumer.stats.on_fir();
         let encodings = &self.producers[consumer.producer].encodings;
@@ -128,7 +128,7 @@ impl Core {
         let key_frame = encoding.and_then(|encoding| encoding.source.key_frame_at);
         let round_trip = consumer.stats.round_trip();
         if consumer.firs.admit(now, request, key_frame, round_trip) {
-            self.request_key_frame_for(now, key);
+            self.on_picture_missing(now, key, tx);
         }
     }
 
@@ -215,9 +215,13 @@ impl Core {
         self.consumers[consumer].stats.on_report(now, &report);
     }
 
-    /// Asks for the key frame that a consumer needs now, if its viewer has not had too many.
+    /// Asks for the key frame that a consumer needs now, if its viewer has not had too many. One that
+    /// could not arrive is asked for when it can ([`Core::request_key_frames_of`]).
     pub(crate) fn request_key_frame_for(&mut self, now: Time, consumer: usize) {
         let consumer = &self.consumers[consumer];
+        if !self.transports[consumer.transport].can_send() {
+            return;
+        }
         let Some(index) = consumer.needs_key_frame_of() else { return };
         let (producer, viewer) = (consumer.producer, self.transports[consumer.transport].id);
         let encodings = &mut self.producers[producer].encodings;

@@ -31,7 +31,8 @@ fn a_key_frame_request_outlives_a_full_ring() {
     world.consume(&speaker, &other);
     world.run(Duration::from_millis(10)); // the request of the new consumer comes home
     speaker.send_video(&world, video(1000, 0));
-    world.run(Duration::from_millis(400));
+    // Longer than the first picture would come again.
+    world.run(Duration::from_secs(2));
     speaker.receive(&mut world);
 
     // Core 0 stalls while media from core 1 fills the ring.
@@ -58,7 +59,8 @@ fn a_storm_of_requests_does_not_fill_a_ring() {
     let consumer = world.consume(&hearer, &source);
     world.run(Duration::from_millis(10)); // the request of the new consumer comes home
     speaker.send_video(&world, video(1000, 0));
-    world.run(Duration::from_millis(400));
+    // Longer than the first picture would come again.
+    world.run(Duration::from_secs(2));
     speaker.receive(&mut world);
     // Core 0 stalls.
     for _ in 0..2000 {

@@ -9,6 +9,7 @@ mod a_break_in_content_waits_for_a_key_frame;
 mod a_budget_holds_for_everything;
 mod a_client_that_moves_is_followed;
 mod a_fir_that_was_answered_asks_no_more;
+mod a_first_picture_that_came_too_soon_comes_again;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
 mod a_key_frame_is_begun_where_it_begins;
@@ -24,11 +25,8 @@ mod a_switch_of_layers_leaves_no_seam;
 mod an_address_stays_with_its_client;
 mod an_ssrc_follows_what_its_packets_say;
 mod closing_costs_what_is_closed;
-<<<<<<< HEAD
 mod every_report_tells_the_senders_clock;
-=======
 mod contributing_sources_are_named_to_everyone;
->>>>>>> c3a23b3 (Contributing sources are forwarded with their packets)
 mod every_stream_is_reported;
 mod forged_packets_change_nothing;
 mod forwarding_takes_nothing_from_the_heap;

@@ -205,7 +205,7 @@ impl Transport {
         self.has_claimant = self.ice.claimant().is_some();
     }
 
-    /// Whether media sent now would arrive: there is a way, and there are keys.
+    /// Whether media can be sent: there is a destination, and there are keys.
     pub fn can_send(&self) -> bool {
         self.destination.is_some() && self.srtp.is_some()
     }

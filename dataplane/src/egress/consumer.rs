@@ -131,9 +131,9 @@ pub struct Consumer {
     began_at: Option<u32>,
     /// The encoding and source whose clock its timestamps follow, also while nothing is forwarded.
     clock_of: Option<(u8, SourceId)>,
-    /// What is known of its first picture.
+    /// State of the start of its stream.
     pub opening: Opening,
-    /// Full intra requests of its client.
+    /// FIR commands received from its client.
     pub firs: FirLog,
 }
 
@@ -141,17 +141,16 @@ pub struct Consumer {
 const _: () = assert!(offset_of!(Consumer, sequence) + SequenceTranslator::HEAD_LEN == 4 * 64);
 const _: () = assert!(offset_of!(Consumer, picture_id) == 5 * 64);
 
-/// Whether a consumer's first picture may be sent again ([`super::replay`]).
+/// Whether the start of a consumer's stream may be retransmitted ([`super::replay`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
     /// Nothing was sent yet.
     Awaited,
-    /// The picture with which it began last was sent from this number on, and its client has not
-    /// missed it.
+    /// The latest start was sent from this number on; no PLI or FIR since.
     Sent(ExtendedSeq),
-    /// It was sent again then.
+    /// It was retransmitted at this time.
     SentAgain(Time),
-    /// What the client misses from now on it lost.
+    /// It is not retransmitted any more.
     Over,
 }
 

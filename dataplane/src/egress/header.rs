@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What is copied from the producer's packet (an audio level, say) comes behind, where its header
-//! has any; contributing sources (RFC 3550 section 5.1) come between SSRC and extensions.
+//! has any; its CSRC list (RFC 3550 section 5.1) comes between SSRC and extensions.
 #![forbid(unsafe_code)]
 
 use crate::egress::consumer::Consumer;
@@ -147,9 +147,9 @@ impl HeaderTemplate {
     }
 }
 
-/// Writes the consumer's header for a packet: `fields`, its contributing sources, its MID and extensions
-/// under the router's ids. `source` is where extensions lie in the packet as it came. Returns the header's length;
-/// `None` if it does not fit.
+/// Writes the consumer's header for a packet: `fields`, the packet's CSRC list, its MID and
+/// extensions under the router's ids. `source` is where extensions lie in the packet as it came.
+/// Returns the header's length; `None` if it does not fit.
 #[inline]
 pub(crate) fn write_header(
     buffer: &mut [u8],

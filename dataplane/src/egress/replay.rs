@@ -1,22 +1,23 @@
-//! The first picture again, for a client that was not ready for it.
+//! Retransmits the start of a consumer's stream when its client was not ready for it.
 //!
-//! A client that is told of a consumer and makes its receiver for it is sent media meanwhile, which it
-//! drops. What it asks for then is in the history still: sent again, it is there within half a round
-//! trip, and nobody else pays for a key frame of the sender's.
+//! A client creates its receiver after the server has begun to send, and drops what arrives before
+//! that. When its first PLI or FIR arrives, the key frame and everything after it are usually still
+//! in the history: retransmitting them gives a picture half a round trip later, without a new key
+//! frame from the sender, which costs every viewer picture quality.
 //!
 //! Worked trace of a client that takes 200 ms, its round trip 40 ms:
 //!
 //! ```text
-//! t =   0 ms  key frame, and pictures after it     dropped: no receiver
-//! t = 200 ms  a picture                            PLI: it refers to others
-//! t = 220 ms  PLI          all since t = 0 again, as retransmissions; the sender is not asked
+//! t =   0 ms  key frame, and frames after it       dropped: no receiver
+//! t = 200 ms  a frame                              PLI: its references are missing
+//! t = 220 ms  PLI          all since t = 0 retransmitted; the sender is not asked
 //! t = 240 ms  the client has all of it
-//! t = 250 ms  PLI          made before that: ignored
-//! t = 300 ms  PLI          it did not help: the sender is asked
+//! t = 250 ms  PLI          sent before that: ignored
+//! t = 300 ms  PLI          the retransmission did not help: the sender is asked
 //! ```
 //!
-//! Once for each consumer: a client that had a picture asks for what is missing of it by NACK, and
-//! repeating a second of media to a link that loses packets would make it lose more.
+//! Once per consumer: a client that has had a picture repairs losses by NACK, and repeating a
+//! second of media on a lossy link would cause more loss.
 #![forbid(unsafe_code)]
 
 use crate::core::Core;
@@ -27,14 +28,18 @@ use crate::io::TxBatch;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
 
-/// Packets sent again at most. What a client's budget lets through at once is a tenth of a second, which
-/// has fewer up to 30 Mbit/s.
+/// Packets retransmitted at most. The budget admits a tenth of a second at once, which has fewer
+/// packets up to 30 Mbit/s; a higher value would only lengthen one turn.
 const MAX_PACKETS: u64 = 256;
 
 impl Core {
-    /// A client has no picture to go on from: sends its first one again, or asks for another.
+    /// Answers a PLI or FIR: retransmits the start of the stream, or asks the sender for a key
+    /// frame.
     pub(crate) fn on_picture_missing(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
         let consumer = &mut self.consumers[key];
+        if consumer.needs_key_frame_of().is_none() {
+            return;
+        }
         match consumer.opening {
             Opening::Awaited | Opening::Over => {}
             Opening::Sent(_) if consumer.waits_for_key_frame() => {}
@@ -51,9 +56,9 @@ impl Core {
         self.request_key_frame_for(now, key);
     }
 
-    /// Sends all again that went out from `first` on, if all of it is here and there is room for it.
-    /// Without RTX that cannot help: the packets would be the same to the byte, and the client's SRTP
-    /// has seen them.
+    /// Retransmits everything sent from `first` on, if the history has all of it and the budget
+    /// admits it. Returns whether it did. Without RTX the packets would be identical to the first
+    /// ones, which the client's SRTP replay window refuses.
     #[cold]
     fn replay(&mut self, now: Time, key: usize, first: ExtendedSeq, tx: &mut TxBatch) -> bool {
         let Consumer { transport, kind, .. } = self.consumers[key];
@@ -81,7 +86,7 @@ impl Core {
         written > 0
     }
 
-    /// Payload bytes of what a consumer sent under a number, if that is still worth having.
+    /// Payload bytes of the packet sent under a number, if the history has it and it is recent.
     fn sent_lately(&mut self, now: Time, key: usize, number: ExtendedSeq) -> Option<usize> {
         let consumer = &self.consumers[key];
         let sent = consumer.sent.lookup(number.wire()).filter(|sent| sent.out == number)?;

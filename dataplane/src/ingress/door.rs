@@ -129,8 +129,8 @@ impl Core {
         }
     }
 
-    /// Brings the transport's destination and control's knowledge in line with the ICE agent. Key frames
-    /// are asked for from when they can arrive.
+    /// Brings the transport's destination and control's knowledge in line with the ICE agent. Once
+    /// media can be sent, the key frames that consumers need are requested.
     fn after_ice_change(&mut self, now: Time, key: usize) {
         let transport = &mut self.transports[key];
         let could_send = transport.can_send();

@@ -119,7 +119,7 @@ impl Core {
         }
     }
 
-    /// A client must have a key frame, and numbers its requests.
+    /// Answers a FIR command: its source SSRC and number.
     fn on_fir(&mut self, now: Time, key: usize, request: (u32, u8), tx: &mut TxBatch) {
         let consumer = &mut self.consumers[key];
         consumer.stats.on_fir();
@@ -215,8 +215,8 @@ impl Core {
         self.consumers[consumer].stats.on_report(now, &report);
     }
 
-    /// Asks for the key frame that a consumer needs now, if its viewer has not had too many. One that
-    /// could not arrive is asked for when it can ([`Core::request_key_frames_of`]).
+    /// Asks for the key frame that a consumer needs now, if its viewer has not had too many. While
+    /// its transport cannot send, that waits ([`Core::request_key_frames_of`]).
     pub(crate) fn request_key_frame_for(&mut self, now: Time, consumer: usize) {
         let consumer = &self.consumers[consumer];
         if !self.transports[consumer.transport].can_send() {

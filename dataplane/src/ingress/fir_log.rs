@@ -1,9 +1,9 @@
-//! Full intra requests that a consumer's client has made (RFC 5104 section 4.3.1): the same number
-//! again is the same request again, and one that was answered is not answered twice.
+//! FIR commands received for one consumer (RFC 5104 section 4.3.1): a repeated number is the same
+//! command, and a command that was answered is not answered twice.
 //!
-//! A client repeats a request until the key frame has come (section 3.5.1.1), so what it repeats within
-//! two round trips after the key frame left was said before it came. What it repeats later it still
-//! lacks.
+//! A client repeats a command until the key frame arrives (section 3.5.1.1). A repetition within
+//! two round trips after the key frame was sent crossed it on the way; a later one means that it
+//! was lost.
 //!
 //! Worked trace, the round trip 200 ms, the sender needing 150 ms for a key frame:
 //!
@@ -11,9 +11,9 @@
 //! t =   0 ms  number 7   asks
 //! t = 100 ms  number 7   asks: it is the same key frame
 //! t = 150 ms  key frame
-//! t = 200 ms  number 7   answered
+//! t = 200 ms  number 7   ignored: answered
 //! t = 400 ms  number 8   asks
-//! t = 450 ms  number 7   late, of before 8: the key frame that 8 asks for serves it
+//! t = 450 ms  number 7   late: the key frame that 8 asks for answers it
 //! ```
 #![forbid(unsafe_code)]
 
@@ -22,14 +22,15 @@ use std::time::Duration;
 use crate::ingress::key_frame::MIN_INTERVAL;
 use crate::time::Time;
 
-/// SSRCs whose requests are remembered. A client has one; who uses more is asked for no more key frames
-/// than its share ([`super::key_frame_ledger`]).
+/// Command sources remembered per consumer. A client has one; one that uses more is still limited
+/// by [`super::key_frame_ledger`].
 const SENDERS: usize = 2;
 
-/// A number so little behind the newest is a late one: a client has one request at a time under way.
+/// A number this little behind the newest is a late repetition: a client has at most one command
+/// outstanding.
 const LATE_NUMBERS: u8 = 8;
 
-/// The newest request of each SSRC.
+/// The newest command of each source.
 #[derive(Debug, Clone, Default)]
 pub struct FirLog {
     requests: [Option<Request>; SENDERS],
@@ -40,12 +41,12 @@ pub struct FirLog {
 struct Request {
     sender_ssrc: u32,
     number: u8,
-    /// When it was taken up; after it, a key frame answers it.
+    /// When it arrived; a key frame sent later answers it.
     at: Time,
 }
 
 impl FirLog {
-    /// Whether a request is to be passed on. `key_frame` is when the newest key frame began to leave.
+    /// Whether a command asks for a key frame. `key_frame` is when the newest one was sent.
     pub fn admit(
         &mut self,
         now: Time,

@@ -115,7 +115,7 @@ impl KeyFrameLimiter {
         self.state != State::Idle
     }
 
-    /// Whether what was asked last was asked before.
+    /// Whether the last request repeated one that was not answered.
     pub fn is_repeated(&self) -> bool {
         matches!(self.state, State::Waiting { requests, .. } if requests > 1)
     }

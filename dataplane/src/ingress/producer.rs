@@ -102,8 +102,8 @@ impl Encoding {
         self.source = Source::new(id);
     }
 
-    /// Goes on with another source, at home, whose SSRC may not be known yet. Who waited for a key frame
-    /// waits for that one's: returns when to ask for it.
+    /// Goes on with another source, at home, whose SSRC may not be known yet. A pending key-frame
+    /// request moves to it: returns when to send that.
     #[cold]
     pub fn go_on_with(&mut self, now: Time, ssrc: Option<u32>) -> Time {
         self.begin_source(self.source.id.next());
@@ -113,8 +113,8 @@ impl Encoding {
         home.source.key_frame.next_timeout()
     }
 
-    /// The present source has an SSRC now: what was asked of it before, nobody has heard. Returns when to
-    /// ask again.
+    /// The present source has got its SSRC: key-frame requests before that could not be sent.
+    /// Returns when to send one.
     #[cold]
     pub fn ask_anew(&mut self, now: Time) -> Time {
         let Some(home) = &mut self.home else { return Time::NEVER };

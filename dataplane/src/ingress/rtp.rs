@@ -98,7 +98,7 @@ impl Core {
         self.place_ssrc(now, key, header, known, identity)
     }
 
-    /// Finds where an SSRC belongs that is new, or that says it is not where it was.
+    /// Assigns an SSRC that is new, or whose packet names another stream than before (`from`).
     #[cold]
     fn place_ssrc(
         &mut self,
@@ -133,7 +133,7 @@ impl Core {
         encodings.get_mut(usize::from(stream.encoding))?.home.as_deref_mut()
     }
 
-    /// A stream goes on under this SSRC.
+    /// Assigns an SSRC to a stream; the one it had before is retired.
     fn begin_stream(&mut self, now: Time, key: usize, ssrc: u32, stream: StreamRef) {
         let Some(home) = self.home_of(stream) else { return };
         let old = if stream.rtx { home.rtx_ssrc } else { home.source.ssrc };
@@ -157,8 +157,7 @@ impl Core {
         self.schedule(key, due);
     }
 
-    /// A stream no longer goes on under this SSRC, which is another one's from now on: nothing is
-    /// asked of it or reported on it for the stream it was.
+    /// Takes an SSRC from a stream: NACK, PLI and reports of that stream no longer name it.
     pub(crate) fn leave_stream(&mut self, now: Time, key: usize, ssrc: u32, stream: StreamRef) {
         let Some(home) = self.home_of(stream) else { return };
         if stream.rtx {

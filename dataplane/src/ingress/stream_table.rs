@@ -1,7 +1,7 @@
 //! Which producer an incoming RTP packet belongs to: by SSRC, else by MID, else by RID
 //! (RFC 9143 section 9.2, RFC 8852). Filled only by authenticated packets.
 //!
-//! A packet whose MID, RID or repaired RID names another stream than its SSRC takes the SSRC there.
+//! An SSRC moves to another stream when a packet's MID, RID or repaired RID names that.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -63,7 +63,7 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Whether a packet says nothing of where it belongs, as most do once the SSRC is known.
+    /// Whether the packet has none of them, as most once their SSRC is known.
     #[inline]
     fn is_empty(&self) -> bool {
         self.mid.is_none() && self.rid.is_none() && self.repaired_rid.is_none()
@@ -114,25 +114,25 @@ impl StreamTable {
         (self.ssrcs.len() < MAX_SSRCS).then_some(stream)
     }
 
-    /// Whether a packet is of the stream that its SSRC stands for, as far as it says.
+    /// Whether a packet's identity, if it has one, is that of its SSRC's stream.
     #[inline]
     pub fn agrees(&self, stream: StreamRef, identity: Identity<'_>) -> bool {
         identity.is_empty()
             || self.rule(stream.producer).is_some_and(|rule| rule.agrees(stream, identity))
     }
 
-    /// Where a packet that does not agree with the stream of its SSRC takes the SSRC; `None` where it
-    /// names nothing that is known here, and the SSRC stays.
+    /// The stream to which a packet moves its SSRC from `stream`; `None` if its identity is unknown
+    /// here, and the SSRC stays.
     ///
     /// # Errors
-    /// [`DropReason::NoProducer`]: it is another producer's, and does not say of which encoding.
+    /// [`DropReason::NoProducer`]: the MID is another producer's, but no encoding of it matches.
     pub fn moved(
         &self,
         stream: StreamRef,
         payload_type: u8,
         identity: Identity<'_>,
     ) -> Result<Option<StreamRef>, DropReason> {
-        // RIDs are names within their MID.
+        // RIDs are unique within their MID only.
         let rules = self.rules.iter();
         let mut rules =
             rules.filter(|rule| rule.producer == stream.producer || rule.owns(identity));

@@ -133,7 +133,7 @@ impl OutgoingHeader {
     }
 }
 
-/// The contributing sources in a header (RFC 3550 section 5.1): who is mixed into the payload.
+/// The CSRC list of a header (RFC 3550 section 5.1): the sources mixed into the payload.
 #[inline]
 pub fn csrcs(header: &[u8]) -> &[u8] {
     let count = header.first().map_or(0, |first| first & CSRC_COUNT);
@@ -144,8 +144,8 @@ pub fn csrcs(header: &[u8]) -> &[u8] {
     header.get(FIXED_LEN..end).unwrap_or_default()
 }
 
-/// Puts contributing sources, at most 15, into a written header of `len` bytes that has none. Its length
-/// then; `None` if that does not fit.
+/// Inserts a CSRC list, at most 15 entries, into a header of `len` bytes that has none. Returns the
+/// new length; `None` if it does not fit.
 #[cold]
 pub fn insert_csrcs(header: &mut [u8], len: usize, csrcs: &[u8]) -> Option<usize> {
     let end = len + csrcs.len();

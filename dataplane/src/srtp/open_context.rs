@@ -27,13 +27,13 @@ type RtpWindow = ReplayWindow<16>;
 /// SRTCP packets told apart: 128, many seconds of reports, which are rarely reordered.
 type RtcpWindow = ReplayWindow<2>;
 
-/// Second guesses at the index of a first packet until the first packet of some SSRC opens: more than
-/// there are strangers among a client's packets before that, and so few that a flood of forged ones,
-/// which never opens, costs no more than it did.
+/// Failed attempts at a second round of the rollover counter until a first packet of some SSRC
+/// authenticates. A higher value lets forged packets cost two authentications for longer; a lower
+/// one lets a few of them keep out an honest sender whose first packets were lost across a wrap.
 const SPARE_GUESSES: u8 = 32;
 
-/// Bytes of the longest packet whose index is guessed twice, for which its ciphertext is kept: longer
-/// than what any path of WebRTC carries.
+/// Longest packet that is attempted twice, bytes: more than any path of WebRTC carries. Its
+/// ciphertext is copied first, for a failed attempt overwrites it.
 const GUESSED_TWICE_MAX: usize = 2048;
 
 /// Opens the packets of one transport. What it keeps per SSRC is made and changed by authenticated
@@ -45,7 +45,7 @@ pub struct OpenContext {
     opened: u64,
     /// How many of `streams` are retired.
     retired: usize,
-    /// Second guesses left of [`SPARE_GUESSES`].
+    /// Second attempts left of [`SPARE_GUESSES`].
     guesses: u8,
 }
 
@@ -130,9 +130,9 @@ impl OpenContext {
         Ok(Opened { len, index })
     }
 
-    /// Opens a packet of an SSRC of which none was opened before. It is in the first round, or, where
-    /// the numbers began high and the packets up to their wrap were lost, in the second: only the tag
-    /// tells.
+    /// Opens a packet of an SSRC without an authenticated packet so far. It is in the first round
+    /// or, if the numbers began high and the packets up to their wrap were lost, in the second;
+    /// only the tag decides.
     #[cold]
     fn open_first(
         &mut self,
@@ -149,7 +149,6 @@ impl OpenContext {
         let kept = buffer.get_mut(..packet.len()).filter(|_| self.guesses > 0);
         let mut again = second.zip(kept);
         if let Some((_, kept)) = &mut again {
-            // What fails to open is overwritten.
             kept.copy_from_slice(packet);
         }
         let mut index = first;

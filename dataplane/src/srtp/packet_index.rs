@@ -27,12 +27,12 @@ pub(super) fn estimate(highest: u64, sequence: u16) -> Option<u64> {
     (index <= MAX_RTP_INDEX).then_some(index)
 }
 
-/// The indexes that the first packet received of a stream may have, the likelier one first.
+/// The indexes that the first packet received of an SSRC may have, the likelier one first.
 ///
-/// RFC 3711 wants senders to begin in the lower half of the numbers, so that the first packet received
-/// is in round zero also where some before it were lost. Of one that begins above, at 65 534 say, and
-/// loses two packets, the first is number 0 of round one. A number in the upper half would mean that
-/// half a round was lost, which no estimate survives.
+/// RFC 3711 recommends that senders begin in the lower half of the numbers, so that the first
+/// packet received is in round zero even if some before it were lost. If a sender begins at 65 534
+/// and two packets are lost, the first one received is number 0 of round one. A number in the upper
+/// half would mean that half a round was lost, which the estimate does not survive either.
 pub(super) fn of_first(sequence: u16) -> (u64, Option<u64>) {
     let first = u64::from(sequence);
     (first, (sequence < HALF).then_some(1 << 16 | first))

@@ -1,5 +1,6 @@
-//! A sender whose numbers begin just below their wrap, and whose first packets are lost: the first one
-//! that arrives is number 0 in the second round of SRTP's rollover counter, which does not travel.
+//! A sender whose sequence numbers begin just below their wrap, and whose first packets are lost:
+//! the first packet to arrive is number 0 in the second round of SRTP's rollover counter, which is
+//! not transmitted.
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;

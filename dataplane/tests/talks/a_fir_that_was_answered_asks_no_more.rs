@@ -1,5 +1,5 @@
-//! Full intra requests have numbers (RFC 5104 section 4.3.1): a client repeats one until the key frame
-//! has come, and what it said before that came must not cost everyone another.
+//! FIR commands are numbered (RFC 5104 section 4.3.1): a client repeats one until the key frame has
+//! arrived, and a repetition that crosses the key frame on the way must not cost another.
 
 use std::time::Duration;
 

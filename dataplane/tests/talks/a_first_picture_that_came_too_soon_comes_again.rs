@@ -1,6 +1,6 @@
-//! A client is told of a consumer and takes its time to make a receiver for it; what the server sends
-//! meanwhile it drops, the first key frame with it. It need not wait for another: all since then comes
-//! again out of the history. And no key frame is asked for that could not arrive.
+//! A client creates its receiver some time after the server began to send, and drops what arrives
+//! before, the first key frame included. It need not wait for another: everything since is
+//! retransmitted from the history. And no key frame is requested that could not arrive.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -121,7 +121,8 @@ impl Viewer {
     }
 }
 
-/// A viewer that takes `late_ms` to be ready, in a room of its own; `change` is made to its consumer.
+/// A viewer that takes `late_ms` to be ready, in a room of its own; `change` is made to its
+/// consumer.
 fn watch(
     late_ms: u64,
     budget_bps: u32,

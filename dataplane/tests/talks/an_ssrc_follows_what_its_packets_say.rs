@@ -1,6 +1,6 @@
-//! A packet that names itself (MID, RID, repaired RID) rules over what its SSRC was before: the SSRC
-//! goes to the stream it names (RFC 9143 section 9.2, RFC 8852), which goes on with it as with any new
-//! SSRC, and the stream that it was is asked for nothing under it any more.
+//! The identity that a packet carries (MID, RID, repaired RID) overrules the stream that its SSRC
+//! had: the SSRC moves to the stream named (RFC 9143 section 9.2, RFC 8852), which goes on with it
+//! as with any new SSRC, and nothing more is requested under it for the stream that lost it.
 
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ impl Encoder {
     }
 }
 
-/// What a sender was asked for and told since the last look: PLIs, SSRCs of NACKs, of report blocks.
+/// What a sender was asked for and told since the last look: PLIs, SSRCs of NACKs, of report
+/// blocks.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     plis: Vec<u32>,

@@ -1,5 +1,5 @@
-//! A mixer names whose voices it mixed (the CSRC list of RFC 3550 section 5.1): who hears the mix is told
-//! the same, with every packet and with each that comes again.
+//! A mixer lists the sources it mixed (the CSRC list of RFC 3550 section 5.1): receivers get the
+//! same list, with every packet and every retransmission.
 
 use std::time::Duration;
 

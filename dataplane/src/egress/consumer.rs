@@ -141,7 +141,7 @@ pub struct Consumer {
 const _: () = assert!(offset_of!(Consumer, sequence) + SequenceTranslator::HEAD_LEN == 4 * 64);
 const _: () = assert!(offset_of!(Consumer, picture_id) == 5 * 64);
 
-/// Whether the start of a consumer's stream may be retransmitted ([`super::replay`]).
+/// Whether the start of a consumer's stream may be retransmitted (`egress/replay.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
     /// Nothing was sent yet.

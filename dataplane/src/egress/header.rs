@@ -12,7 +12,7 @@
 use crate::egress::consumer::Consumer;
 use crate::message::{Extension, ExtensionIds};
 use crate::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter, abs_send_time};
-use crate::rtp::header::{FIXED_LEN, OutgoingHeader, csrcs, insert_csrcs};
+use crate::rtp::header::{FIXED_LEN, OutgoingHeader, csrcs, has_csrcs, insert_csrcs};
 use crate::time::Time;
 
 /// Bytes of a template at most: fixed header, head of the block, and in the two-byte form a MID of
@@ -167,10 +167,10 @@ pub(crate) fn write_header(
     } else {
         template.write(buffer, fields, source, sending)
     };
-    match csrcs(source.1) {
-        [] => len,
-        csrcs => insert_csrcs(buffer, len?, csrcs),
+    if has_csrcs(source.1) {
+        return insert_csrcs(buffer, len?, csrcs(source.1));
     }
+    len
 }
 
 #[cfg(test)]

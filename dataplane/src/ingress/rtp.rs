@@ -90,25 +90,23 @@ impl Core {
             rid: extensions.of(Extension::Rid, bytes),
             repaired_rid: extensions.of(Extension::RepairedRid, bytes),
         };
-        let streams = &self.transports[key].streams;
-        let known = streams.known(header.ssrc);
-        if let Some(stream) = known.filter(|&stream| streams.agrees(stream, identity)) {
-            return Ok(stream);
+        match self.transports[key].streams.settled(header.ssrc, identity) {
+            Some(stream) => Ok(stream),
+            None => self.place_ssrc(now, key, header, identity),
         }
-        self.place_ssrc(now, key, header, known, identity)
     }
 
-    /// Assigns an SSRC that is new, or whose packet names another stream than before (`from`).
+    /// Assigns an SSRC that is new, or whose packet may name another stream.
     #[cold]
     fn place_ssrc(
         &mut self,
         now: Time,
         key: usize,
         header: &RtpHeader,
-        from: Option<StreamRef>,
         identity: Identity<'_>,
     ) -> Result<StreamRef, DropReason> {
         let streams = &self.transports[key].streams;
+        let from = streams.known(header.ssrc);
         let payload_type = header.payload_type;
         let to = match from {
             Some(from) => match streams.moved(from, payload_type, identity)? {

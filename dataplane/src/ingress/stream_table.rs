@@ -47,8 +47,55 @@ struct Rule {
 /// The transport's table.
 #[derive(Debug, Clone, Default)]
 pub struct StreamTable {
-    ssrcs: HashMap<u32, StreamRef, RandomState>,
+    ssrcs: HashMap<u32, Known, RandomState>,
     rules: Vec<Rule>,
+}
+
+/// A known SSRC: its stream, and by which names its packets may call that.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    stream: StreamRef,
+    mid: Name,
+    rid: Name,
+}
+
+/// A MID or RID in one register, so that the common path compares it without a loop or a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name(u64);
+
+impl Name {
+    /// A packet without it.
+    const ABSENT: Name = Name(0);
+    /// What a packet has and does not fit here; compared where the SSRC may have moved.
+    const LONG: Name = Name(u64::MAX - 1);
+    /// Equal to no name of a packet.
+    const NONE: Name = Name(u64::MAX);
+
+    /// Bytes that fit beside their number. Browsers' names have one or two.
+    const MAX_LEN: usize = 7;
+
+    #[inline]
+    fn of(id: Option<&[u8]>) -> Name {
+        let Some(id) = id else { return Name::ABSENT };
+        if id.len() > Name::MAX_LEN {
+            return Name::LONG;
+        }
+        Name(id.iter().fold(1 + id.len() as u64, |name, &byte| name << 8 | u64::from(byte)))
+    }
+
+    /// The name of a stream as packets must have it; [`Name::NONE`] if it is not known or too long.
+    fn ours(id: Option<&ShortId>) -> Name {
+        match Name::of(id.map(|id| id.as_slice())) {
+            Name::ABSENT | Name::LONG => Name::NONE,
+            name => name,
+        }
+    }
+
+    /// Whether a packet's name, if it has one, is this.
+    #[inline]
+    fn agrees(self, ours: Name) -> bool {
+        self == Name::ABSENT || self == ours
+    }
 }
 
 /// The identifying header extensions of a packet.
@@ -62,38 +109,30 @@ pub struct Identity<'a> {
     pub repaired_rid: Option<&'a [u8]>,
 }
 
-impl Identity<'_> {
-    /// Whether the packet has none of them, as most once their SSRC is known.
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.mid.is_none() && self.rid.is_none() && self.repaired_rid.is_none()
-    }
-}
-
 impl StreamTable {
     /// Adds a producer's announced SSRCs and its rules.
     pub fn add(&mut self, producer: usize, config: &ProducerConfig) {
-        for (index, encoding) in config.encodings.iter().enumerate() {
-            let stream = StreamRef { producer, encoding: index as u8, rtx: false };
-            if let Some(ssrc) = encoding.ssrc {
-                self.ssrcs.insert(ssrc, stream);
-            }
-            if let Some(ssrc) = encoding.rtx_ssrc {
-                self.ssrcs.insert(ssrc, StreamRef { rtx: true, ..stream });
-            }
-        }
         self.rules.push(Rule {
             producer,
             mid: config.mid.clone(),
             rids: config.encodings.iter().map(|encoding| encoding.rid.clone()).collect(),
             payload_types: config.payload_types.to_vec(),
         });
+        for (index, encoding) in config.encodings.iter().enumerate() {
+            let stream = StreamRef { producer, encoding: index as u8, rtx: false };
+            let rtx = StreamRef { rtx: true, ..stream };
+            for (ssrc, stream) in [(encoding.ssrc, stream), (encoding.rtx_ssrc, rtx)] {
+                if let Some(ssrc) = ssrc {
+                    self.insert(ssrc, stream);
+                }
+            }
+        }
     }
 
     /// Forgets a producer; `retired` is called with each SSRC it had.
     pub fn remove(&mut self, producer: usize, mut retired: impl FnMut(u32)) {
-        self.ssrcs.retain(|&ssrc, stream| {
-            let kept = stream.producer != producer;
+        self.ssrcs.retain(|&ssrc, known| {
+            let kept = known.stream.producer != producer;
             if !kept {
                 retired(ssrc);
             }
@@ -102,9 +141,19 @@ impl StreamTable {
         self.rules.retain(|rule| rule.producer != producer);
     }
 
-    /// The stream of a known SSRC: the common path.
+    /// The stream of a known SSRC.
     pub fn known(&self, ssrc: u32) -> Option<StreamRef> {
-        self.ssrcs.get(&ssrc).copied()
+        self.ssrcs.get(&ssrc).map(|known| known.stream)
+    }
+
+    /// The stream of a packet's SSRC, if that is known and the packet names no other: the common path.
+    #[inline]
+    pub fn settled(&self, ssrc: u32, identity: Identity<'_>) -> Option<StreamRef> {
+        let known = self.ssrcs.get(&ssrc)?;
+        let repaired = identity.repaired_rid.filter(|_| known.stream.rtx);
+        let settled = Name::of(identity.mid).agrees(known.mid)
+            && Name::of(repaired.or(identity.rid)).agrees(known.rid);
+        settled.then_some(known.stream)
     }
 
     /// The stream that a packet of a new SSRC belongs to. `None`: to no producer (yet), or there is
@@ -112,13 +161,6 @@ impl StreamTable {
     pub fn identify(&self, payload_type: u8, identity: Identity<'_>) -> Option<StreamRef> {
         let stream = self.rules.iter().find_map(|rule| rule.matches(payload_type, identity))?;
         (self.ssrcs.len() < MAX_SSRCS).then_some(stream)
-    }
-
-    /// Whether a packet's identity, if it has one, is that of its SSRC's stream.
-    #[inline]
-    pub fn agrees(&self, stream: StreamRef, identity: Identity<'_>) -> bool {
-        identity.is_empty()
-            || self.rule(stream.producer).is_some_and(|rule| rule.agrees(stream, identity))
     }
 
     /// The stream to which a packet moves its SSRC from `stream`; `None` if its identity is unknown
@@ -151,8 +193,16 @@ impl StreamTable {
     /// Remembers that a stream goes on under this SSRC. A browser that restarts a track keeps MID and
     /// RID and draws a new SSRC: the old one of the same stream is dead.
     pub fn learn(&mut self, ssrc: u32, stream: StreamRef) {
-        self.ssrcs.retain(|_, old| *old != stream);
-        self.ssrcs.insert(ssrc, stream);
+        self.ssrcs.retain(|_, old| old.stream != stream);
+        self.insert(ssrc, stream);
+    }
+
+    fn insert(&mut self, ssrc: u32, stream: StreamRef) {
+        let rule = self.rule(stream.producer);
+        let rid = rule.and_then(|rule| rule.rids.get(usize::from(stream.encoding))?.as_ref());
+        let mid = rule.and_then(|rule| rule.mid.as_ref());
+        let known = Known { stream, mid: Name::ours(mid), rid: Name::ours(rid) };
+        self.ssrcs.insert(ssrc, known);
     }
 
     /// How `payload_type` is to be read on this producer.
@@ -176,13 +226,6 @@ impl Rule {
     /// Whether a packet's MID is this producer's.
     fn owns(&self, identity: Identity<'_>) -> bool {
         identity.mid.is_some() && identity.mid == self.mid.as_deref()
-    }
-
-    fn agrees(&self, stream: StreamRef, identity: Identity<'_>) -> bool {
-        let rid = if stream.rtx { identity.repaired_rid.or(identity.rid) } else { identity.rid };
-        let ours = self.rids.get(usize::from(stream.encoding));
-        (identity.mid.is_none() || self.owns(identity))
-            && rid.is_none_or(|rid| ours.is_some_and(|ours| ours.as_deref() == Some(rid)))
     }
 
     fn matches(&self, payload_type: u8, identity: Identity<'_>) -> Option<StreamRef> {
@@ -340,10 +383,46 @@ mod tests {
         ];
         for (stream, payload_type, identity, to) in cases {
             assert_eq!(table.moved(stream, payload_type, identity), to, "{stream:?} {identity:?}");
-            assert!(to == stays || !table.agrees(stream, identity), "{stream:?} {identity:?}");
+            table.insert(0x5000, stream);
+            let settled = table.settled(0x5000, identity);
+            assert!(to == stays || settled.is_none(), "{stream:?} {identity:?}");
+            assert!(settled.is_none_or(|settled| settled == stream));
         }
-        assert!(table.agrees(layer, identity(b"", b"r1", b"")));
-        assert!(table.agrees(repair, identity(b"2", b"", b"r1")));
+        table.insert(0x5000, layer);
+        for identity in
+            [identity(b"2", b"r1", b""), identity(b"", b"r1", b""), identity(b"", b"", b"")]
+        {
+            assert_eq!(table.settled(0x5000, identity), Some(layer));
+        }
+        table.insert(0x5000, repair);
+        assert_eq!(table.settled(0x5000, identity(b"2", b"", b"r1")), Some(repair));
+    }
+
+    #[test]
+    fn names_differ_in_every_byte_and_in_length() {
+        let name = |id: &'static [u8]| Name::of(Some(id));
+        let names = [
+            Name::ABSENT,
+            name(b""),
+            name(b"\0"),
+            name(b"\0\0"),
+            name(b"0"),
+            name(b"1"),
+            name(b"00"),
+        ]
+        .into_iter()
+        .chain([name(b"\xff\xff\xff\xff\xff\xff\xff"), Name::LONG, Name::NONE]);
+        let mut seen = std::collections::HashSet::new();
+        assert!(names.into_iter().all(|name| seen.insert(name.0)));
+        assert_eq!(name(b"12345678"), Name::LONG);
+        assert_eq!(Name::ours(Some(&ShortId::from_slice(b"12345678"))), Name::NONE);
+        // Long names take the way of those that may have moved, and stay.
+        let mut table = StreamTable::default();
+        table.add(3, &single(b"a-rather-long", Some(0x1000)));
+        let long = identity(b"a-rather-long", b"", b"");
+        let stream = table.known(0x1000).unwrap();
+        assert_eq!(table.settled(0x1000, long), None);
+        assert_eq!(table.moved(stream, 96, long), Ok(None));
     }
 
     #[test]

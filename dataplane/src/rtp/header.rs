@@ -133,13 +133,15 @@ impl OutgoingHeader {
     }
 }
 
-/// The CSRC list of a header (RFC 3550 section 5.1): the sources mixed into the payload.
+/// Whether a header has a CSRC list.
 #[inline]
+pub fn has_csrcs(header: &[u8]) -> bool {
+    header.first().is_some_and(|first| first & CSRC_COUNT != 0)
+}
+
+/// The CSRC list of a header (RFC 3550 section 5.1): the sources mixed into the payload.
 pub fn csrcs(header: &[u8]) -> &[u8] {
     let count = header.first().map_or(0, |first| first & CSRC_COUNT);
-    if count == 0 {
-        return &[];
-    }
     let end = FIXED_LEN + usize::from(count) * CSRC_LEN;
     header.get(FIXED_LEN..end).unwrap_or_default()
 }

@@ -143,6 +143,7 @@ impl ExtensionIds {
     }
 
     /// Which extension has this id.
+    #[inline]
     pub fn extension(&self, id: u8) -> Option<Extension> {
         let index = self.0.iter().position(|&x| x == id && x != 0)?;
         Some(Extension::ALL[index])

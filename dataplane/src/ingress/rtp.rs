@@ -85,12 +85,18 @@ impl Core {
         extensions: &ExtensionSpans,
         bytes: &[u8],
     ) -> Result<StreamRef, DropReason> {
+        let mid = extensions.of(Extension::Mid, bytes);
+        let streams = &self.transports[key].streams;
+        let has_rid = extensions.has(Extension::Rid) || extensions.has(Extension::RepairedRid);
+        if !has_rid && let Some(stream) = streams.settled_by_mid(header.ssrc, mid) {
+            return Ok(stream);
+        }
         let identity = Identity {
-            mid: extensions.of(Extension::Mid, bytes),
+            mid,
             rid: extensions.of(Extension::Rid, bytes),
             repaired_rid: extensions.of(Extension::RepairedRid, bytes),
         };
-        match self.transports[key].streams.settled(header.ssrc, identity) {
+        match streams.settled(header.ssrc, identity) {
             Some(stream) => Ok(stream),
             None => self.place_ssrc(now, key, header, identity),
         }

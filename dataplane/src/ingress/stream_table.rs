@@ -76,11 +76,14 @@ impl Name {
 
     #[inline]
     fn of(id: Option<&[u8]>) -> Name {
-        let Some(id) = id else { return Name::ABSENT };
-        if id.len() > Name::MAX_LEN {
-            return Name::LONG;
+        match id {
+            None => Name::ABSENT,
+            Some(&[only]) => Name(2 << 8 | u64::from(only)),
+            Some(id) if id.len() > Name::MAX_LEN => Name::LONG,
+            Some(id) => {
+                Name(id.iter().fold(1 + id.len() as u64, |name, &byte| name << 8 | u64::from(byte)))
+            }
         }
-        Name(id.iter().fold(1 + id.len() as u64, |name, &byte| name << 8 | u64::from(byte)))
     }
 
     /// The name of a stream as packets must have it; [`Name::NONE`] if it is not known or too long.
@@ -146,8 +149,16 @@ impl StreamTable {
         self.ssrcs.get(&ssrc).map(|known| known.stream)
     }
 
-    /// The stream of a packet's SSRC, if that is known and the packet names no other: the common path.
+    /// The stream of a packet's SSRC, if that is known and the packet names no other by its MID. It
+    /// has no RID: the common path.
     #[inline]
+    pub fn settled_by_mid(&self, ssrc: u32, mid: Option<&[u8]>) -> Option<StreamRef> {
+        let known = self.ssrcs.get(&ssrc)?;
+        Name::of(mid).agrees(known.mid).then_some(known.stream)
+    }
+
+    /// The same of any packet.
+    #[inline(never)]
     pub fn settled(&self, ssrc: u32, identity: Identity<'_>) -> Option<StreamRef> {
         let known = self.ssrcs.get(&ssrc)?;
         let repaired = identity.repaired_rid.filter(|_| known.stream.rtx);
@@ -385,6 +396,9 @@ mod tests {
             assert_eq!(table.moved(stream, payload_type, identity), to, "{stream:?} {identity:?}");
             table.insert(0x5000, stream);
             let settled = table.settled(0x5000, identity);
+            if identity.rid.or(identity.repaired_rid).is_none() {
+                assert_eq!(table.settled_by_mid(0x5000, identity.mid), settled);
+            }
             assert!(to == stays || settled.is_none(), "{stream:?} {identity:?}");
             assert!(settled.is_none_or(|settled| settled == stream));
         }

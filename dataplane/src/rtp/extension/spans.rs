@@ -34,6 +34,12 @@ impl ExtensionSpans {
         spans
     }
 
+    /// Whether the packet has an extension.
+    #[inline]
+    pub fn has(&self, extension: Extension) -> bool {
+        self.offsets[extension as usize] != 0
+    }
+
     /// The value of an extension, if the packet has it. An element of the two-byte form may be
     /// empty.
     #[inline]

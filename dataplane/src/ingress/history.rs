@@ -390,9 +390,10 @@ mod tests {
     #[test]
     fn sizes_at_the_limits() {
         let mut history = History::new(4, 0);
-        assert!(!history.insert(at(0), ExtendedSeq(1), (), &[0; 12], &[0; 1489]));
-        assert!(history.insert(at(0), ExtendedSeq(1), (), &[0; 12], &[7; 1488]));
-        assert_eq!(history.entry(ExtendedSeq(1)).unwrap().payload(), [7; 1488]);
+        const LONGEST: usize = RTP_PACKET_MAX - 12;
+        assert!(!history.insert(at(0), ExtendedSeq(1), (), &[0; 12], &[0; LONGEST + 1]));
+        assert!(history.insert(at(0), ExtendedSeq(1), (), &[0; 12], &[7; LONGEST]));
+        assert_eq!(history.entry(ExtendedSeq(1)).unwrap().payload(), [7; LONGEST]);
         assert!(history.insert(at(0), ExtendedSeq(2), (), &[], &[]));
         assert_eq!(history.entry(ExtendedSeq(2)).unwrap().rtx_payload.len(), 2);
         assert!(history.entry(ExtendedSeq(1)).is_none(), "one of the largest, and no more");

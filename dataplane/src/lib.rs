@@ -13,11 +13,13 @@
 //! * `ingress` — per producer stream: statistics, NACK, transport-wide feedback, history.
 //! * `fanout` — who gets a packet, on this core and (through rings) on the others.
 //! * `egress` — per consumer: layer choice, rewriting, retransmission.
+//! * [`congestion`] — per client: how much it can be sent.
 //! * [`message`] — what the control core says to a data core and hears from it.
 //!
 //! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
 
 mod address_table;
+pub mod congestion;
 pub mod core;
 pub mod demux;
 pub mod drop_reason;

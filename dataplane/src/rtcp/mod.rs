@@ -7,12 +7,14 @@
 //! * [`extended_report`] — how a receiver learns the round trip (RFC 3611).
 //! * [`remb`] — receiver estimated maximum bitrate.
 //! * [`transport_cc`] — arrival times of everything on a transport.
+//! * [`congestion_feedback`] — the same by stream, with congestion marks (RFC 8888).
 //! * [`writer`] — puts packets behind one another, compound or reduced-size (RFC 5506).
 //!
 //! Nothing here allocates, and no input makes anything here panic.
 #![forbid(unsafe_code)]
 
 pub mod bye;
+pub mod congestion_feedback;
 pub mod extended_report;
 pub mod key_frame_request;
 pub mod nack;
@@ -26,6 +28,7 @@ pub mod writer;
 mod oracles;
 
 pub use bye::Bye;
+pub use congestion_feedback::CongestionFeedback;
 pub use extended_report::{DelaySinceLastRr, Dlrr, ExtendedBlock, ExtendedReport};
 pub use key_frame_request::{Fir, FirEntry};
 pub use nack::Nack;
@@ -51,6 +54,7 @@ mod packet_type {
 /// Feedback message types: the count field of transport and payload feedback packets.
 mod format {
     pub(super) const NACK: u8 = 1;
+    pub(super) const CONGESTION_FEEDBACK: u8 = 11;
     pub(super) const TRANSPORT_CC: u8 = 15;
     pub(super) const PLI: u8 = 1;
     pub(super) const FIR: u8 = 4;
@@ -108,6 +112,8 @@ pub enum Packet<'a> {
     Remb(Remb<'a>),
     /// Transport-wide congestion control feedback.
     TransportCc(TransportCc<'a>),
+    /// Congestion control feedback by stream.
+    CongestionFeedback(CongestionFeedback<'a>),
     /// Extended report.
     ExtendedReport(ExtendedReport<'a>),
     /// Anything else.
@@ -136,6 +142,9 @@ impl<'a> Packet<'a> {
             (packet_type::TRANSPORT_FEEDBACK, format::NACK) => Nack::parse(body).map(Packet::Nack),
             (packet_type::TRANSPORT_FEEDBACK, format::TRANSPORT_CC) => {
                 TransportCc::parse(body).map(Packet::TransportCc)
+            }
+            (packet_type::TRANSPORT_FEEDBACK, format::CONGESTION_FEEDBACK) => {
+                CongestionFeedback::parse(body).map(Packet::CongestionFeedback)
             }
             (packet_type::PAYLOAD_FEEDBACK, format::PLI) => {
                 let (sender_ssrc, media_ssrc, _) = feedback(body)?;
@@ -303,6 +312,7 @@ mod tests {
                 assert_eq!(count, usize::from(feedback.status_count));
                 count
             }
+            Packet::CongestionFeedback(feedback) => feedback.packets().count(),
             Packet::ExtendedReport(report) => report
                 .blocks()
                 .map(|block| match block {

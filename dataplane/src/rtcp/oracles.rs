@@ -213,7 +213,7 @@ fn our_read(datagram: &[u8]) -> Option<Vec<Said>> {
                     }
                 }))
             }
-            Packet::Other { .. } => {}
+            Packet::CongestionFeedback(_) | Packet::Other { .. } => {}
         }
     }
     Some(all)

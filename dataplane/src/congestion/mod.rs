@@ -1,0 +1,82 @@
+//! How much each client can be sent, from what its feedback says.
+//!
+//! ```text
+//! on_sent ─▶ sent ◀─ feedback ─┬▶ inter_arrival ─▶ trendline ─▶ aimd ◀─ link_capacity
+//!                              ├▶ acknowledged                  │
+//!                              ├▶ probe_result ────────────────▶├─ delay ─┐
+//!                              └▶ loss ◀────────────────────────┘         ├▶ estimator ─▶ target
+//! set_demand ─▶ upgrade ─▶ probe ─▶ next_probe        remb, maximum, watch┘
+//! ```
+//!
+//! * [`estimator`] — the whole, for one transport: what the rest of the crate talks to.
+//! * [`sent`], [`feedback`] — what left, and what is said of it.
+//! * [`inter_arrival`], [`trendline`], [`aimd`], [`link_capacity`], [`delay`] — the rate from delays.
+//! * [`acknowledged`] — the rate that arrives.
+//! * [`loss`] — the rate from losses.
+//! * [`alr`], [`probe`], [`probe_result`], [`upgrade`] — when little is sent, or more is wanted.
+//! * [`watch`] — what happens when feedback fails.
+//!
+//! The algorithms are those of libwebrtc M150 (`modules/congestion_controller/goog_cc`), written
+//! anew. What differs from them, and why:
+//!
+//! * The legacy estimator by receiver reports is left out: until losses are observed three times,
+//!   delays are trusted.
+//! * [`upgrade`] and [`watch`] are added. No probe is sent while all that is wanted fits, nor one
+//!   below the estimate; the first ones do not depend on what is wanted then.
+//! * Overuse before any rate was acknowledged halves the rate once in a round trip, as the
+//!   reference's comment says; its code does so with every feedback.
+//! * A packet that is reported lost twice is counted once.
+//! * The budget of [`alr`] is not rounded to whole milliseconds and kilobits.
+//!
+//! Rates are `f64` in bits per second: nothing overflows, and infinity is "no limit". Nothing here
+//! reads a clock, allocates with a feedback once its buffers have grown, or panics whatever a
+//! client says. The module is public for the tests that run it against a simulated link and against
+//! an independent port (`tests/estimator_*`).
+#![forbid(unsafe_code)]
+
+pub mod acknowledged;
+pub mod aimd;
+pub mod alr;
+pub mod delay;
+pub mod estimator;
+pub mod feedback;
+pub mod inter_arrival;
+pub mod link_capacity;
+pub mod loss;
+pub mod probe;
+pub mod probe_result;
+pub mod sent;
+pub mod trendline;
+pub mod upgrade;
+pub mod watch;
+
+pub use estimator::{Config, Estimator, Scratch, Update};
+pub use probe::ProbeCluster;
+pub use upgrade::Demand;
+
+use crate::time::Time;
+
+/// The least there ever is.
+pub const MIN_BPS: f64 = 5_000.0;
+
+/// What delays say of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Usage {
+    /// Its queue neither grows nor shrinks.
+    #[default]
+    Normal,
+    /// It grows.
+    Over,
+    /// It shrinks.
+    Under,
+}
+
+/// Milliseconds since the origin of time.
+fn millis(time: Time) -> f64 {
+    time.as_nanos() as f64 / 1e6
+}
+
+/// How much later than the other; negative if it is earlier.
+fn millis_between(later: Time, earlier: Time) -> f64 {
+    (i128::from(later.as_nanos()) - i128::from(earlier.as_nanos())) as f64 / 1e6
+}

@@ -1,0 +1,270 @@
+//! The estimator in a closed loop: what it says is what is sent, over a link with one bottleneck.
+//!
+//! The first cases are those of libwebrtc's own scenario tests, with their bounds.
+#![forbid(unsafe_code)]
+
+mod estimator_support;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use estimator_support::{Link, Phase, Random, Receiver};
+use opencall_dataplane::congestion::{Config, Demand, Estimator, ProbeCluster, Scratch};
+use opencall_dataplane::rtcp::{Packet, packets};
+use opencall_dataplane::time::Time;
+
+const PACKET_BYTES: usize = 1_200;
+const STEP: Duration = Duration::from_micros(250);
+
+struct Probe {
+    cluster: ProbeCluster,
+    began: Time,
+    packets: u32,
+    bytes: u32,
+}
+
+/// A sender of as much as it may and wants, up to packets of one size.
+struct World {
+    now: Time,
+    estimator: Estimator,
+    scratch: Scratch,
+    link: Link,
+    receiver: Receiver,
+    feedback: VecDeque<(Time, Vec<u8>)>,
+    random: Random,
+    feedback_loss: f64,
+    /// What is sent when the estimate lets it.
+    demand_bps: f64,
+    /// Part of the estimate that is used at most: layers come in steps.
+    used: f64,
+    next_media: Time,
+    probe: Option<Probe>,
+    sequence: u16,
+    media_bytes: u64,
+    probe_bytes: u64,
+}
+
+impl World {
+    fn new(config: Config, demand_bps: f64, phases: &[Phase]) -> Self {
+        let mut estimator = Estimator::new(config);
+        let now = Time::from_millis(0);
+        estimator.set_demand(now, Demand { wanted_bps: demand_bps, upgrade_bps: None });
+        estimator.start(now);
+        World {
+            now,
+            estimator,
+            scratch: Scratch::default(),
+            link: Link::new(1, phases),
+            receiver: Receiver::new(60),
+            feedback: VecDeque::new(),
+            random: Random(2),
+            feedback_loss: 0.0,
+            demand_bps,
+            used: 1.0,
+            next_media: now,
+            probe: None,
+            sequence: 0,
+            media_bytes: 0,
+            probe_bytes: 0,
+        }
+    }
+
+    fn kbps(&self) -> f64 {
+        self.estimator.target_bps() as f64 / 1e3
+    }
+
+    /// Runs until so many seconds; returns the highest estimate meanwhile, kbit/s.
+    fn run_to(&mut self, seconds: f64) -> f64 {
+        let mut highest: f64 = 0.0;
+        while self.now.as_nanos() as f64 / 1e9 < seconds {
+            self.step();
+            highest = highest.max(self.kbps());
+        }
+        highest
+    }
+
+    fn step(&mut self) {
+        self.now = self.now + STEP;
+        let mut arrived = Vec::new();
+        self.link.poll(self.now, &mut arrived);
+        self.receiver.on_arrivals(arrived.into_iter());
+        if let Some(bytes) = self.receiver.poll(self.now)
+            && self.random.unit() >= self.feedback_loss
+        {
+            let delay_ms = self.link.phase(self.now).delay_ms;
+            self.feedback.push_back((self.now + Duration::from_secs_f64(delay_ms / 1e3), bytes));
+        }
+        while self.feedback.front().is_some_and(|(at, _)| *at <= self.now) {
+            let (_, bytes) = self.feedback.pop_front().unwrap();
+            let Some(Ok(Packet::TransportCc(feedback))) = packets(&bytes).next() else { panic!() };
+            self.estimator.on_transport_cc(self.now, &feedback, &mut self.scratch);
+            let rtt_ms = 2.0 * self.link.phase(self.now).delay_ms + self.link.queued_ms(self.now);
+            self.estimator.on_rtt(Duration::from_secs_f64(rtt_ms / 1e3));
+        }
+        if self.estimator.next_wakeup().is_some_and(|at| at <= self.now) {
+            self.estimator.on_tick(self.now);
+        }
+        self.send();
+    }
+
+    fn send(&mut self) {
+        if self.probe.is_none() {
+            let begun = |cluster| Probe { cluster, began: self.now, packets: 0, bytes: 0 };
+            self.probe = self.estimator.next_probe(self.now).map(begun);
+        }
+        while let Some(probe) = &mut self.probe {
+            let sent_s = f64::from(probe.bytes) * 8.0 / probe.cluster.target_bps;
+            if probe.began + Duration::from_secs_f64(sent_s) > self.now {
+                return;
+            }
+            probe.packets += 1;
+            probe.bytes += PACKET_BYTES as u32;
+            let (id, cluster) = (probe.cluster.id, probe.cluster);
+            if probe.packets >= cluster.min_packets && probe.bytes >= cluster.min_bytes {
+                self.probe = None;
+                self.next_media = self.next_media.max(self.now);
+            }
+            self.probe_bytes += PACKET_BYTES as u64;
+            self.send_packet(Some(id));
+        }
+        let rate_bps = (self.estimator.target_bps() as f64 * self.used).min(self.demand_bps);
+        while self.next_media <= self.now {
+            let gap = PACKET_BYTES as f64 * 8.0 / rate_bps;
+            self.next_media = self.next_media + Duration::from_secs_f64(gap);
+            self.media_bytes += PACKET_BYTES as u64;
+            self.send_packet(None);
+        }
+    }
+
+    fn send_packet(&mut self, probe: Option<u8>) {
+        self.estimator.on_sent(self.now, self.sequence, PACKET_BYTES, probe);
+        self.link.send(self.now, self.sequence, PACKET_BYTES);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+}
+
+fn phase(from_s: f64, kbps: f64, delay_ms: f64) -> Phase {
+    Phase { from_s, rate_bps: kbps * 1e3, delay_ms, loss: 0.0 }
+}
+
+fn config(start_kbps: f64, max_kbps: f64) -> Config {
+    Config { start_bps: start_kbps * 1e3, max_bps: max_kbps * 1e3, ..Config::default() }
+}
+
+#[track_caller]
+fn assert_between(value: f64, low: f64, high: f64, what: &str) {
+    println!("{what}: {value:.0} (from {low} to {high})");
+    assert!((low..=high).contains(&value), "{what}: {value:.0} is not from {low} to {high}");
+}
+
+#[test]
+fn follows_the_capacity_as_the_reference_s_scenario_does() {
+    let phases = [phase(0.0, 500.0, 100.0), phase(25.0, 800.0, 100.0), phase(45.0, 100.0, 200.0)];
+    let mut world = World::new(config(300.0, 1500.0), 1.5e6, &phases);
+    world.run_to(25.0);
+    assert_between(world.kbps(), 350.0, 550.0, "500 kbit/s after 25 s");
+    world.run_to(45.0);
+    assert_between(world.kbps(), 600.0, 900.0, "800 kbit/s after 20 s");
+    world.run_to(95.0);
+    assert_between(world.kbps(), 65.0, 115.0, "100 kbit/s after 50 s");
+}
+
+#[test]
+fn a_tenth_lost_leaves_more_than_100_kbps() {
+    let lossy = Phase { loss: 0.1, ..phase(0.0, 2000.0, 200.0) };
+    let mut world = World::new(config(300.0, 1500.0), 1.5e6, &[lossy]);
+    world.run_to(120.0);
+    assert_between(world.kbps(), 100.0, 2000.0, "2 Mbit/s with 10 % loss after 120 s");
+}
+
+#[test]
+fn a_fall_from_4_to_1_is_followed_within_a_second_and_a_half() {
+    let phases = [phase(0.0, 4000.0, 25.0), phase(30.0, 1000.0, 25.0)];
+    let mut world = World::new(Config::default(), 8e6, &phases);
+    world.run_to(30.0);
+    assert_between(world.kbps(), 3000.0, 4200.0, "4 Mbit/s after 30 s");
+    world.run_to(31.5);
+    assert_between(world.kbps(), 500.0, 1000.0, "1.5 s after the fall");
+    world.run_to(33.0);
+    let highest = world.run_to(50.0);
+    assert_between(highest, 750.0, 1200.0, "highest from 3 s after the fall on");
+    assert_between(world.kbps(), 750.0, 1050.0, "20 s after the fall");
+}
+
+#[test]
+fn a_cold_start_finds_most_of_4_mbps_within_a_second() {
+    let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 4000.0, 25.0)]);
+    world.run_to(1.0);
+    assert_between(world.kbps(), 2500.0, 4200.0, "after 1 s");
+    assert!(world.link.queued_ms(world.now) < 100.0);
+}
+
+#[test]
+fn a_cold_start_on_a_thin_link_backs_off() {
+    let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 400.0, 25.0)]);
+    world.run_to(3.0);
+    assert_between(world.kbps(), 100.0, 420.0, "after 3 s");
+    world.run_to(20.0);
+    assert_between(world.kbps(), 250.0, 420.0, "after 20 s");
+}
+
+#[test]
+fn feedback_lost_and_stopped_is_no_rise_above_the_link() {
+    let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 2000.0, 25.0)]);
+    world.run_to(20.0);
+    world.feedback_loss = 0.3;
+    world.run_to(22.0);
+    let highest = world.run_to(50.0);
+    assert_between(highest, 1000.0, 2200.0, "highest with 30 % of the feedback lost");
+    let before = world.kbps();
+    world.feedback_loss = 1.0;
+    let highest = world.run_to(55.0);
+    assert_between(highest, 500.0, 2100.0, "highest without feedback");
+    assert_between(world.kbps() / before * 100.0, 5.0, 50.0, "percent after 5 s without");
+    world.feedback_loss = 0.0;
+    world.run_to(58.0);
+    assert_between(world.kbps() / before * 100.0, 75.0, 120.0, "percent 3 s after it is back");
+}
+
+#[test]
+fn a_steady_use_of_most_of_the_estimate_still_finds_more() {
+    let phases = [phase(0.0, 1000.0, 25.0), phase(60.0, 4000.0, 25.0)];
+    let mut world = World::new(Config::default(), 8e6, &phases);
+    world.used = 0.85;
+    world.run_to(60.0);
+    assert_between(world.kbps(), 600.0, 1250.0, "1 Mbit/s for a minute");
+    let media = world.media_bytes;
+    let part = world.probe_bytes as f64 / media as f64 * 100.0;
+    assert_between(part, 0.0, 3.0, "percent of probes");
+    world.run_to(66.0);
+    assert_between(world.kbps(), 2000.0, 4200.0, "6 s after the rise to 4 Mbit/s");
+}
+
+#[test]
+fn an_idle_client_is_not_probed_for_what_nobody_wants() {
+    let mut world = World::new(Config::default(), 2e5, &[phase(0.0, 4000.0, 25.0)]);
+    world.run_to(10.0);
+    let probed = world.probe_bytes;
+    world.run_to(70.0);
+    assert_eq!(world.probe_bytes, probed);
+    assert_between(world.kbps(), 400.0, 5000.0, "while a part of it is used");
+    // More is wanted: found at once.
+    world.demand_bps = 3e6;
+    let demand = Demand { wanted_bps: 3e6, upgrade_bps: None };
+    world.estimator.set_demand(world.now, demand);
+    world.run_to(72.0);
+    assert_between(world.kbps(), 2500.0, 5000.0, "2 s after more is wanted");
+}
+
+#[test]
+fn jitter_of_30_ms_costs_little() {
+    let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 1000.0, 100.0)]);
+    world.link.jitter_ms = 30.0;
+    world.run_to(30.0);
+    let mut sum = 0.0;
+    for second in 30..60 {
+        world.run_to(f64::from(second));
+        sum += world.kbps();
+    }
+    assert_between(sum / 30.0, 600.0, 1100.0, "mean with jitter");
+}

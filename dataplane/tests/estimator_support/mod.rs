@@ -1,0 +1,160 @@
+//! A link with one bottleneck, and the client behind it, in virtual time.
+#![allow(dead_code, reason = "each test takes what it needs of it")]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use opencall_dataplane::rtcp::Writer;
+use opencall_dataplane::time::Time;
+
+/// SplitMix64: one seed replays a run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+}
+
+/// What a link is from some moment on.
+#[derive(Debug, Clone, Copy)]
+pub struct Phase {
+    pub from_s: f64,
+    pub rate_bps: f64,
+    pub delay_ms: f64,
+    pub loss: f64,
+}
+
+/// Drops from the tail; lengths of its queue are times.
+pub struct Link {
+    pub phases: Vec<Phase>,
+    pub queue_ms: f64,
+    pub jitter_ms: f64,
+    random: Random,
+    queue: VecDeque<(u16, usize, Time)>,
+    queued_bytes: usize,
+    free_at: Time,
+    last_arrival: Time,
+}
+
+impl Link {
+    pub fn new(seed: u64, phases: &[Phase]) -> Self {
+        Link {
+            phases: phases.to_vec(),
+            queue_ms: 300.0,
+            jitter_ms: 0.0,
+            random: Random(seed),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            free_at: Time::ZERO,
+            last_arrival: Time::ZERO,
+        }
+    }
+
+    pub fn phase(&self, now: Time) -> Phase {
+        let now_s = now.as_nanos() as f64 / 1e9;
+        let begun = |phase: &&Phase| phase.from_s <= now_s;
+        *self.phases.iter().rev().find(begun).unwrap_or(&self.phases[0])
+    }
+
+    pub fn queued_ms(&self, now: Time) -> f64 {
+        self.queued_bytes as f64 * 8e3 / self.phase(now).rate_bps
+    }
+
+    pub fn send(&mut self, now: Time, sequence: u16, bytes: usize) {
+        if self.queued_ms(now) < self.queue_ms {
+            self.queue.push_back((sequence, bytes, now));
+            self.queued_bytes += bytes;
+        }
+    }
+
+    /// Packets whose last bit has left by now, and when they arrive.
+    pub fn poll(&mut self, now: Time, arrived: &mut Vec<(u16, Time)>) {
+        while let Some(&(sequence, bytes, queued)) = self.queue.front() {
+            let begin = self.free_at.max(queued);
+            let phase = self.phase(begin);
+            let done = begin + Duration::from_secs_f64(bytes as f64 * 8.0 / phase.rate_bps);
+            if done > now {
+                break;
+            }
+            self.free_at = done;
+            self.queue.pop_front();
+            self.queued_bytes -= bytes;
+            if self.random.unit() < phase.loss {
+                continue;
+            }
+            let delay_ms = phase.delay_ms + self.random.unit() * self.jitter_ms;
+            let arrival = done + Duration::from_secs_f64(delay_ms / 1e3);
+            self.last_arrival = self.last_arrival.max(arrival);
+            arrived.push((sequence, self.last_arrival));
+        }
+    }
+}
+
+/// Writes transport-wide feedback as a browser does.
+pub struct Receiver {
+    pub interval: Duration,
+    arrivals: VecDeque<(u16, Time)>,
+    next: Option<u16>,
+    due: Time,
+    count: u8,
+}
+
+impl Receiver {
+    pub fn new(interval_ms: u64) -> Self {
+        Receiver {
+            interval: Duration::from_millis(interval_ms),
+            arrivals: VecDeque::new(),
+            next: None,
+            due: Time::ZERO,
+            count: 0,
+        }
+    }
+
+    pub fn on_arrivals(&mut self, arrivals: impl Iterator<Item = (u16, Time)>) {
+        self.arrivals.extend(arrivals);
+    }
+
+    /// Feedback that is due, with what it says: base and arrivals.
+    pub fn poll(&mut self, now: Time) -> Option<Vec<u8>> {
+        if now < self.due {
+            return None;
+        }
+        self.due = now + self.interval;
+        let ready = self.arrivals.iter().take_while(|(_, at)| *at <= now).count();
+        let arrived: Vec<_> = self.arrivals.drain(..ready).collect();
+        let &(first, first_at) = arrived.first()?;
+        let &(last, _) = arrived.last()?;
+        let base = self.next.unwrap_or(first);
+        let mut statuses = vec![None; usize::from(last.wrapping_sub(base)) + 1];
+        let ticks = |at: Time| (at.as_micros() / 250) as i64;
+        let reference = ticks(first_at) / 256;
+        let mut before = reference * 256;
+        for &(sequence, at) in &arrived {
+            let slot = usize::from(sequence.wrapping_sub(base));
+            statuses[slot] = i32::try_from(ticks(at) - before).ok();
+            before = ticks(at);
+        }
+        self.next = Some(last.wrapping_add(1));
+        self.count = self.count.wrapping_add(1);
+        let mut out = vec![0; 4_096];
+        let mut writer = Writer::new(&mut out);
+        writer.transport_cc(1, 2, self.count, base, reference as i32, &statuses).unwrap();
+        let len = writer.finish();
+        out.truncate(len);
+        Some(out)
+    }
+}

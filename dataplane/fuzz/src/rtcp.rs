@@ -70,6 +70,9 @@ fn walk(packet: &Packet<'_>) {
         }
         Packet::Remb(remb) => bitrate(remb),
         Packet::TransportCc(feedback) => transport_cc(feedback),
+        Packet::CongestionFeedback(feedback) => {
+            assert!(feedback.packets().count() < 1 << 17);
+        }
         Packet::ExtendedReport(report) => extended_report(report),
         Packet::Other { count, body, .. } => assert!(*count < 32 && body.len() < 1 << 18),
         _ => {}

@@ -1,7 +1,8 @@
 //! The rate that arrived, over the packets of the last second or so.
 //!
-//! It is the lesser of what was sent and what arrived over the same packets; the largest gap between
-//! arrivals counts as the second largest, so that a link which stops once does not look slow.
+//! It is the lesser of what was sent and what arrived over the same packets; the largest gap
+//! between arrivals counts as the second largest, so that a link which stops once does not look
+//! slow.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -18,6 +19,8 @@ const SPAN_MIN: Duration = Duration::from_secs(1);
 const SPAN_MAX: Duration = Duration::from_secs(5);
 /// Fewer tell no rate.
 const PACKETS_NEEDED: usize = 10;
+/// What counts as recent.
+const SPAN_RECENT: Duration = Duration::from_millis(300);
 /// A packet that arrived so long before the newest tells of a clock that was set.
 const REORDERING_MAX: Duration = Duration::from_secs(1);
 /// Shortest time that a rate is taken over.
@@ -63,6 +66,22 @@ impl Acknowledged {
         while self.oldest_is_beyond() {
             self.drop_oldest();
         }
+    }
+
+    /// Bits per second that arrived in the last 300 ms; `None` of too few packets. It follows a
+    /// fall at once, and is too unsteady for anything else.
+    pub fn recent_bps(&self) -> Option<f64> {
+        let newest = self.packets.back()?.arrived;
+        let is_recent = |packet: &&Packet| newest.since(packet.arrived) <= SPAN_RECENT;
+        let (mut bytes, mut count, mut first) = (0, 0, None);
+        for packet in self.packets.iter().rev().take_while(is_recent) {
+            bytes += u64::from(packet.bytes);
+            count += 1;
+            first = Some(*packet);
+        }
+        let first = first.filter(|_| count >= PACKETS_NEEDED)?;
+        let span_ms = millis_between(newest, first.arrived);
+        Some(rate_bps(bytes - u64::from(first.bytes), span_ms))
     }
 
     /// Bits per second that arrived; `None` of too few packets.
@@ -198,6 +217,17 @@ mod tests {
             let rate = feed(&mut window, &link.packets(10, kbps, kbps)).unwrap();
             assert!(rate == kbps as f64, "{rate} of {kbps}");
         }
+    }
+
+    #[test]
+    fn the_recent_rate_follows_a_fall_at_once() {
+        let (mut link, mut window) = Link::new();
+        feed(&mut window, &link.packets(200, 1600, 1600));
+        feed(&mut window, &link.packets(16, 1600, 400));
+        assert!(window.rate_bps().unwrap() > 1e6);
+        assert!((window.recent_bps().unwrap() - 4e5).abs() < 1e4);
+        feed(&mut window, &link.packets(9, 1600, 100));
+        assert_eq!(window.recent_bps(), None, "few packets in so long");
     }
 
     #[test]

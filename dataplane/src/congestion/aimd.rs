@@ -1,8 +1,8 @@
 //! The rate that delays allow: additive increase, multiplicative decrease.
 //!
 //! Worked trace, 1 Mbit/s acknowledged: overuse sets the rate to 0.85 · 1000 − 5 = 845 kbit/s and
-//! notes 1 Mbit/s as the link's. While delays fall the rate is held; after that it grows by about one
-//! packet for each response time (RTT + 100 ms, doubled), and by 8 % per second when the
+//! notes 1 Mbit/s as the link's. While delays fall the rate is held; after that it grows by about
+//! one packet for each response time (RTT + 100 ms, doubled), and by 8 % per second when the
 //! acknowledged rate has left that of the link.
 #![forbid(unsafe_code)]
 

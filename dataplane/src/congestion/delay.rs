@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::aimd::Aimd;
 use super::inter_arrival::InterArrival;
+use super::standing::StandingQueue;
 use super::trendline::Trendline;
 use super::{Usage, millis};
 use crate::time::Time;
@@ -29,6 +30,8 @@ pub struct DelayBased {
     groups: InterArrival,
     trendline: Trendline,
     aimd: Aimd,
+    standing: StandingQueue,
+    rtt: Duration,
     told_at: Option<Time>,
     recovered: bool,
 }
@@ -40,6 +43,8 @@ impl DelayBased {
             groups: InterArrival::default(),
             trendline: Trendline::default(),
             aimd: Aimd::new(start_bps),
+            standing: StandingQueue::default(),
+            rtt: Duration::ZERO,
             told_at: None,
             recovered: false,
         }
@@ -57,6 +62,7 @@ impl DelayBased {
 
     /// The round trip as it was last measured.
     pub fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = rtt;
         self.aimd.set_rtt(rtt);
     }
 
@@ -70,8 +76,10 @@ impl DelayBased {
         if self.told_at.is_none_or(|at| now.since(at) > STREAM_TIMEOUT) {
             self.groups = InterArrival::default();
             self.trendline = Trendline::default();
+            self.standing = StandingQueue::default();
         }
         self.told_at = Some(now);
+        self.standing.on_packet(now, sent, arrived);
         let Some(deltas) = self.groups.on_packet(sent, arrived, now) else { return };
         let before = self.trendline.usage();
         // The reference keeps arrivals in whole milliseconds.
@@ -79,6 +87,14 @@ impl DelayBased {
         self.trendline.on_deltas(deltas.arrival_ms, deltas.send_ms, arrival_ms);
         let after = self.trendline.usage();
         self.recovered |= before == Usage::Under && after == Usage::Normal;
+    }
+
+    /// After [`Self::finish`]: lowers the rate if a queue stands, to less than what arrives of
+    /// late.
+    pub fn drain(&mut self, now: Time, arriving_bps: f64) -> Option<f64> {
+        let normal = self.trendline.usage() == Usage::Normal;
+        let lower = self.standing.is_to_be_lowered(now, self.rtt) && normal;
+        lower.then(|| self.aimd.update(now, Usage::Over, Some(arriving_bps)))
     }
 
     /// Ends the feedback at hand: the rate follows.

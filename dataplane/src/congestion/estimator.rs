@@ -33,6 +33,10 @@ const STATUSES_MAX: usize = 8192;
 /// A result of a probe lowers the rate to no less than this part of what is acknowledged.
 const PROBE_DROP: f64 = 0.85;
 
+/// So long after a probe for an upgrade delays do not count: it fills the path if the path is no
+/// wider than was known, and that is not to cost anything.
+const AFTER_UPGRADE_PROBE: Duration = Duration::from_millis(150);
+
 /// A longer round trip than this lowers the rate to this part each second.
 const RTT_LIMIT: Duration = Duration::from_secs(3);
 const RTT_DECREASE: f64 = 0.8;
@@ -50,11 +54,14 @@ pub struct Config {
     /// Whether the sender pads up to the estimate while it rises after losses
     /// ([`Estimator::padding_bps`]). Without, probes find what padding would.
     pub pads: bool,
+    /// Whether to keep to the reference: to follow a deep fall as slowly as it does, and to take loss
+    /// that is not of congestion for such.
+    pub as_reference: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { start_bps: START_BPS, max_bps: f64::INFINITY, pads: false }
+        Config { start_bps: START_BPS, max_bps: f64::INFINITY, pads: false, as_reference: false }
     }
 }
 
@@ -84,6 +91,8 @@ pub struct Estimator {
     probes: ProbeController,
     results: ProbeResults,
     upgrades: Upgrades,
+    /// Packets that left in this time do not tell of delays.
+    deaf: Option<(Time, Time)>,
     watch: FeedbackWatch,
     rtt: Option<Duration>,
     backoff: RttBackoff,
@@ -94,6 +103,7 @@ pub struct Estimator {
     remb_bps: f64,
     max_bps: f64,
     pads: bool,
+    as_reference: bool,
     has_feedback: bool,
 }
 
@@ -112,25 +122,32 @@ impl Estimator {
         let start_bps = config.start_bps.clamp(MIN_BPS, 1e9).min(config.max_bps.max(MIN_BPS));
         let mut alr = AlrDetector::default();
         alr.set_estimate(start_bps);
+        let max_bps = config.max_bps.max(MIN_BPS);
+        let loss = match config.as_reference {
+            true => LossBased::as_reference(max_bps),
+            false => LossBased::new(max_bps),
+        };
         Estimator {
             sent: Sent::default(),
             clock: ReceiverClock::default(),
             acknowledged: Acknowledged::default(),
             delay: DelayBased::new(start_bps),
-            loss: LossBased::new(config.max_bps.max(MIN_BPS)),
+            loss,
             alr,
             was_in_alr: false,
             probes: ProbeController::new(start_bps, config.max_bps),
             results: ProbeResults::default(),
             upgrades: Upgrades::default(),
+            deaf: None,
             watch: FeedbackWatch::default(),
             rtt: None,
             backoff: RttBackoff::default(),
             target_bps: start_bps,
             delay_limit_bps: f64::INFINITY,
             remb_bps: f64::INFINITY,
-            max_bps: config.max_bps.max(MIN_BPS),
+            max_bps,
             pads: config.pads,
+            as_reference: config.as_reference,
             has_feedback: false,
         }
     }
@@ -160,6 +177,11 @@ impl Estimator {
     /// Part of the bytes that were lost of late.
     pub fn loss(&self) -> f64 {
         self.loss.average_loss()
+    }
+
+    /// Whether feedback stays away, so that the rate was lowered.
+    pub fn is_silenced(&self) -> bool {
+        self.watch.has_failed()
     }
 
     /// Reports about packets that nobody knows.
@@ -246,6 +268,9 @@ impl Estimator {
     pub fn next_probe(&mut self, now: Time) -> Option<ProbeCluster> {
         let probe = self.probes.next(now)?;
         self.results.expect(&probe);
+        if probe.for_upgrade {
+            self.deaf = Some((now, now + probe.length() + AFTER_UPGRADE_PROBE));
+        }
         Some(probe)
     }
 
@@ -256,8 +281,13 @@ impl Estimator {
             self.lower(now, part);
         }
         self.update_target(now);
-        self.probes.set_alr_started(self.alr.started());
         self.publish(now);
+        self.decide_on_probes(now);
+        self.update_since(before_bps)
+    }
+
+    fn decide_on_probes(&mut self, now: Time) {
+        self.probes.set_alr_started(self.alr.started());
         let estimate_bps = self.capped_bps();
         self.probes.on_tick(now, self.upgrades.goal_bps(estimate_bps));
         let busy = self.limit() == Limit::Congestion || self.alr.started().is_some();
@@ -265,7 +295,6 @@ impl Estimator {
         if goal_bps.is_some_and(|bps| self.probes.probe_upgrade(now, bps)) {
             self.upgrades.on_probed(now, estimate_bps);
         }
-        self.update_since(before_bps)
     }
 
     /// When [`Estimator::on_tick`] has something to do, or a probe waits.
@@ -320,6 +349,7 @@ impl Estimator {
         if let Some(bps) = silenced_bps {
             self.probes.on_feedback_again(now, bps);
         }
+        self.decide_on_probes(now);
         self.update_since(before_bps)
     }
 
@@ -366,7 +396,10 @@ impl Estimator {
         let mut probe_bps = None;
         for &(at, packet) in arrived {
             self.acknowledged.on_packet(packet.sent, at, packet.bytes);
-            self.delay.on_packet(now, packet.sent, at);
+            let is_deaf = |(from, until)| from <= packet.sent && packet.sent <= until;
+            if !self.deaf.is_some_and(is_deaf) {
+                self.delay.on_packet(now, packet.sent, at);
+            }
             if let Some(cluster) = packet.cluster {
                 let result = self.results.on_packet(cluster, packet.sent, at, packet.bytes);
                 probe_bps = result.or(probe_bps);
@@ -388,10 +421,23 @@ impl Estimator {
     }
 
     fn follow_delays(&mut self, now: Time, acknowledged_bps: Option<f64>, probe_bps: Option<f64>) {
-        let update = self.delay.finish(now, acknowledged_bps, probe_bps);
+        let recent_bps = self.acknowledged.recent_bps().filter(|_| !self.as_reference);
+        let arriving_bps = match (acknowledged_bps, recent_bps) {
+            (Some(mean), Some(recent)) if self.delay.usage() == Usage::Over => {
+                Some(mean.min(recent))
+            }
+            _ => acknowledged_bps,
+        };
+        let update = self.delay.finish(now, arriving_bps, probe_bps);
         if let Some(rate_bps) = update.rate_bps {
             self.delay_limit_bps = rate_bps;
             self.set_target(if update.from_probe { rate_bps } else { self.target_bps });
+        }
+        if let Some(recent_bps) = recent_bps
+            && let Some(rate_bps) = self.delay.drain(now, recent_bps)
+        {
+            self.delay_limit_bps = rate_bps;
+            self.set_target(rate_bps);
         }
         if update.recovered {
             self.publish(now);

@@ -56,8 +56,8 @@ pub struct InterArrival {
 }
 
 impl InterArrival {
-    /// Takes one packet, in the order of arrival; `told` is when feedback about it came. Returns the
-    /// deltas of the last two groups when the packet begins a new one.
+    /// Takes one packet, in the order of arrival; `told` is when feedback about it came. Returns
+    /// the deltas of the last two groups when the packet begins a new one.
     pub fn on_packet(&mut self, sent: Time, arrived: Time, told: Time) -> Option<Deltas> {
         let fresh = Group {
             first_sent: sent,

@@ -54,7 +54,7 @@ impl LinkCapacity {
         let error_kbps = estimate_kbps - sample_kbps;
         let sample = error_kbps * error_kbps / estimate_kbps.max(1.0);
         let variance = (1.0 - WEIGHT) * self.variance_kbps + WEIGHT * sample;
-        self.variance_kbps = variance.max(VARIANCE_MIN_KBPS).min(VARIANCE_MAX_KBPS);
+        self.variance_kbps = variance.clamp(VARIANCE_MIN_KBPS, VARIANCE_MAX_KBPS);
     }
 
     fn margin_kbps(&self, estimate_kbps: f64) -> f64 {

@@ -1,9 +1,10 @@
 //! When to send a probe and at what rate: a short train of packets, faster than the estimate.
 //!
-//! At the start 3 and 6 times the first rate, and twice the result as long as it is more than 0.7 of
-//! what was probed; as long as nobody wants anything yet, again each second for five. Later from
+//! At the start 3 and 6 times the first rate, and twice the result as long as it is more than 0.7
+//! of what was probed; as long as nobody wants anything yet, again each second for five. Later from
 //! time to time while the sender is limited by itself, when more is wanted than before, and once
-//! after a large drop that is over. Never while the queue of the path grows or losses lower the rate.
+//! after a large drop that is over. Never while the queue of the path grows or losses lower the
+//! rate.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -46,6 +47,9 @@ const DROP_INTERVAL: Duration = Duration::from_secs(5);
 const ALR_ENDED: Duration = Duration::from_secs(3);
 
 const MIN_PACKETS: u32 = 5;
+/// Bytes of one packet.
+const PACKET_BYTES_MIN: usize = 200;
+const PACKET_BYTES_MAX: usize = 1_200;
 /// Length of a train, and least time between two sendings within it.
 const LENGTH: Duration = Duration::from_millis(15);
 const DELTA: Duration = Duration::from_millis(2);
@@ -74,6 +78,22 @@ pub struct ProbeCluster {
     pub requested: Time,
     /// Whether it is for an upgrade, and dropped when that is not wanted any more.
     pub for_upgrade: bool,
+}
+
+impl ProbeCluster {
+    /// Bytes of a packet of it on the wire, so that no more is sent than needed: a train that fills
+    /// the path makes everything behind it wait.
+    pub fn packet_bytes(&self) -> usize {
+        let needed = self.min_bytes.div_ceil(self.min_packets.max(1)) as usize;
+        needed.clamp(PACKET_BYTES_MIN, PACKET_BYTES_MAX)
+    }
+
+    /// How long sending it takes.
+    pub fn length(&self) -> Duration {
+        let packets = self.min_packets as usize * self.packet_bytes();
+        let bytes = packets.max(self.min_bytes as usize) as f64;
+        Duration::from_secs_f64(bytes * 8.0 / self.target_bps.max(MIN_BPS))
+    }
 }
 
 impl Default for ProbeCluster {

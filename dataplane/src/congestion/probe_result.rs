@@ -1,8 +1,8 @@
 //! What a probe says: the rate at which its packets arrived.
 //!
-//! Worked trace: four packets of 1000 bytes sent 10 ms apart arrive after 10, 40, 70 and 85 ms. Sent
-//! at 3000 bytes in 30 ms, 800 kbit/s; received 3000 bytes in 75 ms, 320 kbit/s. That is less than
-//! 0.9 of what was sent, so the link was full: the result is 0.95 · 320 = 304 kbit/s.
+//! Worked trace: four packets of 1000 bytes sent 10 ms apart arrive after 10, 40, 70 and 85 ms.
+//! Sent at 3000 bytes in 30 ms, 800 kbit/s; received 3000 bytes in 75 ms, 320 kbit/s. That is less
+//! than 0.9 of what was sent, so the link was full: the result is 0.95 · 320 = 304 kbit/s.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Whether the queue of the path grows: a line is laid through the last twenty delays.
 //!
-//! The slope is roughly (sent − capacity) / capacity. Multiplied by the number of samples and a gain
-//! it is held against a threshold that follows the noise of the path: it falls quickly where delays
-//! are steady, rises slowly where they jitter, and does not move for a leap.
+//! The slope is roughly (sent − capacity) / capacity. Multiplied by the number of samples and a
+//! gain it is held against a threshold that follows the noise of the path: it falls quickly where
+//! delays are steady, rises slowly where they jitter, and does not move for a leap.
 #![forbid(unsafe_code)]
 
 use super::Usage;

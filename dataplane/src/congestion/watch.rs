@@ -1,8 +1,8 @@
 //! Whether feedback can be relied on. When it fails, the rate must fall: an estimate that nothing
 //! contradicts would stay high while a queue, or our own uplink, overflows.
 //!
-//! It fails in two ways. It stays away: nothing for three intervals, and at least for half a second,
-//! while packets leave. Or it tells of packets that nobody knows (any more): more than a fifth of
+//! It fails in two ways. It stays away: nothing for three intervals, and at least for half a second
+//! and ten packets. Or it tells of packets that nobody knows (any more): more than a fifth of
 //! those reported over half a second, which means that reports are later than the history is long.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 const INTERVAL_MAX: Duration = Duration::from_millis(250);
 /// Feedback is late for many reasons: so long is always waited.
 const SILENCE_MIN: Duration = Duration::from_millis(500);
+/// Receivers tell of what arrives: so many packets are not all lost by chance.
+const WAITING_MIN: u32 = 10;
 /// Silence lowers the rate to this part, once and then each second: to half in four.
 const SILENCE_DECREASE: f64 = 0.8;
 const SILENCE_STEP: Duration = Duration::from_secs(1);
@@ -36,6 +38,7 @@ pub struct FeedbackWatch {
     told_at: Option<Time>,
     /// First packet that left since feedback last came.
     waiting_since: Option<Time>,
+    waiting: u32,
     lowered_at: Option<Time>,
     /// The rate before it was lowered for silence.
     before_bps: Option<f64>,
@@ -51,6 +54,7 @@ impl Default for FeedbackWatch {
             interval: INTERVAL_MAX,
             told_at: None,
             waiting_since: None,
+            waiting: 0,
             lowered_at: None,
             before_bps: None,
             window_began: Time::ZERO,
@@ -65,6 +69,7 @@ impl FeedbackWatch {
     /// A packet leaves for which feedback is to come.
     pub fn on_sent(&mut self, now: Time) {
         self.waiting_since = self.waiting_since.or(Some(now));
+        self.waiting = self.waiting.saturating_add(1);
     }
 
     /// Feedback came. Returns the rate that silence had lowered.
@@ -75,6 +80,7 @@ impl FeedbackWatch {
         }
         self.told_at = Some(now);
         self.waiting_since = None;
+        self.waiting = 0;
         self.lowered_at = None;
         self.before_bps.take()
     }
@@ -112,7 +118,7 @@ impl FeedbackWatch {
     pub fn next_timeout(&self, rtt: Duration) -> Option<Time> {
         self.told_at?;
         let silence = SILENCE_MIN.max(self.interval * MISSED_MAX) + rtt.min(SILENCE_STEP);
-        let waiting = self.waiting_since?;
+        let waiting = self.waiting_since.filter(|_| self.waiting >= WAITING_MIN)?;
         Some(self.lowered_at.map_or(waiting + silence, |at| at + SILENCE_STEP))
     }
 
@@ -151,7 +157,11 @@ mod tests {
     #[test]
     fn silence_halves_the_rate_in_five_seconds() {
         let mut watch = running();
-        watch.on_sent(at(10_000));
+        let sent = (0..WAITING_MIN).find(|_| {
+            watch.on_sent(at(10_000));
+            watch.next_timeout(RTT).is_some()
+        });
+        assert_eq!(sent, Some(WAITING_MIN - 1), "few may be lost by chance");
         let mut rate_bps = 1e6;
         let mut lowered_ms = Vec::new();
         for ms in 10_000..15_000 {

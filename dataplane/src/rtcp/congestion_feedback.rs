@@ -113,7 +113,10 @@ mod tests {
     use crate::rtcp::{Packet, RtcpError, packets};
     use crate::rtp::test_support::{Random, hex};
 
-    fn read(dump: &str) -> Option<Vec<(u32, u16, Option<u16>, u8)>> {
+    /// SSRC, sequence number, offset, ECN.
+    type Fields = (u32, u16, Option<u16>, u8);
+
+    fn read(dump: &str) -> Option<Vec<Fields>> {
         let body = hex(dump);
         let mut bytes = vec![0x8b, 0xcd, 0, (body.len() / 4) as u8];
         bytes.extend(body);

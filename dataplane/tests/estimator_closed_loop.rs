@@ -5,7 +5,9 @@
 
 mod estimator_support;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 use estimator_support::{Link, Phase, Random, Receiver};
@@ -23,12 +25,20 @@ struct Probe {
     bytes: u32,
 }
 
+/// A link and what came out of it, by flow.
+struct Shared {
+    link: Link,
+    arrived: Vec<VecDeque<(u16, Time)>>,
+}
+
 /// A sender of as much as it may and wants, up to packets of one size.
 struct World {
     now: Time,
     estimator: Estimator,
     scratch: Scratch,
-    link: Link,
+    /// Shared by the worlds whose clients are behind it.
+    link: Rc<RefCell<Shared>>,
+    flow: usize,
     receiver: Receiver,
     feedback: VecDeque<(Time, Vec<u8>)>,
     random: Random,
@@ -37,6 +47,8 @@ struct World {
     demand_bps: f64,
     /// Part of the estimate that is used at most: layers come in steps.
     used: f64,
+    /// By how much gaps between packets differ: pictures are not all of one size.
+    spread: f64,
     next_media: Time,
     probe: Option<Probe>,
     sequence: u16,
@@ -46,27 +58,44 @@ struct World {
 
 impl World {
     fn new(config: Config, demand_bps: f64, phases: &[Phase]) -> Self {
+        let link = Shared { link: Link::new(1, phases), arrived: vec![VecDeque::new()] };
+        World::behind(Rc::new(RefCell::new(link)), 0, Time::ZERO, config, demand_bps)
+    }
+
+    /// One more client behind a link.
+    fn behind(
+        link: Rc<RefCell<Shared>>,
+        flow: usize,
+        now: Time,
+        config: Config,
+        demand_bps: f64,
+    ) -> Self {
         let mut estimator = Estimator::new(config);
-        let now = Time::from_millis(0);
         estimator.set_demand(now, Demand { wanted_bps: demand_bps, upgrade_bps: None });
         estimator.start(now);
         World {
             now,
             estimator,
             scratch: Scratch::default(),
-            link: Link::new(1, phases),
+            link,
+            flow,
             receiver: Receiver::new(60),
             feedback: VecDeque::new(),
             random: Random(2),
             feedback_loss: 0.0,
             demand_bps,
             used: 1.0,
+            spread: 0.0,
             next_media: now,
             probe: None,
             sequence: 0,
             media_bytes: 0,
             probe_bytes: 0,
         }
+    }
+
+    fn queued_ms(&self) -> f64 {
+        self.link.borrow().link.queued_ms(self.now)
     }
 
     fn kbps(&self) -> f64 {
@@ -85,20 +114,26 @@ impl World {
 
     fn step(&mut self) {
         self.now = self.now + STEP;
+        let mut shared = self.link.borrow_mut();
         let mut arrived = Vec::new();
-        self.link.poll(self.now, &mut arrived);
-        self.receiver.on_arrivals(arrived.into_iter());
+        shared.link.poll_all(self.now, &mut arrived);
+        for (flow, sequence, at) in arrived {
+            shared.arrived[flow].push_back((sequence, at));
+        }
+        self.receiver.on_arrivals(shared.arrived[self.flow].drain(..));
+        let phase = shared.link.phase(self.now);
+        let rtt_ms = 2.0 * phase.delay_ms + shared.link.queued_ms(self.now);
+        drop(shared);
         if let Some(bytes) = self.receiver.poll(self.now)
             && self.random.unit() >= self.feedback_loss
         {
-            let delay_ms = self.link.phase(self.now).delay_ms;
-            self.feedback.push_back((self.now + Duration::from_secs_f64(delay_ms / 1e3), bytes));
+            let delay = Duration::from_secs_f64(phase.delay_ms / 1e3);
+            self.feedback.push_back((self.now + delay, bytes));
         }
         while self.feedback.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, bytes) = self.feedback.pop_front().unwrap();
             let Some(Ok(Packet::TransportCc(feedback))) = packets(&bytes).next() else { panic!() };
             self.estimator.on_transport_cc(self.now, &feedback, &mut self.scratch);
-            let rtt_ms = 2.0 * self.link.phase(self.now).delay_ms + self.link.queued_ms(self.now);
             self.estimator.on_rtt(Duration::from_secs_f64(rtt_ms / 1e3));
         }
         if self.estimator.next_wakeup().is_some_and(|at| at <= self.now) {
@@ -130,7 +165,8 @@ impl World {
         }
         let rate_bps = (self.estimator.target_bps() as f64 * self.used).min(self.demand_bps);
         while self.next_media <= self.now {
-            let gap = PACKET_BYTES as f64 * 8.0 / rate_bps;
+            let spread = 1.0 + self.spread * (2.0 * self.random.unit() - 1.0);
+            let gap = PACKET_BYTES as f64 * 8.0 / rate_bps * spread;
             self.next_media = self.next_media + Duration::from_secs_f64(gap);
             self.media_bytes += PACKET_BYTES as u64;
             self.send_packet(PACKET_BYTES, None);
@@ -139,7 +175,7 @@ impl World {
 
     fn send_packet(&mut self, bytes: usize, probe: Option<u8>) {
         self.estimator.on_sent(self.now, self.sequence, bytes, probe);
-        self.link.send(self.now, self.sequence, bytes);
+        self.link.borrow_mut().link.send_of(self.flow, self.now, self.sequence, bytes);
         self.sequence = self.sequence.wrapping_add(1);
     }
 }
@@ -193,7 +229,7 @@ fn a_fall_from_4_to_1_is_followed_within_a_second_and_a_half() {
         assert!(highest < 1_100.0, "{highest:.0} at {seconds}");
         lowest = lowest.min(world.kbps());
         if seconds > 35.0 {
-            queues.push(world.link.queued_ms(world.now));
+            queues.push(world.queued_ms());
         }
     }
     queues.sort_by(f64::total_cmp);
@@ -206,7 +242,7 @@ fn a_cold_start_finds_most_of_4_mbps_within_a_second() {
     let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 4000.0, 25.0)]);
     world.run_to(1.0);
     assert_between(world.kbps(), 2500.0, 4200.0, "after 1 s");
-    assert!(world.link.queued_ms(world.now) < 100.0);
+    assert!(world.queued_ms() < 100.0);
 }
 
 #[test]
@@ -269,7 +305,7 @@ fn an_idle_client_is_not_probed_for_what_nobody_wants() {
 #[test]
 fn jitter_of_30_ms_costs_little() {
     let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 1000.0, 100.0)]);
-    world.link.jitter_ms = 30.0;
+    world.link.borrow_mut().link.jitter_ms = 30.0;
     world.run_to(30.0);
     let mut sum = 0.0;
     for second in 30..60 {
@@ -343,7 +379,7 @@ fn a_minute_of_nothing_is_forgotten_in_a_second() {
 #[test]
 fn a_long_way_with_jitter() {
     let mut world = World::new(Config::default(), 8e6, &[phase(0.0, 2000.0, 100.0)]);
-    world.link.jitter_ms = 30.0;
+    world.link.borrow_mut().link.jitter_ms = 30.0;
     assert_between(mean(&mut world, 20, 80), 1300.0, 2100.0, "mean at 200 ms with jitter");
 }
 
@@ -351,10 +387,38 @@ fn a_long_way_with_jitter() {
 fn a_link_that_drops_and_does_not_queue_is_not_flooded() {
     for kbps in [300.0, 1000.0, 3000.0] {
         let mut world = World::new(Config::default(), 8e6, &[phase(0.0, kbps, 25.0)]);
-        world.link.queue_ms = 25.0_f64.max(2.5 * 9_600.0 / kbps);
+        world.link.borrow_mut().link.queue_ms = 25.0_f64.max(2.5 * 9_600.0 / kbps);
         let estimate = mean(&mut world, 20, 60);
         assert_between(estimate, 0.8 * kbps, 1.12 * kbps, &format!("mean of {kbps:.0}"));
         let loss = world.estimator.loss() * 100.0;
         assert_between(loss, 0.0, 10.0, "percent lost");
+    }
+}
+
+/// Roughly: as with the reference, who has more changes over a minute or so.
+#[test]
+fn two_behind_one_link_share_it() {
+    for (second_from_s, rate_kbps) in [(0.0, 3000.0), (10.0, 3000.0), (5.0, 1500.0)] {
+        let link = Link::new(1, &[phase(0.0, rate_kbps, 25.0)]);
+        let arrived = vec![VecDeque::new(), VecDeque::new()];
+        let link = Rc::new(RefCell::new(Shared { link, arrived }));
+        let config = Config::default();
+        let mut first = World::behind(Rc::clone(&link), 0, Time::ZERO, config, 8e6);
+        first.run_to(second_from_s);
+        let mut second = World::behind(link, 1, first.now, config, 8e6);
+        second.random = Random(77);
+        (first.spread, second.spread) = (0.5, 0.5);
+        let mut begun = [0, 0];
+        while first.now < Time::from_millis(120_000) {
+            first.step();
+            second.step();
+            if first.now < Time::from_millis(30_000) {
+                begun = [first.media_bytes, second.media_bytes];
+            }
+        }
+        let [first, second] = [first.media_bytes - begun[0], second.media_bytes - begun[1]];
+        let used = (first + second) as f64 * 8.0 / 90.0 / 1e3;
+        assert_between(first as f64 / second as f64 * 100.0, 33.0, 300.0, "percent of the second");
+        assert_between(used / rate_kbps * 100.0, 70.0, 102.0, "percent of the link used");
     }
 }

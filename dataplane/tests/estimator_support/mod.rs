@@ -38,13 +38,20 @@ pub struct Phase {
     pub loss: f64,
 }
 
+struct Queued {
+    flow: usize,
+    sequence: u16,
+    bytes: usize,
+    since: Time,
+}
+
 /// Drops from the tail; lengths of its queue are times.
 pub struct Link {
     pub phases: Vec<Phase>,
     pub queue_ms: f64,
     pub jitter_ms: f64,
     random: Random,
-    queue: VecDeque<(u16, usize, Time)>,
+    queue: VecDeque<Queued>,
     queued_bytes: usize,
     free_at: Time,
     last_arrival: Time,
@@ -75,16 +82,28 @@ impl Link {
     }
 
     pub fn send(&mut self, now: Time, sequence: u16, bytes: usize) {
+        self.send_of(0, now, sequence, bytes);
+    }
+
+    /// A packet of one of several flows.
+    pub fn send_of(&mut self, flow: usize, now: Time, sequence: u16, bytes: usize) {
         if self.queued_ms(now) < self.queue_ms {
-            self.queue.push_back((sequence, bytes, now));
+            self.queue.push_back(Queued { flow, sequence, bytes, since: now });
             self.queued_bytes += bytes;
         }
     }
 
     /// Packets whose last bit has left by now, and when they arrive.
     pub fn poll(&mut self, now: Time, arrived: &mut Vec<(u16, Time)>) {
-        while let Some(&(sequence, bytes, queued)) = self.queue.front() {
-            let begin = self.free_at.max(queued);
+        let mut all = Vec::new();
+        self.poll_all(now, &mut all);
+        arrived.extend(all.into_iter().map(|(_, sequence, at)| (sequence, at)));
+    }
+
+    /// The same, with the flow that each is of.
+    pub fn poll_all(&mut self, now: Time, arrived: &mut Vec<(usize, u16, Time)>) {
+        while let Some(&Queued { flow, sequence, bytes, since }) = self.queue.front() {
+            let begin = self.free_at.max(since);
             let phase = self.phase(begin);
             let done = begin + Duration::from_secs_f64(bytes as f64 * 8.0 / phase.rate_bps);
             if done > now {
@@ -99,7 +118,7 @@ impl Link {
             let delay_ms = phase.delay_ms + self.random.unit() * self.jitter_ms;
             let arrival = done + Duration::from_secs_f64(delay_ms / 1e3);
             self.last_arrival = self.last_arrival.max(arrival);
-            arrived.push((sequence, self.last_arrival));
+            arrived.push((flow, sequence, self.last_arrival));
         }
     }
 }

@@ -33,12 +33,59 @@ struct Packet {
     bytes: u32,
 }
 
-/// Keeps the packets, ordered by arrival.
+/// Keeps the packets, ordered by arrival. Mostly they were sent in that order too, and then a rate
+/// takes no look at all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Acknowledged {
     packets: VecDeque<Packet>,
+    /// Number of the oldest packet; each has the one after that of the one before.
+    first: u64,
     /// Sending time of the newest that was dropped: what was sent before it came out of order.
     dropped_sent: Option<Time>,
+    bytes: u64,
+    /// Neighbours that were sent in the other order.
+    inversions: usize,
+    gaps: Gaps,
+    /// A packet was put between others, and sums are to be made anew.
+    stale: bool,
+    rate_bps: Option<f64>,
+}
+
+/// The two largest gaps between arrivals within the window. One that two later ones are as large as
+/// can never be among them again, so few are kept.
+#[derive(Debug, Clone, Default)]
+struct Gaps(VecDeque<Gap>);
+
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// Number of the packet behind it.
+    number: u64,
+    ms: f64,
+    /// Later gaps that are as large.
+    beaten: u8,
+}
+
+impl Gaps {
+    fn push(&mut self, number: u64, ms: f64) {
+        self.0.retain_mut(|gap| {
+            gap.beaten += u8::from(gap.ms <= ms);
+            gap.beaten < 2
+        });
+        self.0.push_back(Gap { number, ms, beaten: 0 });
+    }
+
+    /// Drops what lies before this packet.
+    fn begin_at(&mut self, first: u64) {
+        while self.0.front().is_some_and(|gap| gap.number <= first) {
+            self.0.pop_front();
+        }
+    }
+
+    fn largest_ms(&self) -> (f64, f64) {
+        self.0.iter().fold((0.0, 0.0), |(first, second), gap| {
+            if gap.ms > first { (gap.ms, first) } else { (first, gap.ms.max(second)) }
+        })
+    }
 }
 
 impl Acknowledged {
@@ -49,11 +96,15 @@ impl Acknowledged {
         }
         let newest = self.packets.back().map_or(arrived, |packet| packet.arrived);
         if newest.since(arrived) > REORDERING_MAX {
-            self.packets.clear();
-            self.dropped_sent = None;
+            *self = Acknowledged::default();
             return;
         }
         self.packets.push_back(Packet { sent, arrived, bytes });
+        if arrived >= newest {
+            self.count(self.packets.len() - 1);
+            return;
+        }
+        self.stale = true;
         let mut at = self.packets.len() - 1;
         while at > 0 && self.packets[at].arrived < self.packets[at - 1].arrived {
             self.packets.swap(at, at - 1);
@@ -61,11 +112,21 @@ impl Acknowledged {
         }
     }
 
-    /// Ends the feedback at hand: what is too old is dropped.
+    /// Ends the feedback at hand: what is too old is dropped, and the rate follows.
     pub fn finish(&mut self) {
         while self.oldest_is_beyond() {
             self.drop_oldest();
         }
+        if std::mem::take(&mut self.stale) {
+            (self.bytes, self.inversions, self.gaps) = (0, 0, Gaps::default());
+            (0..self.packets.len()).for_each(|at| self.count(at));
+        }
+        self.rate_bps = self.measure();
+    }
+
+    /// Bits per second that arrived; `None` of too few packets.
+    pub fn rate_bps(&self) -> Option<f64> {
+        self.rate_bps
     }
 
     /// Bits per second that arrived in the last 300 ms; `None` of too few packets. It follows a
@@ -84,33 +145,48 @@ impl Acknowledged {
         Some(rate_bps(bytes - u64::from(first.bytes), span_ms))
     }
 
-    /// Bits per second that arrived; `None` of too few packets.
-    pub fn rate_bps(&self) -> Option<f64> {
+    fn measure(&self) -> Option<f64> {
         if self.packets.len() < PACKETS_NEEDED {
             return None;
         }
         let (first, last) = (self.packets.front()?, self.packets.back()?);
-        let (mut gap_ms, mut second_gap_ms) = (0.0_f64, 0.0_f64);
-        let mut previous = first.arrived;
-        let mut bytes = 0;
-        let mut sent = SentSpan::default();
-        for packet in &self.packets {
-            let gap = millis_between(packet.arrived, previous);
-            previous = packet.arrived;
-            if gap > gap_ms {
-                (gap_ms, second_gap_ms) = (gap, gap_ms);
-            } else {
-                second_gap_ms = second_gap_ms.max(gap);
-            }
-            bytes += u64::from(packet.bytes);
-            if self.dropped_sent.is_none_or(|dropped| packet.sent >= dropped) {
-                sent.add(packet);
-            }
-        }
+        let (gap_ms, second_gap_ms) = self.gaps.largest_ms();
         // The first packet's bytes came in the time before it.
         let arrival_ms = millis_between(last.arrived, first.arrived) - gap_ms + second_gap_ms;
-        let arrived_bps = rate_bps(bytes - u64::from(first.bytes), arrival_ms);
-        Some(sent.rate_bps().map_or(arrived_bps, |sent_bps| arrived_bps.min(sent_bps)))
+        let arrived_bps = rate_bps(self.bytes - u64::from(first.bytes), arrival_ms);
+        let sent_bps = self.sent_span().rate_bps();
+        Some(sent_bps.map_or(arrived_bps, |sent_bps| arrived_bps.min(sent_bps)))
+    }
+
+    fn sent_span(&self) -> SentSpan {
+        let counts =
+            |packet: &&Packet| self.dropped_sent.is_none_or(|dropped| packet.sent >= dropped);
+        let (Some(first), Some(last)) = (self.packets.front(), self.packets.back()) else {
+            return SentSpan::default();
+        };
+        if self.inversions > 0 || !counts(&first) {
+            let mut span = SentSpan::default();
+            self.packets.iter().filter(counts).for_each(|packet| span.add(packet));
+            return span;
+        }
+        // Of several that left at once the first counts as the last.
+        let together = self.packets.iter().rev().take_while(|packet| packet.sent == last.sent);
+        SentSpan {
+            first: Some(first.sent),
+            last: together.last().copied(),
+            bytes: self.bytes,
+            count: self.packets.len(),
+        }
+    }
+
+    /// Adds the packet at this place, which arrived after those before it, to the sums.
+    fn count(&mut self, at: usize) {
+        let packet = self.packets[at];
+        self.bytes += u64::from(packet.bytes);
+        let Some(before) = at.checked_sub(1).map(|before| self.packets[before]) else { return };
+        self.inversions += usize::from(packet.sent < before.sent);
+        let gap_ms = millis_between(packet.arrived, before.arrived);
+        self.gaps.push(self.first + at as u64, gap_ms);
     }
 
     fn oldest_is_beyond(&self) -> bool {
@@ -123,8 +199,17 @@ impl Acknowledged {
     }
 
     fn drop_oldest(&mut self) {
-        let dropped = self.packets.pop_front().map(|packet| packet.sent);
-        self.dropped_sent = self.dropped_sent.max(dropped);
+        let Some(dropped) = self.packets.pop_front() else { return };
+        self.dropped_sent = self.dropped_sent.max(Some(dropped.sent));
+        self.first += 1;
+        if self.stale {
+            return;
+        }
+        self.bytes -= u64::from(dropped.bytes);
+        self.gaps.begin_at(self.first);
+        if self.packets.front().is_some_and(|next| next.sent < dropped.sent) {
+            self.inversions -= 1;
+        }
     }
 }
 
@@ -163,6 +248,7 @@ fn rate_bps(bytes: u64, span_ms: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::test_support::Random;
 
     /// Makes packets of 1000 bytes, sent and received at steady rates.
     struct Link {
@@ -287,6 +373,51 @@ mod tests {
         link.arrived_us -= 2_000_000;
         assert!(feed(&mut window, &link.packets(5, 1600, 1600)).is_none());
         assert_eq!(feed(&mut window, &link.packets(30, 1600, 1600)), Some(1600.0));
+    }
+
+    /// What the sums must say, by a look at every packet.
+    fn by_all(window: &Acknowledged) -> Option<f64> {
+        let packets = &window.packets;
+        if packets.len() < PACKETS_NEEDED {
+            return None;
+        }
+        let gaps = packets.iter().zip(packets.iter().skip(1));
+        let mut gaps: Vec<_> = gaps.map(|(a, b)| millis_between(b.arrived, a.arrived)).collect();
+        gaps.sort_by(f64::total_cmp);
+        let span_ms = millis_between(packets.back()?.arrived, packets.front()?.arrived);
+        let [.., second, largest] = gaps[..] else { return None };
+        let bytes: u64 = packets.iter().skip(1).map(|packet| u64::from(packet.bytes)).sum();
+        let arrived_bps = rate_bps(bytes, span_ms - largest + second);
+        let mut span = SentSpan::default();
+        let counts = |p: &&Packet| window.dropped_sent.is_none_or(|dropped| p.sent >= dropped);
+        packets.iter().filter(counts).for_each(|packet| span.add(packet));
+        Some(span.rate_bps().map_or(arrived_bps, |sent_bps| sent_bps.min(arrived_bps)))
+    }
+
+    #[test]
+    fn the_sums_are_those_of_all_packets() {
+        let mut random = Random(5);
+        for _ in 0..200 {
+            let (_, mut window) = Link::new();
+            let disorder = [0, 0, 3_000, 60_000, 1_500_000][random.below(5)];
+            let (mut sent_us, mut arrived_us) = (1_000_000_u64, 2_000_000_u64);
+            for _ in 0..200 {
+                for _ in 0..random.below(40) {
+                    sent_us += random.below(20_000) as u64 / 250 * 250;
+                    arrived_us += random.below(20_000) as u64 / 250 * 250;
+                    let off = random.below(disorder + 1) as u64;
+                    let late = if random.one_in(2) { off } else { 0 };
+                    window.on_packet(
+                        Time::from_nanos((sent_us - off.min(sent_us)) * 1000),
+                        Time::from_nanos((arrived_us - late.min(arrived_us)) * 1000),
+                        random.below(1_500) as u32,
+                    );
+                }
+                window.finish();
+                let (ours, all) = (window.rate_bps(), by_all(&window));
+                assert_eq!(ours.map(f64::round), all.map(f64::round));
+            }
+        }
     }
 
     #[test]

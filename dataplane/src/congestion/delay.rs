@@ -60,6 +60,11 @@ impl DelayBased {
         self.trendline.usage()
     }
 
+    /// Whether the queue of the path grows, or stands.
+    pub fn is_queued(&self) -> bool {
+        self.usage() == Usage::Over || self.standing.is_there()
+    }
+
     /// The round trip as it was last measured.
     pub fn set_rtt(&mut self, rtt: Duration) {
         self.rtt = rtt;
@@ -89,11 +94,15 @@ impl DelayBased {
         self.recovered |= before == Usage::Under && after == Usage::Normal;
     }
 
-    /// After [`Self::finish`]: lowers the rate if a queue stands, to less than what arrives of
-    /// late.
-    pub fn drain(&mut self, now: Time, arriving_bps: f64) -> Option<f64> {
-        let normal = self.trendline.usage() == Usage::Normal;
-        let lower = self.standing.is_to_be_lowered(now, self.rtt) && normal;
+    /// After [`Self::finish`]: lowers the rate if a queue stands, to less than what arrives of late,
+    /// if that is known.
+    pub fn drain(&mut self, now: Time, arriving_bps: Option<f64>) -> Option<f64> {
+        if !self.standing.is_there() {
+            self.standing.on_drained();
+            return None;
+        }
+        let arriving_bps = arriving_bps.filter(|_| self.trendline.usage() == Usage::Normal)?;
+        let lower = self.standing.is_to_be_lowered(now, self.rtt);
         lower.then(|| self.aimd.update(now, Usage::Over, Some(arriving_bps)))
     }
 

@@ -421,7 +421,8 @@ impl Estimator {
     }
 
     fn follow_delays(&mut self, now: Time, acknowledged_bps: Option<f64>, probe_bps: Option<f64>) {
-        let recent_bps = self.acknowledged.recent_bps().filter(|_| !self.as_reference);
+        let falls = !self.as_reference && self.delay.is_queued();
+        let recent_bps = if falls { self.acknowledged.recent_bps() } else { None };
         let arriving_bps = match (acknowledged_bps, recent_bps) {
             (Some(mean), Some(recent)) if self.delay.usage() == Usage::Over => {
                 Some(mean.min(recent))
@@ -433,9 +434,7 @@ impl Estimator {
             self.delay_limit_bps = rate_bps;
             self.set_target(if update.from_probe { rate_bps } else { self.target_bps });
         }
-        if let Some(recent_bps) = recent_bps
-            && let Some(rate_bps) = self.delay.drain(now, recent_bps)
-        {
+        if let Some(rate_bps) = self.delay.drain(now, recent_bps) {
             self.delay_limit_bps = rate_bps;
             self.set_target(rate_bps);
         }

@@ -89,13 +89,19 @@ impl StandingQueue {
         self.periods[1].add(delay_ms);
     }
 
-    /// Whether the rate is to be lowered for a queue now.
+    /// Whether there is a queue.
+    pub fn is_there(&self) -> bool {
+        self.queue_ms() > QUEUE_MS
+    }
+
+    /// There is none (any more).
+    pub fn on_drained(&mut self) {
+        self.lowered = None;
+    }
+
+    /// Whether the rate is to be lowered for the queue now.
     pub fn is_to_be_lowered(&mut self, now: Time, rtt: Duration) -> bool {
         let queue_ms = self.queue_ms();
-        if queue_ms <= QUEUE_MS {
-            self.lowered = None;
-            return false;
-        }
         if let Some((at, before_ms)) = self.lowered {
             if now.since(at) < REACTION + rtt {
                 return false;
@@ -133,7 +139,9 @@ mod tests {
         for ms in (1_000..until_ms).step_by(10) {
             let now = Time::from_millis(ms);
             queue.on_packet(now, now - Duration::from_millis(delay_ms(ms)), now);
-            if queue.is_to_be_lowered(now, RTT) {
+            if !queue.is_there() {
+                queue.on_drained();
+            } else if queue.is_to_be_lowered(now, RTT) {
                 lowered.push(ms);
             }
         }

@@ -87,5 +87,10 @@ fn millis(time: Time) -> f64 {
 
 /// How much later than the other; negative if it is earlier.
 fn millis_between(later: Time, earlier: Time) -> f64 {
-    (i128::from(later.as_nanos()) - i128::from(earlier.as_nanos())) as f64 / 1e6
+    let (later, earlier) = (later.as_nanos(), earlier.as_nanos());
+    if later >= earlier {
+        (later - earlier) as f64 / 1e6
+    } else {
+        -((earlier - later) as f64 / 1e6)
+    }
 }

@@ -51,7 +51,7 @@ const MAX_RTCP_INDEX: u32 = 0x7fff_ffff;
 const MAX_PACKET_LEN: usize = 0xffff;
 
 /// What is wrong with keys, or with what a caller wants sealed. Never the fault of a received
-/// packet: that is a [`DropReason`](crate::drop_reason::DropReason).
+/// packet: that is a [`DropReason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SrtpError {

@@ -32,6 +32,21 @@ pub struct Rtx {
     pub next: ExtendedSeq,
 }
 
+impl Rtx {
+    /// The next packet's index and what its header says (RFC 4588 section 4), but for extensions.
+    pub fn header_fields(
+        &mut self,
+        packet: &MediaPacket,
+        payload_type: u8,
+        timestamp: u32,
+    ) -> (ExtendedSeq, OutgoingHeader) {
+        let index = self.next;
+        self.next.0 += 1;
+        let (marker, sequence, ssrc) = (packet.header.marker, index.wire(), self.ssrc);
+        (index, OutgoingHeader { marker, payload_type, sequence, timestamp, ssrc })
+    }
+}
+
 /// A set of RTP payload types, which have seven bits.
 #[derive(Debug, Clone, Copy)]
 struct PayloadTypes([u64; 2]);

@@ -5,9 +5,9 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, Outgoing};
 use crate::egress::header::write_header;
+use crate::ingress::producer::router_rtx;
 use crate::io::TxBatch;
 use crate::mtu::OUTGOING_PACKET_MAX;
-use crate::rtp::header::OutgoingHeader;
 use crate::time::Time;
 
 impl Core {
@@ -79,23 +79,11 @@ impl Core {
         }
         let timestamp = packet.header.timestamp.wrapping_add(sent.rewrite.timestamp_offset);
         let buffer = tx.reserve(OUTGOING_PACKET_MAX).ok_or(DropReason::ArenaFull)?;
-        let mapping = producer
-            .payload_types
-            .iter()
-            .find(|mapping| mapping.router == packet.header.payload_type);
-        let rtx_payload_type = mapping.and_then(|mapping| mapping.router_rtx);
+        let rtx_payload_type = router_rtx(&producer.payload_types, packet.header.payload_type);
         let (index, header_len, payload): (u64, Option<usize>, &[u8]) =
             match (consumer.rtx.as_mut(), rtx_payload_type) {
                 (Some(rtx), Some(payload_type)) => {
-                    let index = rtx.next;
-                    rtx.next.0 += 1;
-                    let fields = OutgoingHeader {
-                        marker: packet.header.marker,
-                        payload_type,
-                        sequence: index.0 as u16,
-                        timestamp,
-                        ssrc: rtx.ssrc,
-                    };
+                    let (index, fields) = rtx.header_fields(&packet, payload_type, timestamp);
                     let transport_sequence = transport.next_transport_sequence;
                     let sending = (now, transport_sequence);
                     if consumer.numbers_transport() {

@@ -15,7 +15,6 @@ use crate::io::SocketId;
 use crate::message::{Event, Extension, MediaKind};
 use crate::rtp::extension::{ExtensionSpans, parse_audio_level};
 use crate::rtp::header::RtpHeader;
-use crate::rtp::payload::inspect_tracked;
 use crate::time::Time;
 
 impl Core {
@@ -235,20 +234,12 @@ impl Core {
             source.nack.on_packet(now, arrival.extended);
         }
         header.payload_type = payload_type.mapping.router;
-        let mut info = inspect_tracked(
-            payload_type.mapping.codec,
-            &bytes[start..end],
-            header.marker,
-            extensions.of(Extension::DependencyDescriptor, bytes),
-            &mut source.dependencies,
-        );
+        let codec = payload_type.mapping.codec;
+        let descriptor = extensions.of(Extension::DependencyDescriptor, bytes);
+        let info = source.describe(now, codec, &bytes[start..end], &header, descriptor);
         due = due.min(source.nack.next_timeout());
         if info.key_frame {
-            source.key_frame.on_key_frame(now);
             source.nack.on_key_frame(arrival.extended);
-            source.key_frame_timestamp = Some(header.timestamp);
-        } else if info.starts_inter && source.key_frame_timestamp == Some(header.timestamp) {
-            info.false_start = true;
         }
         let packet = MediaPacket {
             header,

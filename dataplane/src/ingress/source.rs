@@ -26,8 +26,11 @@ use crate::ingress::nack::NackGenerator;
 use crate::ingress::pace::Pace;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::ingress::timeliness::MAX_LATENESS;
+use crate::message::Codec;
 use crate::rate::RateMeter;
 use crate::rtp::dependency_descriptor::DependencyTracker;
+use crate::rtp::header::RtpHeader;
+use crate::rtp::payload::{PayloadInfo, inspect_tracked};
 use crate::sender_clock::SenderClock;
 use crate::seq::ExtendedSeq;
 use crate::time::Time;
@@ -235,6 +238,27 @@ impl HomeSource {
             key_frame_timestamp: None,
             replaced: None,
         }
+    }
+
+    /// What a payload is, by itself and as part of this source.
+    #[inline(always)]
+    pub fn describe(
+        &mut self,
+        now: Time,
+        codec: Codec,
+        payload: &[u8],
+        header: &RtpHeader,
+        descriptor: Option<&[u8]>,
+    ) -> PayloadInfo {
+        let tracker = &mut self.dependencies;
+        let mut info = inspect_tracked(codec, payload, header.marker, descriptor, tracker);
+        if info.key_frame {
+            self.key_frame.on_key_frame(now);
+            self.key_frame_timestamp = Some(header.timestamp);
+        } else if info.starts_inter && self.key_frame_timestamp == Some(header.timestamp) {
+            info.false_start = true;
+        }
+        info
     }
 
     /// The source that comes after this one: its numbers lie above all of this one's, and it knows

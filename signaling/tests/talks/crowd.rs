@@ -89,18 +89,24 @@ pub fn flood(
     let (address, path) = (server.address, format!("/ws?roomId={room}&peerId={peer}"));
     let counter = Arc::clone(&sent);
     let task = tokio::spawn(async move {
-        let Some(socket) = raw_at(address, &path).await else { return };
-        let (mut sink, mut stream) = socket.split();
-        let reads = async { while let Some(Ok(_)) = stream.next().await {} };
-        let writes = async {
-            for number in 0.. {
-                if sink.send(Message::text(frame(number))).await.is_err() {
-                    return;
+        // Whoever is closed comes again.
+        loop {
+            let Some(socket) = raw_at(address, &path).await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (mut sink, mut stream) = socket.split();
+            let reads = async { while let Some(Ok(_)) = stream.next().await {} };
+            let writes = async {
+                for number in 0.. {
+                    if sink.send(Message::text(frame(number))).await.is_err() {
+                        return;
+                    }
+                    counter.fetch_add(1, Ordering::Relaxed);
                 }
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        tokio::select! { () = reads => {}, () = writes => {} }
+            };
+            tokio::select! { () = reads => {}, () = writes => {} }
+        }
     });
     (task, sent)
 }
@@ -111,8 +117,11 @@ pub fn continuation_flood(server: &Server, room: &str, peer: &str) -> Flood {
     let counter = Arc::clone(&sent);
     let (address, path) = (server.address, format!("/ws?roomId={room}&peerId={peer}"));
     let task = tokio::spawn(async move {
-        // Whoever is closed comes again.
-        while let Some(mut socket) = raw_at(address, &path).await {
+        loop {
+            let Some(mut socket) = raw_at(address, &path).await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
             let mut code = OpCode::Data(Data::Text);
             loop {
                 let frame = Message::Frame(Frame::message(Vec::new(), code, false));

@@ -90,7 +90,9 @@ async fn producers_that_everyone_is_told_of_do_not_hold_up_another_room() {
     let witness = Witness::new(&server);
     let people = crowd(&server, "large", 99).await;
     let calm = witness.latencies(Duration::from_secs(1)).await;
-    strangers_come_second();
+    if is_strict() {
+        strangers_come_second();
+    }
     let mut mallory = enter(&server, "large", "mallory").await;
     let transport = sending_transport(&mut mallory).await;
     let attack = tokio::spawn(produce_and_close(mallory, transport));
@@ -106,7 +108,9 @@ async fn large_frames_do_not_hold_up_another_room() {
     let server = Server::start();
     let witness = Witness::new(&server);
     let calm = witness.latencies(Duration::from_secs(1)).await;
-    strangers_come_second();
+    if is_strict() {
+        strangers_come_second();
+    }
     let filling = vec![json!({"": []}); 7_000];
     let data = json!({"transportId": "none", "rtpParameters": {"codecs": filling}}).to_string();
     let mut floods = Vec::new();
@@ -141,7 +145,9 @@ async fn questions_about_many_streams_do_not_hold_up_another_room() {
         speakers.push(client);
     }
     let calm = witness.latencies(Duration::from_secs(1)).await;
-    strangers_come_second();
+    if is_strict() {
+        strangers_come_second();
+    }
     let mut floods = Vec::new();
     for number in 0..4 {
         let mut client = crate::client::Client::opencall(&server).await;
@@ -180,7 +186,9 @@ async fn empty_frames_do_not_hold_up_another_room() {
     let server = Server::start();
     let witness = Witness::new(&server);
     let calm = witness.latencies(Duration::from_secs(1)).await;
-    strangers_come_second();
+    if is_strict() {
+        strangers_come_second();
+    }
     let floods = [continuation_flood(&server, "flood", "flood")];
     all_have_begun(&floods).await;
     let attacked = witness.latencies(duration()).await;
@@ -193,7 +201,9 @@ async fn questions_over_http_do_not_hold_up_another_room() {
     let server = Server::start();
     let witness = Witness::new(&server);
     let calm = witness.latencies(Duration::from_secs(1)).await;
-    strangers_come_second();
+    if is_strict() {
+        strangers_come_second();
+    }
     let floods: Vec<_> = (0..8).map(|_| http_flood(&server, "/healthz")).collect();
     all_have_begun(&floods).await;
     let attacked = witness.latencies(duration()).await;
@@ -208,7 +218,9 @@ async fn all_floods_together_do_not_hold_up_another_room() {
     let witness = Witness::new(&server);
     let people = crowd(&server, "large", 60).await;
     let calm = witness.latencies(Duration::from_secs(1)).await;
-    strangers_come_second();
+    if is_strict() {
+        strangers_come_second();
+    }
     let mut mallory = enter(&server, "large", "mallory").await;
     let transport = sending_transport(&mut mallory).await;
     let mut attacks = vec![tokio::spawn(produce_and_close(mallory, transport))];

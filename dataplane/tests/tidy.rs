@@ -1,0 +1,133 @@
+//! The shape of the source: 100 columns, and functions that fit a screen.
+//!
+//! Left out: `vendor/`, whose layout is its authors'; in Markdown tables, code, and lines without a
+//! place to break, such as addresses.
+
+use std::path::{Path, PathBuf};
+
+const MAX_COLUMNS: usize = 100;
+const MAX_FUNCTION_LINES: usize = 70;
+
+/// The repository.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// All files of the repository with this extension, below folders that are ours.
+fn files(extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            let is_ours = !name.starts_with('.')
+                && !["target", "vendor", "node_modules", "dist"].contains(&&*name);
+            if path.is_dir() && !path.is_symlink() && is_ours {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no .{extension} file below {}", root().display());
+    found.sort();
+    found
+}
+
+fn report(faults: &[String], advice: &str) {
+    assert!(faults.is_empty(), "{} places; {advice}:\n{}", faults.len(), faults.join("\n"));
+}
+
+fn at(path: &Path, line: usize) -> String {
+    format!("{}:{}", path.strip_prefix(root()).unwrap_or(path).display(), line + 1)
+}
+
+fn too_long(line: &str) -> bool {
+    line.chars().count() > MAX_COLUMNS
+}
+
+#[test]
+fn rust_keeps_within_its_columns() {
+    let mut faults = Vec::new();
+    for path in files("rs") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().enumerate();
+        // A string that cannot be broken is rustfmt's to keep.
+        let long = lines.filter(|(_, line)| too_long(line) && line.trim_start().starts_with("//"));
+        faults.extend(long.map(|(number, _)| at(&path, number)));
+    }
+    report(&faults, "wrap these comments at 100 columns");
+}
+
+#[test]
+fn prose_keeps_within_its_columns() {
+    let mut faults = Vec::new();
+    for path in files("md") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut in_code = false;
+        for (number, line) in text.lines().enumerate() {
+            in_code ^= line.trim_start().starts_with("```");
+            let breaks = line.trim_start().split(' ').count() > 2;
+            if too_long(line) && breaks && !in_code && !line.starts_with('|') {
+                faults.push(at(&path, number));
+            }
+        }
+    }
+    report(&faults, "wrap these paragraphs at 100 columns");
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let mut faults = Vec::new();
+    for path in files("rs") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, name, length) in functions(&lines) {
+            if length > MAX_FUNCTION_LINES {
+                faults.push(format!("{} {name}: {length} lines", at(&path, number)));
+            }
+        }
+    }
+    report(&faults, "give parts of these a name of their own; 70 lines are the most");
+}
+
+/// Line, name and length of each function with a body, by the layout that rustfmt gives. Tables of
+/// tests, which have no parts, do not count.
+fn functions<'a>(lines: &[&'a str]) -> Vec<(usize, &'a str, usize)> {
+    let mut found = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let bare = line.trim_start();
+        let indent = &line[..line.len() - bare.len()];
+        let Some((before, rest)) = bare.split_once("fn ") else { continue };
+        let is_item = before.split_whitespace().all(|word| {
+            word.starts_with("pub")
+                || ["const", "async", "unsafe", "extern", "\"C\""].contains(&word)
+        });
+        let is_test = lines[..number]
+            .iter()
+            .rev()
+            .take_while(|line| line.trim_start().starts_with(['#', '/']))
+            .any(|line| line.contains("test"));
+        if !is_item || is_test {
+            continue;
+        }
+        let name = rest.split(['(', '<']).next().unwrap_or_default();
+        // On one line, without a body, or to the brace below its beginning.
+        let end = lines[number..].iter().enumerate().position(|(index, line)| {
+            let Some(rest) = line.strip_prefix(indent) else { return false };
+            let is_outer = !rest.starts_with(' ');
+            rest == "}" || is_outer && (rest.ends_with(';') || index == 0 && rest.ends_with('}'))
+        });
+        found.push((number, name, end.map_or(0, |end| end + 1)));
+    }
+    found
+}
+
+#[test]
+fn a_function_that_is_too_long_is_found() {
+    let text =
+        format!("impl X {{\n    pub(crate) fn long(\n{}    }}\n}}\n", "        a();\n".repeat(80));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(functions(&lines), [(1, "long", 82)]);
+}

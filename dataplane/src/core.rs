@@ -78,6 +78,8 @@ pub struct Core {
     pub(crate) stats: CoreStats,
     /// DTLS beyond what each transport is sure of.
     pub(crate) spare_dtls: PerSecond,
+    /// Datagrams of data channels of all transports together.
+    pub(crate) data_records: PerSecond,
     random: u64,
 }
 
@@ -97,6 +99,7 @@ impl Core {
             events: VecDeque::new(),
             stats: CoreStats::default(),
             spare_dtls: PerSecond::default(),
+            data_records: PerSecond::default(),
             random: config.seed | 1,
         }
     }

@@ -58,6 +58,9 @@ pub enum Flight {
     /// One that answers a flight of the other side: only who has received that can make a good one.
     /// Whether it is good only the association knows.
     Later,
+    /// One with a protected record. It ends a handshake; once there are keys it carries what runs
+    /// inside: data channels.
+    Protected,
 }
 
 /// Reads the headers of a datagram's records.
@@ -93,7 +96,7 @@ fn plain_record(bytes: &[u8]) -> Result<(usize, Flight), DropReason> {
         (CHANGE_CIPHER_SPEC, [0, 0]) if body[..len] == [1] => Flight::Later,
         (ALERT, [0, 0]) if len == ALERT_LEN => Flight::First,
         // DTLS 1.2 protects one epoch; 1.3 has a header of its own for that.
-        (ALERT..=APPLICATION_DATA, [0, 1]) if len >= MIN_PROTECTED_LEN => Flight::Later,
+        (ALERT..=APPLICATION_DATA, [0, 1]) if len >= MIN_PROTECTED_LEN => Flight::Protected,
         _ => Flight::Useless,
     };
     Ok((RECORD_HEADER_LEN + len, flight))
@@ -135,7 +138,7 @@ fn unified_record(bytes: &[u8]) -> Result<(usize, Flight), DropReason> {
     if len < MIN_CIPHERTEXT_LEN || header_len + len > bytes.len() {
         return Err(DropReason::DtlsMalformed);
     }
-    Ok((header_len + len, Flight::Later))
+    Ok((header_len + len, Flight::Protected))
 }
 
 #[cfg(test)]
@@ -157,10 +160,10 @@ mod tests {
             (message(11), Flight::Later, "Certificate"),
             (message(2), Flight::Later, "ServerHello"),
             (record(20, 0, &[1]), Flight::Later, "ChangeCipherSpec"),
-            (record(22, 1, &[0; 40]), Flight::Later, "Finished"),
-            (record(23, 1, &[0; 40]), Flight::Later, "data"),
-            ([&[0x2c, 0, 1, 0, 16][..], &[0; 16]].concat(), Flight::Later, "DTLS 1.3"),
-            ([&[0x22, 9][..], &[0; 16]].concat(), Flight::Later, "DTLS 1.3, the short form"),
+            (record(22, 1, &[0; 40]), Flight::Protected, "Finished"),
+            (record(23, 1, &[0; 40]), Flight::Protected, "data"),
+            ([&[0x2c, 0, 1, 0, 16][..], &[0; 16]].concat(), Flight::Protected, "DTLS 1.3"),
+            ([&[0x22, 9][..], &[0; 16]].concat(), Flight::Protected, "DTLS 1.3, the short form"),
             (record(22, 0, &[]), Flight::Useless, "nothing"),
             (record(22, 0, &[1, 0, 0, 0]), Flight::Useless, "a piece of a header"),
             (message(0), Flight::Useless, "HelloRequest"),

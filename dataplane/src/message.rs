@@ -172,6 +172,8 @@ pub struct TransportConfig {
     /// Budget for all that is sent to this client, in bits per second: voices first, then the video
     /// layers that fit; what exceeds it nevertheless is dropped.
     pub outgoing_bitrate_bps: u32,
+    /// Whether it carries data channels: its protected records then have a budget of their own.
+    pub data_channels: bool,
 }
 
 /// How one media payload type of a producer is understood and renamed.

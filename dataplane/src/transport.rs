@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
+use crate::dtls::Flight;
 use crate::egress::limit::SendLimit;
 use crate::fanout::Pending;
 use crate::ice::IceAgent;
@@ -37,6 +38,13 @@ const MAX_SPARE_DTLS_PER_CORE_SECOND: u32 = 4096;
 /// The same from addresses other than the selected one, together: enough for a handshake, and whoever
 /// sends from there leaves the selected one its share.
 const MAX_DTLS_PER_SECOND_ELSEWHERE: u32 = 16;
+
+/// Datagrams of data channels a second from one transport: 38 Mbit/s of full ones. SCTP takes a
+/// drop beyond them for congestion and slows down.
+const MAX_DATA_PER_SECOND: u32 = 4_096;
+
+/// The same of all transports of a core together.
+const MAX_DATA_PER_CORE_SECOND: u32 = 32_768;
 
 /// How often control is told of ICE in a second, at once: a first path, its nomination and a better
 /// one. A client that goes to and fro between two is told of once a second.
@@ -141,6 +149,9 @@ pub struct Transport {
     dtls: PerSecond,
     spare_dtls: PerSecond,
     dtls_elsewhere: PerSecond,
+    /// Whether it carries data channels, and datagrams of them.
+    data_channels: bool,
+    data_records: PerSecond,
     /// Packets its client asked for again in the second that began then.
     nacked: (Time, u32),
     /// Which of its sender reports come in time.
@@ -190,6 +201,8 @@ impl Transport {
             dtls: PerSecond::default(),
             spare_dtls: PerSecond::default(),
             dtls_elsewhere: PerSecond::default(),
+            data_channels: config.data_channels,
+            data_records: PerSecond::default(),
             counters: TransportCounters::default(),
             timeliness: Timeliness::default(),
             round_trip: RoundTrip::default(),
@@ -257,6 +270,22 @@ impl Transport {
         self.dtls.admit(now, MAX_DTLS_PER_SECOND)
             || (self.spare_dtls.admit(now, MAX_SPARE_DTLS_PER_SECOND)
                 && spare.admit(now, MAX_SPARE_DTLS_PER_CORE_SECOND))
+    }
+
+    /// Whether a datagram may be one of data channels: protected, after the handshake, from the
+    /// selected address.
+    pub fn may_carry_data(&self, from: Tuple, flight: Flight) -> bool {
+        self.data_channels
+            && self.srtp.is_some()
+            && flight == Flight::Protected
+            && self.ice.selected() == Some(from)
+    }
+
+    /// Whether one more datagram of data channels may be handed to control now. The handshake's budget
+    /// is another, so that neither can use up what the other needs.
+    pub fn admit_data(&mut self, now: Time, of_core: &mut PerSecond) -> bool {
+        self.data_records.admit(now, MAX_DATA_PER_SECOND)
+            && of_core.admit(now, MAX_DATA_PER_CORE_SECOND)
     }
 
     /// Packets that its client may ask for again now.

@@ -105,7 +105,12 @@ impl Meeting {
         for number in [2 * person, 2 * person + 1] {
             let id = TransportId(number as u64);
             let ice = credentials(number);
-            let config = TransportConfig { id, ice, outgoing_bitrate_bps: 100_000_000 };
+            let config = TransportConfig {
+                id,
+                ice,
+                outgoing_bitrate_bps: 100_000_000,
+                data_channels: false,
+            };
             self.command(Command::CreateTransport(Box::new(config)));
             let keys = Box::new(keys(Profile::AeadAes128Gcm, number));
             self.command(Command::InstallSrtp { transport: id, keys });

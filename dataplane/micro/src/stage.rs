@@ -179,7 +179,8 @@ impl Stage {
     fn join(&mut self, profile: Profile, number: usize) {
         let id = TransportId(number as u64);
         let ice = credentials(number);
-        let config = TransportConfig { id, ice, outgoing_bitrate_bps: 10_000_000 };
+        let config =
+            TransportConfig { id, ice, outgoing_bitrate_bps: 10_000_000, data_channels: false };
         self.command(Command::CreateTransport(Box::new(config)));
         let keys = Box::new(keys(profile, number));
         self.command(Command::InstallSrtp { transport: id, keys });

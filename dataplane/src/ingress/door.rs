@@ -186,16 +186,20 @@ impl Core {
             Flight::Useless => false,
             // Once there are keys nothing begins anew, and alerts are protected.
             Flight::First => transport.srtp.is_none(),
-            Flight::Later => true,
+            Flight::Later | Flight::Protected => true,
         };
         if !needed {
             return Err(DropReason::DtlsUnneeded);
         }
         transport.count_received(bytes.len());
         if !owner.proven {
-            transport.ice.on_dtls(source, socket, bytes.len(), flight == Flight::Later);
+            transport.ice.on_dtls(source, socket, bytes.len(), flight >= Flight::Later);
         }
-        let admitted = transport.admit_dtls(now, (source, socket), &mut self.spare_dtls);
+        let from = (source, socket);
+        let admitted = match transport.may_carry_data(from, flight) {
+            true => transport.admit_data(now, &mut self.data_records),
+            false => transport.admit_dtls(now, from, &mut self.spare_dtls),
+        };
         if admitted {
             let event = Event::Dtls { transport: transport.id, datagram: bytes.into() };
             self.events.push_back(event);

@@ -194,6 +194,39 @@ fn a_flood_of_protected_dtls_leaves_room_and_is_cut_off() {
     room.assert_unharmed();
 }
 
+/// Data channels have a budget of their own, which handshakes do not share, and it ends too.
+#[test]
+fn data_channels_pass_in_thousands_and_leave_handshakes_their_share() {
+    let mut world = World::new(1);
+    world.data_channels = true;
+    let client = world.join(CoreId(0));
+    let record = [&[0x2e, 0, 1, 0, 40][..], &[9; 40]].concat();
+    let (newcomer, _) = world.invite(CoreId(0), client.seal.profile(), 1_000_000);
+    newcomer.check(&world, true);
+    world.turn();
+    world.events.clear();
+    for index in 0..6_000 {
+        world.push(client.address, CoreId(0), &record);
+        if index % 10 == 9 {
+            world.turn();
+        }
+    }
+    world.turn();
+    let passed = |world: &World, transport| {
+        let of =
+            |event: &&Event| matches!(event, Event::Dtls { transport: t, .. } if *t == transport);
+        world.events.iter().filter(of).count()
+    };
+    let count = passed(&world, client.transport);
+    assert!((4_096..5_500).contains(&count), "{count} passed");
+    assert!(world.core(CoreId(0)).stats().drops.of(DropReason::DtlsFlood) > 0);
+    for _ in 0..64 {
+        world.push(newcomer.address, CoreId(0), &record);
+        world.turn();
+    }
+    assert_eq!(passed(&world, newcomer.transport), 64, "a handshake passes");
+}
+
 #[test]
 fn stun_with_the_wrong_password_is_met_with_silence() {
     let mut room = Room::new();

@@ -82,6 +82,8 @@ pub struct World {
     mesh: Mesh,
     next_id: u64,
     pub events: Vec<Event>,
+    /// Whether new clients carry data channels.
+    pub data_channels: bool,
     /// How often the cores have taken something from the heap in their turns.
     pub allocations: u64,
     /// No core has room in its send arena.
@@ -143,6 +145,7 @@ impl World {
             mesh: Mesh::default(),
             next_id: 1,
             events: Vec::new(),
+            data_channels: false,
             allocations: 0,
             fill_arena: false,
             wire: Vec::new(),
@@ -275,7 +278,12 @@ impl World {
         let number = self.id();
         let transport = TransportId(number);
         let ice = IceCredentials::generate(Some(core));
-        let config = TransportConfig { id: transport, ice: ice.clone(), outgoing_bitrate_bps };
+        let config = TransportConfig {
+            id: transport,
+            ice: ice.clone(),
+            outgoing_bitrate_bps,
+            data_channels: self.data_channels,
+        };
         self.command(core, Command::CreateTransport(Box::new(config)));
         let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000));
         let keys = |byte: u8| {

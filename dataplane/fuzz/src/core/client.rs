@@ -101,6 +101,7 @@ impl Client {
             id: self.transport,
             ice: self.ice.clone(),
             outgoing_bitrate_bps: 5_000_000,
+            data_channels: self.transport.0.is_multiple_of(2),
         }
     }
 

@@ -138,6 +138,79 @@ pub struct TransportOptions {
     pub ice_candidates: Vec<IceCandidate>,
     /// Our DTLS parameters.
     pub dtls_parameters: DtlsParameters,
+    /// Our SCTP parameters, where the client asked for SCTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sctp_parameters: Option<SctpParameters>,
+}
+
+/// Our side of SCTP, in the words of both generations of mediasoup-client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SctpParameters {
+    /// SCTP port.
+    pub port: u16,
+    /// Outgoing streams.
+    #[serde(rename = "OS")]
+    pub os: u16,
+    /// Incoming streams.
+    #[serde(rename = "MIS")]
+    pub mis: u16,
+    /// Bytes of a message at most, older clients.
+    pub max_message_size: usize,
+    /// The same, newer clients: of one that we send.
+    pub max_send_message_size: usize,
+    /// Of one that we take.
+    pub max_receive_message_size: usize,
+    /// Bytes that may wait to be sent, as mediasoup announces them.
+    pub send_buffer_size: usize,
+    /// Bytes that wait to be sent.
+    pub sctp_buffered_amount: usize,
+    /// Always true.
+    pub is_data_channel: bool,
+}
+
+/// A channel's stream and how its messages are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SctpStreamParameters {
+    /// SCTP stream id.
+    pub stream_id: u16,
+    /// Whether messages come in order; as mediasoup, yes if neither limit is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<bool>,
+    /// Milliseconds after which a message is sent no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_packet_life_time: Option<u16>,
+    /// How often a packet is sent again at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retransmits: Option<u16>,
+}
+
+/// A data consumer as its client must make it.
+#[derive(Debug, Clone)]
+pub struct DataConsumerOptions {
+    /// Data consumer id.
+    pub id: String,
+    /// Transport it arrives on.
+    pub transport_id: String,
+    /// Data producer it carries.
+    pub data_producer_id: String,
+    /// Who produces.
+    pub peer_id: Arc<str>,
+    /// Its stream.
+    pub sctp_stream_parameters: SctpStreamParameters,
+    /// The producer's label.
+    pub label: String,
+    /// The producer's sub-protocol.
+    pub protocol: String,
+    /// The producer's appData.
+    pub app_data: JsonObject,
+}
+
+impl DataConsumerOptions {
+    fn size(&self) -> usize {
+        NOTIFICATION_BYTES + self.label.len() + self.protocol.len() + self.app_data.size()
+    }
 }
 
 /// A consumer as its client must make it.
@@ -232,6 +305,10 @@ pub enum StatsOf {
     Producer(String),
     /// A consumer.
     Consumer(String),
+    /// A data producer.
+    DataProducer(String),
+    /// A data consumer.
+    DataConsumer(String),
     /// All of the asking client's.
     Peer,
 }
@@ -264,6 +341,8 @@ pub enum Request {
         direction: Direction,
         /// ICE over TCP only; not offered yet: an error.
         force_tcp: bool,
+        /// With SCTP, for data channels.
+        sctp: bool,
     },
     /// The client's DTLS parameters, once per transport → [`Response::Done`].
     ConnectTransport {
@@ -315,6 +394,43 @@ pub enum Request {
         transport_id: Option<String>,
         /// Starts paused.
         paused: bool,
+    },
+    /// Send data → [`Response::ProducedData`].
+    ProduceData {
+        /// On which transport.
+        transport_id: String,
+        /// On which stream, and how.
+        sctp_stream_parameters: SctpStreamParameters,
+        /// The channel's label.
+        label: String,
+        /// Its sub-protocol.
+        protocol: String,
+        /// Passed on to consumers.
+        app_data: JsonObject,
+    },
+    /// Stop sending data → [`Response::Done`].
+    CloseDataProducer {
+        /// Which.
+        data_producer_id: String,
+    },
+    /// Receive data → [`Response::ConsumedData`].
+    ConsumeData {
+        /// Which.
+        data_producer_id: String,
+        /// On which transport; else the client's newest receiving one with SCTP.
+        transport_id: Option<String>,
+    },
+    /// The client has made its side of an offered data consumer (or refused to).
+    DataConsumerReady {
+        /// Which.
+        data_consumer_id: String,
+        /// Refused: the data consumer is closed.
+        accepted: bool,
+    },
+    /// → [`Response::Done`].
+    CloseDataConsumer {
+        /// Which.
+        data_consumer_id: String,
     },
     /// The client has made its side of an offered consumer (or refused to).
     ConsumerReady {
@@ -397,6 +513,13 @@ pub enum Response {
         /// Its id.
         producer_id: String,
     },
+    /// A data producer was made.
+    ProducedData {
+        /// Its id.
+        data_producer_id: String,
+    },
+    /// A data consumer was made.
+    ConsumedData(Box<DataConsumerOptions>),
     /// A consumer was made.
     Consumed(Box<ConsumerOptions>),
     /// Statistics, one report for each transport and stream.
@@ -455,6 +578,31 @@ pub enum Notification {
         kind: Kind,
         /// The producer's.
         app_data: JsonObject,
+    },
+    /// Automatic mode: make this data consumer and answer with [`Request::DataConsumerReady`].
+    NewDataConsumer(Box<DataConsumerOptions>),
+    /// On-request mode: this can be consumed.
+    NewDataProducer {
+        /// Who.
+        peer_id: Arc<str>,
+        /// Which.
+        data_producer_id: String,
+        /// The channel's label.
+        label: String,
+        /// Its sub-protocol.
+        protocol: String,
+        /// The producer's.
+        app_data: JsonObject,
+    },
+    /// A data producer of another peer is gone.
+    DataProducerClosed {
+        /// Which.
+        data_producer_id: String,
+    },
+    /// A data consumer of this client is gone: its producer is, or it read too slowly.
+    DataConsumerClosed {
+        /// Which.
+        data_consumer_id: String,
     },
     /// Someone entered.
     NewPeer(Arc<PeerInfo>),
@@ -538,6 +686,10 @@ impl Notification {
                 options.app_data.size() + options.rtp_parameters.stream.size
             }
             Notification::NewProducer { app_data, .. } => app_data.size(),
+            Notification::NewDataConsumer(options) => options.size(),
+            Notification::NewDataProducer { label, protocol, app_data, .. } => {
+                label.len() + protocol.len() + app_data.size()
+            }
             Notification::NewPeer(peer) => peer.size(),
             Notification::PeerDisplayNameChanged { display_name, old_display_name, .. } => {
                 display_name.len() + old_display_name.len()
@@ -567,7 +719,11 @@ impl Response {
             }
             Response::Stats(reports) => reports.len() * 512,
             Response::Transport(_) => 1_024,
-            Response::Done | Response::Ice(_) | Response::Produced { .. } => NOTIFICATION_BYTES,
+            Response::ConsumedData(options) => options.size(),
+            Response::Done
+            | Response::Ice(_)
+            | Response::Produced { .. }
+            | Response::ProducedData { .. } => NOTIFICATION_BYTES,
         }
     }
 }

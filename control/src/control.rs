@@ -26,6 +26,9 @@ use crate::api::{
 };
 use crate::consumer::Consumer;
 use crate::contest::Contest;
+use crate::data::{
+    DataChannels, DataConsumerId, DataDropCounters, DataProducerId, DataProducerRequest,
+};
 use crate::dtls::{DtlsConfig, DtlsContext, DtlsDropCounters};
 use crate::error::ControlError;
 use crate::ids::Ids;
@@ -130,6 +133,12 @@ pub(crate) enum Timer {
     Stats(u64),
     /// The client of a session has not answered whether it is there.
     Contest(SessionId),
+    /// An association has a packet to send again, or one to acknowledge.
+    Sctp(TransportId),
+    /// Data channels have messages to read or to send.
+    Data,
+    /// A reliable data consumer has been full for too long.
+    Laggard(DataConsumerId),
 }
 
 /// What is done once a request has been answered.
@@ -142,6 +151,8 @@ pub(crate) enum After {
     Offer,
     /// Offer a new producer to the others.
     Produced(ProducerId),
+    /// Offer a new data producer to the others.
+    ProducedData(DataProducerId),
 }
 
 /// How many of everything there are.
@@ -159,6 +170,10 @@ pub struct Counts {
     pub producers: usize,
     /// Consumers.
     pub consumers: usize,
+    /// Data producers.
+    pub data_producers: usize,
+    /// Data consumers.
+    pub data_consumers: usize,
     /// Producers that reach another core, once for each core.
     pub pipes: usize,
 }
@@ -196,6 +211,7 @@ pub struct Control {
     pub(crate) transports: HashMap<TransportId, Transport>,
     pub(crate) producers: HashMap<ProducerId, Producer>,
     pub(crate) consumers: HashMap<ConsumerId, Consumer>,
+    pub(crate) data: DataChannels,
     pub(crate) stats_jobs: HashMap<u64, StatsJob>,
     /// Questions to data cores: of which job, and its place among the job's questions.
     pub(crate) stats_queries: HashMap<u64, (u64, usize)>,
@@ -235,6 +251,7 @@ impl Control {
             transports: HashMap::new(),
             producers: HashMap::new(),
             consumers: HashMap::new(),
+            data: DataChannels::default(),
             stats_jobs: HashMap::new(),
             stats_queries: HashMap::new(),
             contests: HashMap::new(),
@@ -320,6 +337,7 @@ impl Control {
                     }
                     After::Offer => self.offer_existing(session),
                     After::Produced(producer) => self.offer_producer(producer),
+                    After::ProducedData(producer) => self.offer_data_producer(producer),
                 }
             }
         }
@@ -342,8 +360,8 @@ impl Control {
             Request::SetRtpCapabilities { rtp_capabilities, display_name } => {
                 self.set_rtp_capabilities(session, rtp_capabilities, display_name)
             }
-            Request::CreateTransport { direction, force_tcp } => {
-                self.create_transport(session, direction, force_tcp)
+            Request::CreateTransport { direction, force_tcp, sctp } => {
+                self.create_transport(session, direction, force_tcp, sctp)
             }
             Request::ConnectTransport { transport_id, dtls_parameters } => {
                 self.connect_transport(session, &transport_id, &dtls_parameters).map(done)
@@ -371,6 +389,44 @@ impl Control {
             }
             Request::ChangeDisplayName { display_name } => {
                 self.change_display_name(session, display_name).map(done)
+            }
+            request => self.perform_on_data(session, request),
+        }
+    }
+
+    fn perform_on_data(
+        &mut self,
+        session: SessionId,
+        request: Request,
+    ) -> Result<(Response, After), RequestError> {
+        let done = |()| (Response::Done, After::Nothing);
+        match request {
+            Request::ProduceData {
+                transport_id,
+                sctp_stream_parameters: parameters,
+                label,
+                protocol,
+                app_data,
+            } => {
+                let request =
+                    DataProducerRequest { transport_id, parameters, label, protocol, app_data };
+                self.produce_data(session, request)
+            }
+            Request::ConsumeData { data_producer_id, transport_id } => {
+                self.consume_data(session, &data_producer_id, transport_id)
+            }
+            Request::DataConsumerReady { data_consumer_id, accepted } => {
+                self.data_consumer_ready(session, &data_consumer_id, accepted).map(done)
+            }
+            Request::CloseDataProducer { data_producer_id } => {
+                let producer = self.own_data_producer(session, &data_producer_id)?;
+                self.remove_data_producer(producer);
+                Ok(done(()))
+            }
+            Request::CloseDataConsumer { data_consumer_id } => {
+                let consumer = self.own_data_consumer(session, &data_consumer_id)?;
+                self.remove_data_consumer(consumer);
+                Ok(done(()))
             }
             request => self.perform_on_consumer(session, request).map(done),
         }
@@ -406,6 +462,9 @@ impl Control {
                 Timer::Demand(producer) => self.tell_demand(producer),
                 Timer::Stats(job) => self.finish_stats(job),
                 Timer::Contest(session) => self.challenge_lost(session),
+                Timer::Sctp(transport) => self.sctp_timeout(transport),
+                Timer::Data => self.run_data(),
+                Timer::Laggard(consumer) => self.cut_laggard(consumer),
             }
         }
     }
@@ -439,6 +498,8 @@ impl Control {
             transports: self.transports.len(),
             producers: self.producers.len(),
             consumers: self.consumers.len(),
+            data_producers: self.data.producers.len(),
+            data_consumers: self.data.consumers.len(),
             pipes: self.producers.values().map(Producer::pipe_count).sum(),
         }
     }
@@ -446,6 +507,11 @@ impl Control {
     /// DTLS records and messages that went no further, by reason.
     pub fn dtls_drops(&self) -> &DtlsDropCounters {
         &self.dtls_drops
+    }
+
+    /// Messages and channels of data that went no further, by reason.
+    pub fn data_drops(&self) -> &DataDropCounters {
+        &self.data.drops
     }
 
     /// How many transports live on a core.

@@ -92,7 +92,7 @@ pub struct Grants {
     pub sources: Sources,
     /// Whether it may receive media.
     pub subscribe: bool,
-    /// Whether it may send data. (Data channels are not offered yet.)
+    /// Whether it may send data.
     pub data: bool,
     /// Whether it may administer the room. (There is nothing to administer with yet.)
     pub admin: bool,
@@ -138,6 +138,14 @@ impl Grants {
 
     pub(crate) fn check_subscribe(&self) -> Result<(), RequestError> {
         if self.subscribe { Ok(()) } else { Err(refused("receive media", "canSubscribe")) }
+    }
+
+    pub(crate) fn check_data(&self) -> Result<(), RequestError> {
+        if self.hidden {
+            let reason = "a hidden participant cannot send data: join with a token without hidden";
+            return Err(not_allowed(reason));
+        }
+        if self.data { Ok(()) } else { Err(refused("send data", "canPublishData")) }
     }
 
     pub(crate) fn check_rename(&self) -> Result<(), RequestError> {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! signaling ─▶ control ─▶ peer ─▶ transport (dtls) ─▶ producer ─▶ consumer ─▶ data cores
+//!                                      └─▶ data (sctp): channels, which end here
 //! ```
 //!
 //! * [`api`] — the typed requests, answers and notifications that signaling speaks to it.
@@ -19,6 +20,7 @@ pub mod api;
 mod consumer;
 mod contest;
 mod control;
+mod data;
 mod demand;
 pub mod dtls;
 pub mod error;
@@ -41,6 +43,7 @@ mod transport;
 
 pub use contest::CHALLENGE_TIMEOUT;
 pub use control::{Control, ControlConfig, CoreAddresses, Counts, Work};
+pub use data::{DataDrop, DataDropCounters, MAX_MESSAGE_BYTES};
 pub use demand::LOWER_AFTER;
 pub use error::ControlError;
 pub use placement::{PARTICIPANTS_PER_CORE, PlacementPolicy};

@@ -18,6 +18,12 @@ pub const MAX_PRODUCERS_PER_PEER: usize = 32;
 /// more.
 pub const MAX_CONSUMERS_PER_PEER: usize = 2_000;
 
+/// Data producers of one peer: chat, files, pointers, games, and many spare ones.
+pub const MAX_DATA_PRODUCERS_PER_PEER: usize = 32;
+
+/// Data consumers of one peer: one transport has 1,024 streams.
+pub const MAX_DATA_CONSUMERS_PER_PEER: usize = 1_000;
+
 /// Questions about statistics of one peer that wait for an answer. Each may be a message per
 /// consumer to the data cores.
 pub const MAX_STATS_JOBS_PER_PEER: usize = 4;

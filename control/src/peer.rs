@@ -9,6 +9,7 @@ use crate::api::{
     RequestError, Response, SessionConfig, SessionId,
 };
 use crate::control::{After, Control};
+use crate::data::{DataConsumerId, DataProducerId};
 use crate::limits::{
     MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, check_json, malformed, not_allowed, too_many,
 };
@@ -38,6 +39,11 @@ pub(crate) struct Peer {
     pub consumers: BTreeMap<ProducerId, ConsumerId>,
     /// On-request mode: producers it was notified of, each once.
     pub notified_producers: BTreeSet<ProducerId>,
+    pub data_producers: Vec<DataProducerId>,
+    /// At most one per data producer.
+    pub data_consumers: BTreeMap<DataProducerId, DataConsumerId>,
+    /// On-request mode: data producers it was notified of, each once.
+    pub notified_data_producers: BTreeSet<DataProducerId>,
     /// Of its consumers whose score is known: how many, and their sum.
     pub received_scores: (u32, u32),
     /// As last told.
@@ -90,6 +96,9 @@ impl Control {
             producers: Vec::new(),
             consumers: BTreeMap::new(),
             notified_producers: BTreeSet::new(),
+            data_producers: Vec::new(),
+            data_consumers: BTreeMap::new(),
+            notified_data_producers: BTreeSet::new(),
             received_scores: (0, 0),
             quality: None,
             stats_jobs: 0,

@@ -233,6 +233,8 @@ impl Control {
     /// offered anew.
     pub(crate) fn offer_existing(&mut self, session: SessionId) {
         self.close_stranded(session);
+        self.close_stranded_data(session);
+        self.offer_existing_data(session);
         let Some(peer) = self.peers.get(&session) else { return };
         for other in self.members_but(peer.room, session) {
             let producers = self.peers.get(&other).map(|peer| peer.producers.clone());

@@ -54,10 +54,22 @@ enum Reported {
         parameters: Arc<RtpParameters>,
         stats: RtpStreamStats,
     },
+    Data {
+        incoming: bool,
+        label: String,
+        protocol: String,
+        messages: u64,
+        bytes: u64,
+        buffered: usize,
+    },
 }
 
 impl Control {
     pub(crate) fn ask_stats(&mut self, session: SessionId, token: Token, of: StatsOf) {
+        if let StatsOf::DataProducer(_) | StatsOf::DataConsumer(_) = of {
+            let result = self.data_report(session, &of);
+            return self.answer(session, token, result.map(|report| Response::Stats(vec![report])));
+        }
         let queries = match self.queries(session, &of) {
             Ok(queries) => queries,
             Err(error) => return self.answer(session, token, Err(error)),
@@ -102,6 +114,8 @@ impl Control {
                 let (id, consumer) = own.ok_or_else(|| unknown("consumer", text))?;
                 Some((consumer.core, StatsQuery::Consumer(id)))
             }
+            // Control itself knows these.
+            StatsOf::DataProducer(_) | StatsOf::DataConsumer(_) => None,
             StatsOf::Peer => {
                 let transports = peer.transports.iter();
                 let producers = peer.producers.iter();
@@ -212,6 +226,36 @@ impl Control {
         }
     }
 
+    fn data_report(&self, session: SessionId, of: &StatsOf) -> Result<StatsReport, RequestError> {
+        let (incoming, text, consumer) = match of {
+            StatsOf::DataConsumer(text) => {
+                (false, text, Some(self.own_data_consumer(session, text)?))
+            }
+            StatsOf::DataProducer(text) => (true, text, None),
+            _ => return Err(unknown("data producer", "")),
+        };
+        let consumer = consumer.and_then(|id| self.data.consumers.get(&id));
+        let producer = match consumer {
+            Some(consumer) => consumer.producer,
+            None => self.own_data_producer(session, text)?,
+        };
+        let producer = self.data.producers.get(&producer);
+        let producer = producer.ok_or_else(|| unknown("data producer", text))?;
+        let (messages, bytes) = match consumer {
+            Some(consumer) => (consumer.messages, consumer.bytes),
+            None => (producer.messages, producer.bytes),
+        };
+        let of = Reported::Data {
+            incoming,
+            label: producer.label.clone(),
+            protocol: producer.protocol.clone(),
+            messages,
+            bytes,
+            buffered: consumer.map_or(0, |consumer| consumer.queued),
+        };
+        Ok(StatsReport { timestamp_ms: self.timestamp_ms(), id: text.clone(), of })
+    }
+
     fn transport_report(&self, id: TransportId, stats: TransportStats) -> StatsReport {
         let transport = self.transports.get(&id);
         let ice_state = match transport.and_then(|transport| transport.ice_state) {
@@ -240,6 +284,7 @@ impl StatsReport {
         match &self.of {
             Reported::Transport { .. } => self.transport_object(),
             Reported::Stream { .. } => self.stream_object(),
+            Reported::Data { .. } => self.data_object(),
         }
     }
 
@@ -276,6 +321,33 @@ impl StatsReport {
             object.insert("srtpProfile".to_owned(), profile.into());
         }
         object
+    }
+
+    fn data_object(&self) -> Map<String, Value> {
+        let Reported::Data { incoming, label, protocol, messages, bytes, buffered } = &self.of
+        else {
+            return Map::new();
+        };
+        let common = json!({
+            "id": self.id,
+            "timestamp": self.timestamp_ms,
+            "label": label,
+            "protocol": protocol,
+        });
+        let own = match incoming {
+            true => json!({
+                "type": "data-producer",
+                "messagesReceived": messages,
+                "bytesReceived": bytes,
+            }),
+            false => json!({
+                "type": "data-consumer",
+                "messagesSent": messages,
+                "bytesSent": bytes,
+                "bufferedAmount": buffered,
+            }),
+        };
+        object(common).into_iter().chain(object(own)).collect()
     }
 
     fn stream_object(&self) -> Map<String, Value> {

@@ -16,6 +16,7 @@ use crate::api::{
     RequestError, Response, SessionId, TransportOptions,
 };
 use crate::control::{After, Control, Timer};
+use crate::data::TransportData;
 use crate::dtls::{DtlsEndpoint, DtlsOutput, PeerFingerprints, Role};
 use crate::limits::{malformed, not_allowed, too_many, unknown};
 
@@ -50,6 +51,8 @@ pub(crate) struct Transport {
     /// RIDs of producers without a MID.
     pub rids: HashSet<String>,
     next_mid: u64,
+    /// Its data channels, where the client asked for SCTP.
+    pub data: Option<Box<TransportData>>,
 }
 
 /// Where the handshake is.
@@ -114,6 +117,7 @@ impl Control {
         session: SessionId,
         direction: Direction,
         force_tcp: bool,
+        sctp: bool,
     ) -> Result<(Response, After), RequestError> {
         if force_tcp {
             return Err(malformed("ICE over TCP is not offered: ask without forceTcp"));
@@ -143,11 +147,12 @@ impl Control {
             mids: HashSet::new(),
             rids: HashSet::new(),
             next_mid: 0,
+            data: sctp.then(|| Box::new(TransportData::new(self.now))),
         };
         self.transports.insert(id, transport);
         self.placement.add_transport(core);
         let outgoing_bitrate_bps = self.config.outgoing_bitrate_bps;
-        let config = TransportConfig { id, ice, outgoing_bitrate_bps, data_channels: false };
+        let config = TransportConfig { id, ice, outgoing_bitrate_bps, data_channels: sctp };
         self.command(core, Command::CreateTransport(Box::new(config)));
         let peer = self.peer_mut(session)?;
         peer.transports.push(id);
@@ -162,6 +167,7 @@ impl Control {
                 role: DtlsRole::Auto,
                 fingerprints: vec![self.dtls.fingerprint()],
             },
+            sctp_parameters: sctp.then(TransportData::parameters),
         };
         let after = if offers { After::Offer } else { After::Nothing };
         Ok((Response::Transport(options), after))
@@ -268,7 +274,7 @@ impl Control {
     }
 
     /// Passes on what an endpoint has to say, and sets its timer.
-    fn drive_dtls(&mut self, id: TransportId) {
+    pub(crate) fn drive_dtls(&mut self, id: TransportId) {
         while let Some(transport) = self.transports.get_mut(&id) {
             let core = transport.core;
             match transport.dtls.as_mut().and_then(|dtls| dtls.poll_output()) {
@@ -280,6 +286,7 @@ impl Control {
                     transport.dtls_state = DtlsState::Connected;
                     self.command(core, Command::InstallSrtp { transport: id, keys });
                 }
+                Some(DtlsOutput::Data(packet)) => self.sctp_packet(id, &packet),
                 Some(DtlsOutput::Closed) => return self.dtls_lost(id, "closed by the client"),
                 Some(DtlsOutput::Failed(reason)) => return self.dtls_lost(id, &reason),
             }
@@ -366,6 +373,7 @@ impl Control {
         for consumer in self.consumers_of(session, id) {
             self.remove_consumer(consumer);
         }
+        self.remove_data_of(id);
         self.transports.remove(&id);
         self.timers.cancel(Timer::Dtls(id));
         self.timers.cancel(Timer::Grace(id));
@@ -378,6 +386,13 @@ impl Control {
 }
 
 impl Transport {
+    /// Sends an SCTP packet inside DTLS; the caller drives what comes of it.
+    pub fn send_inside(&mut self, packet: &[u8]) {
+        if let Some(dtls) = &mut self.dtls {
+            dtls.send(packet);
+        }
+    }
+
     fn start_dtls(
         &mut self,
         context: &crate::dtls::DtlsContext,

@@ -98,6 +98,7 @@ fn handshake(name: &str, preference: &[Profile], profiles: &str) -> (KeyingMater
                     let mut stdin = child.stdin.take().expect("piped");
                     stdin.write_all(b"Q\n").expect("the client listens");
                 }
+                DtlsOutput::Data(_) => {}
                 DtlsOutput::Closed => closed = true,
                 DtlsOutput::Failed(reason) => panic!("{reason}"),
             }

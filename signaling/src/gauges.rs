@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use opencall_control::Counts;
+use opencall_control::{Counts, DataDrop, DataDropCounters};
 
 use crate::envelope::Closing;
 
@@ -18,6 +18,7 @@ pub struct Gauges {
     /// WebSocket connections now.
     pub connections: AtomicU64,
     counts: Mutex<Counts>,
+    data_drops: Mutex<DataDropCounters>,
     started: Instant,
     /// When the control thread made its last turn, milliseconds after the start.
     beat: AtomicU64,
@@ -34,6 +35,7 @@ impl Default for Gauges {
         Gauges {
             connections: AtomicU64::new(0),
             counts: Mutex::default(),
+            data_drops: Mutex::default(),
             started: Instant::now(),
             beat: AtomicU64::new(0),
             control_lost: AtomicBool::new(false),
@@ -70,6 +72,17 @@ impl Gauges {
     /// What control had when it was last looked at.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of data channels went no further.
+    pub fn set_data_drops(&self, drops: DataDropCounters) {
+        *self.data_drops.lock().unwrap_or_else(PoisonError::into_inner) = drops;
+    }
+
+    /// How often a message or channel of data went no further, by reason.
+    pub fn data_drops(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let drops = *self.data_drops.lock().unwrap_or_else(PoisonError::into_inner);
+        DataDrop::ALL.iter().map(move |drop| (drop.label(), drops.of(*drop)))
     }
 
     /// Counts a connection that the server closes.

@@ -27,6 +27,8 @@ pub(super) struct Attempt {
     keys: Option<Box<KeyingMaterial>>,
     pub done: bool,
     pub closed: bool,
+    /// Whether the peer is who signaling said: only then does what it sends inside count.
+    established: bool,
     next_timeout: Option<Instant>,
 }
 
@@ -48,7 +50,16 @@ impl Attempt {
 
     fn of(dtls: Dtls, role: Role) -> Self {
         let (certificate, keys) = (None, None);
-        Attempt { dtls, role, certificate, keys, done: false, closed: false, next_timeout: None }
+        Attempt {
+            dtls,
+            role,
+            certificate,
+            keys,
+            done: false,
+            closed: false,
+            established: false,
+            next_timeout: None,
+        }
     }
 
     /// A client with the same ClientHello and key, for another answer to it.
@@ -90,8 +101,15 @@ impl Attempt {
         self.certificate.as_deref()
     }
 
+    /// Application data to the peer.
+    pub fn send(&mut self, data: &[u8], out: &mut VecDeque<DtlsOutput>) -> Result<(), String> {
+        self.dtls.send_application_data(data).map_err(|error| error.to_string())?;
+        self.drive(out)
+    }
+
     /// The keys, once; the certificate is of no more use then.
     pub fn take_keys(&mut self) -> Option<Box<KeyingMaterial>> {
+        self.established = true;
         self.certificate = None;
         self.keys.take()
     }
@@ -118,8 +136,10 @@ impl Attempt {
                     self.closed = true;
                     break;
                 }
-                // Nothing runs inside DTLS yet: data channels will.
-                Output::ApplicationData(_) => {}
+                // Before that it may be a stranger's; SCTP sends again what was lost.
+                Output::ApplicationData(data) if self.established => {
+                    out.push_back(DtlsOutput::Data(data.into()));
+                }
                 _ => {}
             }
         }

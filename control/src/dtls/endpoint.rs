@@ -36,6 +36,8 @@ pub enum DtlsOutput {
     Datagram(Box<[u8]>),
     /// The handshake is done and the peer is who signaling said.
     Connected(Box<KeyingMaterial>),
+    /// What the peer sent inside the association: an SCTP packet. Never before [`Self::Connected`].
+    Data(Box<[u8]>),
     /// The peer has closed the association.
     Closed,
     /// The handshake failed, for the reason given; the endpoint is of no more use.
@@ -149,6 +151,14 @@ impl DtlsEndpoint {
     /// Adds what was dropped since the last call, by reason.
     pub fn take_drops(&mut self, counters: &mut DtlsDropCounters) {
         counters.take(&mut self.drops);
+    }
+
+    /// Sends data inside the association; without one it is dropped.
+    pub fn send(&mut self, data: &[u8]) {
+        let Phase::Established(attempt) = &mut self.phase else { return };
+        if let Err(reason) = attempt.send(data, &mut self.outputs) {
+            self.end(DtlsOutput::Failed(reason));
+        }
     }
 
     /// Says goodbye: queues a `close_notify` if the handshake is done.

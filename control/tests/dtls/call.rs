@@ -80,6 +80,7 @@ impl Call {
             match output {
                 DtlsOutput::Datagram(datagram) => self.peer.receive(&datagram),
                 DtlsOutput::Connected(keys) => self.keys = Some(keys),
+                DtlsOutput::Data(_) => {}
                 DtlsOutput::Closed => self.closed = true,
                 DtlsOutput::Failed(reason) => panic!("we gave up: {reason}"),
             }

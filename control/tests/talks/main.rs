@@ -1,6 +1,7 @@
 //! Talks between clients, the control core and data cores that only keep books: one file for each
 //! promise.
 
+mod data_channels_carry_messages;
 mod every_order_ends_alike;
 mod grants_are_enforced;
 mod late_joiner_is_offered_everything;
@@ -10,6 +11,7 @@ mod quality_and_speakers_are_told;
 mod random_talks_leave_nothing_behind;
 mod requests_out_of_order_are_refused;
 mod rooms_span_cores;
+mod sctp_peer;
 mod senders_are_told_what_is_wanted;
 mod talk;
 mod transports_connect_and_are_lost;

@@ -24,6 +24,8 @@ enum What {
     Transport,
     Producer,
     Consumer,
+    DataProducer,
+    DataConsumer,
 }
 
 /// One random world.
@@ -82,7 +84,7 @@ impl Dice {
         let mid = "x".repeat(self.rng.random_range(1..4));
         let flag = self.chance(2);
         let direction = if flag { Direction::Send } else { Direction::Recv };
-        match self.rng.random_range(0..22) {
+        match self.rng.random_range(0..28) {
             0 | 1 => join("Someone"),
             2 => {
                 Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None }
@@ -116,6 +118,30 @@ impl Dice {
             19 => {
                 Request::SetConsumerPriority { consumer_id: consumer, priority: self.rng.random() }
             }
+            22 | 23 => Request::ProduceData {
+                transport_id: transport,
+                sctp_stream_parameters: SctpStreamParameters {
+                    stream_id: self.rng.random_range(0..6),
+                    ..Default::default()
+                },
+                label: mid,
+                protocol: String::new(),
+                app_data: JsonObject::default(),
+            },
+            24 => Request::CloseDataProducer {
+                data_producer_id: self.id(session, What::DataProducer),
+            },
+            25 => Request::ConsumeData {
+                data_producer_id: self.id(session, What::DataProducer),
+                transport_id: flag.then_some(transport),
+            },
+            26 => Request::DataConsumerReady {
+                data_consumer_id: self.id(session, What::DataConsumer),
+                accepted: flag,
+            },
+            27 => Request::CloseDataConsumer {
+                data_consumer_id: self.id(session, What::DataConsumer),
+            },
             20 => Request::RequestConsumerKeyFrame { consumer_id: consumer },
             _ => Request::Stats(if flag { StatsOf::Peer } else { StatsOf::Consumer(consumer) }),
         }
@@ -196,8 +222,14 @@ impl Dice {
         }
         for session in self.sessions.clone() {
             for news in self.talk.news(session) {
-                if let Notification::NewConsumer(options) = news {
-                    self.ids.push((session, What::Consumer, options.id));
+                match news {
+                    Notification::NewConsumer(options) => {
+                        self.ids.push((session, What::Consumer, options.id));
+                    }
+                    Notification::NewDataConsumer(options) => {
+                        self.ids.push((session, What::DataConsumer, options.id));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -208,6 +240,10 @@ impl Dice {
             Some(Ok(Response::Transport(options))) => (What::Transport, options.id),
             Some(Ok(Response::Produced { producer_id })) => (What::Producer, producer_id),
             Some(Ok(Response::Consumed(options))) => (What::Consumer, options.id),
+            Some(Ok(Response::ProducedData { data_producer_id })) => {
+                (What::DataProducer, data_producer_id)
+            }
+            Some(Ok(Response::ConsumedData(options))) => (What::DataConsumer, options.id),
             Some(Err(error)) => {
                 assert!([400, 403, 404, 429].contains(&error.code) && error.reason.len() > 10);
                 return;

@@ -158,7 +158,7 @@ fn malformed() {
         transport_id: anna.send.id.clone(),
         dtls_parameters: DtlsParameters { role: DtlsRole::Auto, fingerprints: Vec::new() },
     };
-    let tcp = Request::CreateTransport { direction: Direction::Send, force_tcp: true };
+    let tcp = Request::CreateTransport { direction: Direction::Send, force_tcp: true, sctp: false };
     let table = vec![
         (tcp, 400, "without forceTcp"),
         (no_fingerprint, 400, "send a DTLS fingerprint"),

@@ -201,6 +201,11 @@ impl Talk {
         self.now = end;
     }
 
+    /// The instant it is.
+    pub fn instant(&self) -> Instant {
+        self.origin + Duration::from_nanos(self.now.as_nanos())
+    }
+
     /// What a client was told since it was last asked.
     pub fn news(&mut self, session: SessionId) -> Vec<Notification> {
         self.news.remove(&session).unwrap_or_default()
@@ -377,6 +382,14 @@ pub fn text_of(notification: &Notification) -> String {
         Notification::NewProducer { peer_id, kind, .. } => {
             format!("NewProducer {peer_id} {kind:?}")
         }
+        Notification::NewDataConsumer(options) => {
+            format!("NewDataConsumer {} {}", options.peer_id, options.label)
+        }
+        Notification::NewDataProducer { peer_id, label, .. } => {
+            format!("NewDataProducer {peer_id} {label}")
+        }
+        Notification::DataProducerClosed { .. } => "DataProducerClosed".to_owned(),
+        Notification::DataConsumerClosed { .. } => "DataConsumerClosed".to_owned(),
         Notification::NewPeer(peer) => format!("NewPeer {}", peer.id),
         Notification::PeerClosed { peer_id } => format!("PeerClosed {peer_id}"),
         Notification::PeerDisplayNameChanged { display_name, old_display_name, .. } => {
@@ -454,7 +467,7 @@ pub fn join(name: &str) -> Request {
 }
 
 pub fn create(direction: Direction) -> Request {
-    Request::CreateTransport { direction, force_tcp: false }
+    Request::CreateTransport { direction, force_tcp: false, sctp: true }
 }
 
 pub fn produce(transport: &str, kind: Kind, rtp_parameters: RtpParameters) -> Request {
@@ -554,6 +567,8 @@ pub struct Browser {
     pub keys: Option<KeyingMaterial>,
     pub failed: Option<String>,
     pub closed: bool,
+    /// What came inside DTLS and nobody has read yet.
+    pub inside: VecDeque<Box<[u8]>>,
 }
 
 impl Browser {
@@ -567,7 +582,8 @@ impl Browser {
         let fingerprints = PeerFingerprints::parse(&server.dtls_parameters.fingerprints);
         endpoint.set_peer_fingerprints(fingerprints.expect("readable"));
         let fingerprint = context.fingerprint();
-        Browser { endpoint, fingerprint, keys: None, failed: None, closed: false }
+        let inside = VecDeque::new();
+        Browser { endpoint, fingerprint, keys: None, failed: None, closed: false, inside }
     }
 
     pub fn parameters(&self, role: DtlsRole) -> DtlsParameters {
@@ -588,6 +604,7 @@ impl Talk {
                         self.event(core, Event::Dtls { transport, datagram });
                     }
                     DtlsOutput::Connected(keys) => browser.keys = Some(*keys),
+                    DtlsOutput::Data(packet) => browser.inside.push_back(packet),
                     DtlsOutput::Closed => browser.closed = true,
                     DtlsOutput::Failed(reason) => browser.failed = Some(reason),
                 }

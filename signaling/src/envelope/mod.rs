@@ -17,6 +17,8 @@ use opencall_control::api::{
 };
 use opencall_dataplane::time::Time;
 
+use self::fields::Fields;
+
 /// Name and version as clients are told.
 pub const VERSION: &str = concat!("opencall-sfu ", env!("CARGO_PKG_VERSION"));
 
@@ -174,9 +176,15 @@ pub(crate) fn not_a_frame(error: &serde_json::Error) -> String {
     }
 }
 
-/// The error for data channel requests.
-pub(crate) fn no_data_channels() -> RequestError {
-    RequestError { code: 403, reason: "data channels are not offered by this server yet".into() }
+/// A `produceData` of either envelope: both are mediasoup-client's.
+pub(crate) fn produce_data(fields: &mut Fields<'_>) -> Result<Request, RequestError> {
+    Ok(Request::ProduceData {
+        transport_id: fields.string("transportId")?,
+        sctp_stream_parameters: fields.typed("sctpStreamParameters")?,
+        label: fields.optional_string("label")?.unwrap_or_default(),
+        protocol: fields.optional_string("protocol")?.unwrap_or_default(),
+        app_data: fields.passed_on("appData")?,
+    })
 }
 
 /// Malformed frames a connection may send before it is closed. One would do for honest clients,
@@ -225,6 +233,7 @@ pub(crate) mod samples {
                 kind: "host".into(),
             }],
             dtls_parameters: DtlsParameters { role: DtlsRole::Auto, fingerprints: Vec::new() },
+            sctp_parameters: None,
         }
     }
 
@@ -254,6 +263,24 @@ pub(crate) mod samples {
             consumer_type: ConsumerType::Simulcast,
             app_data: object(app_data),
             producer_paused: false,
+        }
+    }
+
+    pub fn data_consumer(app_data: Value) -> DataConsumerOptions {
+        DataConsumerOptions {
+            id: "dc1".into(),
+            transport_id: "t2".into(),
+            data_producer_id: "dp1".into(),
+            peer_id: "alice".into(),
+            sctp_stream_parameters: SctpStreamParameters {
+                stream_id: 3,
+                ordered: Some(false),
+                max_packet_life_time: None,
+                max_retransmits: Some(0),
+            },
+            label: "chat".into(),
+            protocol: "p".into(),
+            app_data: object(app_data),
         }
     }
 
@@ -295,6 +322,12 @@ mod tests {
             ("produce", json!({"transportId": "t", "kind": "audio", "rtpParameters": rtp})),
             ("setConsumerPreferredLayers", json!({"consumerId": "c", "spatialLayer": 1})),
             ("setConsumerPriority", json!({"consumerId": "c", "priority": 9})),
+            (
+                "produceData",
+                json!({"transportId": "t", "sctpStreamParameters": {"streamId": 1,
+                       "ordered": false, "maxRetransmits": 0}, "label": "chat"}),
+            ),
+            ("consumeData", json!({"dataProducerId": "d"})),
         ];
         let mut frames = vec![json!({"response": true, "id": 5, "ok": true}).to_string()];
         for (method, data) in calls {

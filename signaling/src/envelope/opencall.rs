@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumeMode, ConsumerOptions, ConsumerRtpParameters, ConsumerType, Grants, JsonObject,
-    Notification, PeerInfo, Request, RequestError, Response, SessionConfig, StatsOf, StatsReport,
-    Token,
+    ConsumeMode, ConsumerOptions, ConsumerRtpParameters, ConsumerType, DataConsumerOptions, Grants,
+    JsonObject, Notification, PeerInfo, Request, RequestError, Response, SessionConfig, StatsOf,
+    StatsReport, Token,
 };
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::auth::claims::Admission;
 
 use super::fields::{Fields, bad_request};
-use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, no_data_channels, not_a_frame};
+use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, not_a_frame, produce_data};
 
 /// What every message type begins with.
 const PREFIX: &str = "mediasoup:";
@@ -234,6 +234,13 @@ impl Envelope for OpenCall {
                 respond(effects, &id, ConsumerData::new(&options));
                 event(effects, "newConsumer", NewConsumer::new(&options));
             }
+            Response::ConsumedData(options) => {
+                respond(effects, &id, data_consumer(&options));
+                event(effects, "newDataConsumer", new_data_consumer(&options));
+            }
+            Response::ProducedData { data_producer_id } => {
+                respond(effects, &id, json!({"dataProducerId": data_producer_id}));
+            }
             Response::Joined { peers } => {
                 respond(effects, &id, json!({}));
                 for peer in &peers {
@@ -287,6 +294,10 @@ impl Envelope for OpenCall {
             Notification::PeerClosed { peer_id } => {
                 ("participantLeft", json!({"participantId": &*peer_id}))
             }
+            Notification::NewDataConsumer(_)
+            | Notification::NewDataProducer { .. }
+            | Notification::DataConsumerClosed { .. }
+            | Notification::DataProducerClosed { .. } => return data_news(&notification, effects),
             Notification::NewPeer(peer) => ("newParticipant", new_participant(&peer)),
             Notification::PeerDisplayNameChanged { peer_id, display_name, .. } => {
                 ("newParticipant", json!({"participantId": &*peer_id, "displayName": display_name}))
@@ -342,7 +353,13 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
             }
         }
         "createTransport" => {
-            Request::CreateTransport { direction: fields.typed("direction")?, force_tcp: false }
+            // Its client says nothing of SCTP, and takes what it is given.
+            let sctp = fields.boolean_or("enableSctp", true)?;
+            Request::CreateTransport {
+                direction: fields.typed("direction")?,
+                force_tcp: false,
+                sctp,
+            }
         }
         "connectTransport" => Request::ConnectTransport {
             transport_id: fields.string("transportId")?,
@@ -362,7 +379,11 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
             transport_id: fields.optional_string("transportId")?,
             paused: fields.boolean_or("paused", false)?,
         },
-        "produceData" | "consumeData" => return Err(no_data_channels()),
+        "produceData" => produce_data(fields)?,
+        "consumeData" => Request::ConsumeData {
+            data_producer_id: fields.string("dataProducerId")?,
+            transport_id: fields.optional_string("transportId")?,
+        },
         "getStats" => Request::Stats(StatsOf::Peer),
         name => stream_request(name, kind, fields)?,
     };
@@ -379,6 +400,12 @@ fn stream_request(
         "closeProducer" => Request::CloseProducer { producer_id: fields.string("producerId")? },
         "pauseProducer" => Request::PauseProducer { producer_id: fields.string("producerId")? },
         "resumeProducer" => Request::ResumeProducer { producer_id: fields.string("producerId")? },
+        "closeDataProducer" => {
+            Request::CloseDataProducer { data_producer_id: fields.string("dataProducerId")? }
+        }
+        "closeDataConsumer" => {
+            Request::CloseDataConsumer { data_consumer_id: fields.string("dataConsumerId")? }
+        }
         "closeConsumer" => Request::CloseConsumer { consumer_id: fields.string("consumerId")? },
         "pauseConsumer" => Request::PauseConsumer { consumer_id: fields.string("consumerId")? },
         "resumeConsumer" => Request::ResumeConsumer { consumer_id: fields.string("consumerId")? },
@@ -405,6 +432,43 @@ fn stream_request(
         }
     };
     Ok(request)
+}
+
+/// A data consumer, as its client makes it.
+fn data_consumer(options: &DataConsumerOptions) -> Value {
+    json!({
+        "id": options.id,
+        "dataProducerId": options.data_producer_id,
+        "sctpStreamParameters": options.sctp_stream_parameters,
+        "label": options.label,
+        "protocol": options.protocol,
+        "appData": options.app_data,
+    })
+}
+
+/// The data of `newDataConsumer`.
+fn new_data_consumer(options: &DataConsumerOptions) -> Value {
+    json!({"participantId": &*options.peer_id, "dataConsumerData": data_consumer(options)})
+}
+
+/// News of data channels.
+fn data_news(notification: &Notification, effects: &mut Vec<Effect>) {
+    let (name, data) = match notification {
+        Notification::NewDataConsumer(options) => ("newDataConsumer", new_data_consumer(options)),
+        Notification::NewDataProducer { peer_id, data_producer_id, label, protocol, app_data } => (
+            "newDataProducer",
+            json!({"participantId": &**peer_id, "dataProducerId": data_producer_id,
+                   "label": label, "protocol": protocol, "appData": app_data}),
+        ),
+        Notification::DataConsumerClosed { data_consumer_id } => {
+            ("dataConsumerClosed", json!({"dataConsumerId": data_consumer_id}))
+        }
+        Notification::DataProducerClosed { data_producer_id } => {
+            ("dataProducerClosed", json!({"dataProducerId": data_producer_id}))
+        }
+        _ => return,
+    };
+    event(effects, name, data);
 }
 
 fn new_participant(peer: &PeerInfo) -> Value {
@@ -571,6 +635,26 @@ mod tests {
     }
 
     #[test]
+    fn a_data_consumer_is_answered_and_told() {
+        let mut envelope = open();
+        let data = json!({"dataProducerId": "dp1"});
+        let (token, asked_for) = asked(text(&mut envelope, &request("consumeData", data)));
+        let data_producer_id = "dp1".to_owned();
+        assert_eq!(asked_for, Request::ConsumeData { data_producer_id, transport_id: None });
+        let mut effects = Vec::new();
+        let options = Box::new(samples::data_consumer(json!({"x": 1})));
+        envelope.handle_response(token, Ok(Response::ConsumedData(options)), &mut effects);
+        let data = json!({"id": "dc1", "dataProducerId": "dp1", "label": "chat", "protocol": "p",
+            "sctpStreamParameters": {"streamId": 3, "ordered": false, "maxRetransmits": 0},
+            "appData": {"x": 1}});
+        let frames = sent(&effects);
+        assert_eq!(frames[0]["data"], data);
+        assert_eq!(frames[1]["type"], "mediasoup:newDataConsumer");
+        let expected = json!({"participantId": "alice", "dataConsumerData": data});
+        assert_eq!(frames[1]["data"], expected);
+    }
+
+    #[test]
     fn the_first_request_with_both_ids_opens_the_session() {
         let mut envelope = OpenCall::new(None);
         let frame = json!({"type": "mediasoup:getRouterCapabilities", "id": "1",
@@ -644,7 +728,11 @@ mod tests {
             (
                 "createTransport",
                 json!({"direction": "recv"}),
-                Request::CreateTransport { direction: Direction::Recv, force_tcp: false },
+                Request::CreateTransport {
+                    direction: Direction::Recv,
+                    force_tcp: false,
+                    sctp: true,
+                },
             ),
             (
                 "connectTransport",
@@ -853,7 +941,7 @@ mod tests {
                 json!({"direction": "up"}),
                 "direction: unknown variant `up`, expected `send` or `recv`",
             ),
-            ("consumeData", json!({}), "data channels are not offered by this server yet"),
+            ("consumeData", json!({}), "dataProducerId: missing; expected a string"),
             (
                 "setConsumerPreferredLayers",
                 json!({"consumerId": "c", "layers": {"spatialLayer": -1}}),

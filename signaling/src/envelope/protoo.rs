@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType, Direction, Notification,
-    PeerInfo, Request, RequestError, Response, StatsOf, StatsReport, Token,
+    ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType, DataConsumerOptions,
+    Direction, Notification, PeerInfo, Request, RequestError, Response, StatsOf, StatsReport,
+    Token,
 };
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::Kind;
@@ -22,9 +23,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
-use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, no_data_channels, not_a_frame,
-};
+use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, not_a_frame, produce_data};
 
 /// The sub-protocol's name.
 pub const SUB_PROTOCOL: &str = "protoo";
@@ -68,9 +67,10 @@ struct Pending {
     join: bool,
 }
 
-/// A `newConsumer` that waits for the client's answer.
+/// A `newConsumer` or `newDataConsumer` that waits for the client's answer.
 struct Offer {
     consumer_id: String,
+    is_data: bool,
     deadline: Time,
 }
 
@@ -87,7 +87,9 @@ struct HeldNews {
 impl HeldNews {
     fn hold(&mut self, news: Notification) {
         let place = match news {
-            Notification::ConsumerClosed { .. } => &mut self.closed,
+            Notification::ConsumerClosed { .. } | Notification::DataConsumerClosed { .. } => {
+                &mut self.closed
+            }
             Notification::ConsumerLayersChanged { .. } => &mut self.layers,
             Notification::ConsumerScore { .. } => &mut self.score,
             _ => &mut self.pause,
@@ -111,6 +113,7 @@ fn consumer_of(news: &Notification) -> Option<&str> {
         | Notification::ConsumerResumed { consumer_id }
         | Notification::ConsumerLayersChanged { consumer_id, .. }
         | Notification::ConsumerScore { consumer_id, .. } => Some(consumer_id),
+        Notification::DataConsumerClosed { data_consumer_id } => Some(data_consumer_id),
         _ => None,
     }
 }
@@ -200,7 +203,11 @@ impl Protoo {
             }
         }
         if !is_closed {
-            let request = Request::ConsumerReady { consumer_id: offer.consumer_id, accepted };
+            let id = offer.consumer_id;
+            let request = match offer.is_data {
+                true => Request::DataConsumerReady { data_consumer_id: id, accepted },
+                false => Request::ConsumerReady { consumer_id: id, accepted },
+            };
             effects.push(Effect::Ask { token: self.token(), request });
         }
     }
@@ -240,8 +247,12 @@ impl Protoo {
                 app_data: fields.passed_on("appData")?,
                 paused: fields.boolean_or("paused", false)?,
             },
-            "produceData" | "getDataProducerStats" | "getDataConsumerStats" => {
-                return Err(no_data_channels());
+            "produceData" => produce_data(fields)?,
+            "getDataProducerStats" => {
+                Request::Stats(StatsOf::DataProducer(fields.string("dataProducerId")?))
+            }
+            "getDataConsumerStats" => {
+                Request::Stats(StatsOf::DataConsumer(fields.string("dataConsumerId")?))
             }
             "getTransportStats" => {
                 Request::Stats(StatsOf::Transport(fields.string("transportId")?))
@@ -284,7 +295,9 @@ impl Protoo {
             }
         };
         self.generation = if named.is_some() { Generation::New } else { Generation::Old };
-        Ok(Request::CreateTransport { direction, force_tcp })
+        // mediasoup-demo's server: SCTP for whoever says what it can do with it.
+        let sctp = fields.take("sctpCapabilities").is_some();
+        Ok(Request::CreateTransport { direction, force_tcp, sctp })
     }
 
     /// Answers a request; a notification gets no answer.
@@ -332,6 +345,10 @@ impl Protoo {
             Response::Produced { producer_id } => {
                 json!({"id": producer_id, "producerId": producer_id})
             }
+            Response::ProducedData { data_producer_id } => {
+                json!({"id": data_producer_id, "dataProducerId": data_producer_id})
+            }
+            Response::ConsumedData(options) => new_data_consumer(&options),
             Response::Consumed(options) => json!(NewConsumer::new(&options)),
             Response::Stats(reports) => {
                 let stats: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
@@ -345,6 +362,20 @@ impl Protoo {
 
     /// Offers a consumer: a request of ours.
     fn offer(&mut self, now: Time, options: &ConsumerOptions, effects: &mut Vec<Effect>) {
+        let id = self.new_offer(now, &options.id, false);
+        let data = NewConsumer::new(options);
+        send(effects, &OfferFrame { request: true, id, method: "newConsumer", data });
+    }
+
+    /// The same of a data consumer.
+    fn offer_data(&mut self, now: Time, options: &DataConsumerOptions, effects: &mut Vec<Effect>) {
+        let id = self.new_offer(now, &options.id, true);
+        let data = new_data_consumer(options);
+        send(effects, &OfferFrame { request: true, id, method: "newDataConsumer", data });
+    }
+
+    /// The id of a new request of ours, whose answer is waited for.
+    fn new_offer(&mut self, now: Time, consumer_id: &str, is_data: bool) -> u32 {
         let id = loop {
             let id = rand::random_range(0..=MAX_REQUEST_ID);
             if !self.offers.contains_key(&id) {
@@ -356,21 +387,22 @@ impl Protoo {
             OFFER_TIMEOUT_BASE_MS + OFFER_TIMEOUT_PER_PENDING_MS.saturating_mul(pending);
         let deadline = now + Duration::from_millis(timeout_ms);
         self.next_deadline = self.next_deadline.min(deadline);
-        self.offers.insert(id, Offer { consumer_id: options.id.clone(), deadline });
-        self.held.insert(options.id.clone(), HeldNews::default());
-        let data = NewConsumer::new(options);
-        send(effects, &OfferFrame { request: true, id, method: "newConsumer", data });
+        self.offers.insert(id, Offer { consumer_id: consumer_id.to_owned(), is_data, deadline });
+        self.held.insert(consumer_id.to_owned(), HeldNews::default());
+        id
     }
 
     /// Tells the client, at once.
     fn tell(&self, notification: Notification, effects: &mut Vec<Effect>) {
         let (method, data) = match notification {
             // Offers are requests.
-            Notification::NewConsumer(_) => return,
+            Notification::NewConsumer(_) | Notification::NewDataConsumer(_) => return,
             Notification::Speakers(speakers) => return self.speakers(&speakers, effects),
             // Clients of this envelope have no use for these.
             Notification::NewProducer { .. }
             | Notification::ProducerClosed { .. }
+            | Notification::NewDataProducer { .. }
+            | Notification::DataProducerClosed { .. }
             | Notification::ConnectionQuality(_) => return,
             Notification::NewPeer(peer) => {
                 let mut data = peer_info(&peer);
@@ -387,6 +419,9 @@ impl Protoo {
                     "oldDisplayName": old_display_name,
                 }),
             ),
+            Notification::DataConsumerClosed { data_consumer_id } => {
+                ("dataConsumerClosed", json!({"dataConsumerId": data_consumer_id}))
+            }
             Notification::ConsumerClosed { consumer_id } => {
                 ("consumerClosed", json!({"consumerId": consumer_id}))
             }
@@ -464,8 +499,12 @@ impl Envelope for Protoo {
         notification: Notification,
         effects: &mut Vec<Effect>,
     ) {
-        if let Notification::NewConsumer(options) = &notification {
-            return self.offer(now, options, effects);
+        match &notification {
+            Notification::NewConsumer(options) => return self.offer(now, options, effects),
+            Notification::NewDataConsumer(options) => {
+                return self.offer_data(now, options, effects);
+            }
+            _ => {}
         }
         if let Some(held) = consumer_of(&notification).and_then(|id| self.held.get_mut(id)) {
             return held.hold(notification);
@@ -508,6 +547,12 @@ fn stream_action(method: &str, fields: &mut Fields<'_>) -> Result<Request, Reque
         "closeProducer" => Request::CloseProducer { producer_id: fields.string("producerId")? },
         "pauseProducer" => Request::PauseProducer { producer_id: fields.string("producerId")? },
         "resumeProducer" => Request::ResumeProducer { producer_id: fields.string("producerId")? },
+        "closeDataProducer" => {
+            Request::CloseDataProducer { data_producer_id: fields.string("dataProducerId")? }
+        }
+        "closeDataConsumer" => {
+            Request::CloseDataConsumer { data_consumer_id: fields.string("dataConsumerId")? }
+        }
         "closeConsumer" => Request::CloseConsumer { consumer_id: fields.string("consumerId")? },
         "pauseConsumer" => Request::PauseConsumer { consumer_id: fields.string("consumerId")? },
         "resumeConsumer" => Request::ResumeConsumer { consumer_id: fields.string("consumerId")? },
@@ -536,11 +581,11 @@ fn stream_action(method: &str, fields: &mut Fields<'_>) -> Result<Request, Reque
 /// A `newConsumer` request. Written without a tree of JSON values between: in a large room there
 /// are two for every pair of peers.
 #[derive(Serialize)]
-struct OfferFrame<'a> {
+struct OfferFrame<T> {
     request: bool,
     id: u32,
     method: &'static str,
-    data: NewConsumer<'a>,
+    data: T,
 }
 
 /// Its data, for both generations.
@@ -606,6 +651,26 @@ impl Serialize for AppData<'_> {
         ];
         options.app_data.with(&members).serialize(serializer)
     }
+}
+
+/// The data of `newDataConsumer`, for both generations: the newer one looks for the channel's name
+/// in appData.
+fn new_data_consumer(options: &DataConsumerOptions) -> Value {
+    let mut members = vec![("peerId", Member::Text(&options.peer_id))];
+    if options.app_data.get("channel").is_none() {
+        members.push(("channel", Member::Text(&options.label)));
+    }
+    json!({
+        "id": options.id,
+        "dataConsumerId": options.id,
+        "transportId": options.transport_id,
+        "dataProducerId": options.data_producer_id,
+        "peerId": &*options.peer_id,
+        "sctpStreamParameters": options.sctp_stream_parameters,
+        "label": options.label,
+        "protocol": options.protocol,
+        "appData": options.app_data.with(&members),
+    })
 }
 
 /// A peer in both generations' words. Clients of the newer one look for the address; nobody is told
@@ -734,8 +799,11 @@ mod tests {
         let dtls_parameters: DtlsParameters = serde_json::from_value(dtls.clone()).unwrap();
         let consumer_id = || "c".to_owned();
         let producer_id = || "p".to_owned();
-        let send = Request::CreateTransport { direction: Direction::Send, force_tcp: false };
-        let recv = Request::CreateTransport { direction: Direction::Recv, force_tcp: true };
+        let create =
+            |direction, force_tcp, sctp| Request::CreateTransport { direction, force_tcp, sctp };
+        let send = create(Direction::Send, false, false);
+        let recv = create(Direction::Recv, true, false);
+        let with_sctp = create(Direction::Send, false, true);
         let layers = |spatial, temporal| Request::SetConsumerPreferredLayers {
             consumer_id: consumer_id(),
             layers: Layers { spatial, temporal },
@@ -744,6 +812,12 @@ mod tests {
             ("getRouterRtpCapabilities", json!(null), Request::RouterRtpCapabilities),
             ("createWebRtcTransport", json!({"producing": true, "consuming": false}), send.clone()),
             ("createWebRtcTransport", json!({"appData": {"direction": "producer"}}), send),
+            (
+                "createWebRtcTransport",
+                json!({"producing": true,
+                       "sctpCapabilities": {"numStreams": {"OS": 1024, "MIS": 1024}}}),
+                with_sctp,
+            ),
             ("createWebRtcTransport", json!({"forceTcp": true, "consuming": true}), recv.clone()),
             (
                 "createWebRtcTransport",
@@ -952,6 +1026,51 @@ mod tests {
     }
 
     #[test]
+    fn a_data_consumer_is_offered_in_both_generations_words() {
+        for (app_data, channel) in [(json!({}), "chat"), (json!({"channel": "bot"}), "bot")] {
+            let mut envelope = Protoo::new();
+            let mut effects = Vec::new();
+            let options = Box::new(samples::data_consumer(app_data));
+            let offer = Notification::NewDataConsumer(options);
+            envelope.handle_notification(Time::ZERO, offer, &mut effects);
+            let frame = sent(&effects);
+            assert_eq!(frame["method"], "newDataConsumer");
+            let expected = json!({
+                "id": "dc1", "dataConsumerId": "dc1", "transportId": "t2", "dataProducerId": "dp1",
+                "peerId": "alice", "label": "chat", "protocol": "p",
+                "sctpStreamParameters": {"streamId": 3, "ordered": false, "maxRetransmits": 0},
+                "appData": {"peerId": "alice", "channel": channel},
+            });
+            assert_eq!(frame["data"], expected);
+
+            // What ends meanwhile is told once the client has made it.
+            let closed = Notification::DataConsumerClosed { data_consumer_id: "dc1".into() };
+            let mut effects = Vec::new();
+            envelope.handle_notification(Time::ZERO, closed, &mut effects);
+            assert!(effects.is_empty());
+            let reply = json!({"response": true, "id": frame["id"], "ok": true});
+            assert_eq!(sent(&text(&mut envelope, &reply))["method"], "dataConsumerClosed");
+        }
+    }
+
+    #[test]
+    fn an_accepted_data_consumer_is_told_to_control() {
+        let mut envelope = Protoo::new();
+        let mut effects = Vec::new();
+        let offer = Notification::NewDataConsumer(Box::new(samples::data_consumer(json!({}))));
+        envelope.handle_notification(Time::ZERO, offer, &mut effects);
+        let reply = json!({"response": true, "id": sent(&effects)["id"], "ok": true});
+        let (_, request) = asked(text(&mut envelope, &reply));
+        let data_consumer_id = "dc1".to_owned();
+        assert_eq!(request, Request::DataConsumerReady { data_consumer_id, accepted: true });
+
+        let response = Response::ProducedData { data_producer_id: "dp1".into() };
+        let data = json!({"transportId": "t", "sctpStreamParameters": {"streamId": 0}});
+        let data = answer(&mut envelope, "produceData", data, response);
+        assert_eq!(data, json!({"id": "dp1", "dataProducerId": "dp1"}));
+    }
+
+    #[test]
     fn an_offer_without_an_answer_is_taken_back() {
         let mut envelope = Protoo::new();
         let mut effects = Vec::new();
@@ -1074,7 +1193,7 @@ mod tests {
                 400,
                 "priority: expected a whole number from 1 to 255, found another number",
             ),
-            ("produceData", json!({}), 403, "data channels are not offered by this server yet"),
+            ("produceData", json!({}), 400, "transportId: missing; expected a string"),
         ];
         for (method, data, code, reason) in table {
             let frame = sent(&text(&mut Protoo::new(), &request(method, data)));

@@ -41,6 +41,8 @@ fn details(door: &Door) -> Map<String, Value> {
         .into_iter()
         .map(|(label, count)| (label.to_owned(), json!(count)))
         .collect();
+    let dropped: Map<String, Value> =
+        gauges.data_drops().map(|(label, count)| (label.to_owned(), json!(count))).collect();
     let details = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": front.started.elapsed().as_secs(),
@@ -51,6 +53,9 @@ fn details(door: &Door) -> Map<String, Value> {
         "transports": counts.transports,
         "producers": counts.producers,
         "consumers": counts.consumers,
+        "dataProducers": counts.data_producers,
+        "dataConsumers": counts.data_consumers,
+        "dataDropped": dropped,
         "connections": gauges.connections.load(Ordering::Relaxed),
         "closed": closed,
         "refused": refused,

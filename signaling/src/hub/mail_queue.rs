@@ -80,6 +80,10 @@ impl Subject {
             Notification::ProducerMaxSpatialLayer { producer_id, .. } => {
                 producer(About::Layers, producer_id)
             }
+            Notification::NewDataConsumer(options) => consumer(About::Coming, &options.id),
+            Notification::NewDataProducer { data_producer_id, .. } => {
+                producer(About::Coming, data_producer_id)
+            }
             Notification::NewPeer(peer) => Some(Subject::Peer(About::Coming, Arc::clone(&peer.id))),
             Notification::PeerDisplayNameChanged { peer_id, .. } => {
                 Some(Subject::Peer(About::Name, Arc::clone(peer_id)))
@@ -88,6 +92,8 @@ impl Subject {
             Notification::ConnectionQuality(_) => Some(Subject::Quality),
             Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
+            | Notification::DataConsumerClosed { .. }
+            | Notification::DataProducerClosed { .. }
             | Notification::PeerClosed { .. } => None,
         }
     }
@@ -183,6 +189,12 @@ impl MailQueue {
             }
             Notification::ProducerClosed { producer_id } => {
                 self.remove(&Subject::Producer(About::Coming, producer_id.clone()))
+            }
+            Notification::DataConsumerClosed { data_consumer_id: id } => {
+                self.remove(&Subject::Consumer(About::Coming, id.clone()))
+            }
+            Notification::DataProducerClosed { data_producer_id: id } => {
+                self.remove(&Subject::Producer(About::Coming, id.clone()))
             }
             Notification::PeerClosed { peer_id } => {
                 self.remove(&Subject::Peer(About::Name, Arc::clone(peer_id)));

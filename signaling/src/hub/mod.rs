@@ -342,6 +342,7 @@ impl Hub {
         if now.since(self.counted_at) >= COUNT_INTERVAL {
             self.counted_at = now;
             self.gauges.set_counts(self.control.counts());
+            self.gauges.set_data_drops(*self.control.data_drops());
         }
         if now.since(self.load_measured_at) >= LOAD_INTERVAL {
             self.load_measured_at = now;

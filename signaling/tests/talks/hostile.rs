@@ -95,7 +95,7 @@ async fn wrong_requests_get_an_error_that_says_what_is_wrong() {
         ("requestConsumerKeyFrame", json!({"consumerId": "unknown"}), 404, ""),
         ("setConsumerPriority", json!({"consumerId": "c", "priority": 256}), 400, "priority"),
         ("getTransportStats", json!({"transportId": "unknown"}), 404, ""),
-        ("produceData", json!({}), 403, "data channels"),
+        ("produceData", json!({}), 400, "transportId"),
     ];
     for (method, data, code, word) in table {
         let error = client.ask(method, data.clone()).await.unwrap_err();

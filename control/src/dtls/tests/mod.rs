@@ -69,6 +69,7 @@ impl Call {
         while let Some(output) = endpoint.poll_output() {
             match output {
                 DtlsOutput::Datagram(datagram) => datagrams.push(datagram.into_vec()),
+                DtlsOutput::Data(_) => {}
                 DtlsOutput::Connected(keys) => heard.keys = Some(keys),
                 DtlsOutput::Closed => heard.closed = true,
                 DtlsOutput::Failed(reason) => heard.failed = Some(reason),

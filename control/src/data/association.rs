@@ -1,0 +1,244 @@
+//! One SCTP association (RFC 9260) inside a transport's DTLS (RFC 8261, RFC 8831), sans-IO: packets
+//! and time in; packets, messages and resets out.
+//!
+//! The library behind it reads what a client wrote. A panic of its must cost that client its data
+//! channels and nobody anything else, so every call into it is caught.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use dcsctp::api::{
+    DcSctpSocket, Message, Options, PpId, SendOptions, SocketEvent, SocketState, SocketTime,
+    StreamId, ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
+};
+use opencall_dataplane::time::Time;
+
+/// Bytes of a message at most, in both directions: what browsers announce and mediasoup takes.
+pub const MAX_MESSAGE_BYTES: usize = 262_144;
+
+/// Streams in each direction, as in mediasoup: channels that one transport can have.
+pub(crate) const MAX_STREAMS: u16 = 1_024;
+
+/// The port of both sides (RFC 8841 leaves it to the offer; every client uses this one).
+pub(crate) const SCTP_PORT: u16 = 5_000;
+
+/// Bytes of an SCTP packet: with the record's header and tag a datagram of 1200 bytes, as a
+/// handshake's.
+const SCTP_MTU_BYTES: usize = 1_152;
+
+/// Bytes that one client can have us keep for it to be put together or read: four of the largest
+/// messages. Less slows long paths, more is a client's to fill.
+const RECEIVE_WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Bytes inside the association that are not acknowledged, over all streams.
+const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Longest wait before a packet is sent again. ICE decides about death, so none is too many.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+
+/// RFC 8831 section 8: payload protocol identifiers. An empty message is one byte under a PPID of
+/// its own, for SCTP cannot carry none.
+const PPID_TEXT: PpId = PpId(51);
+const PPID_BINARY: PpId = PpId(53);
+const PPID_TEXT_EMPTY: PpId = PpId(56);
+const PPID_BINARY_EMPTY: PpId = PpId(57);
+
+/// A message's text or bytes, shared by all whom it goes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DataMessage {
+    pub is_text: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// How messages of a stream are sent (RFC 3758, RFC 8831 section 6.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reliability {
+    pub ordered: bool,
+    pub max_packet_life_time_ms: Option<u16>,
+    pub max_retransmits: Option<u16>,
+}
+
+impl Reliability {
+    /// Whether every message must arrive.
+    pub fn is_reliable(self) -> bool {
+        self.max_packet_life_time_ms.is_none() && self.max_retransmits.is_none()
+    }
+}
+
+/// What an association has to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SctpOutput {
+    /// Send this packet.
+    Packet(Vec<u8>),
+    /// The peer has closed these streams towards us; none named: all.
+    Reset(Vec<u16>),
+    /// The association has ended, for the reason given; another may follow.
+    Over(String),
+}
+
+/// A message as it came.
+pub(crate) enum Received {
+    Message {
+        stream: u16,
+        message: DataMessage,
+    },
+    /// Longer than any may be.
+    TooLarge,
+    /// Of a protocol that is not spoken here.
+    UnknownProtocol,
+}
+
+/// One association. It never speaks first: clients do.
+pub(crate) struct Association {
+    socket: Box<dyn DcSctpSocket>,
+    began: Time,
+    now: Time,
+    /// The library has panicked.
+    broken: bool,
+    outputs: VecDeque<SctpOutput>,
+}
+
+impl Association {
+    pub fn new(now: Time) -> Self {
+        let options = Options {
+            local_port: SCTP_PORT,
+            remote_port: SCTP_PORT,
+            announced_maximum_incoming_streams: MAX_STREAMS,
+            announced_maximum_outgoing_streams: MAX_STREAMS,
+            mtu: SCTP_MTU_BYTES,
+            max_message_size: MAX_MESSAGE_BYTES,
+            max_receiver_window_buffer_size: RECEIVE_WINDOW_BYTES,
+            max_send_buffer_size: SEND_BUFFER_BYTES,
+            per_stream_send_queue_limit: SEND_BUFFER_BYTES,
+            max_timer_backoff_duration: Some(MAX_BACKOFF),
+            max_retransmissions: None,
+            max_init_retransmits: None,
+            enable_message_interleaving: true,
+            zero_checksum_alternate_error_detection_method:
+                ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
+            ..Options::default()
+        };
+        let socket = dcsctp::new_socket("", &options);
+        Association { socket, began: now, now, broken: false, outputs: VecDeque::new() }
+    }
+
+    /// Whether messages can be sent.
+    pub fn is_connected(&self) -> bool {
+        !self.broken && self.socket.state() == SocketState::Connected
+    }
+
+    /// One packet of the peer.
+    pub fn handle_packet(&mut self, now: Time, packet: &[u8]) {
+        self.handle_timeout(now);
+        self.call(|socket| socket.handle_input(packet));
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        let since = self.now.since(self.began);
+        self.call(|socket| socket.advance_time(SocketTime::zero() + since));
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called; [`Time::NEVER`] if not at all.
+    pub fn next_timeout(&self) -> Time {
+        let at = self.socket.poll_timeout();
+        if self.broken || at == SocketTime::infinite_future() {
+            return Time::NEVER;
+        }
+        self.began + (at - SocketTime::zero())
+    }
+
+    /// What there is to say; ask until there is nothing.
+    pub fn poll_output(&mut self) -> Option<SctpOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// The next whole message. What is not taken stays in the receive window, and slows the sender.
+    pub fn next_message(&mut self) -> Option<Received> {
+        let message = self.call(|socket| socket.get_next_message())??;
+        if message.payload.len() > MAX_MESSAGE_BYTES {
+            return Some(Received::TooLarge);
+        }
+        let (is_text, bytes) = match message.ppid {
+            PPID_TEXT => (true, message.payload),
+            PPID_BINARY => (false, message.payload),
+            PPID_TEXT_EMPTY => (true, Vec::new()),
+            PPID_BINARY_EMPTY => (false, Vec::new()),
+            _ => return Some(Received::UnknownProtocol),
+        };
+        let message_of = DataMessage { is_text, bytes };
+        Some(Received::Message { stream: message.stream_id.0, message: message_of })
+    }
+
+    /// Whether there is a whole message to take.
+    pub fn has_message(&self) -> bool {
+        !self.broken && self.socket.messages_ready_count() > 0
+    }
+
+    /// Bytes of a stream that wait inside the association.
+    pub fn buffered(&self, stream: u16) -> usize {
+        match self.broken {
+            true => 0,
+            false => self.socket.buffered_amount(StreamId(stream)),
+        }
+    }
+
+    /// Sends a message; `false` if there is no room for it now.
+    pub fn send(&mut self, stream: u16, message: &DataMessage, how: Reliability) -> bool {
+        let (ppid, payload) = match (message.is_text, message.bytes.is_empty()) {
+            (true, true) => (PPID_TEXT_EMPTY, vec![0]),
+            (false, true) => (PPID_BINARY_EMPTY, vec![0]),
+            (true, false) => (PPID_TEXT, message.bytes.clone()),
+            (false, false) => (PPID_BINARY, message.bytes.clone()),
+        };
+        let options = SendOptions {
+            unordered: !how.ordered,
+            lifetime: how.max_packet_life_time_ms.map(|ms| Duration::from_millis(ms.into())),
+            max_retransmissions: how.max_retransmits,
+            lifecycle_id: None,
+        };
+        let message = Message::new(StreamId(stream), ppid, payload);
+        self.call(|socket| socket.send(message, &options).is_ok()).unwrap_or(false)
+    }
+
+    /// Closes a stream towards the peer (RFC 8831 section 6.7).
+    pub fn reset(&mut self, stream: u16) {
+        // Without an association, or where the peer cannot, the stream just falls silent.
+        self.call(|socket| drop(socket.reset_streams(&[StreamId(stream)])));
+    }
+
+    /// Calls the library and takes up what it then has to say.
+    fn call<T>(&mut self, act: impl FnOnce(&mut dyn DcSctpSocket) -> T) -> Option<T> {
+        if self.broken {
+            return None;
+        }
+        let (socket, outputs) = (&mut *self.socket, &mut self.outputs);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let result = act(socket);
+            while let Some(event) = socket.poll_event() {
+                outputs.extend(output_of(event));
+            }
+            result
+        }));
+        if result.is_err() {
+            self.broken = true;
+            outputs.push_back(SctpOutput::Over("the SCTP library failed".to_owned()));
+        }
+        result.ok()
+    }
+}
+
+fn output_of(event: SocketEvent) -> Option<SctpOutput> {
+    match event {
+        SocketEvent::SendPacket(packet) => Some(SctpOutput::Packet(packet)),
+        SocketEvent::OnIncomingStreamReset(streams) => {
+            Some(SctpOutput::Reset(streams.into_iter().map(|stream| stream.0).collect()))
+        }
+        SocketEvent::OnClosed() => Some(SctpOutput::Over("closed by the client".to_owned())),
+        SocketEvent::OnAborted(_, reason) => Some(SctpOutput::Over(reason)),
+        _ => None,
+    }
+}

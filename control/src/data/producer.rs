@@ -1,0 +1,208 @@
+//! Data producers: channels that clients send on.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use opencall_dataplane::message::TransportId;
+
+use super::{DataConsumerId, DataProducerId, MAX_STREAMS, Reliability, check_label};
+use crate::api::{
+    ConsumeMode, Direction, JsonObject, Notification, RequestError, Response, SctpStreamParameters,
+    SessionId,
+};
+use crate::control::{After, Control};
+use crate::limits::{
+    MAX_APP_DATA_BYTES, MAX_DATA_PRODUCERS_PER_PEER, check_json, malformed, not_allowed, too_many,
+    unknown,
+};
+
+/// One channel of one client, towards us.
+pub(crate) struct DataProducer {
+    pub session: SessionId,
+    pub transport: TransportId,
+    pub stream: u16,
+    pub how: Reliability,
+    pub label: String,
+    pub protocol: String,
+    pub app_data: JsonObject,
+    pub consumers: BTreeSet<DataConsumerId>,
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// A channel as its client asks for it.
+pub(crate) struct DataProducerRequest {
+    pub transport_id: String,
+    pub parameters: SctpStreamParameters,
+    pub label: String,
+    pub protocol: String,
+    pub app_data: JsonObject,
+}
+
+impl Control {
+    pub(crate) fn own_data_producer(
+        &self,
+        session: SessionId,
+        text: &str,
+    ) -> Result<DataProducerId, RequestError> {
+        let id = self.ids.number(text).map(DataProducerId);
+        id.filter(|id| self.data.producers.get(id).is_some_and(|p| p.session == session))
+            .ok_or_else(|| unknown("data producer", text))
+    }
+
+    pub(crate) fn produce_data(
+        &mut self,
+        session: SessionId,
+        request: DataProducerRequest,
+    ) -> Result<(Response, After), RequestError> {
+        let transport_id = self.data_transport(session, &request.transport_id)?;
+        let how = Reliability::of(&request.parameters)?;
+        check_label("label", &request.label)?;
+        check_label("protocol", &request.protocol)?;
+        check_json("appData", &request.app_data, MAX_APP_DATA_BYTES)?;
+        let stream = request.parameters.stream_id;
+        if stream >= MAX_STREAMS {
+            return Err(malformed(format!("streamId must be below {MAX_STREAMS}")));
+        }
+        let id = DataProducerId(self.ids.next());
+        let transport = self.transports.get_mut(&transport_id);
+        let Some(data) = transport.and_then(|transport| transport.data.as_mut()) else {
+            return Err(not_allowed("the transport was closed: create another"));
+        };
+        if data.producers.contains_key(&stream) {
+            let reason = format!(
+                "stream {stream} is in use on this transport: close the data producer that has it"
+            );
+            return Err(malformed(reason));
+        }
+        data.producers.insert(stream, id);
+        let producer = DataProducer {
+            session,
+            transport: transport_id,
+            stream,
+            how,
+            label: request.label,
+            protocol: request.protocol,
+            app_data: request.app_data,
+            consumers: BTreeSet::new(),
+            messages: 0,
+            bytes: 0,
+        };
+        self.data.producers.insert(id, producer);
+        self.peer_mut(session)?.data_producers.push(id);
+        let data_producer_id = self.ids.text(id.0);
+        Ok((Response::ProducedData { data_producer_id }, After::ProducedData(id)))
+    }
+
+    /// The transport to send data on, if the client may send data at all.
+    fn data_transport(
+        &self,
+        session: SessionId,
+        transport_id: &str,
+    ) -> Result<TransportId, RequestError> {
+        let peer = self.peer(session)?;
+        if !peer.joined {
+            return Err(not_allowed("join first: then produce"));
+        }
+        peer.grants.check_data()?;
+        let id = self.own_transport(session, transport_id)?;
+        let Some(transport) = self.transports.get(&id) else {
+            return Err(unknown("transport", transport_id));
+        };
+        if transport.direction != Direction::Send {
+            let reason = "this transport is for receiving: create one of direction \"send\"";
+            return Err(not_allowed(reason));
+        }
+        if transport.data.is_none() {
+            return Err(not_allowed(
+                "this transport has no SCTP: create one with sctpCapabilities",
+            ));
+        }
+        if peer.data_producers.len() >= MAX_DATA_PRODUCERS_PER_PEER {
+            return Err(too_many("data producers of a peer", MAX_DATA_PRODUCERS_PER_PEER));
+        }
+        Ok(id)
+    }
+
+    /// Offers a new data producer to everyone else in the room.
+    pub(crate) fn offer_data_producer(&mut self, id: DataProducerId) {
+        let Some(owner) = self.data.producers.get(&id).map(|producer| producer.session) else {
+            return;
+        };
+        let Some(room) = self.peers.get(&owner).map(|peer| peer.room) else { return };
+        for other in self.members_but(room, owner) {
+            self.offer_data(other, id);
+        }
+    }
+
+    /// Offers every data producer of the room to a client.
+    pub(crate) fn offer_existing_data(&mut self, session: SessionId) {
+        let Some(room) = self.peers.get(&session).map(|peer| peer.room) else { return };
+        for other in self.members_but(room, session) {
+            let producers = self.peers.get(&other).map(|peer| peer.data_producers.clone());
+            for producer in producers.unwrap_or_default() {
+                self.offer_data(session, producer);
+            }
+        }
+    }
+
+    /// Offers one data producer to one client, in the client's way, once it has a transport with
+    /// SCTP to receive it on.
+    fn offer_data(&mut self, session: SessionId, id: DataProducerId) {
+        let Some(transport) = self.receiving_data_transport(session) else { return };
+        let Some(peer) = self.peers.get(&session).filter(|peer| peer.grants.subscribe) else {
+            return;
+        };
+        if !peer.joined || peer.data_consumers.contains_key(&id) {
+            return;
+        }
+        match peer.mode {
+            ConsumeMode::Automatic => self.offer_data_consumer(session, transport, id),
+            ConsumeMode::OnRequest => self.notify_data_producer(session, id),
+        }
+    }
+
+    /// On-request mode: notifies a client of a data producer, once.
+    fn notify_data_producer(&mut self, session: SessionId, id: DataProducerId) {
+        let Some(producer) = self.data.producers.get(&id) else { return };
+        let Some(owner) = self.peers.get(&producer.session) else { return };
+        let news = Notification::NewDataProducer {
+            peer_id: Arc::clone(&owner.name),
+            data_producer_id: self.ids.text(id.0),
+            label: producer.label.clone(),
+            protocol: producer.protocol.clone(),
+            app_data: producer.app_data.clone(),
+        };
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        if peer.notified_data_producers.insert(id) {
+            self.notify(session, news);
+        }
+    }
+
+    /// Forgets a data producer and its consumers, and says so.
+    pub(crate) fn remove_data_producer(&mut self, id: DataProducerId) {
+        let consumers = self.data.producers.get(&id).map(|producer| producer.consumers.clone());
+        for consumer in consumers.into_iter().flatten() {
+            self.close_data_consumer(consumer);
+        }
+        let Some(producer) = self.data.producers.remove(&id) else { return };
+        if let Some(data) = self.transport_data(producer.transport) {
+            data.producers.remove(&producer.stream);
+            // RFC 8831 section 6.7: a channel is closed when both directions are.
+            data.association.reset(producer.stream);
+            self.mark_due(producer.transport);
+        }
+        let Some(peer) = self.peers.get_mut(&producer.session) else { return };
+        peer.data_producers.retain(|producer| *producer != id);
+        let room = peer.room;
+        for other in self.members_but(room, producer.session) {
+            let knows =
+                self.peers.get_mut(&other).map(|peer| peer.notified_data_producers.remove(&id));
+            if knows == Some(true) {
+                let data_producer_id = self.ids.text(id.0);
+                self.notify(other, Notification::DataProducerClosed { data_producer_id });
+            }
+        }
+    }
+}

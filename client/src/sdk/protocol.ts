@@ -22,6 +22,16 @@ export interface ConsumerData {
   producerPaused?: boolean;
 }
 
+/** What `consumeData` answers: all that is needed to receive a data channel. */
+export interface DataConsumerData {
+  id: string;
+  dataProducerId: string;
+  sctpStreamParameters: types.SctpStreamParameters;
+  label: string;
+  protocol: string;
+  appData?: AppData;
+}
+
 /** Requests of the OpenCall envelope: what is asked, and what is answered. */
 export interface Requests {
   getRouterCapabilities: { data: object; answer: types.RtpCapabilities };
@@ -51,6 +61,19 @@ export interface Requests {
     data: { producerId: string; rtpCapabilities: types.RtpCapabilities };
     answer: ConsumerData;
   };
+  produceData: {
+    data: {
+      transportId: string;
+      sctpStreamParameters: types.SctpStreamParameters;
+      label?: string;
+      protocol?: string;
+      appData: AppData;
+    };
+    answer: { dataProducerId: string };
+  };
+  closeDataProducer: { data: { dataProducerId: string }; answer: unknown };
+  consumeData: { data: { dataProducerId: string }; answer: DataConsumerData };
+  closeDataConsumer: { data: { dataConsumerId: string }; answer: unknown };
   pauseConsumer: { data: { consumerId: string }; answer: unknown };
   resumeConsumer: { data: { consumerId: string }; answer: unknown };
   setConsumerPreferredLayers: { data: { consumerId: string; layers: Layers }; answer: unknown };
@@ -67,6 +90,16 @@ export interface ServerEvents {
     appData?: AppData;
   };
   newConsumer: { participantId: string; consumerData: ConsumerData };
+  newDataProducer: {
+    participantId: string;
+    dataProducerId: string;
+    label: string;
+    protocol: string;
+    appData?: AppData;
+  };
+  newDataConsumer: { participantId: string; dataConsumerData: DataConsumerData };
+  dataProducerClosed: { dataProducerId: string };
+  dataConsumerClosed: { dataConsumerId: string };
   newParticipant: { participantId: string; displayName?: string };
   participantLeft: { participantId: string };
   producerClosed: { producerId: string };

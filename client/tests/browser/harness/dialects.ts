@@ -15,6 +15,24 @@ export interface Offer {
   type?: string;
 }
 
+/** A data channel that the server offers. */
+export interface DataOffer {
+  peerId: string;
+  dataConsumerId: string;
+  dataProducerId: string;
+  sctpStreamParameters: types.SctpStreamParameters;
+  label: string;
+  protocol: string;
+}
+
+/** A data channel to be announced. */
+export interface DataChannel {
+  sctpStreamParameters: types.SctpStreamParameters;
+  label?: string;
+  protocol?: string;
+  appData: Record<string, unknown>;
+}
+
 /** What the server said by itself, as it came. */
 export interface Said {
   name: string;
@@ -36,6 +54,7 @@ export interface StreamStats {
 /** What a dialect needs of its peer. */
 export interface Listener {
   offered(offer: Offer): Promise<void>;
+  dataOffered(offer: DataOffer): Promise<void>;
   said(said: Said): void;
 }
 
@@ -51,6 +70,7 @@ export interface Dialect {
     rtpParameters: types.RtpParameters,
     appData: Record<string, unknown>,
   ): Promise<string>;
+  produceData(transportId: string, channel: DataChannel): Promise<string>;
   restartIce(transportId: string): Promise<types.IceParameters>;
   /** What the server counts of a stream. */
   streamStats(of: 'producer' | 'consumer', id: string): Promise<StreamStats[]>;
@@ -76,6 +96,9 @@ export function connect(
   return Protoo.connect(name === 'old protoo', serverUrl, room, peerId, listener);
 }
 
+/** What mediasoup-client says of every browser. */
+const sctpCapabilities = { numStreams: { OS: 1024, MIS: 1024 } };
+
 class Protoo implements Dialect {
   readonly #peer: protoo.Peer;
   readonly #isOld: boolean;
@@ -95,10 +118,17 @@ class Protoo implements Dialect {
     const query = new URLSearchParams({ roomId: room, peerId });
     const peer = new protoo.Peer(new protoo.WebSocketTransport(`${serverUrl}/?${query}`));
     peer.on('request', ({ method, data }, accept, reject) => {
-      if (method !== 'newConsumer') return reject(404, `no such method here: ${method}`);
-      const id = isOld ? data.id : data.consumerId;
-      const offer = { ...data, consumerId: id } as unknown as Offer;
-      listener.offered(offer).then(
+      let taken: Promise<void>;
+      if (method === 'newConsumer') {
+        const id = isOld ? data.id : data.consumerId;
+        taken = listener.offered({ ...data, consumerId: id } as unknown as Offer);
+      } else if (method === 'newDataConsumer') {
+        const id = isOld ? data.id : data.dataConsumerId;
+        taken = listener.dataOffered({ ...data, dataConsumerId: id } as unknown as DataOffer);
+      } else {
+        return reject(404, `no such method here: ${method}`);
+      }
+      taken.then(
         () => accept(),
         (error) => reject(500, String(error)),
       );
@@ -121,8 +151,12 @@ class Protoo implements Dialect {
     const answer = await this.#ask(
       'createWebRtcTransport',
       this.#isOld
-        ? { forceTcp: false, producing: isSend, consuming: !isSend }
-        : { forceTcp: false, appData: { direction: isSend ? 'producer' : 'consumer' } },
+        ? { forceTcp: false, producing: isSend, consuming: !isSend, sctpCapabilities }
+        : {
+            forceTcp: false,
+            sctpCapabilities,
+            appData: { direction: isSend ? 'producer' : 'consumer' },
+          },
     );
     const id = this.#isOld ? answer.id : answer.transportId;
     return { ...answer, id } as unknown as types.TransportOptions;
@@ -153,6 +187,11 @@ class Protoo implements Dialect {
     const appData = this.#isOld ? {} : { source: kind };
     const answer = await this.#ask('produce', { transportId, kind, rtpParameters, appData });
     return String(this.#isOld ? answer.id : answer.producerId);
+  }
+
+  async produceData(transportId: string, channel: DataChannel): Promise<string> {
+    const answer = await this.#ask('produceData', { transportId, ...channel });
+    return String(this.#isOld ? answer.id : answer.dataProducerId);
   }
 
   async restartIce(transportId: string): Promise<types.IceParameters> {
@@ -211,6 +250,14 @@ class OpenCall implements Dialect {
     let rtpCapabilities: types.RtpCapabilities | undefined;
     channel.on('event', ({ name, data }) => {
       listener.said({ name, data });
+      if (name === 'newDataProducer') {
+        channel
+          .request('consumeData', { dataProducerId: data.dataProducerId })
+          .then(({ id, ...answer }) =>
+            listener.dataOffered({ ...answer, dataConsumerId: id, peerId: data.participantId }),
+          )
+          .catch((error) => listener.said({ name: 'error', data: String(error) }));
+      }
       if (name !== 'newProducer' || !rtpCapabilities) return;
       const { producerId, participantId } = data;
       channel
@@ -253,6 +300,10 @@ class OpenCall implements Dialect {
   ): Promise<string> {
     const request = { transportId, kind, rtpParameters, appData };
     return (await this.#channel.request('produce', request)).producerId;
+  }
+
+  async produceData(transportId: string, channel: DataChannel): Promise<string> {
+    return (await this.#channel.request('produceData', { transportId, ...channel })).dataProducerId;
   }
 
   restartIce(transportId: string) {

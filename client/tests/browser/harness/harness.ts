@@ -2,6 +2,7 @@
 import { Device, type types } from 'mediasoup-client';
 import {
   connect,
+  type DataOffer,
   type Dialect,
   type DialectName,
   type Offer,
@@ -107,6 +108,24 @@ export interface Path {
   bytesReceived: number;
 }
 
+/** How to send data. */
+export interface ChannelOptions {
+  label?: string;
+  ordered?: boolean;
+  maxRetransmits?: number;
+  maxPacketLifeTime?: number;
+}
+
+/** A message as a page receives it; bytes are told by their number and their sum. */
+export interface Message {
+  dataProducerId: string;
+  label: string;
+  kind: 'text' | 'bytes';
+  text?: string;
+  bytes: number;
+  sum: number;
+}
+
 type Report = Record<string, unknown> & { type: string; id: string };
 
 const SIMULCAST: types.RtpEncodingParameters[] = [
@@ -134,6 +153,9 @@ class TestPeer {
     { consumer: types.Consumer; offer: Offer; element: HTMLMediaElement }
   >();
   readonly #producers = new Map<string, types.Producer>();
+  readonly messages: Message[] = [];
+  readonly #channels = new Map<string, types.DataProducer>();
+  readonly #dataConsumers = new Map<string, types.DataConsumer>();
   readonly #shown = new Map<string, Smoothness & { lastAt: number; lastFrame: number }>();
   /** By producer, then by SSRC. */
   readonly #encoded = new Map<string, Map<number, Timeline>>();
@@ -155,10 +177,18 @@ class TestPeer {
     peerId: string,
     link: LinkOptions,
   ) {
-    const peer = new TestPeer(await Device.factory());
+    // Older versions look for the browser themselves.
+    const peer = new TestPeer(Device.factory ? await Device.factory() : new Device());
     peer.#dialect = await connect(dialect, serverUrl, room, peerId, {
       offered: (offer) => peer.#offered(offer),
-      said: (said) => peer.said.push(said),
+      dataOffered: (offer) => peer.#dataOffered(offer),
+      said: (said) => {
+        peer.said.push(said);
+        const { dataConsumerId } = (said.data ?? {}) as { dataConsumerId?: string };
+        if (said.name === 'dataConsumerClosed' && dataConsumerId) {
+          peer.#dataConsumers.get(dataConsumerId)?.close();
+        }
+      },
     });
     const capabilities = await peer.#dialect.routerRtpCapabilities();
     await peer.#device.load({
@@ -173,7 +203,7 @@ class TestPeer {
     if (link.dtlsServer) send.dtlsParameters.role = 'client';
     peer.#send = peer.#watch(peer.#device.createSendTransport(send));
     peer.#recv = peer.#watch(peer.#device.createRecvTransport(await options('recv')));
-    await peer.#dialect.join(peer.#device.recvRtpCapabilities);
+    await peer.#dialect.join(peer.#device.recvRtpCapabilities ?? peer.#device.rtpCapabilities);
     return peer;
   }
 
@@ -216,6 +246,39 @@ class TestPeer {
     });
     this.#producers.set(producer.id, producer);
     return producer.id;
+  }
+
+  /** Opens a channel; it is open when this returns. */
+  async openChannel(options: ChannelOptions): Promise<string> {
+    const channel = await this.#send.produceData({ label: 'chat', protocol: 'test', ...options });
+    this.#channels.set(channel.id, channel);
+    if (channel.readyState !== 'open') {
+      await new Promise<void>((resolve) => channel.once('open', resolve));
+    }
+    return channel.id;
+  }
+
+  /** Says texts, or bytes by their number. */
+  say(dataProducerId: string, messages: (string | number)[]): void {
+    const channel = this.#channels.get(dataProducerId);
+    for (const message of messages) {
+      channel?.send(
+        typeof message === 'string' ? message : Uint8Array.from({ length: message }, (_, i) => i),
+      );
+    }
+  }
+
+  /** Data producers whose channel to this peer is open. */
+  openChannels(): string[] {
+    const open = [...this.#dataConsumers.values()].filter(
+      ({ readyState }) => readyState === 'open',
+    );
+    return open.map(({ dataProducerId }) => dataProducerId);
+  }
+
+  closeChannel(dataProducerId: string): void {
+    this.#channels.get(dataProducerId)?.close();
+    this.#channels.delete(dataProducerId);
   }
 
   async received(): Promise<Received[]> {
@@ -379,6 +442,9 @@ class TestPeer {
         .produce(transport.id, kind, rtpParameters, appData)
         .then((id) => done({ id }), fail);
     });
+    transport.on('producedata', (channel, done, fail) => {
+      this.#dialect.produceData(transport.id, channel).then((id) => done({ id }), fail);
+    });
     return transport;
   }
 
@@ -397,6 +463,23 @@ class TestPeer {
       element.requestVideoFrameCallback(shownAt);
     };
     element.requestVideoFrameCallback(shownAt);
+  }
+
+  async #dataOffered(offer: DataOffer): Promise<void> {
+    const { peerId: _, dataConsumerId: id, ...options } = offer;
+    const consumer = await this.#recv.consumeData({ id, ...options });
+    this.#dataConsumers.set(id, consumer);
+    consumer.on('close', () => this.#dataConsumers.delete(id));
+    consumer.on('transportclose', () => this.#dataConsumers.delete(id));
+    consumer.on('message', (data: string | ArrayBuffer) => {
+      const of = { dataProducerId: offer.dataProducerId, label: offer.label };
+      if (typeof data === 'string') {
+        this.messages.push({ ...of, kind: 'text', text: data, bytes: data.length, sum: 0 });
+      } else {
+        const sum = new Uint8Array(data).reduce((sum, byte) => sum + byte, 0);
+        this.messages.push({ ...of, kind: 'bytes', bytes: data.byteLength, sum });
+      }
+    });
   }
 
   async #offered(offer: Offer): Promise<void> {
@@ -476,6 +559,13 @@ const harness = {
   },
   sendVideo: (peerId: string, options: VideoOptions) => find(peerId).sendVideo(options),
   sendAudio: (peerId: string, options: AudioOptions = {}) => find(peerId).sendAudio(options),
+  openChannel: (peerId: string, options: ChannelOptions) => find(peerId).openChannel(options),
+  say: async (peerId: string, dataProducerId: string, messages: (string | number)[]) =>
+    find(peerId).say(dataProducerId, messages),
+  closeChannel: async (peerId: string, dataProducerId: string) =>
+    find(peerId).closeChannel(dataProducerId),
+  openChannels: async (peerId: string) => find(peerId).openChannels(),
+  messages: async (peerId: string) => find(peerId).messages,
   received: (peerId: string) => find(peerId).received(),
   smoothness: async (peerId: string, producerId: string) => find(peerId).smoothness(producerId),
   encodedFrames: async (peerId: string, producerId: string) =>

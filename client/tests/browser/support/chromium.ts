@@ -64,9 +64,9 @@ export async function openHook(version: string): Promise<CallHook> {
   return call as CallHook;
 }
 
-/** A page with the harness in it, ready for any number of peers. */
-export async function openHarness(): Promise<CallHarness> {
-  const page = await openOwnPage('harness');
+/** A page with the harness in it, ready for any number of peers; with today's mediasoup-client unless told. */
+export async function openHarness(version = '3.24'): Promise<CallHarness> {
+  const page = await openOwnPage(version === '3.24' ? 'harness' : `harness-${version}`);
   const call = (name: string, ...args: unknown[]) =>
     page.evaluate(
       ([name, args]) => {

@@ -40,10 +40,14 @@ export const HOOK_VERSIONS = {
   '3.24': 'mediasoup-client',
 } as const;
 
+/** So are data channels, of which the two say different things. */
+export const HARNESS_VERSIONS = HOOK_VERSIONS;
+
 /** Builds the pages, serves them, and starts the browser that all files share. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await mkdir(pagesDirectory, { recursive: true });
   await buildPage('harness', 'harness.ts');
+  await buildPage('harness-3.7', 'harness.ts', HARNESS_VERSIONS['3.7']);
   for (const [version, module] of Object.entries(HOOK_VERSIONS)) {
     await buildPage(`hook-${version}`, 'hook.ts', module);
   }
@@ -87,7 +91,11 @@ async function buildPage(name: string, entry: string, module = 'mediasoup-client
 
 /** The scripts, and a page around each. */
 async function servePages(): Promise<Server> {
-  const names = ['harness', ...Object.keys(HOOK_VERSIONS).map((version) => `hook-${version}`)];
+  const names = [
+    'harness',
+    'harness-3.7',
+    ...Object.keys(HOOK_VERSIONS).map((version) => `hook-${version}`),
+  ];
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? '/', 'http://x').pathname.slice(1);
     if (names.includes(path)) {

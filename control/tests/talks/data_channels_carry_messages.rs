@@ -313,6 +313,39 @@ fn a_lossy_laggard_loses_what_is_old_and_a_reliable_one_is_cut_off() {
     }
 }
 
+/// A reliable reader that stalls for a while holds its sender up, and loses nothing.
+#[test]
+fn a_stalled_reader_holds_its_sender_up_and_then_gets_everything() {
+    const COUNT: usize = 100;
+    let mut pair = Pair::new(reliable());
+    for n in 0..COUNT {
+        pair.anna_sends.put(1, Ppid::Binary, &vec![n as u8; 60_000]);
+    }
+    // Bert's datagrams are lost for three seconds.
+    for _ in 0..30 {
+        pair.anna_sends.run(&mut pair.talk);
+        pair.talk.datagrams.remove(&pair.bert_receives.transport);
+        pair.talk.pass(Duration::from_millis(100));
+    }
+    let of = StatsOf::DataProducer(pair.producer.clone());
+    let Response::Stats(reports) = pair.talk.ok(pair.anna, Request::Stats(of)) else {
+        panic!("statistics")
+    };
+    let read = json!(reports[0].to_object())["messagesReceived"].as_u64().unwrap();
+    assert!(read < 30, "{read} were read for a queue of half a megabyte");
+    let mut rounds = 0;
+    while pair.bert_receives.messages.len() < COUNT {
+        pair.bert_receives.run(&mut pair.talk);
+        pair.anna_sends.run(&mut pair.talk);
+        pair.talk.pass(Duration::from_millis(20));
+        rounds += 1;
+        assert!(rounds < 2_000, "{} came", pair.bert_receives.messages.len());
+    }
+    let firsts: Vec<u8> = pair.bert_receives.messages.iter().map(|m| m.bytes[0]).collect();
+    assert_eq!(firsts, (0..COUNT as u8).collect::<Vec<_>>());
+    assert_eq!(pair.talk.control.data_drops().of(DataDrop::Laggard), 0);
+}
+
 /// CRC32c as SCTP has it (RFC 9260 appendix A).
 fn seal(packet: &mut [u8]) {
     packet[8..12].fill(0);

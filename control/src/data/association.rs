@@ -90,9 +90,9 @@ pub(crate) enum Received {
     UnknownProtocol,
 }
 
-/// One association. It never speaks first: clients do.
+/// One association. It never speaks first: clients do, and before that it costs nothing.
 pub(crate) struct Association {
-    socket: Box<dyn DcSctpSocket>,
+    socket: Option<Box<dyn DcSctpSocket>>,
     began: Time,
     now: Time,
     /// The library has panicked.
@@ -102,6 +102,10 @@ pub(crate) struct Association {
 
 impl Association {
     pub fn new(now: Time) -> Self {
+        Association { socket: None, began: now, now, broken: false, outputs: VecDeque::new() }
+    }
+
+    fn socket() -> Box<dyn DcSctpSocket> {
         let options = Options {
             local_port: SCTP_PORT,
             remote_port: SCTP_PORT,
@@ -120,17 +124,17 @@ impl Association {
                 ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
             ..Options::default()
         };
-        let socket = dcsctp::new_socket("", &options);
-        Association { socket, began: now, now, broken: false, outputs: VecDeque::new() }
+        dcsctp::new_socket("", &options)
     }
 
     /// Whether messages can be sent.
     pub fn is_connected(&self) -> bool {
-        !self.broken && self.socket.state() == SocketState::Connected
+        self.open().is_some_and(|socket| socket.state() == SocketState::Connected)
     }
 
     /// One packet of the peer.
     pub fn handle_packet(&mut self, now: Time, packet: &[u8]) {
+        self.socket.get_or_insert_with(Association::socket);
         self.handle_timeout(now);
         self.call(|socket| socket.handle_input(packet));
     }
@@ -144,11 +148,12 @@ impl Association {
 
     /// When [`Self::handle_timeout`] wants to be called; [`Time::NEVER`] if not at all.
     pub fn next_timeout(&self) -> Time {
-        let at = self.socket.poll_timeout();
-        if self.broken || at == SocketTime::infinite_future() {
-            return Time::NEVER;
+        match self.open().map(|socket| socket.poll_timeout()) {
+            Some(at) if at != SocketTime::infinite_future() => {
+                self.began + (at - SocketTime::zero())
+            }
+            _ => Time::NEVER,
         }
-        self.began + (at - SocketTime::zero())
     }
 
     /// What there is to say; ask until there is nothing.
@@ -175,15 +180,12 @@ impl Association {
 
     /// Whether there is a whole message to take.
     pub fn has_message(&self) -> bool {
-        !self.broken && self.socket.messages_ready_count() > 0
+        self.open().is_some_and(|socket| socket.messages_ready_count() > 0)
     }
 
     /// Bytes of a stream that wait inside the association.
     pub fn buffered(&self, stream: u16) -> usize {
-        match self.broken {
-            true => 0,
-            false => self.socket.buffered_amount(StreamId(stream)),
-        }
+        self.open().map_or(0, |socket| socket.buffered_amount(StreamId(stream)))
     }
 
     /// Sends a message; `false` if there is no room for it now.
@@ -210,12 +212,15 @@ impl Association {
         self.call(|socket| drop(socket.reset_streams(&[StreamId(stream)])));
     }
 
+    /// The library's side, while it is of use.
+    fn open(&self) -> Option<&dyn DcSctpSocket> {
+        self.socket.as_deref().filter(|_| !self.broken)
+    }
+
     /// Calls the library and takes up what it then has to say.
     fn call<T>(&mut self, act: impl FnOnce(&mut dyn DcSctpSocket) -> T) -> Option<T> {
-        if self.broken {
-            return None;
-        }
-        let (socket, outputs) = (&mut *self.socket, &mut self.outputs);
+        let socket = self.socket.as_deref_mut().filter(|_| !self.broken)?;
+        let outputs = &mut self.outputs;
         let result = catch_unwind(AssertUnwindSafe(|| {
             let result = act(socket);
             while let Some(event) = socket.poll_event() {

@@ -194,8 +194,8 @@ mod tests {
     /// Until whatever may come has come, before it is asked for again.
     const MOMENT: Duration = Duration::from_millis(20);
 
-    /// Sends `count` datagrams to an echo behind a relay; how many came back. Order is kept here, so that nothing is
-    /// on its way any more once one that was sent later is back.
+    /// Sends `count` datagrams to an echo behind a relay; how many came back. Order is kept here,
+    /// so that nothing is on its way any more once one that was sent later is back.
     async fn echoes(config: RelayConfig, count: u32) -> u32 {
         let server = UdpSocket::bind(local()).await.unwrap();
         let server_address = server.local_addr().unwrap();

@@ -62,8 +62,8 @@ pub struct BenchResult {
     pub server_cpu: Option<f64>,
     /// CPU of the generator while it was measured, 1.0 = one CPU: near 1, it is the limit.
     pub generator_cpu: f64,
-    /// CPU of all other programs of the machine meanwhile, 1.0 = one CPU; `None` where the server's is
-    /// not known. Figures beside much of it are worth little.
+    /// CPU of all other programs of the machine meanwhile, 1.0 = one CPU; `None` where the server's
+    /// is not known. Figures beside much of it are worth little.
     pub other_cpu: Option<f64>,
     /// From the sender's clock reading before sealing to the kernel's timestamp of the arrival at
     /// the receiver's socket: the server and two passages of the loopback.
@@ -380,8 +380,8 @@ impl BenchResult {
         std::fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))
     }
 
-    /// Whether the server forwarded nothing any more of what was sent at the end. Loss does not show
-    /// that: a packet is missing when a later one comes.
+    /// Whether the server forwarded nothing any more of what was sent at the end. Loss does not
+    /// show that: a packet is missing when a later one comes.
     pub fn fell_silent(&self) -> bool {
         let has_receivers = self.participants > self.rooms.max(1);
         let last = self.seconds.iter().rev().find(|second| second.measured);

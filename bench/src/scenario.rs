@@ -17,7 +17,8 @@ pub enum Scenario {
     Webinar,
     /// Rooms of people with a voice only.
     Audio,
-    /// Meetings, and people who enter and leave others at a high rate for the second half of the time.
+    /// Meetings, and people who enter and leave others at a high rate for the second half of the
+    /// time.
     JoinStorm,
     /// A meeting that people leave and others enter all the time.
     Churn,

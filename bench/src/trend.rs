@@ -6,12 +6,14 @@ use crate::result::{MemoryTrend, Minute, Second};
 /// The part of a run that does not count for a trend: pools fill, caches warm, streams settle.
 const WARM_UP_PART: f64 = 1.0 / 3.0;
 
-/// Growth that still counts as flat: a hundredth of what is there, or a megabyte, whichever is more.
-/// An allocator gives memory back in pieces of some hundred kilobytes, so less cannot be told.
+/// Growth that still counts as flat: a hundredth of what is there, or a megabyte, whichever is
+/// more. An allocator gives memory back in pieces of some hundred kilobytes, so less cannot be
+/// told.
 const FLAT_PART: f64 = 0.01;
 const FLAT_BYTES: f64 = (1 << 20) as f64;
 
-/// A 99th percentile that rises by more than this factor from the first third to the last has grown.
+/// A 99th percentile that rises by more than this factor from the first third to the last has
+/// grown.
 const LATENCY_FACTOR: f64 = 1.5;
 
 /// Points that a trend needs.

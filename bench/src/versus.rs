@@ -1,4 +1,5 @@
-//! Our server against another one: the same participants, the same load and the same wire, in turns.
+//! Our server against another one: the same participants, the same load and the same wire, in
+//! turns.
 //!
 //! Both servers live through the whole comparison, on the same CPU, and idle while the other one is
 //! measured. What is compared is the median of the turns.

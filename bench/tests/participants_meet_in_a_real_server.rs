@@ -1,5 +1,5 @@
-//! The generator against the real server: everything that is sent arrives, once and unharmed, in each
-//! scenario.
+//! The generator against the real server: everything that is sent arrives, once and unharmed, in
+//! each scenario.
 
 use std::time::Duration;
 

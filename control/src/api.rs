@@ -327,8 +327,8 @@ pub enum Request {
         /// What the client can receive; without it, it receives nothing.
         rtp_capabilities: Option<RtpCapabilities>,
     },
-    /// OpenCall: set what the client can receive, and enter the room → [`Response::Joined`], followed
-    /// by one [`Notification::NewProducer`] for each existing producer.
+    /// OpenCall: set what the client can receive, and enter the room → [`Response::Joined`],
+    /// followed by one [`Notification::NewProducer`] for each existing producer.
     SetRtpCapabilities {
         /// The capabilities.
         rtp_capabilities: RtpCapabilities,

@@ -47,8 +47,8 @@ use crate::transport::Transport;
 /// Data cores at most: a core's index is one byte.
 const MAX_CORES: usize = 256;
 
-/// Budget of a client, whose link is not measured yet: a grid of 25 small pictures fits. More floods
-/// slow links, with less large rooms lose whole videos.
+/// Budget of a client, whose link is not measured yet: a grid of 25 small pictures fits. More
+/// floods slow links, with less large rooms lose whole videos.
 const INITIAL_OUTGOING_BITRATE_BPS: u32 = 6_000_000;
 
 /// How clients reach one data core.
@@ -178,8 +178,8 @@ pub struct Counts {
     pub pipes: usize,
 }
 
-/// What a request makes the server do, in units of about one message to one client or data core.
-/// It is what a client pays for: one that is read by a hundred others costs a hundred times as much.
+/// What a request makes the server do, in units of about one message to one client or data core. It
+/// is what a client pays for: one that is read by a hundred others costs a hundred times as much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Work(pub u32);
 
@@ -300,8 +300,8 @@ impl Control {
         }
     }
 
-    /// A request of a client; the answer comes as an [`Output::Response`] with the token. Returns the
-    /// work it made.
+    /// A request of a client; the answer comes as an [`Output::Response`] with the token. Returns
+    /// the work it made.
     pub fn handle_request(
         &mut self,
         now: Time,

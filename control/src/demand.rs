@@ -16,9 +16,9 @@ use opencall_dataplane::message::{CoreId, ProducerId};
 use crate::api::Notification;
 use crate::control::{Control, Timer};
 
-/// An encoding is stopped once nobody has wanted it for so long. It costs a key frame and some hundred
-/// milliseconds to have it back, and tiles that change their size or a link that is bad for a moment
-/// should not cost that each time.
+/// An encoding is stopped once nobody has wanted it for so long. It costs a key frame and some
+/// hundred milliseconds to have it back, and tiles that change their size or a link that is bad for
+/// a moment should not cost that each time.
 pub const LOWER_AFTER: Duration = Duration::from_secs(3);
 
 /// What is wanted of one producer, and what its sender was told.

@@ -40,9 +40,9 @@ impl Source {
     }
 
     /// The source of a producer, from what its client says of it: `share: true`, or a `source` that
-    /// begins with "screen" (`screen`, `screensharing`, `screen_share`, `screenAudio`), is a screen;
-    /// all else is a camera or a microphone. The kind cannot be feigned, the rest can: nothing in
-    /// RTP tells a screen from a camera.
+    /// begins with "screen" (`screen`, `screensharing`, `screen_share`, `screenAudio`), is a
+    /// screen; all else is a camera or a microphone. The kind cannot be feigned, the rest can:
+    /// nothing in RTP tells a screen from a camera.
     pub(crate) fn of(kind: Kind, app_data: &JsonObject) -> Self {
         let source = app_data.string("source").unwrap_or_default();
         let named = source.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("screen"));
@@ -79,8 +79,8 @@ impl FromIterator<Source> for Sources {
 /// What a client may do in its room, and what of it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
-    /// Whether a token proves that the client is who it says: it may then take the place of an older
-    /// session of that name at once.
+    /// Whether a token proves that the client is who it says: it may then take the place of an
+    /// older session of that name at once.
     pub identity_proven: bool,
     /// The name to show, where the token has one: it stands instead of what the client says.
     pub display_name: Option<String>,

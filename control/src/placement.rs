@@ -30,8 +30,8 @@ impl Default for PlacementPolicy {
     }
 }
 
-/// Load that a fully busy core counts as, in transports: so that the measured share of CPU outweighs
-/// the number of transports, which says little of what they carry.
+/// Load that a fully busy core counts as, in transports: so that the measured share of CPU
+/// outweighs the number of transports, which says little of what they carry.
 const FULL_CPU_TRANSPORTS: f32 = 1_000.0;
 
 /// Shares of CPU are told apart by so much only: what an idle core does is noise.

@@ -244,8 +244,8 @@ impl Control {
         }
     }
 
-    /// Automatic mode: closes consumers on transports that are without ICE consent, where the client
-    /// has a newer one.
+    /// Automatic mode: closes consumers on transports that are without ICE consent, where the
+    /// client has a newer one.
     fn close_stranded(&mut self, session: SessionId) {
         let Some(peer) = self.peers.get(&session) else { return };
         if peer.mode != ConsumeMode::Automatic {

@@ -13,9 +13,9 @@ use crate::placement::RoomCores;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
 
-/// How long nobody has been heard when a room's speakers are looked at without it: levels of a voice
-/// come every 100 ms, and wait up to 50 ms for others on their way up. Waking for each room's news
-/// besides was half of the wake-ups of a server with rooms of five.
+/// How long nobody has been heard when a room's speakers are looked at without it: levels of a
+/// voice come every 100 ms, and wait up to 50 ms for others on their way up. Waking for each room's
+/// news besides was half of the wake-ups of a server with rooms of five.
 const SILENCE: Duration = Duration::from_millis(150);
 
 /// Number of a room, unique for the life of the server.

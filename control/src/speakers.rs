@@ -1,8 +1,9 @@
 //! Who speaks in a room, from the audio levels that the data cores report.
 //!
 //! Each producer's level is smoothed: it rises at once and decays by a fixed slope, so that a pause
-//! for breath keeps a speaker on the list and a cough leaves it soon. Two who are about as loud keep
-//! their places: whoever overtakes another must be clearly louder, or tiles would jump with each word.
+//! for breath keeps a speaker on the list and a cough leaves it soon. Two who are about as loud
+//! keep their places: whoever overtakes another must be clearly louder, or tiles would jump with
+//! each word.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -71,7 +72,8 @@ impl Speakers {
         self.levels.remove(&producer);
     }
 
-    /// The speakers, loudest first but for [`VOLUME_STEP_DB`], if there is news and its time has come.
+    /// The speakers, loudest first but for [`VOLUME_STEP_DB`], if there is news and its time has
+    /// come.
     pub fn poll(&mut self, now: Time) -> Option<Vec<(ProducerId, i8)>> {
         if now < self.next_poll() {
             return None;

@@ -81,9 +81,9 @@ impl Transport {
         mid
     }
 
-    /// An SSRC such that neither it nor the next number was ever handed out here: two consumers under
-    /// one SSRC, even one after the other, would seal two packets under one nonce. So they are
-    /// counted, from a random number on.
+    /// An SSRC such that neither it nor the next number was ever handed out here: two consumers
+    /// under one SSRC, even one after the other, would seal two packets under one nonce. So they
+    /// are counted, from a random number on.
     pub fn new_ssrc_pair(&mut self, rng: &mut impl rand::Rng) -> (u32, u32) {
         loop {
             let ssrc = *self.next_ssrc.get_or_insert_with(|| rng.random::<u32>() & !1);

@@ -35,8 +35,8 @@ impl Owner {
 
 /// The transports by the addresses that ICE has validated.
 ///
-/// Clients send the packets of a frame in one go, so the owner of the last address is remembered: of
-/// the packets of a busy publisher one in nine searches the table.
+/// Clients send the packets of a frame in one go, so the owner of the last address is remembered:
+/// of the packets of a busy publisher one in nine searches the table.
 #[derive(Debug, Default)]
 pub struct AddressTable {
     owners: HashMap<Tuple, Owner, RandomState>,

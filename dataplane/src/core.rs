@@ -142,8 +142,8 @@ impl Core {
         &self.stats
     }
 
-    /// Does what control says; datagrams of DTLS are written to `tx`. Commands for ids that are gone
-    /// are ignored, and so is making what exists.
+    /// Does what control says; datagrams of DTLS are written to `tx`. Commands for ids that are
+    /// gone are ignored, and so is making what exists.
     pub fn command(&mut self, now: Time, command: Command, tx: &mut TxBatch) {
         match command {
             Command::CreateTransport(config) => self.create_transport(now, &config),

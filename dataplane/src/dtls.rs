@@ -45,7 +45,8 @@ const HAS_CONNECTION_ID: u8 = 0x10;
 const LONG_SEQUENCE: u8 = 0x08;
 const HAS_LENGTH: u8 = 0x04;
 
-/// Shortest encrypted record: the AEAD's tag and the content type (RFC 9147 section 4.2.3 needs 16).
+/// Shortest encrypted record: the AEAD's tag and the content type (RFC 9147 section 4.2.3 needs
+/// 16).
 const MIN_CIPHERTEXT_LEN: usize = 16;
 
 /// What a datagram of DTLS may be: what the most telling of its records is.

@@ -150,7 +150,8 @@ impl ExtensionIds {
     }
 }
 
-/// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16 bytes.
+/// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16
+/// bytes.
 pub type ShortId = SmallVec<[u8; 16]>;
 
 /// ICE user fragment and password (RFC 8445 section 5.3). No `Debug`: the password is a secret.
@@ -426,7 +427,8 @@ pub enum Event {
         /// One datagram.
         datagram: Box<[u8]>,
     },
-    /// The quality of a producer's encodings as received here, 0–10 each, low to high; sent on change.
+    /// The quality of a producer's encodings as received here, 0–10 each, low to high; sent on
+    /// change.
     ProducerScore {
         /// Which producer.
         producer: ProducerId,

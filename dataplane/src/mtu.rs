@@ -14,8 +14,9 @@ const SRTP_TAG_MAX: usize = 16;
 /// Bytes of a datagram of SRTP at most.
 pub const SRTP_DATAGRAM_MAX: usize = RTP_PACKET_MAX + SRTP_TAG_MAX;
 
-/// Bytes by which a packet may grow on its way out: the consumer's MID, send time and transport-wide
-/// number in place of the producer's, an original sequence number (RFC 4588), padding, the tag.
+/// Bytes by which a packet may grow on its way out: the consumer's MID, send time and
+/// transport-wide number in place of the producer's, an original sequence number (RFC 4588),
+/// padding, the tag.
 const FORWARDING_GROWTH: usize = 100;
 
 /// Bytes of one outgoing packet at most, tag included.

@@ -1,10 +1,10 @@
 //! The round trip to a client, by reports that it answers (RFC 3550 section 6.4.1, RFC 3611
 //! section 4.5).
 //!
-//! Worked trace: a report with NTP middle bits 0x0012_0000 left at 10.000 s. At 10.150 s an answer to
-//! 0x0012_0000 arrives which says that the client held it for 0x1999 (0.1 s): the round trip took
-//! 150 ms − 100 ms = 50 ms. When a report left is looked up here rather than read off the answer:
-//! sender reports carry the producer's wall clock, not ours.
+//! Worked trace: a report with NTP middle bits 0x0012_0000 left at 10.000 s. At 10.150 s an answer
+//! to 0x0012_0000 arrives which says that the client held it for 0x1999 (0.1 s): the round trip
+//! took 150 ms − 100 ms = 50 ms. When a report left is looked up here rather than read off the
+//! answer: sender reports carry the producer's wall clock, not ours.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

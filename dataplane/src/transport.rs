@@ -24,19 +24,20 @@ use crate::round_trip::RoundTrip;
 use crate::srtp::{OpenContext, SealContext};
 use crate::time::Time;
 
-/// Datagrams of DTLS a second that reach the control core whatever else happens. A handshake takes a
-/// dozen.
+/// Datagrams of DTLS a second that reach the control core whatever else happens. A handshake takes
+/// a dozen.
 pub const MAX_DTLS_PER_SECOND: u32 = 64;
 
-/// Beyond them, as many more of one transport, while the core has some to spare: garbage that looks like
-/// records takes none of a handshake's. Control reads one in 3 µs; only it can tell which is good.
+/// Beyond them, as many more of one transport, while the core has some to spare: garbage that looks
+/// like records takes none of a handshake's. Control reads one in 3 µs; only it can tell which is
+/// good.
 const MAX_SPARE_DTLS_PER_SECOND: u32 = 512;
 
 /// The same of all transports of a core together: 12 ms of control's second.
 const MAX_SPARE_DTLS_PER_CORE_SECOND: u32 = 4096;
 
-/// The same from addresses other than the selected one, together: enough for a handshake, and whoever
-/// sends from there leaves the selected one its share.
+/// The same from addresses other than the selected one, together: enough for a handshake, and
+/// whoever sends from there leaves the selected one its share.
 const MAX_DTLS_PER_SECOND_ELSEWHERE: u32 = 16;
 
 /// Datagrams of data channels a second from one transport: 38 Mbit/s of full ones. SCTP takes a
@@ -223,8 +224,8 @@ impl Transport {
         self.destination.is_some() && self.srtp.is_some()
     }
 
-    /// Where DTLS goes, and how much of it may go now: to where media would, and before there is such
-    /// an address to the selected one.
+    /// Where DTLS goes, and how much of it may go now: to where media would, and before there is
+    /// such an address to the selected one.
     pub fn way_for_dtls(&self) -> Option<(Tuple, u64)> {
         let way = self.destination.or_else(|| self.ice.claimant())?;
         Some((way, self.ice.allowance(way)))
@@ -281,8 +282,8 @@ impl Transport {
             && self.ice.selected() == Some(from)
     }
 
-    /// Whether one more datagram of data channels may be handed to control now. The handshake's budget
-    /// is another, so that neither can use up what the other needs.
+    /// Whether one more datagram of data channels may be handed to control now. The handshake's
+    /// budget is another, so that neither can use up what the other needs.
     pub fn admit_data(&mut self, now: Time, of_core: &mut PerSecond) -> bool {
         self.data_records.admit(now, MAX_DATA_PER_SECOND)
             && of_core.admit(now, MAX_DATA_PER_CORE_SECOND)

@@ -1,7 +1,7 @@
 //! One turn of a data core: the only order in which its phases run, whoever drives it.
 //!
-//! `take` does what control commands, `gather` reads what clients and other cores sent and lists who
-//! gets it, `scatter` seals that into the send arena, `report` does what time asks for.
+//! `take` does what control commands, `gather` reads what clients and other cores sent and lists
+//! who gets it, `scatter` seals that into the send arena, `report` does what time asks for.
 #![forbid(unsafe_code)]
 
 use crate::core::Core;
@@ -41,8 +41,8 @@ pub enum Turned {
 }
 
 impl Core {
-    /// One turn. `rx` holds what arrived since the last one; what is left in `tx` is to be sent, and
-    /// [`Core::poll_event`] to be drained, before the next.
+    /// One turn. `rx` holds what arrived since the last one; what is left in `tx` is to be sent,
+    /// and [`Core::poll_event`] to be drained, before the next.
     pub fn turn(
         &mut self,
         now: Time,

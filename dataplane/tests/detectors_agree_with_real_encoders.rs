@@ -1,6 +1,6 @@
-//! What begins a key frame, in streams of real encoders (libvpx, x264, OpenH264, libaom, SVT-AV1): each
-//! key frame is found once, at its first packet or its parameter sets, and nothing else is taken for one.
-//! `tests/data/record-encoders` recorded them.
+//! What begins a key frame, in streams of real encoders (libvpx, x264, OpenH264, libaom, SVT-AV1):
+//! each key frame is found once, at its first packet or its parameter sets, and nothing else is
+//! taken for one. `tests/data/record-encoders` recorded them.
 
 use opencall_dataplane::message::Codec;
 use opencall_dataplane::rtp::payload::inspect;

@@ -43,8 +43,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// mailbox.
 const MAX_BATCH_BYTES: usize = 64 << 10;
 
-/// What a challenge's ping carries; its answer must carry it too, so that what was on its way before
-/// does not count.
+/// What a challenge's ping carries; its answer must carry it too, so that what was on its way
+/// before does not count.
 const CHALLENGE: &[u8] = b"are you there?";
 
 /// Who connects, and in which envelope.

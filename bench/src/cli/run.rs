@@ -83,7 +83,8 @@ pub struct Args {
     /// Send all layers of a camera, even those of which the server says that nobody takes them.
     #[arg(long)]
     all_layers: bool,
-    /// Participants behind a bad link, which the flags below describe: a number, or a share as in 20%.
+    /// Participants behind a bad link, which the flags below describe: a number, or a share as in
+    /// 20%.
     #[arg(long, value_parser = Share::parse, default_value = "0", value_name = "N|PERCENT")]
     impaired: Share,
     #[command(flatten)]

@@ -25,8 +25,8 @@ const MAX_CHECKS: u32 = 8;
 /// Consent is asked for this often (RFC 7675: 4 to 6 s).
 const CONSENT_INTERVAL: Duration = Duration::from_secs(4);
 
-/// Until there are keys it is asked for more often, as browsers do: a server may answer a check before
-/// it knows what to make of it.
+/// Until there are keys it is asked for more often, as browsers do: a server may answer a check
+/// before it knows what to make of it.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shortest wait of a handshake for itself.

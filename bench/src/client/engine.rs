@@ -26,10 +26,10 @@ const FEEDBACK_NS: u64 = 100_000_000;
 const REPORT_NS: u64 = 1_000_000_000;
 const TALLY_NS: u64 = 1_000_000_000;
 
-/// Longest sleep. The thread sleeps on the clock and never in its socket, for waking it would be the
-/// sender's work: the kernel does it within the server's call, as no network card would. So nothing
-/// wakes it, and what arrives waits for so long, which its latency, stamped by the kernel, does not
-/// contain. Less costs the generator CPU while it has little to do.
+/// Longest sleep. The thread sleeps on the clock and never in its socket, for waking it would be
+/// the sender's work: the kernel does it within the server's call, as no network card would. So
+/// nothing wakes it, and what arrives waits for so long, which its latency, stamped by the kernel,
+/// does not contain. Less costs the generator CPU while it has little to do.
 const MAX_SLEEP_NS: u64 = 200_000;
 
 /// How late a sleep may end beyond what was asked for: the kernel's own is 50 us.
@@ -42,8 +42,8 @@ const MAX_TIMERS: usize = 64;
 /// these compare the same people before and during a storm of joins.
 pub const FIRST_VISITOR: u32 = 1 << 20;
 
-/// Wall-clock time, which the kernel's receive timestamps are on, as nanoseconds that are told apart
-/// easily. One machine, one clock: sender and receiver read the same.
+/// Wall-clock time, which the kernel's receive timestamps are on, as nanoseconds that are told
+/// apart easily. One machine, one clock: sender and receiver read the same.
 #[derive(Clone, Copy)]
 pub struct Clock;
 

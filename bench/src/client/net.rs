@@ -1,10 +1,10 @@
 //! One UDP socket for all participants.
 //!
-//! All of 127.0.0.0/8 is this machine, and in a laboratory all of 198.19.0.0/16 is, so each transport
-//! gets an address of its own there, and the kernel says for each datagram which one it came to
-//! (`IP_PKTINFO`), and when. One call then receives for hundreds of participants, which a socket for
-//! each could not. What the server sends as one train arrives as one (`UDP_GRO`): over the loopback
-//! nobody cuts it up, as between two machines the network cards would.
+//! All of 127.0.0.0/8 is this machine, and in a laboratory all of 198.19.0.0/16 is, so each
+//! transport gets an address of its own there, and the kernel says for each datagram which one it
+//! came to (`IP_PKTINFO`), and when. One call then receives for hundreds of participants, which a
+//! socket for each could not. What the server sends as one train arrives as one (`UDP_GRO`): over
+//! the loopback nobody cuts it up, as between two machines the network cards would.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -38,7 +38,8 @@ const BUFFER_BYTES: usize = 64 << 20;
 pub enum Network {
     /// On 127.0.0.0/8.
     Loopback,
-    /// Over a wire between two network namespaces, as `scripts/janus-lab` lays it: 198.19.0.0/16 is ours.
+    /// Over a wire between two network namespaces, as `scripts/janus-lab` lays it: 198.19.0.0/16 is
+    /// ours.
     Lab,
 }
 

@@ -179,7 +179,8 @@ pub struct PublisherSetup {
     pub open: OpenContext,
     /// A voice.
     pub audio: bool,
-    /// Bits per second of the camera's layers, lowest first: at most three, and none without a camera.
+    /// Bits per second of the camera's layers, lowest first: at most three, and none without a
+    /// camera.
     pub layers: Vec<u32>,
     /// Seed of its media.
     pub seed: u64,

@@ -8,8 +8,8 @@ use crate::result::{Bucket, Latency};
 /// Latencies above count as this: a minute, nanoseconds.
 const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
-/// The narrowest bucket of a distribution, nanoseconds, and how much wider the next one is: fine enough
-/// for a smooth curve, coarse enough for a small file.
+/// The narrowest bucket of a distribution, nanoseconds, and how much wider the next one is: fine
+/// enough for a smooth curve, coarse enough for a small file.
 const FIRST_BUCKET_NS: u64 = 1000;
 const BUCKET_FACTOR: f64 = 1.15;
 

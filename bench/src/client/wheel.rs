@@ -1,7 +1,9 @@
-//! A timer wheel: what is due again and again, of thousands of transports, at the cost of one write.
+//! A timer wheel: what is due again and again, of thousands of transports, at the cost of one
+//! write.
 #![forbid(unsafe_code)]
 
-/// Nanoseconds of a bucket as a power of two: 65 µs, so that what falls into one bucket is no burst.
+/// Nanoseconds of a bucket as a power of two: 65 µs, so that what falls into one bucket is no
+/// burst.
 const BUCKET_SHIFT: u32 = 16;
 
 /// Buckets of the wheel: it reaches 1.07 s ahead, beyond the longest interval.

@@ -1,18 +1,19 @@
 //! The floor: what sealing and sending the same packets costs with nothing else around it.
 //!
 //! A loop seals packets under the keys of many receivers and sends them in trains through the same
-//! I/O backend as the server, to sockets that take whole trains, as the generator's does. What arrives
-//! is thrown away, so that the receiving half that the loopback does within the sender's call is
-//! counted, as it is in a run.
+//! I/O backend as the server, to sockets that take whole trains, as the generator's does. What
+//! arrives is thrown away, so that the receiving half that the loopback does within the sender's
+//! call is counted, as it is in a run.
 //!
 //! In a run the generator works on the CPU beside the server's, and two CPUs may be one core's two
-//! threads. So the floor is measured twice: with nobody else at work, and with a neighbour that is as
-//! busy as the generator was and takes what arrives. The ratio is to the second.
+//! threads. So the floor is measured twice: with nobody else at work, and with a neighbour that is
+//! as busy as the generator was and takes what arrives. The ratio is to the second.
 //!
-//! A loop without a pause is the cheapest way to send: it never sleeps, and its caches are warm. A server has
-//! to wait for its packets. So there is a third: as many packets a second in as many bursts, to as many
-//! receivers as in the run, each burst for one datagram that ends a sleep. What a server takes beyond
-//! that is its own work: receiving the rest, opening, choosing, rewriting, signaling.
+//! A loop without a pause is the cheapest way to send: it never sleeps, and its caches are warm. A
+//! server has to wait for its packets. So there is a third: as many packets a second in as many
+//! bursts, to as many receivers as in the run, each burst for one datagram that ends a sleep. What
+//! a server takes beyond that is its own work: receiving the rest, opening, choosing, rewriting,
+//! signaling.
 #![forbid(unsafe_code)]
 
 mod neighbour;

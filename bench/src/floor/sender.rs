@@ -130,8 +130,8 @@ impl Sender {
         Ok(cpu.as_nanos() as f64 / packets.max(1) as f64)
     }
 
-    /// Nanoseconds of CPU per packet when each datagram that comes ends a sleep, and so many packets
-    /// are sent for it, on average.
+    /// Nanoseconds of CPU per packet when each datagram that comes ends a sleep, and so many
+    /// packets are sent for it, on average.
     pub(super) fn time_paced(&mut self, train_segments: f64, burst: f64) -> Result<f64, String> {
         let mut lengths = train_lengths(train_segments);
         let (mut packets, mut owed) = (0, 0.0);

@@ -1,8 +1,8 @@
-//! Session descriptions (RFC 8866, RFC 8829), as little of them as one server needs: what Janus offers
-//! and answers is read, and what participants offer and answer is written.
+//! Session descriptions (RFC 8866, RFC 8829), as little of them as one server needs: what Janus
+//! offers and answers is read, and what participants offer and answer is written.
 //!
-//! Janus is an ICE-lite agent here and bundles everything on one transport, so there is one address,
-//! and we control.
+//! Janus is an ICE-lite agent here and bundles everything on one transport, so there is one
+//! address, and we control.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;

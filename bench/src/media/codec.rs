@@ -104,7 +104,8 @@ const VP8_DESCRIPTOR_LEN: usize = 6;
 const VP8_KEY_TAG_LEN: usize = 10;
 const VP8_TAG_LEN: usize = 3;
 
-/// Descriptor (RFC 7741 section 4.2): X, then I (15 bits), L and T; frame tag (RFC 6386 section 9.1).
+/// Descriptor (RFC 7741 section 4.2): X, then I (15 bits), L and T; frame tag (RFC 6386 section
+/// 9.1).
 fn write_vp8(place: &Place, head: &mut Head<'_>) -> Option<()> {
     let [p0, p1] = (place.picture | 0x8000).to_be_bytes();
     let first = 0x80 | u8::from(place.is_first) << 4;
@@ -273,8 +274,8 @@ const DEPENDENCY_STRUCTURE: u128 = 0b1_0000_0000_0000_0000_0111_0100_1000_0010_0
 /// Unused bits behind the structure and the two 16-bit numbers of a resolution: 73 are used of 80.
 const DEPENDENCY_UNUSED_BITS: u32 = 7;
 
-/// The dependency descriptor of one packet of a stream without layers, as encoders of AV1 tell it: a
-/// key frame brings two templates, for itself and for all others. The length used of `out`.
+/// The dependency descriptor of one packet of a stream without layers, as encoders of AV1 tell it:
+/// a key frame brings two templates, for itself and for all others. The length used of `out`.
 pub fn write_dependency(place: &Place, out: &mut [u8; MAX_DEPENDENCY_LEN]) -> usize {
     let [n0, n1] = place.picture.to_be_bytes();
     let template = u8::from(!place.is_key);

@@ -1,9 +1,9 @@
 //! How a frame is cut into packets: in about equal parts, as browsers do.
 //!
 //! libwebrtc takes as few packets as hold the frame and gives each the same share; what does not
-//! divide evenly goes to the last ones, a byte each. To a server this is not the same as full packets
-//! and a short rest: lengths rise within a frame, and of a train only the last segment may differ, by
-//! being shorter.
+//! divide evenly goes to the last ones, a byte each. To a server this is not the same as full
+//! packets and a short rest: lengths rise within a frame, and of a train only the last segment may
+//! differ, by being shorter.
 #![forbid(unsafe_code)]
 
 /// A browser's longest RTP packet before it is encrypted.

@@ -1,5 +1,5 @@
-//! Plots: lines and bars as SVG that stretches, with labels as HTML that does not, so that a plot is
-//! readable at any width. Coloured by the page's style sheet.
+//! Plots: lines and bars as SVG that stretches, with labels as HTML that does not, so that a plot
+//! is readable at any width. Coloured by the page's style sheet.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;

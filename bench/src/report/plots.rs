@@ -20,7 +20,8 @@ const LOG_SPAN: f64 = 8.0;
 /// The finest scale of CPU: less would make the noise of an idle server look like work.
 const CPU_MIN: f64 = 0.1;
 
-/// Two edges of neighbouring buckets differ by no more than this; else there are empty ones between.
+/// Two edges of neighbouring buckets differ by no more than this; else there are empty ones
+/// between.
 const BUCKET_STEP: f64 = 1.2;
 
 /// All plots that the result has the figures for.

@@ -14,8 +14,8 @@ pub(super) const GENERATOR_BUSY: f64 = 0.85;
 /// between two packets of a voice.
 const GENERATOR_LATE_MS: f64 = 20.0;
 
-/// Other programs that take more than this of a CPU make figures worse than the server is; interrupts
-/// on nobody's account are a few percent.
+/// Other programs that take more than this of a CPU make figures worse than the server is;
+/// interrupts on nobody's account are a few percent.
 const OTHERS_BUSY: f64 = 0.15;
 
 /// How good something is.

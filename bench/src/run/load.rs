@@ -138,7 +138,8 @@ fn run_sessions(world: World, mut orders: channel::UnboundedReceiver<Order>) {
     });
 }
 
-/// One participant; of those who fail the first is told of, for the others most often have its reason.
+/// One participant; of those who fail the first is told of, for the others most often have its
+/// reason.
 async fn participate(world: Rc<World>, plan: Plan, left: oneshot::Receiver<()>) {
     let progress = Arc::clone(&world.progress);
     let life = match world.dialect {

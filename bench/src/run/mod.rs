@@ -25,8 +25,9 @@ mod outcome;
 mod storm;
 mod sums;
 
-/// Seconds in which no stream comes, before the first measured one: key frames and layers settle. The
-/// server looks at layers once a second, and has senders stop those that nobody has taken for three.
+/// Seconds in which no stream comes, before the first measured one: key frames and layers settle.
+/// The server looks at layers once a second, and has senders stop those that nobody has taken for
+/// three.
 pub const SETTLE_SECONDS: u32 = 6;
 
 /// Runs, and tells `on_second` of every second.

@@ -54,8 +54,8 @@ pub(super) struct Usage {
     pub(super) sleeps: u64,
     /// What the participants took.
     pub(super) generator_s: f64,
-    /// What all other programs took, 1.0 = one CPU: of what was merged, the most disturbed part, for
-    /// that is disturbed enough. `None` where the server's share of the rest is not known.
+    /// What all other programs took, 1.0 = one CPU: of what was merged, the most disturbed part,
+    /// for that is disturbed enough. `None` where the server's share of the rest is not known.
     pub(super) other_cpu: Option<f64>,
 }
 

@@ -114,9 +114,9 @@ impl DtlsContext {
         let profiles: Vec<SrtpProfile> = config.srtp_profiles.iter().map(library_profile).collect();
         // No cookie exchange: datagrams come only from addresses that answered an ICE check, so it
         // would cost every client a round trip to prove what is known. Where a client has to say
-        // hello once more for another reason, two attempts ask it in the same words.
-        // No padding: until our ClientHello is answered, ICE lets us send three times what came, and
-        // libnice checks twice.
+        // hello once more for another reason, two attempts ask it in the same words. No padding:
+        // until our ClientHello is answered, ICE lets us send three times what came, and libnice
+        // checks twice.
         let library = dimpl::Config::builder()
             .use_server_cookie(false)
             .pad_client_hello(false)

@@ -396,9 +396,9 @@ impl ServerHandshake {
         }
     }
 
-    /// Only the last attempt repeats its flight by itself, and only while no fresh ClientHello waits:
-    /// who sent that would take the flight for the answer to its own. The others do so when their
-    /// client asks.
+    /// Only the last attempt repeats its flight by itself, and only while no fresh ClientHello
+    /// waits: who sent that would take the flight for the answer to its own. The others do so when
+    /// their client asks.
     fn run_timers(&mut self, around: &mut Around) {
         let last = self.attempts.len().checked_sub(1).filter(|_| self.waiting.is_empty());
         if let Some(index) = last {

@@ -1,5 +1,5 @@
-//! The sender of a simulcast is told how many of its encodings anyone would take: more at once, less
-//! after a while.
+//! The sender of a simulcast is told how many of its encodings anyone would take: more at once,
+//! less after a while.
 
 use std::time::Duration;
 

@@ -59,8 +59,9 @@ struct Sealed {
     index: Option<u64>,
 }
 
-/// Keys that depend on the whole script. Were they always the same, the fuzzer would learn tags from
-/// the comparisons it watches, and put authentic packets where forged ones belong: it has done so.
+/// Keys that depend on the whole script. Were they always the same, the fuzzer would learn tags
+/// from the comparisons it watches, and put authentic packets where forged ones belong: it has done
+/// so.
 struct Keys {
     key: Vec<u8>,
     salt: Vec<u8>,

@@ -1,8 +1,8 @@
 //! The data plane's work in small pieces, each defined once and measured in two ways.
 //!
-//! * By instructions: `scripts/instruction-counts` runs the `opencall-micro` program under callgrind
-//!   and compares with `instructions.tsv`. The same program gives nearly the same counts every time, so a
-//!   few per cent more are seen on a machine where times jump by thirty.
+//! * By instructions: `scripts/instruction-counts` runs the `opencall-micro` program under
+//!   callgrind and compares with `instructions.tsv`. The same program gives nearly the same counts
+//!   every time, so a few per cent more are seen on a machine where times jump by thirty.
 //! * By time: `cargo bench -p opencall-micro` (criterion).
 //!
 //! | module | what |

@@ -1,5 +1,5 @@
-//! A core with many rooms: each packet is for others than the one before, so what it needs is rarely
-//! in a cache, as in production. [`crate::turn`] measures the opposite.
+//! A core with many rooms: each packet is for others than the one before, so what it needs is
+//! rarely in a cache, as in production. [`crate::turn`] measures the opposite.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

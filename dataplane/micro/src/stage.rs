@@ -37,8 +37,8 @@ const ROUTER_PT: u8 = 101;
 /// Media SSRCs of consumers count from here, by two: RTX has the odd ones.
 const CONSUMER_SSRCS: u32 = 0x5000_0000;
 
-/// Time between two turns with media: 25 of them are a second, so that what is done once a second is
-/// done once in so many runs.
+/// Time between two turns with media: 25 of them are a second, so that what is done once a second
+/// is done once in so many runs.
 const FRAME_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Time between two checks of each client, well within the 30 s after which nothing more is sent.
@@ -76,8 +76,8 @@ pub(crate) struct Source {
 }
 
 impl Stage {
-    /// A publisher of `kind` and so many that watch it, all under `profile`; fewer than a receive batch
-    /// has places.
+    /// A publisher of `kind` and so many that watch it, all under `profile`; fewer than a receive
+    /// batch has places.
     pub(crate) fn new(profile: Profile, kind: MediaKind, watchers: usize) -> Self {
         let network = Network::new();
         let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };

@@ -117,7 +117,8 @@ impl Nack {
 impl Work for Nack {
     fn prepare(&mut self) {
         self.answered = self.done();
-        // One more than is asked for: as much may be sent again as was sent, and RTX is a bit longer.
+        // One more than is asked for: as much may be sent again as was sent, and RTX is a bit
+        // longer.
         self.stage.receive_frame(ASKED + 1);
         self.stage.turn();
         let sent: Vec<u16> = media(&self.stage.tx).map(sequence).take(ASKED).collect();

@@ -1,8 +1,8 @@
 //! The files of the data plane that hold `unsafe` or orderings but no sockets, compiled alone.
 //!
 //! Model checkers are turned on by compiler flags, which then hold for every dependency; the data
-//! plane's take minutes to build under them, and those that know `cfg(loom)` themselves do not build
-//! at all. This crate has the same sources and next to no dependencies:
+//! plane's take minutes to build under them, and those that know `cfg(loom)` themselves do not
+//! build at all. This crate has the same sources and next to no dependencies:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p opencall-models --target-dir target/loom

@@ -94,8 +94,8 @@ impl DelayBased {
         self.recovered |= before == Usage::Under && after == Usage::Normal;
     }
 
-    /// After [`Self::finish`]: lowers the rate if a queue stands, to less than what arrives of late,
-    /// if that is known.
+    /// After [`Self::finish`]: lowers the rate if a queue stands, to less than what arrives of
+    /// late, if that is known.
     pub fn drain(&mut self, now: Time, arriving_bps: Option<f64>) -> Option<f64> {
         if !self.standing.is_there() {
             self.standing.on_drained();

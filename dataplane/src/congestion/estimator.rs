@@ -54,8 +54,8 @@ pub struct Config {
     /// Whether the sender pads up to the estimate while it rises after losses
     /// ([`Estimator::padding_bps`]). Without, probes find what padding would.
     pub pads: bool,
-    /// Whether to keep to the reference: to follow a deep fall as slowly as it does, and to take loss
-    /// that is not of congestion for such.
+    /// Whether to keep to the reference: to follow a deep fall as slowly as it does, and to take
+    /// loss that is not of congestion for such.
     pub as_reference: bool,
 }
 

@@ -126,8 +126,8 @@ static M150: LazyLock<LossTuning> = LazyLock::new(LossTuning::default);
 
 /// Ours: where a link loses 20 % and is not full, the reference's rate falls to nothing, for the
 /// average is above the 20 % at which it prefers lower rates half of the time (28 kbit/s remain of
-/// 4 Mbit/s, and 400 with these). More forgiving constants would flood links that drop what does not
-/// fit: at 130 kbit/s of `upper_balance_bps` one of 1 Mbit/s loses 15 % all the time.
+/// 4 Mbit/s, and 400 with these). More forgiving constants would flood links that drop what does
+/// not fit: at 130 kbit/s of `upper_balance_bps` one of 1 Mbit/s loses 15 % all the time.
 static OURS: LazyLock<LossTuning> =
     LazyLock::new(|| LossTuning { bias_turns_at: 0.3, newton_steps: 2, ..LossTuning::default() });
 

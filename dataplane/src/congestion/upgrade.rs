@@ -78,7 +78,8 @@ impl Upgrades {
     /// The rate that would carry the next step: what is worth probing.
     pub fn goal_bps(&self, estimate_bps: f64) -> Option<f64> {
         let demand = self.demand.filter(|demand| demand.wanted_bps > estimate_bps)?;
-        // Where the step is not known, no more than twice the rate: a good result is followed anyway.
+        // Where the step is not known, no more than twice the rate: a good result is followed
+        // anyway.
         let missing_bps = (demand.wanted_bps - estimate_bps).min(estimate_bps);
         let step_bps = demand.upgrade_bps.unwrap_or(missing_bps);
         Some(estimate_bps + (SPARE * step_bps).max(STEP_MIN_BPS))

@@ -2,22 +2,24 @@
 //!
 //! The budget is for all that a client is sent. Voices come first, and are not measured against it:
 //! what they take is gone. Then each video gets its lowest layer, higher priority first, as long as
-//! there is room; who finds none is left out and gets nothing, for half of every picture is worse than
-//! all of some. What is left raises layers, a step at a time.
+//! there is room; who finds none is left out and gets nothing, for half of every picture is worse
+//! than all of some. What is left raises layers, a step at a time.
 //!
-//! Worked trace of 3 Mbit/s: three voices take 100 kbit/s, three cameras of one encoding 900 each. All
-//! fit. A screen of 800 comes: 200 are left, so it is left out until one of the cameras goes. When
-//! the voices rise to 350 together, 50 are missing: for so little nobody is left out. At 450 the
-//! third camera is. It comes back 3 s later at the earliest, and not before there is room for 1080.
+//! Worked trace of 3 Mbit/s: three voices take 100 kbit/s, three cameras of one encoding 900 each.
+//! All fit. A screen of 800 comes: 200 are left, so it is left out until one of the cameras goes.
+//! When the voices rise to 350 together, 50 are missing: for so little nobody is left out. At 450
+//! the third camera is. It comes back 3 s later at the earliest, and not before there is room for
+//! 1080.
 //!
 //! It is shared out twice: among the encodings that arrive, which is what consumers get; and as if
-//! every encoding arrived, which is what their producers should send. A sender that is told so need not
-//! encode and upload what nobody takes, and yet starts again when somebody would.
+//! every encoding arrived, which is what their producers should send. A sender that is told so need
+//! not encode and upload what nobody takes, and yet starts again when somebody would.
 //!
-//! Worked trace: a consumer with 3 Mbit/s for one producer of 150, 500 and 1500 kbit/s gets the highest
-//! and wants all three. Its client caps it at the lowest: it wants one. The sender stops the two others.
-//! The cap goes: of what arrives the lowest is still the best, but if all arrived, the highest would
-//! fit. It wants three again, the sender starts them, and with the first key frame it has the highest.
+//! Worked trace: a consumer with 3 Mbit/s for one producer of 150, 500 and 1500 kbit/s gets the
+//! highest and wants all three. Its client caps it at the lowest: it wants one. The sender stops
+//! the two others. The cap goes: of what arrives the lowest is still the best, but if all arrived,
+//! the highest would fit. It wants three again, the sender starts them, and with the first key
+//! frame it has the highest.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -37,8 +39,8 @@ pub const MAX_ENCODINGS: usize = 4;
 /// frame.
 const UPGRADE_HEADROOM_PERCENT: u64 = 120;
 
-/// By how much of the budget, in percent, what is sent already may exceed it before a consumer is left
-/// out: rates wobble, and coming back costs a key frame.
+/// By how much of the budget, in percent, what is sent already may exceed it before a consumer is
+/// left out: rates wobble, and coming back costs a key frame.
 const STAYING_PERCENT: u64 = 5;
 
 /// A consumer that was left out stays so for so long at least: three looks at the rates. A source
@@ -107,8 +109,8 @@ impl Demand {
     }
 }
 
-/// Gives every demand its lowest active encoding, in the order given, if it fits; then raises one step
-/// at a time, in the same order, while that fits.
+/// Gives every demand its lowest active encoding, in the order given, if it fits; then raises one
+/// step at a time, in the same order, while that fits.
 fn allocate(budget_bps: u64, demands: &mut [Demand]) {
     let mut left = i128::from(budget_bps);
     let tolerance = i128::from(budget_bps * STAYING_PERCENT / 100);

@@ -1,4 +1,5 @@
-//! What a consumer lacks of the picture it begins with, because the packet that begins it came late.
+//! What a consumer lacks of the picture it begins with, because the packet that begins it came
+//! late.
 //!
 //! Worked trace of an H.264 key frame whose parameter sets are overtaken, to a consumer that waits:
 //!

@@ -73,8 +73,9 @@ impl PayloadTypes {
 
 /// One consumer on this core.
 ///
-/// A core has thousands, and between two packets of one the cache has seen all others: what a packet
-/// touches lies together, in four cache lines and a fifth for VP8 and VP9, and the rest behind it.
+/// A core has thousands, and between two packets of one the cache has seen all others: what a
+/// packet touches lies together, in four cache lines and a fifth for VP8 and VP9, and the rest
+/// behind it.
 #[repr(C, align(64))]
 pub struct Consumer {
     /// Slab key of its producer.
@@ -377,9 +378,9 @@ impl Consumer {
     /// Begins another encoding or source, or the same one anew, with a packet that does not go on
     /// with what went out; returns whether it may.
     ///
-    /// Its numbers will follow those that went out as if nothing was missing. Where pictures refer to
-    /// each other, what follows must then refer to nothing before it, or the client decodes it on top
-    /// of other pictures, wrongly and without an error.
+    /// Its numbers will follow those that went out as if nothing was missing. Where pictures refer
+    /// to each other, what follows must then refer to nothing before it, or the client decodes it
+    /// on top of other pictures, wrongly and without an error.
     #[cold]
     fn begin_with(&mut self, now: Time, packet: &MediaPacket, source: &Producer) -> bool {
         let encoding = Some(packet.encoding);
@@ -416,8 +417,8 @@ impl Consumer {
         true
     }
 
-    /// Whether its packets are sent again as they were. Without RTX that happens under the same SRTP
-    /// index, so they must be the same to the byte (a nonce must never protect two different
+    /// Whether its packets are sent again as they were. Without RTX that happens under the same
+    /// SRTP index, so they must be the same to the byte (a nonce must never protect two different
     /// packets): they carry nothing that tells send time.
     pub fn is_repeatable(&self) -> bool {
         self.repeatable

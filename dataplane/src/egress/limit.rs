@@ -1,8 +1,8 @@
 //! How much a client is sent: its budget, and what may be sent again.
 //!
-//! The budget is kept by the allocation, which sends no more than fits ([`super::allocation`]). This
-//! is the last resort, for what comes between two looks at the rates: whatever the sources do, a
-//! client is sent no more than a twentieth above its budget, but for a burst.
+//! The budget is kept by the allocation, which sends no more than fits ([`super::allocation`]).
+//! This is the last resort, for what comes between two looks at the rates: whatever the sources do,
+//! a client is sent no more than a twentieth above its budget, but for a burst.
 //!
 //! One time says how far it is: when all that was sent has drained at that rate. What would take it
 //! more than a burst ahead is dropped, and asked for again by the client when there is room; a

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! VP9 pictures name those they refer to by the distance of their ids (P_DIFF, or the place in a
-//! picture group that follows from the id). There a picture left out leaves its gap: 502 goes out as
-//! 0x0002.
+//! picture group that follows from the id). There a picture left out leaves its gap: 502 goes out
+//! as 0x0002.
 #![forbid(unsafe_code)]
 
 use super::numbering::Numbering;

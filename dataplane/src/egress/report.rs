@@ -18,8 +18,8 @@ const MAX_TIMEOUTS_PER_TURN: usize = 256;
 /// Sender reports with their SDES in one datagram at most.
 const SENDER_REPORTS_PER_DATAGRAM: usize = 10;
 
-/// Bytes of a sender report and an SDES packet, but for the CNAME (RFC 3550 sections 6.4.1 and 6.5):
-/// 28 for the report; header, SSRC, item header, end and padding.
+/// Bytes of a sender report and an SDES packet, but for the CNAME (RFC 3550 sections 6.4.1 and
+/// 6.5): 28 for the report; header, SSRC, item header, end and padding.
 const SENDER_REPORT_BYTES: usize = 28 + 4 + 4 + 2 + 4;
 
 /// Report blocks in one datagram: what 1200 bytes hold beside the headers of two receiver reports,
@@ -171,8 +171,8 @@ impl Core {
         }
     }
 
-    /// Reports on every stream that arrives, in as many datagrams as that takes; the last has the REMB
-    /// and our reference time, whose answer tells the round trip to who only sends to us.
+    /// Reports on every stream that arrives, in as many datagrams as that takes; the last has the
+    /// REMB and our reference time, whose answer tells the round trip to who only sends to us.
     fn send_receiver_reports(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
         let sender = self.transports[key].local_ssrc;
         let mut blocks: SmallVec<[ReportBlock; REPORT_BLOCKS_PER_DATAGRAM]> = SmallVec::new();
@@ -288,9 +288,9 @@ impl Core {
     /// clock, carried through our timestamp offset, so that streams of one CNAME stay in lip-sync
     /// whatever the network did to them on the way here.
     ///
-    /// Nothing else will do. Of a stream whose source has not reported, only its arrival is known, by
-    /// another clock than the sender's: a receiver would set its lips off by what the clocks differ.
-    /// So that stream's report waits.
+    /// Nothing else will do. Of a stream whose source has not reported, only its arrival is known,
+    /// by another clock than the sender's: a receiver would set its lips off by what the clocks
+    /// differ. So that stream's report waits.
     fn sender_info(&mut self, now: Time, key: usize) -> Option<SenderInfo> {
         let consumer = &mut self.consumers[key];
         let producer = &self.producers[consumer.producer];
@@ -310,8 +310,8 @@ impl Core {
         Some(SenderInfo { ntp, rtp_timestamp, packets, octets })
     }
 
-    /// Ends one interval of the bitrates of a transport and its consumers, and asks for the key frames
-    /// without which temporal layers cannot be had.
+    /// Ends one interval of the bitrates of a transport and its consumers, and asks for the key
+    /// frames without which temporal layers cannot be had.
     fn sample_rates(&mut self, now: Time, key: usize) {
         self.transports[key].sample_rates(now);
         for index in 0..self.transports[key].consumers.len() {

@@ -33,8 +33,8 @@ impl Core {
         self.transports[key].on_media_sent_again(now, tx.len_bytes() - begin);
     }
 
-    /// Sends one packet again: as RTX (RFC 4588) where negotiated, else exactly as it was. Its bytes are
-    /// for the caller to count.
+    /// Sends one packet again: as RTX (RFC 4588) where negotiated, else exactly as it was. Its
+    /// bytes are for the caller to count.
     pub(crate) fn send_again(
         &mut self,
         now: Time,

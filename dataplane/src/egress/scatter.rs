@@ -25,7 +25,8 @@ pub(super) const OVERHEAD_BYTES: usize = 64;
 /// place in the receive slot they take. A train saves more than so few bytes cost.
 const PADDING_MAX: u8 = 8;
 
-/// Datagrams of a turn that go to a second address, too. One is enough for feedback; some may be lost.
+/// Datagrams of a turn that go to a second address, too. One is enough for feedback; some may be
+/// lost.
 const SAMPLES_MAX: usize = 2;
 
 /// What a call of [`Core::scatter`] has done.
@@ -116,9 +117,9 @@ impl Core {
         }
     }
 
-    /// Sends some of a transport's datagrams, those that were written from `begin` on, also to where
-    /// its client says that it is and has not proven it: as much as that address may be sent. Who
-    /// only receives proves it with feedback, and gives that soonest on what arrives.
+    /// Sends some of a transport's datagrams, those that were written from `begin` on, also to
+    /// where its client says that it is and has not proven it: as much as that address may be sent.
+    /// Who only receives proves it with feedback, and gives that soonest on what arrives.
     #[cold]
     fn send_to_claimant(&mut self, key: usize, begin: usize, tx: &mut TxBatch) {
         let transport = &mut self.transports[key];
@@ -172,8 +173,8 @@ impl Core {
         self.turn.gathered[usize::from(entry.packet)].packet.header.timestamp
     }
 
-    /// Sends a packet that waits for a consumer, if it is for it; returns whether the consumer begins
-    /// an encoding or source with it.
+    /// Sends a packet that waits for a consumer, if it is for it; returns whether the consumer
+    /// begins an encoding or source with it.
     // Not called but laid out within the loop: 1 % of a forwarded packet's instructions.
     #[inline(always)]
     pub(crate) fn send_pending(
@@ -185,7 +186,8 @@ impl Core {
         tx: &mut TxBatch,
     ) -> Result<bool, DropReason> {
         let consumer_key = entry.consumer as usize;
-        // First of all: a consumer that begins an encoding or takes a number with a packet sends it.
+        // First of all: a consumer that begins an encoding or takes a number with a packet sends
+        // it.
         let Some(buffer) = tx.reserve(OUTGOING_PACKET_MAX) else {
             self.miss(now, entry);
             return Err(DropReason::ArenaFull);

@@ -3,8 +3,8 @@
 //!
 //! Not packet by packet: between two drops or switches every packet is its source shifted by the
 //! same amounts, so one [`Rewrite`] and one difference stand for a whole run of them. Recording a
-//! packet then touches one place, the end of the newest run, which lies in the log itself; the older
-//! ones lie on the heap, where only a new run or a request looks.
+//! packet then touches one place, the end of the newest run, which lies in the log itself; the
+//! older ones lie on the heap, where only a new run or a request looks.
 //!
 //! Worked trace; source 12 is dropped, 11 comes late:
 //!

@@ -41,8 +41,8 @@ impl SequenceTranslator {
         SequenceTranslator { numbering: Numbering::new(first_out.0) }
     }
 
-    /// Whether this packet can go on with what went out: the gap before it, if there is one, is told
-    /// to the client by its number. If not, only [`SequenceTranslator::switch`] helps.
+    /// Whether this packet can go on with what went out: the gap before it, if there is one, is
+    /// told to the client by its number. If not, only [`SequenceTranslator::switch`] helps.
     #[inline]
     pub const fn reaches(&self, source: ExtendedSeq) -> bool {
         self.numbering.steps_ahead(source.0) < MAX_STEP_PACKETS

@@ -1,14 +1,14 @@
-//! Which temporal layers of a stream go to a consumer: those its client wants, from the picture on from
-//! which each can be decoded.
+//! Which temporal layers of a stream go to a consumer: those its client wants, from the picture on
+//! from which each can be decoded.
 //!
-//! A layer may be left at any picture. It may be entered again only with a picture that refers to none
-//! of those left out, and how that is known differs:
+//! A layer may be left at any picture. It may be entered again only with a picture that refers to
+//! none of those left out, and how that is known differs:
 //!
 //! * VP8: the Y bit; the picture refers to the lowest layer alone. What comes after it in its layer
 //!   refers to it, to lower layers, and to nothing before it in its layer.
-//! * VP9 in flexible mode, and dependency descriptors: the distances of all pictures referred to. The
-//!   picture is decodable where the oldest of them is newer than the last one left out of its layer and
-//!   those below. Each picture says so of itself.
+//! * VP9 in flexible mode, and dependency descriptors: the distances of all pictures referred to.
+//!   The picture is decodable where the oldest of them is newer than the last one left out of its
+//!   layer and those below. Each picture says so of itself.
 //! * VP9 otherwise: the U bit; after this picture no higher layer refers to pictures before it.
 //!
 //! Worked trace of L1T3 by distances; the client wants layer 0 only, and all from picture 6 on:
@@ -20,7 +20,8 @@
 //! goes out   yes no  no  no  yes no  yes yes yes yes yes
 //! ```
 //!
-//! 6 refers to 4, and the last of its layer left out is 2; 7 refers to 6, and 5 is the last left out.
+//! 6 refers to 4, and the last of its layer left out is 2; 7 refers to 6, and 5 is the last left
+//! out.
 #![forbid(unsafe_code)]
 
 use crate::rtp::payload::{PayloadInfo, Reach};

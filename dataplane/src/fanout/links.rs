@@ -112,8 +112,8 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// What is to be sent before `command` goes to `core`: the ends of a new link, if it opens the first
-    /// pipe between two cores.
+    /// What is to be sent before `command` goes to `core`: the ends of a new link, if it opens the
+    /// first pipe between two cores.
     pub fn link_for(&mut self, core: CoreId, command: &Command) -> Option<[(CoreId, Command); 2]> {
         let &Command::OpenPipe { to, .. } = command else { return None };
         let pair = (CoreId(core.0.min(to.0)), CoreId(core.0.max(to.0)));

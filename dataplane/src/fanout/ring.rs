@@ -159,8 +159,8 @@ impl<T> RingConsumer<T> {
         self.len() == 0
     }
 
-    /// The `i`th filled slot. Panics if `i` is not below what [`len`](Self::len) last returned, less
-    /// what has been released since.
+    /// The `i`th filled slot. Panics if `i` is not below what [`len`](Self::len) last returned,
+    /// less what has been released since.
     pub fn slot(&mut self, i: usize) -> &mut T {
         assert!(i < self.tail_seen.wrapping_sub(self.head), "the slot is not filled");
         let slot = self.shared.slot(self.head.wrapping_add(i));

@@ -11,15 +11,16 @@
 //! * A tuple that does not nominate takes over only when nothing has been heard from the selected
 //!   one for [`SELECTED_SILENCE`].
 //!
-//! A check says that the client wants to be sent to somewhere, not that it is there: whoever reads the
-//! network can send it again from elsewhere, and any client can forge a source address. So a
+//! A check says that the client wants to be sent to somewhere, not that it is there: whoever reads
+//! the network can send it again from elsewhere, and any client can forge a source address. So a
 //! transaction belongs to the tuple it came from first, and a tuple is **proven** only by what a
-//! check is not: an authentic SRTP or SRTCP packet, or the answer that completed the DTLS handshake.
+//! check is not: an authentic SRTP or SRTCP packet, or the answer that completed the DTLS
+//! handshake.
 //!
 //! * Media goes to the selected tuple only once it is proven.
-//! * One that is not proven cannot take over from one that is. It **claims** to be selected instead,
-//!   and is, in the moment in which it is proven: at once for a client that moves and sends, with its
-//!   next report for one that only receives. Until then media goes where it went.
+//! * One that is not proven cannot take over from one that is. It **claims** to be selected
+//!   instead, and is, in the moment in which it is proven: at once for a client that moves and
+//!   sends, with its next report for one that only receives. Until then media goes where it went.
 //! * To one that is not proven go at most [`UNPROVEN_FACTOR`] times the bytes that came from there.
 //!
 //! Two clients decide what has to work. libwebrtc (Chrome, Safari, Edge) puts USE-CANDIDATE into
@@ -338,8 +339,8 @@ impl IceAgent {
         self.has_consent().then_some(selected.tuple)
     }
 
-    /// Where the client says that it is, and has not proven it yet: the tuple selected or, where that
-    /// is proven, the one that claimed to be last.
+    /// Where the client says that it is, and has not proven it yet: the tuple selected or, where
+    /// that is proven, the one that claimed to be last.
     pub fn claimant(&self) -> Option<Tuple> {
         let unproven = self.selected_tuple().filter(|selected| !selected.proven);
         let claims = self.tuples.iter().filter(|tuple| tuple.claims && !tuple.proven);
@@ -428,8 +429,8 @@ impl IceAgent {
         }
     }
 
-    /// Whether the selected tuple gives way to one that is to be selected: to one that is not proven
-    /// only when it is not either, or has gone without a check for as long as consent lasts.
+    /// Whether the selected tuple gives way to one that is to be selected: to one that is not
+    /// proven only when it is not either, or has gone without a check for as long as consent lasts.
     fn gives_way(&self, now: Time, index: usize) -> bool {
         let Some(selected) = self.selected_tuple() else { return true };
         !selected.proven || self.tuples[index].proven || selected.silence(now) >= CONSENT_TIMEOUT

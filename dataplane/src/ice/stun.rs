@@ -367,8 +367,8 @@ pub(super) fn write_success(
     writer.finish(request.integrity.algorithm, keys)
 }
 
-/// Writes the answer to a request that is authentic, but not acceptable; `None` when it does not fit
-/// into `out`. The reason phrase is for people and left empty.
+/// Writes the answer to a request that is authentic, but not acceptable; `None` when it does not
+/// fit into `out`. The reason phrase is for people and left empty.
 pub(super) fn write_error(
     request: &BindingRequest<'_>,
     code: ErrorCode,

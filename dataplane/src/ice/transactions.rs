@@ -8,8 +8,9 @@
 
 use super::stun::TransactionId;
 
-/// Transactions an agent remembers: with a check every 48 ms, as libwebrtc sends them while it looks
-/// for a path, those of three seconds, and of minutes once it has one. More costs 16 bytes each.
+/// Transactions an agent remembers: with a check every 48 ms, as libwebrtc sends them while it
+/// looks for a path, those of three seconds, and of minutes once it has one. More costs 16 bytes
+/// each.
 pub(super) const RECENT_TRANSACTIONS: usize = 64;
 
 /// Names a tuple for the life of its agent; 0 is none.

@@ -11,8 +11,8 @@ use crate::io::SocketId;
 use crate::time::Time;
 
 /// Bytes that may be sent to an address for each that came from there, until it is proven that the
-/// client is there. Three is what QUIC allows (RFC 9000 section 8.1): enough for the first flight of
-/// a handshake, too little to be worth a forged address.
+/// client is there. Three is what QUIC allows (RFC 9000 section 8.1): enough for the first flight
+/// of a handshake, too little to be worth a forged address.
 pub const UNPROVEN_FACTOR: u64 = 3;
 
 /// A client's address, and our socket that it reached.

@@ -1,5 +1,5 @@
-//! The door for those who are not known yet: STUN checks, DTLS, and the proof that a client is where
-//! its checks come from.
+//! The door for those who are not known yet: STUN checks, DTLS, and the proof that a client is
+//! where its checks come from.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ const STUN_RESPONSE_MAX: usize = 256;
 /// DTLS datagrams are at most one MTU; a record layer that writes more is refused.
 const DTLS_DATAGRAM_MAX: usize = 2048;
 
-/// Datagrams of DTLS that wait until more may be sent to an address that is not proven: a flight with
-/// certificates, and the next one.
+/// Datagrams of DTLS that wait until more may be sent to an address that is not proven: a flight
+/// with certificates, and the next one.
 const HELD_DTLS_MAX: usize = 6;
 
 impl Core {
@@ -78,9 +78,9 @@ impl Core {
         Ok(())
     }
 
-    /// Whether another transport's client was heard at this address just now. A client may write any
-    /// source address into its checks, and must not take another's place with that; an address that
-    /// a NAT gave away, or a browser used again, is silent first.
+    /// Whether another transport's client was heard at this address just now. A client may write
+    /// any source address into its checks, and must not take another's place with that; an address
+    /// that a NAT gave away, or a browser used again, is silent first.
     fn holds(&self, now: Time, owner: Owner, (source, socket): Tuple) -> bool {
         let owner = self.transports.get(owner.transport());
         owner.is_some_and(|owner| owner.ice.holds(now, source, socket))
@@ -216,8 +216,8 @@ impl Core {
         }
     }
 
-    /// A datagram waits while others do, or while the address may not be sent so much: each that comes
-    /// from there lets more go.
+    /// A datagram waits while others do, or while the address may not be sent so much: each that
+    /// comes from there lets more go.
     fn send_or_hold_dtls(
         &mut self,
         key: usize,

@@ -168,8 +168,8 @@ impl Core {
         self.forget_reports_of_another_clock(key, report);
     }
 
-    /// A sender has one wall clock. When it was set, what the sender's other streams reported before
-    /// is of another clock than what this one reports now, and must not stand beside it.
+    /// A sender has one wall clock. When it was set, what the sender's other streams reported
+    /// before is of another clock than what this one reports now, and must not stand beside it.
     fn forget_reports_of_another_clock(&mut self, key: usize, newest: SenderReport) {
         for index in 0..self.transports[key].producers.len() {
             let producer = self.transports[key].producers[index];

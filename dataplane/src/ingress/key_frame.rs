@@ -1,4 +1,5 @@
-//! When to ask an encoding for a key frame (PLI, FIR): requests of all consumers merged and limited.
+//! When to ask an encoding for a key frame (PLI, FIR): requests of all consumers merged and
+//! limited.
 //!
 //! Worked trace; the sender needs 150 ms for a key frame, and the second request is lost:
 //!
@@ -60,8 +61,8 @@ impl KeyFrameLimiter {
         KeyFrameLimiter { state: State::Idle, last_request: None }
     }
 
-    /// A limiter for the source that comes after: it has been asked for nothing, and who waits for a
-    /// key frame of this one waits for its.
+    /// A limiter for the source that comes after: it has been asked for nothing, and who waits for
+    /// a key frame of this one waits for its.
     pub fn take_over(&self, now: Time) -> Self {
         let state = if self.is_waiting() { State::Deferred(now) } else { State::Idle };
         KeyFrameLimiter { state, last_request: None }

@@ -1,9 +1,9 @@
 //! Who has asked for an encoding's key frames: everyone pays for each with picture quality, so no
 //! viewer may have many of them.
 //!
-//! A viewer's requests until the next key frame are one, however often it repeats them. Of those that
-//! led to a key frame of their own it has [`KEY_FRAMES_PER_VIEWER`] in [`WINDOW`]; what it asks for
-//! beyond is answered by the key frames that others get.
+//! A viewer's requests until the next key frame are one, however often it repeats them. Of those
+//! that led to a key frame of their own it has [`KEY_FRAMES_PER_VIEWER`] in [`WINDOW`]; what it
+//! asks for beyond is answered by the key frames that others get.
 //!
 //! Worked trace of a viewer that asks every 100 ms, of a source that needs 150 ms for a key frame:
 //!

@@ -20,8 +20,8 @@ use std::time::Duration;
 use crate::message::MediaKind;
 use crate::time::Time;
 
-/// How far ahead of its rate a sender may be, twice at most: a key frame of a large screen, or what a
-/// network held back for a moment and gives out at once.
+/// How far ahead of its rate a sender may be, twice at most: a key frame of a large screen, or what
+/// a network held back for a moment and gives out at once.
 const BURST: Duration = Duration::from_secs(1);
 
 /// A bound on what is received.
@@ -44,16 +44,16 @@ impl ReceiveLimit {
     }
 }
 
-/// All of a client: two videos at their bounds, say a camera and a screen. More would let one client
-/// take a data core, which opens about a million packets a second, from hundreds.
+/// All of a client: two videos at their bounds, say a camera and a screen. More would let one
+/// client take a data core, which opens about a million packets a second, from hundreds.
 pub const TRANSPORT_LIMIT: ReceiveLimit = ReceiveLimit::new(50_000_000, 10_000);
 
 /// One video, all its encodings and retransmissions together: browsers send 2 to 8 Mbit/s, a screen
 /// of 4K at 60 frames/s some 15. 5000 packets are twice what 25 Mbit/s needs of full ones.
 pub const VIDEO_LIMIT: ReceiveLimit = ReceiveLimit::new(25_000_000, 5_000);
 
-/// One voice: Opus has 510 kbit/s at most (RFC 6716), and twice that with redundancy (RFC 2198). Its
-/// shortest packets, of 2.5 ms, are 400 a second. Audio is sent on before all video, so whoever
+/// One voice: Opus has 510 kbit/s at most (RFC 6716), and twice that with redundancy (RFC 2198).
+/// Its shortest packets, of 2.5 ms, are 400 a second. Audio is sent on before all video, so whoever
 /// calls a video "Opus" gets no further than a voice.
 pub const AUDIO_LIMIT: ReceiveLimit = ReceiveLimit::new(1_100_000, 1_000);
 

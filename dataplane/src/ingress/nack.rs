@@ -199,8 +199,8 @@ impl NackGenerator {
         }
     }
 
-    /// A generator for the source that comes after: nothing is missing of it. The memory of the list
-    /// and the counters go over to it.
+    /// A generator for the source that comes after: nothing is missing of it. The memory of the
+    /// list and the counters go over to it.
     pub fn take_over(&mut self) -> Self {
         let mut missing = std::mem::take(&mut self.missing);
         missing.clear();

@@ -1,8 +1,9 @@
 //! Whether an encoding still arrives: judged by its own pace, while others of its producer go on.
 //!
-//! A sender stops its upper layers when its uplink gets worse, and who watches one stands still until it
-//! gets another. A layer of few pictures, or a pause in a screen share that all layers make, is no such
-//! stop: silence counts from the first picture of another encoding that this one did not have as well.
+//! A sender stops its upper layers when its uplink gets worse, and who watches one stands still
+//! until it gets another. A layer of few pictures, or a pause in a screen share that all layers
+//! make, is no such stop: silence counts from the first picture of another encoding that this one
+//! did not have as well.
 //!
 //! Worked trace at 30 pictures per second; the lower layer has the pictures of the upper one, 5 ms
 //! later:
@@ -18,15 +19,15 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// Intervals between pictures for which an encoding may lack what others have. An encoder that has to
-/// save drops a picture or two now and then.
+/// Intervals between pictures for which an encoding may lack what others have. An encoder that has
+/// to save drops a picture or two now and then.
 const PATIENCE_INTERVALS: u32 = 3;
 
 /// The least such time: pacing spreads a large picture over as much.
 const MIN_PATIENCE: Duration = Duration::from_millis(150);
 
-/// The longest interval that counts: 1.5 s of patience. An encoding of less than two pictures a second
-/// beside one of more may be taken for stopped between two of them.
+/// The longest interval that counts: 1.5 s of patience. An encoding of less than two pictures a
+/// second beside one of more may be taken for stopped between two of them.
 const MAX_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Taken for the interval at first.
@@ -36,8 +37,8 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 /// remembered for a dozen pictures.
 const DECAY: u32 = 16;
 
-/// A packet whose timestamp lies further back than this is not late: the clock was set back. A second
-/// of video.
+/// A packet whose timestamp lies further back than this is not late: the clock was set back. A
+/// second of video.
 const LATE_TICKS: i32 = 90_000;
 
 /// The pace of one source.
@@ -87,7 +88,8 @@ impl Pace {
         self.newest = Some((timestamp, now));
     }
 
-    /// Notes that another encoding begins a picture; returns whether this one has stopped, just now.
+    /// Notes that another encoding begins a picture; returns whether this one has stopped, just
+    /// now.
     pub fn on_picture_of_another(&mut self, now: Time) -> bool {
         if self.stopped || self.newest.is_none() {
             return false;

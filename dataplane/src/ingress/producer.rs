@@ -23,12 +23,12 @@ use crate::time::Time;
 /// frame a second at least; a paused simulcast layer sends nothing.
 pub const ENCODING_SILENCE: Duration = Duration::from_millis(2500);
 
-/// An encoding's rate is believed only so long after a packet: later it falls because the sender has
-/// stopped. One that sends a few frames a second is believed at some looks, which is enough.
+/// An encoding's rate is believed only so long after a packet: later it falls because the sender
+/// has stopped. One that sends a few frames a second is believed at some looks, which is enough.
 const RATE_FRESHNESS: Duration = Duration::from_millis(100);
 
-/// What an encoding that never arrived and has no announced rate is taken to need, as a multiple of the
-/// one below: OpenCall's and browsers' layers are about three times each other.
+/// What an encoding that never arrived and has no announced rate is taken to need, as a multiple of
+/// the one below: OpenCall's and browsers' layers are about three times each other.
 const STEP_BETWEEN_ENCODINGS: u32 = 3;
 
 /// What only the home core keeps of an encoding.
@@ -142,9 +142,9 @@ impl Encoding {
         last.is_some_and(|last| now.since(last) < ENCODING_SILENCE)
     }
 
-    /// Bits per second it takes to receive it; 0 where nothing arrives. `newest` is when the producer's
-    /// newest packet came, of whichever encoding: after a silence of all, those that have not come back
-    /// yet have not stopped.
+    /// Bits per second it takes to receive it; 0 where nothing arrives. `newest` is when the
+    /// producer's newest packet came, of whichever encoding: after a silence of all, those that
+    /// have not come back yet have not stopped.
     ///
     /// It is measured over a second. Of a simulcast's encoding that has just begun or just stopped
     /// most of that second is silence: that looks cheap, and everyone would switch to it.
@@ -164,8 +164,8 @@ impl Encoding {
         bps
     }
 
-    /// Bits per second that it would have if it arrived, which it does not: what it had, else what was
-    /// announced, else a guess from the encoding below.
+    /// Bits per second that it would have if it arrived, which it does not: what it had, else what
+    /// was announced, else a guess from the encoding below.
     pub fn supposed_bps(&self, below_bps: u32) -> u32 {
         let guess = || below_bps.saturating_mul(STEP_BETWEEN_ENCODINGS);
         self.remembered_bps().unwrap_or_else(guess).max(1)
@@ -325,11 +325,12 @@ impl Producer {
         }
     }
 
-    /// Notes a packet that is about to be fanned out, on whichever core. Returns whether an encoding
-    /// begins to arrive with it, after a silence or for the first time, or another has stopped.
+    /// Notes a packet that is about to be fanned out, on whichever core. Returns whether an
+    /// encoding begins to arrive with it, after a silence or for the first time, or another has
+    /// stopped.
     ///
-    /// Packets without a payload are not of the stream: with them a sender probes its link, or keeps a
-    /// rate up, also when the encoding has stopped.
+    /// Packets without a payload are not of the stream: with them a sender probes its link, or
+    /// keeps a rate up, also when the encoding has stopped.
     pub fn observe(&mut self, now: Time, packet: &MediaPacket) -> bool {
         let index = usize::from(packet.encoding);
         let Some(encoding) = self.encodings.get_mut(index) else { return false };
@@ -370,8 +371,8 @@ impl Producer {
 }
 
 impl Producer {
-    /// Statistics of every encoding that was seen or announced, low to high; `round_trip_ms` is that of
-    /// its transport.
+    /// Statistics of every encoding that was seen or announced, low to high; `round_trip_ms` is
+    /// that of its transport.
     pub fn stats(
         &mut self,
         now: Time,

@@ -27,8 +27,8 @@ use crate::time::{NtpTime, Time};
 const WINDOW_PACKETS: u64 = 2048;
 const WINDOW_WORDS: usize = (WINDOW_PACKETS / 64) as usize;
 
-/// A step forward that is no longer loss but a new beginning: `MAX_DROPOUT` of RFC 3550 A.1. Packets
-/// are authenticated, so it is believed at once.
+/// A step forward that is no longer loss but a new beginning: `MAX_DROPOUT` of RFC 3550 A.1.
+/// Packets are authenticated, so it is believed at once.
 const MAX_DROPOUT_PACKETS: u64 = 3000;
 
 /// A step back that is no longer a late packet: `MAX_MISORDER` of RFC 3550 A.1.
@@ -158,8 +158,8 @@ impl ReceiveStats {
         let Some(highest) = self.unwrapper.highest() else {
             return Arrival { extended, kind: ArrivalKind::Duplicate };
         };
-        // Nothing beyond the highest or before the first was ever asked for: such a number is padding,
-        // a lie, or of the source before this one.
+        // Nothing beyond the highest or before the first was ever asked for: such a number is
+        // padding, a lie, or of the source before this one.
         if extended > highest || extended.0 < self.base || !self.mark_late(extended, highest) {
             return Arrival { extended, kind: ArrivalKind::Duplicate };
         }
@@ -294,8 +294,8 @@ impl ReceiveStats {
         let is_later = self
             .last_timestamp
             .is_some_and(|(newest, _)| timestamp.wrapping_sub(newest) as i32 > 0);
-        // What is older by its number and newer by its clock is of another source. Otherwise one may
-        // be a stray; several in a row are not.
+        // What is older by its number and newer by its clock is of another source. Otherwise one
+        // may be a stray; several in a row are not.
         let needed = match (behind < WINDOW_PACKETS, behind >= MAX_MISORDER_PACKETS && is_later) {
             (false, true) => 1,
             (false, false) | (true, true) => 2,
@@ -366,7 +366,8 @@ impl ReceiveStats {
 
     /// `now` on a clock of the stream's rate, wrapping like its timestamps.
     fn clock_units(&self, now: Time) -> u32 {
-        // Seconds and the rest apart: 128-bit division costs more than all else done per packet here.
+        // Seconds and the rest apart: 128-bit division costs more than all else done per packet
+        // here.
         let (seconds, nanos) = (now.as_nanos() / 1_000_000_000, now.as_nanos() % 1_000_000_000);
         let whole = (seconds as u32).wrapping_mul(self.clock_rate_hz);
         whole.wrapping_add((nanos * u64::from(self.clock_rate_hz) / 1_000_000_000) as u32)

@@ -289,7 +289,8 @@ impl Core {
         }
     }
 
-    /// Hands a packet to this core's consumers, wherever it comes from. Returns whether there is any.
+    /// Hands a packet to this core's consumers, wherever it comes from. Returns whether there is
+    /// any.
     pub(crate) fn spread(
         &mut self,
         now: Time,

@@ -1,10 +1,10 @@
-//! One source: what an encoding is made of from the first packet of an SSRC until another SSRC takes
-//! its place, or its numbers jump because the sender began anew.
+//! One source: what an encoding is made of from the first packet of an SSRC until another SSRC
+//! takes its place, or its numbers jump because the sender began anew.
 //!
-//! Whatever is learned from the packets and reports of a source is true of that source only: how its
-//! clock runs, what is missing of it, which pictures it announced, how much of it comes. All of that
-//! lies in one object here ([`Source`] on each core, [`HomeSource`] at home), and a new source gets a
-//! new one.
+//! Whatever is learned from the packets and reports of a source is true of that source only: how
+//! its clock runs, what is missing of it, which pictures it announced, how much of it comes. All of
+//! that lies in one object here ([`Source`] on each core, [`HomeSource`] at home), and a new source
+//! gets a new one.
 //!
 //! Worked trace of an encoding's sources:
 //!
@@ -39,8 +39,8 @@ use crate::time::Time;
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// A sender report that places the newest packet further than this from where it came is not of
-/// this clock: it was late and speaks of what was before a jump, or the timestamps have jumped since.
-/// Senders hold packets back for some hundred milliseconds; a link may stall for as long.
+/// this clock: it was late and speaks of what was before a jump, or the timestamps have jumped
+/// since. Senders hold packets back for some hundred milliseconds; a link may stall for as long.
 pub const MAX_DISAGREEMENT: Duration = Duration::from_secs(1);
 
 /// Packets of the source before are late for so long after the change and never reordered for
@@ -172,8 +172,8 @@ impl Source {
         !was_overtaken
     }
 
-    /// Forgets the sender report: another stream of the sender has shown that the clock it speaks of
-    /// was set.
+    /// Forgets the sender report: another stream of the sender has shown that the clock it speaks
+    /// of was set.
     pub fn forget_report(&mut self) {
         self.report = None;
     }

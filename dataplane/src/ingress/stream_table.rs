@@ -201,8 +201,8 @@ impl StreamTable {
         }
     }
 
-    /// Remembers that a stream goes on under this SSRC. A browser that restarts a track keeps MID and
-    /// RID and draws a new SSRC: the old one of the same stream is dead.
+    /// Remembers that a stream goes on under this SSRC. A browser that restarts a track keeps MID
+    /// and RID and draws a new SSRC: the old one of the same stream is dead.
     pub fn learn(&mut self, ssrc: u32, stream: StreamRef) {
         self.ssrcs.retain(|_, old| old.stream != stream);
         self.insert(ssrc, stream);

@@ -8,9 +8,9 @@
 //! Worked trace: 5 arrives at 130 ms (tick 520), 7 at 131 ms (524), 8 at 130.5 ms (522), 6 not.
 //! Reference time 520 / 256 = 2, that is tick 512; deltas: 5: +8, 6: none, 7: +4, 8: −2.
 //!
-//! A sender may begin its numbers anew. A step forward is believed at once, one back when the numbers
-//! go on from there: 20 049 arrives, then 0, which is a stray so far, then 1: from now on 1 is the
-//! number after 20 049.
+//! A sender may begin its numbers anew. A step forward is believed at once, one back when the
+//! numbers go on from there: 20 049 arrives, then 0, which is a stray so far, then 1: from now on 1
+//! is the number after 20 049.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub const MAX_RANGE: usize = 256;
 /// are reported; a jump beyond it begins anew.
 const WINDOW: u64 = 512;
 
-/// Numbers in a row, each too old to tell, after which they are those of a sender that began anew, as
-/// with RTP numbers.
+/// Numbers in a row, each too old to tell, after which they are those of a sender that began anew,
+/// as with RTP numbers.
 const OLD_IN_A_ROW: u8 = 2;
 
 /// The same of numbers that arrived already. No number is sent twice, but a network may repeat a
@@ -71,8 +71,8 @@ pub struct ArrivalRecorder {
     /// The first number not yet reported.
     next: u64,
     unreported: u32,
-    /// The number that would go on with the last one that was too old or had arrived already, and how
-    /// many such there were in a row.
+    /// The number that would go on with the last one that was too old or had arrived already, and
+    /// how many such there were in a row.
     probation: Option<(u16, u8)>,
     /// When feedback is due; `None` while there is nothing to report.
     due: Option<Time>,

@@ -18,9 +18,10 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId as Clock, clock_gettime};
 
-/// Deadlines are rounded up to multiples of this, so that those of many transports set the timer 250
-/// times a second at most. A turn does all that is due, so lateness shows only on a core that has
-/// nothing to do; what is soonest there, asking for a lost packet again, waits 10 ms or more anyway.
+/// Deadlines are rounded up to multiples of this, so that those of many transports set the timer
+/// 250 times a second at most. A turn does all that is due, so lateness shows only on a core that
+/// has nothing to do; what is soonest there, asking for a lost packet again, waits 10 ms or more
+/// anyway.
 const GRAIN: Duration = Duration::from_millis(4);
 
 /// A timer whose descriptor turns readable when it goes off.
@@ -42,8 +43,8 @@ impl Alarm {
         self.timer.as_fd().as_raw_fd()
     }
 
-    /// Has it go off `timeout` from now or up to [`GRAIN`] later; or earlier, when it was set for an
-    /// earlier time already.
+    /// Has it go off `timeout` from now or up to [`GRAIN`] later; or earlier, when it was set for
+    /// an earlier time already.
     pub(super) fn set_within(&mut self, timeout: Duration) -> io::Result<()> {
         let now = Duration::from(clock_gettime(Clock::CLOCK_MONOTONIC)?);
         let at = round_up(now.saturating_add(timeout));

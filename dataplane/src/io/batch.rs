@@ -175,8 +175,8 @@ impl RxBatch {
     ///
     /// # Safety
     ///
-    /// Until the next [`clear`](Self::clear) nobody else, the kernel included, touches the slot, and
-    /// no other datagram of the batch has it.
+    /// Until the next [`clear`](Self::clear) nobody else, the kernel included, touches the slot,
+    /// and no other datagram of the batch has it.
     pub(super) unsafe fn push(
         &mut self,
         slot: usize,
@@ -305,8 +305,8 @@ impl TxBatch {
         self.datagrams += 1;
     }
 
-    /// Commits a datagram that is committed already, the `len` bytes at `offset`, once more to another
-    /// destination. False where there is no room.
+    /// Commits a datagram that is committed already, the `len` bytes at `offset`, once more to
+    /// another destination. False where there is no room.
     pub fn repeat(
         &mut self,
         offset: usize,

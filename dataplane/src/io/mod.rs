@@ -53,7 +53,8 @@ use uring::UringIo;
 pub enum Wait {
     /// Not at all.
     Poll,
-    /// About this long: some milliseconds longer, or shorter when an earlier turn was to end before.
+    /// About this long: some milliseconds longer, or shorter when an earlier turn was to end
+    /// before.
     Until(Duration),
 }
 

@@ -26,12 +26,12 @@ thread_local! {
     static GAVE_WAY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Lets a data core that waits for this CPU run, unless this thread did so a moment ago: for threads
-/// that have [stepped back](step_back), between any two pieces of their work.
+/// Lets a data core that waits for this CPU run, unless this thread did so a moment ago: for
+/// threads that have [stepped back](step_back), between any two pieces of their work.
 ///
 /// A core that wakes up interrupts such a thread only if it has had no more than its share by then.
-/// One that has just been at work is a few microseconds above it, and the scheduler looks again when
-/// the thread sleeps or at the next tick, which may be milliseconds later.
+/// One that has just been at work is a few microseconds above it, and the scheduler looks again
+/// when the thread sleeps or at the next tick, which may be milliseconds later.
 pub fn give_way() {
     let now = Instant::now();
     let is_soon = |at: Instant| now.duration_since(at) < STINT;

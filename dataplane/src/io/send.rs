@@ -131,8 +131,8 @@ impl SendVector {
         }
     }
 
-    /// Describes `unit` in entry `i`. The description is good until the entry is set anew or `tx` is
-    /// changed.
+    /// Describes `unit` in entry `i`. The description is good until the entry is set anew or `tx`
+    /// is changed.
     fn set(&mut self, i: usize, unit: &SendUnit, tx: &TxBatch) {
         let bytes = &tx.committed()[unit.offset..][..unit.len];
         let aside = &mut self.asides[i];

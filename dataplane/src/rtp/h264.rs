@@ -1,9 +1,9 @@
 //! H.264 payloads (RFC 6184 sections 5.6–5.8): which packets begin a picture, and a key frame.
 //!
-//! A decoder can begin with an IDR picture, and only once it has its parameter sets. They precede it
-//! in packets of their own or in the same one, so a key frame begins with a sequence parameter set:
-//! IDR slices that come first have been separated from theirs. Whether an IDR picture follows, the set
-//! does not say; some encoders repeat it before others.
+//! A decoder can begin with an IDR picture, and only once it has its parameter sets. They precede
+//! it in packets of their own or in the same one, so a key frame begins with a sequence parameter
+//! set: IDR slices that come first have been separated from theirs. Whether an IDR picture follows,
+//! the set does not say; some encoders repeat it before others.
 //!
 //! ```text
 //! single NAL unit: |F|NRI| type 1–23 | …

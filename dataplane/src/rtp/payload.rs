@@ -39,7 +39,8 @@ pub struct PayloadInfo {
     pub key_frame: bool,
     /// A picture that refers to others begins here; only H.264 says so.
     pub starts_inter: bool,
-    /// What began a key frame did not: the picture refers to others. Known to who follows the stream.
+    /// What began a key frame did not: the picture refers to others. Known to who follows the
+    /// stream.
     pub false_start: bool,
     /// First packet of a picture. H.264 may say so of several packets of one picture.
     pub starts_picture: bool,
@@ -51,8 +52,8 @@ pub struct PayloadInfo {
     pub temporal: u8,
     /// Which earlier pictures the picture refers to.
     pub reach: Reach,
-    /// Pictures of higher temporal layers that come after this one refer to none of these layers before
-    /// it.
+    /// Pictures of higher temporal layers that come after this one refer to none of these layers
+    /// before it.
     pub opens_higher: bool,
     /// The running numbers of VP8 and VP9 pictures, which are rewritten on the way out.
     pub ids: Option<PictureIds>,

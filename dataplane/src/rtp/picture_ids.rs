@@ -28,8 +28,8 @@ pub struct PictureIds {
     pub picture_id: Option<PictureId>,
     /// Running index of the pictures of temporal layer 0.
     pub tl0_pic_idx: Option<u8>,
-    /// Pictures name those they refer to by the distance of their ids (VP9): one left out must leave
-    /// a gap.
+    /// Pictures name those they refer to by the distance of their ids (VP9): one left out must
+    /// leave a gap.
     pub by_distance: bool,
     /// Offset of the picture id in the payload; only looked at where there is one.
     pub(super) picture_id_at: u8,

@@ -43,8 +43,8 @@ pub struct Vp9Descriptor {
     pub spatial: u8,
     /// The frame refers to the next lower spatial layer of its picture.
     pub inter_layer_predicted: bool,
-    /// How far back the oldest picture lies that the frame refers to, in picture ids; told in flexible
-    /// mode.
+    /// How far back the oldest picture lies that the frame refers to, in picture ids; told in
+    /// flexible mode.
     pub oldest_reference: Option<u8>,
     /// How many spatial layers there are, where the packet tells.
     pub spatial_layers: Option<u8>,

@@ -251,7 +251,8 @@ impl OpenContext {
         self.streams.len() < MAX_SSRCS || self.retired > 0
     }
 
-    /// The state of `ssrc`, made if there is none. The caller has asked [`has_room`](Self::has_room).
+    /// The state of `ssrc`, made if there is none. The caller has asked
+    /// [`has_room`](Self::has_room).
     fn insert(&mut self, ssrc: u32) -> &mut Stream {
         if self.streams.len() >= MAX_SSRCS && !self.streams.contains_key(&ssrc) {
             self.evict_retired();

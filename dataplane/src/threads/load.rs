@@ -28,8 +28,8 @@ impl LoadMeter {
         LoadMeter { thread, last: None }
     }
 
-    /// The share of time, 0–1, for which the thread has run since the last call. `None` the first time,
-    /// and where the kernel does not tell.
+    /// The share of time, 0–1, for which the thread has run since the last call. `None` the first
+    /// time, and where the kernel does not tell.
     pub fn busy(&mut self, now: Time) -> Option<f32> {
         let ran_ns = run_time_ns(self.thread.load(Ordering::Relaxed))?;
         let (then, before_ns) = self.last.replace((now, ran_ns))?;

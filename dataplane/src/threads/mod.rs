@@ -1,4 +1,5 @@
-//! The threads: one per data core. Beside the I/O seam, the only place that knows of clocks and threads.
+//! The threads: one per data core. Beside the I/O seam, the only place that knows of clocks and
+//! threads.
 //!
 //! * `plane` — starts the cores, and is control's end of them.
 //! * `worker` — what a core's thread does: the time, the sockets, the sleep.

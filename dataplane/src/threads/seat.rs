@@ -15,8 +15,8 @@ use crate::turn::{Host, Turned};
 /// microseconds.
 const MAX_COMMANDS_PER_TURN: usize = 256;
 
-/// How long control may stay asleep over events that can wait. Every voice has a level to report ten
-/// times a second: waking control for each cost 8 % of the CPU of a meeting of ten rooms.
+/// How long control may stay asleep over events that can wait. Every voice has a level to report
+/// ten times a second: waking control for each cost 8 % of the CPU of a meeting of ten rooms.
 const EVENT_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A core and its rings from and to control.
@@ -89,7 +89,8 @@ impl Seat {
         self.core.links().take_wake()
     }
 
-    /// When the next turn is due if nothing arrives; `None`: at once, for something waits in a ring.
+    /// When the next turn is due if nothing arrives; `None`: at once, for something waits in a
+    /// ring.
     pub fn next_turn(&mut self) -> Option<Time> {
         let waits =
             !self.commands.is_empty() || self.core.links().has_work() || self.core.has_events();

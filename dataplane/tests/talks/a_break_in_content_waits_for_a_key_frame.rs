@@ -1,7 +1,7 @@
-//! A sender that goes on under another SSRC, or with other numbers, whose key frame got lost: its inter
-//! frames refer to pictures that nobody has. Sent on with numbers that follow those before, a decoder
-//! puts them on top of the old pictures, wrongly and without an error. So nothing goes out until a key
-//! frame, and that is asked for.
+//! A sender that goes on under another SSRC, or with other numbers, whose key frame got lost: its
+//! inter frames refer to pictures that nobody has. Sent on with numbers that follow those before, a
+//! decoder puts them on top of the old pictures, wrongly and without an error. So nothing goes out
+//! until a key frame, and that is asked for.
 
 use std::time::Duration;
 

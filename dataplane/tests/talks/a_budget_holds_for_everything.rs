@@ -75,8 +75,8 @@ impl Heard {
 fn a_viewer_of_much_gets_some_of_it_whole_and_a_tenth_above_its_budget_at_most() {
     let mut world = World::new(1);
     let mut viewer = world.join_with_budget(CORE, BUDGET_BPS);
-    // Six videos of one encoding, 2.5 Mbit/s and 500 kbit/s in turns; a voice; a video that says that
-    // it is Opus: 13 Mbit/s in all.
+    // Six videos of one encoding, 2.5 Mbit/s and 500 kbit/s in turns; a voice; a video that says
+    // that it is Opus: 13 Mbit/s in all.
     let mut sources: Vec<Source> = (0..6)
         .map(|index| {
             let rate = if index % 2 == 0 { 260 } else { 52 };

@@ -1,5 +1,5 @@
-//! Encoders cut a frame into packets of nearly equal length, the longer ones last. A byte of padding
-//! makes them one GSO train; the client gets the payload as it was.
+//! Encoders cut a frame into packets of nearly equal length, the longer ones last. A byte of
+//! padding makes them one GSO train; the client gets the payload as it was.
 
 use opencall_dataplane::message::*;
 use opencall_dataplane::srtp::Profile;

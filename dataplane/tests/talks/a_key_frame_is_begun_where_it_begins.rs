@@ -1,5 +1,5 @@
-//! A consumer begins with a key frame: with all of it, also when the packet that begins it comes late,
-//! and with nothing that only looks like one. Until then the key frame stays asked for.
+//! A consumer begins with a key frame: with all of it, also when the packet that begins it comes
+//! late, and with nothing that only looks like one. Until then the key frame stays asked for.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! A sender that stops a layer, as browsers do when their uplink gets worse: who had it gets the next one
-//! within 400 ms, though padding still comes under its SSRC. A layer of few pictures, or a pause that
-//! all layers make, is no stop.
+//! A sender that stops a layer, as browsers do when their uplink gets worse: who had it gets the
+//! next one within 400 ms, though padding still comes under its SSRC. A layer of few pictures, or a
+//! pause that all layers make, is no stop.
 
 use std::time::Duration;
 
@@ -111,7 +111,8 @@ fn a_layer_that_stops_is_replaced_within_400_ms() {
     }
 }
 
-/// Switches of layer, and key frames asked for, while frames of all three layers come at the times given.
+/// Switches of layer, and key frames asked for, while frames of all three layers come at the times
+/// given.
 fn disturbances(schedule: impl Iterator<Item = [u64; 3]>) -> (usize, usize) {
     let mut world = World::new(1);
     let mut speaker = world.join(CoreId(0));
@@ -142,8 +143,8 @@ fn disturbances(schedule: impl Iterator<Item = [u64; 3]>) -> (usize, usize) {
 
 #[test]
 fn few_pictures_and_pauses_are_no_stop() {
-    // A screen share of one to five frames a second, its layers 15 ms after each other; with a pause of
-    // three seconds now and then.
+    // A screen share of one to five frames a second, its layers 15 ms after each other; with a
+    // pause of three seconds now and then.
     for interval in [1000, 500, 333, 200] {
         let mut now = 0;
         let schedule = (0..60).map(|number| {

@@ -1,5 +1,5 @@
-//! A sender that goes on under another SSRC (RFC 8843 section 9.2: same MID) draws its numbers anew:
-//! whatever they are, the stream goes on with the first packet.
+//! A sender that goes on under another SSRC (RFC 8843 section 9.2: same MID) draws its numbers
+//! anew: whatever they are, the stream goes on with the first packet.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Whoever reads the network can send a client's checks again from an address of their own, and
-//! anyone can write a source address into theirs. Neither moves anyone's media, nor makes the server
-//! send much to an address at which its client is not.
+//! anyone can write a source address into theirs. Neither moves anyone's media, nor makes the
+//! server send much to an address at which its client is not.
 
 use std::net::SocketAddr;
 use std::time::Duration;

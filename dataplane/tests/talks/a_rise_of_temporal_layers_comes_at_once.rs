@@ -1,5 +1,5 @@
-//! A client that wants fewer pictures and then all of them again has all within a second, with every mode
-//! that browsers produce, and never one that refers to a picture it did not get.
+//! A client that wants fewer pictures and then all of them again has all within a second, with
+//! every mode that browsers produce, and never one that refers to a picture it did not get.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::world::*;
 /// targets, frames referred to.
 type Template = (u8, u8, &'static str, &'static [u16]);
 
-/// A mode (AV1 RTP, appendix): its templates, and which of them the frames of a period have. The first
-/// templates are those of the key picture, one for each spatial layer.
+/// A mode (AV1 RTP, appendix): its templates, and which of them the frames of a period have. The
+/// first templates are those of the key picture, one for each spatial layer.
 struct Mode {
     name: &'static str,
     targets: u32,
@@ -125,8 +125,8 @@ impl Mode {
     }
 }
 
-/// Frames of each second that a client gets who wants temporal layer 0 in the seconds 2 and 3, and all in
-/// the others; and whether all could be decoded.
+/// Frames of each second that a client gets who wants temporal layer 0 in the seconds 2 and 3, and
+/// all in the others; and whether all could be decoded.
 fn frames_per_second(mode: &Mode) -> Vec<usize> {
     let mut world = World::new(1);
     let mut speaker = world.join(CoreId(0));

@@ -47,7 +47,8 @@ impl Camera {
     }
 }
 
-/// A whole VP9 picture, non-flexible: I, P, L, B and E, one layer, TL0PICIDX (RFC 9628 section 4.2).
+/// A whole VP9 picture, non-flexible: I, P, L, B and E, one layer, TL0PICIDX (RFC 9628 section
+/// 4.2).
 fn vp9_payload(picture_id: u16, key: bool) -> Vec<u8> {
     let [high, low] = (picture_id | 0x8000).to_be_bytes();
     let mut payload = vec![0xac | u8::from(!key) << 6, high, low, 0, picture_id as u8];

@@ -1,5 +1,5 @@
-//! Who leaves is looked up by what is theirs: closing one of thousands takes as long as closing one of
-//! a few, be it transports of a core or viewers of one camera.
+//! Who leaves is looked up by what is theirs: closing one of thousands takes as long as closing one
+//! of a few, be it transports of a core or viewers of one camera.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::world::*;
 
 const CORE: CoreId = CoreId(0);
 
-/// Connections or viewers beside those that are closed: few, and 32 times as many. A close that looks
-/// at all of them takes about so many times as long.
+/// Connections or viewers beside those that are closed: few, and 32 times as many. A close that
+/// looks at all of them takes about so many times as long.
 const FEW: usize = 160;
 const MANY: usize = 32 * FEW;
 

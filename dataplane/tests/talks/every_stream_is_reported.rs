@@ -71,7 +71,8 @@ fn send(world: &World, client: &mut Client, ssrc: u32, sequence: u16) {
 
 #[test]
 fn every_stream_that_arrives_is_reported() {
-    // REMB together with the blocks, beside them, and with as many streams as a transport may have, one more than one can list.
+    // REMB together with the blocks, beside them, and with as many streams as a transport may have,
+    // one more than one can list.
     for (streams, remb) in
         [(1, false), (31, true), (32, false), (49, true), (50, false), (120, true), (256, true)]
     {

@@ -1,5 +1,5 @@
-//! The keys of a transport seal each index once: to install them again would begin the SRTCP indexes
-//! anew, and with GCM two packets under one nonce give the authentication key away.
+//! The keys of a transport seal each index once: to install them again would begin the SRTCP
+//! indexes anew, and with GCM two packets under one nonce give the authentication key away.
 
 use std::collections::HashSet;
 use std::time::Duration;

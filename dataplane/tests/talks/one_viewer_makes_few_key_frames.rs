@@ -1,5 +1,5 @@
-//! A viewer that asks for key frames without end gets its share of them, and nobody else has blurred
-//! pictures for it; who asks because it must is answered meanwhile.
+//! A viewer that asks for key frames without end gets its share of them, and nobody else has
+//! blurred pictures for it; who asks because it must is answered meanwhile.
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::ingress::key_frame_ledger::{KEY_FRAMES_PER_VIEWER, WINDOW};

@@ -1,6 +1,6 @@
 //! What is known of a source (what its clock shows, what is missing of it) is true of that source
-//! alone: sender reports carry the present one's clock or none, and all of one sender's streams carry
-//! one wall clock; report blocks count the present one's packets.
+//! alone: sender reports carry the present one's clock or none, and all of one sender's streams
+//! carry one wall clock; report blocks count the present one's packets.
 
 use std::time::Duration;
 
@@ -94,7 +94,8 @@ fn blocks(control: &[Vec<u8>]) -> Vec<ReportBlock> {
         .collect()
 }
 
-/// How far a report is from the truth, seconds: `sent_at` is when the frame with `timestamp` was sent.
+/// How far a report is from the truth, seconds: `sent_at` is when the frame with `timestamp` was
+/// sent.
 fn error_s(report: (NtpTime, u32), rate: u32, timestamp: u32, sent_at: Time) -> f64 {
     let (ntp, rtp) = report;
     let ticks = timestamp.wrapping_sub(rtp) as i32;

@@ -40,8 +40,8 @@ fn read(control: &[Vec<u8>]) -> (usize, Option<(u32, u32)>) {
     (nacks, reference)
 }
 
-/// A client that far away loses a packet after three seconds; the times between requests for it, and
-/// the round trip in the producer's statistics, milliseconds.
+/// A client that far away loses a packet after three seconds; the times between requests for it,
+/// and the round trip in the producer's statistics, milliseconds.
 fn lose_one(answers_after: Option<Duration>, wrong_ssrc: bool) -> (Vec<u64>, Option<f32>) {
     let mut world = World::new(1);
     let mut speaker = world.join(CoreId(0));

@@ -1,6 +1,6 @@
-//! A sender whose transport-wide numbers jump (it reset its congestion control, or reconnected) gets
-//! feedback on the new ones after a few packets, in whichever direction they went: without it, its
-//! bitrate falls.
+//! A sender whose transport-wide numbers jump (it reset its congestion control, or reconnected)
+//! gets feedback on the new ones after a few packets, in whichever direction they went: without it,
+//! its bitrate falls.
 
 use std::time::Duration;
 

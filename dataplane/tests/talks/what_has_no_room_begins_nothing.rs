@@ -1,5 +1,5 @@
-//! What a consumer begins or numbers, it sends: without room in the send arena no switch is made, and
-//! every number that went out or should have can be asked for again.
+//! What a consumer begins or numbers, it sends: without room in the send arena no switch is made,
+//! and every number that went out or should have can be asked for again.
 
 use std::time::Duration;
 

@@ -114,8 +114,8 @@ fn a_layer_that_does_not_fit_is_not_wanted() {
     assert_eq!(wanted(&mut world), Some(3), "what it took before fits now");
 }
 
-/// The first packet of a layer that begins, and the last second of one that stops, measure as next to
-/// nothing: that is no reason to take it.
+/// The first packet of a layer that begins, and the last second of one that stops, measure as next
+/// to nothing: that is no reason to take it.
 #[test]
 fn a_layer_that_begins_or_stops_is_not_cheap() {
     let mut world = World::new(1);

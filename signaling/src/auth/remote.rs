@@ -106,8 +106,8 @@ impl RemoteKeys {
         Arc::clone(&self.state().keys)
     }
 
-    /// A token names a key that is not there: the keys after the next fetch, if one may be made. All
-    /// who wait share it.
+    /// A token names a key that is not there: the keys after the next fetch, if one may be made.
+    /// All who wait share it.
     pub async fn renewed(&self) -> Option<Arc<KeySet>> {
         let mut fetched = self.fetched.subscribe();
         if !self.state().schedule.may_help(Instant::now()) {

@@ -183,8 +183,8 @@ pub struct LimitArguments {
     /// with every codec, has under 20000.
     #[arg(long, env = "OPENCALL_MAX_MESSAGE_SIZE", value_name = "BYTES", default_value_t = 65_536)]
     pub max_message_size: usize,
-    /// Work per second that one connection may make in the long run. A request is one unit, and each
-    /// message that it causes to others another: beyond that, the client is read from later.
+    /// Work per second that one connection may make in the long run. A request is one unit, and
+    /// each message that it causes to others another: beyond that, the client is read from later.
     #[arg(long, env = "OPENCALL_REQUEST_RATE", value_name = "UNITS", default_value_t = 2_000)]
     pub request_rate: u32,
     /// Work it may make at once: a client that enters a meeting of 500 asks for every track.

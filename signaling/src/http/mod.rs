@@ -469,7 +469,8 @@ async fn upgrade(
         })
 }
 
-/// Who a protoo client is: as its token says, which the URL must not contradict, or as the URL says.
+/// Who a protoo client is: as its token says, which the URL must not contradict, or as the URL
+/// says.
 fn protoo_dialect(
     query: Result<Query<Ids>, QueryRejection>,
     admission: Option<Admission>,

@@ -98,8 +98,8 @@ impl HubLink {
     }
 }
 
-/// A connection's session. It ends with this, also when the connection's task panics: no ghost stays
-/// in the room.
+/// A connection's session. It ends with this, also when the connection's task panics: no ghost
+/// stays in the room.
 pub struct Presence {
     session: SessionId,
     link: HubLink,

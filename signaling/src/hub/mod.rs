@@ -142,8 +142,8 @@ impl Hub {
         (hub, link)
     }
 
-    /// Serves calls, events and time-outs until `stop` says that the server stops; then closes every
-    /// connection and the data cores.
+    /// Serves calls, events and time-outs until `stop` says that the server stops; then closes
+    /// every connection and the data cores.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {

@@ -117,7 +117,8 @@ impl Client {
         }
     }
 
-    /// protoo: everything that the server has sent by now: what comes before the answer to one more question.
+    /// protoo: everything that the server has sent by now: what comes before the answer to one more
+    /// question.
     pub async fn rest(&mut self) -> Vec<Value> {
         self.ask("getRouterRtpCapabilities", json!({})).await.unwrap();
         self.inbox.drain(..).collect()

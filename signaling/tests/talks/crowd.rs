@@ -179,8 +179,8 @@ pub fn strangers_come_second() {
 
 const WITNESS: &str = "witness";
 
-/// Someone in a room of its own, who asks 50 times a second; on a thread of its own, so that it does
-/// not wait for the clients that flood.
+/// Someone in a room of its own, who asks 50 times a second; on a thread of its own, so that it
+/// does not wait for the clients that flood.
 pub struct Witness(std::sync::mpsc::Sender<(Duration, tokio::sync::oneshot::Sender<Latencies>)>);
 
 impl Witness {

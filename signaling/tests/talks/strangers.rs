@@ -1,8 +1,8 @@
 //! What strangers try, and what it costs the others: an honest client in another room hardly
 //! notices, nobody honest is closed, and memory comes back.
 //!
-//! `scripts/prove strangers` runs the same against a release build, for longer, and with the bars of
-//! docs/SECURITY.md (`OPENCALL_STRANGERS=strict`).
+//! `scripts/prove strangers` runs the same against a release build, for longer, and with the bars
+//! of docs/SECURITY.md (`OPENCALL_STRANGERS=strict`).
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ fn is_strict() -> bool {
     std::env::var("OPENCALL_STRANGERS").is_ok_and(|value| value == "strict")
 }
 
-/// How long an unrelated room's requests may take under attack, at p99, where the machine has nothing
-/// else to do. Elsewhere they are only answered.
+/// How long an unrelated room's requests may take under attack, at p99, where the machine has
+/// nothing else to do. Elsewhere they are only answered.
 const STRICT_BAR: Duration = Duration::from_millis(50);
 
 fn report(attack: &str, calm: &Latencies, attacked: &Latencies) {

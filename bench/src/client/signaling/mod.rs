@@ -1,7 +1,9 @@
-//! What participants and servers say to each other: the same few requests in either of two envelopes.
+//! What participants and servers say to each other: the same few requests in either of two
+//! envelopes.
 //!
 //! * [`opencall`] — OpenCall's messages: participants hear of producers and ask to consume them.
-//! * [`protoo`] — mediasoup applications: the server asks participants to take what it has for them.
+//! * [`protoo`] — mediasoup applications: the server asks participants to take what it has for
+//!   them.
 //! * `socket` — the WebSocket below both.
 //! * [`rtp_parameters`] — voices and cameras, described.
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! protoo's envelope, and what mediasoup applications say in it, of either generation: what the two ask
-//! differently is asked in the words of both, and either's answer is taken.
+//! protoo's envelope, and what mediasoup applications say in it, of either generation: what the two
+//! ask differently is asked in the words of both, and either's answer is taken.
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};

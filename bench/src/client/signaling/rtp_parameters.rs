@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::client::publish::{MIDS, camera_ssrcs, numbers};
 use crate::media::codec::VideoCodec;
 
-/// A microphone as a browser describes it: without NACK, for browsers do not send a voice again unless
-/// told to, and neither do participants of ours.
+/// A microphone as a browser describes it: without NACK, for browsers do not send a voice again
+/// unless told to, and neither do participants of ours.
 pub fn microphone(ssrc: u32) -> Value {
     json!({
         "mid": MIDS[0],

@@ -314,8 +314,8 @@ fn every_truncation_is_refused() {
 }
 
 /// Half of the mutants get a right length and FINGERPRINT again, so that they come further than the
-/// first guard. No mutant may be taken for authentic unless everything its tag covers is intact; and
-/// what we take for a request, `stun-types` must, with the same USERNAME and the same verdict.
+/// first guard. No mutant may be taken for authentic unless everything its tag covers is intact;
+/// and what we take for a request, `stun-types` must, with the same USERNAME and the same verdict.
 #[test]
 fn a_hundred_thousand_mutants_forge_nothing() {
     use IntegrityAlgorithm::{Sha1, Sha256};

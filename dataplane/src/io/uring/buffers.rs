@@ -56,8 +56,8 @@ impl BufferRing {
         Ok(ring)
     }
 
-    /// Gives a slot to the kernel, from the next [`publish`](Self::publish) on. The caller holds it:
-    /// no datagram of the batch lies in it.
+    /// Gives a slot to the kernel, from the next [`publish`](Self::publish) on. The caller holds
+    /// it: no datagram of the batch lies in it.
     pub(super) fn add(&mut self, slot: usize) {
         let index = usize::from(self.tail) & (RX_SLOTS - 1);
         let addr = self.slots.slot(slot) as u64;

@@ -1,9 +1,9 @@
-//! The io_uring backend: one system call a turn collects what arrived, sleeps when there was nothing
-//! and wakes other cores; one more, `sendmmsg`, sends.
+//! The io_uring backend: one system call a turn collects what arrived, sleeps when there was
+//! nothing and wakes other cores; one more, `sendmmsg`, sends.
 //!
 //! * Receiving is armed once per socket (`recvmsg`, multishot) and draws slots from a ring of
-//!   buffers. When slots run out the kernel ends it; datagrams then wait in the socket, and the next
-//!   turn, which gives slots back, arms it again.
+//!   buffers. When slots run out the kernel ends it; datagrams then wait in the socket, and the
+//!   next turn, which gives slots back, arms it again.
 //! * What has patience is in sockets of its own, which every so often are read empty; nobody waits
 //!   for them.
 //! * A sleeping core is woken by a message from another core's ring, or through its event, on which
@@ -11,9 +11,9 @@
 //! * Sending stays outside the ring, for that measured better. As ring entries (`SENDMSG` with
 //!   `MSG_DONTWAIT`, registered files, no completions for successes, up to 256 to a call) trains
 //!   cost 1.20 us each against 1.06 us by `sendmmsg` (one segment, loopback, Linux 6.18): an entry
-//!   is a request to be set up and torn down. Whole turns of receiving and sending were 4-8 % dearer
-//!   from 8 trains a turn on, and equal at one train; none was cheaper.
-//!   It also leaves nothing in flight: when a turn returns the arena is free.
+//!   is a request to be set up and torn down. Whole turns of receiving and sending were 4-8 %
+//!   dearer from 8 trains a turn on, and equal at one train; none was cheaper. It also leaves
+//!   nothing in flight: when a turn returns the arena is free.
 //!
 //! Completions are made only within our own system calls (`DEFER_TASKRUN`): nothing interrupts the
 //! core while it works.
@@ -276,8 +276,8 @@ impl UringIo {
         Ok(())
     }
 
-    /// Has what has patience read if its time has come. Returns how many completions that ends with,
-    /// all of them made by the call that submits.
+    /// Has what has patience read if its time has come. Returns how many completions that ends
+    /// with, all of them made by the call that submits.
     fn read_patient(&mut self) -> io::Result<u32> {
         let now = Instant::now();
         let may_have_more = std::mem::take(&mut self.patient_read) >= PATIENT_READ_FULL;

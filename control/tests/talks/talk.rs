@@ -248,8 +248,15 @@ impl Talk {
     }
 
     fn book(&mut self, core: CoreId, command: Command) {
+        let text = self.book_transport(core, command);
+        let prefix = if self.books.len() > 1 { format!("{}: ", core.0) } else { String::new() };
+        self.commands.push(format!("{prefix}{text}"));
+    }
+
+    /// Of transports and the core itself; the others are passed on.
+    fn book_transport(&mut self, core: CoreId, command: Command) -> String {
         let books = &mut self.books[usize::from(core.0)];
-        let text = match command {
+        match command {
             Command::CreateTransport(config) => {
                 assert!(books.transports.insert(config.id));
                 "CreateTransport".to_owned()
@@ -272,6 +279,20 @@ impl Talk {
                 assert!(self.keys.insert(transport, *keys).is_none(), "keys come once");
                 "InstallSrtp".to_owned()
             }
+            Command::QueryStats { token, of } => {
+                self.queries.push((core, token, of));
+                "QueryStats".to_owned()
+            }
+            Command::SetOutgoingBitrate { .. } => "SetOutgoingBitrate".to_owned(),
+            Command::Shutdown => "Shutdown".to_owned(),
+            other => self.book_producer(core, other),
+        }
+    }
+
+    /// Of producers and pipes; the others are passed on.
+    fn book_producer(&mut self, core: CoreId, command: Command) -> String {
+        let books = &mut self.books[usize::from(core.0)];
+        match command {
             Command::CreateProducer(config) => {
                 assert!(!config.encodings.is_empty() && !config.payload_types.is_empty());
                 assert!(books.producers.insert(config.id));
@@ -306,6 +327,14 @@ impl Talk {
                 assert!(books.pipes.remove(&(producer, to)), "no such pipe");
                 format!("ClosePipe to {}", to.0)
             }
+            other => self.book_consumer(core, other),
+        }
+    }
+
+    /// Of consumers.
+    fn book_consumer(&mut self, core: CoreId, command: Command) -> String {
+        let books = &mut self.books[usize::from(core.0)];
+        match command {
             Command::CreateConsumer(config) => {
                 assert!(books.transports.contains(&config.transport));
                 assert!(books.producers.contains(&config.producer), "nothing to consume here");
@@ -348,15 +377,8 @@ impl Talk {
                 assert!(books.consumers.contains_key(&id));
                 "RequestKeyFrame".to_owned()
             }
-            Command::QueryStats { token, of } => {
-                self.queries.push((core, token, of));
-                "QueryStats".to_owned()
-            }
-            Command::SetOutgoingBitrate { .. } => "SetOutgoingBitrate".to_owned(),
-            Command::Shutdown => "Shutdown".to_owned(),
-        };
-        let prefix = if self.books.len() > 1 { format!("{}: ", core.0) } else { String::new() };
-        self.commands.push(format!("{prefix}{text}"));
+            _ => unreachable!("booked before"),
+        }
     }
 
     /// Everything has been closed, inside and on the cores.

@@ -194,19 +194,13 @@ impl Core {
         if !producer.received.admit(now, bytes.len()) {
             return Err(DropReason::IngressRate);
         }
-        let encoding = producer
-            .encodings
-            .get_mut(usize::from(stream.encoding))
-            .ok_or(DropReason::NoProducer)?;
+        let encoding = producer.encodings.get_mut(usize::from(stream.encoding));
+        let encoding = encoding.ok_or(DropReason::NoProducer)?;
         let mut home = encoding.home.as_deref_mut().ok_or(DropReason::NoProducer)?;
         let is_rtx = stream.rtx || payload_type.rtx;
         let mut arrival = if is_rtx {
             home.rtx_ssrc = Some(header.ssrc);
-            // RFC 4588 section 4: the payload begins with the original sequence number. Chromium
-            // probes bandwidth with RTX packets of nothing but padding.
-            let original = bytes.get(start..end).ok_or(DropReason::RtpMalformed)?;
-            let &[high, low, ..] = original else { return Err(DropReason::PaddingOnly) };
-            header.sequence = u16::from_be_bytes([high, low]);
+            header.sequence = original_sequence(&bytes[start..end])?;
             start += 2;
             home.source.receive.on_repaired(header.sequence)
         } else {
@@ -303,4 +297,11 @@ impl Core {
         }
         self.fan_out(key, at, packet)
     }
+}
+
+/// The sequence number with which the payload of a retransmission begins (RFC 4588 section 4).
+/// Chromium probes bandwidth with RTX packets of nothing but padding.
+fn original_sequence(payload: &[u8]) -> Result<u16, DropReason> {
+    let number = payload.first_chunk().ok_or(DropReason::PaddingOnly)?;
+    Ok(u16::from_be_bytes(*number))
 }

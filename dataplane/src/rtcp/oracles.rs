@@ -482,16 +482,7 @@ mod webrtc {
                 profile_extensions: Bytes::new(),
             }
             .marshal(),
-            Said::Cname { ssrc, cname } => webrtc_sdes::SourceDescription {
-                chunks: vec![webrtc_sdes::SourceDescriptionChunk {
-                    source: *ssrc,
-                    items: vec![webrtc_sdes::SourceDescriptionItem {
-                        sdes_type: webrtc_sdes::SdesType::SdesCname,
-                        text: Bytes::from(cname.clone()),
-                    }],
-                }],
-            }
-            .marshal(),
+            Said::Cname { ssrc, cname } => source_description(*ssrc, cname).marshal(),
             Said::Bye { ssrc } => {
                 theirs::goodbye::Goodbye { sources: vec![*ssrc], reason: Bytes::new() }.marshal()
             }
@@ -535,6 +526,15 @@ mod webrtc {
             Said::Arrivals { .. } => unreachable!("wants its chunks made by hand"),
         };
         bytes.unwrap().to_vec()
+    }
+
+    fn source_description(source: u32, cname: &str) -> webrtc_sdes::SourceDescription {
+        let item = webrtc_sdes::SourceDescriptionItem {
+            sdes_type: webrtc_sdes::SdesType::SdesCname,
+            text: Bytes::from(cname.to_owned()),
+        };
+        let chunk = webrtc_sdes::SourceDescriptionChunk { source, items: vec![item] };
+        webrtc_sdes::SourceDescription { chunks: vec![chunk] }
     }
 
     fn extended(

@@ -209,11 +209,14 @@ impl Core {
         };
         let sequence = transport.next_transport_sequence;
         let end = packet.payload().end + usize::from(padding);
-        let bytes = packet_bytes(rx, &mut self.links, gathered.bytes, end);
-        let sealed = bytes.ok_or(DropReason::Internal).and_then(|bytes| {
-            let sending = (now, sequence);
-            seal(consumer, (packet, &out), (bytes, padding), sending, &mut srtp.seal, buffer)
-        });
+        let sending = (now, sequence);
+        // No closure, which would be called.
+        let sealed = match packet_bytes(rx, &mut self.links, gathered.bytes, end) {
+            Some(bytes) => {
+                seal(consumer, (packet, &out), (bytes, padding), sending, &mut srtp.seal, buffer)
+            }
+            None => Err(DropReason::Internal),
+        };
         let len = match sealed {
             Ok(len) => len,
             Err(reason) => {

@@ -142,7 +142,7 @@ impl Control {
         paused: bool,
     ) -> Result<(Response, After), RequestError> {
         let refused = |error: ortc::OrtcError| malformed(error.to_string());
-        let transport_id = self.sending_transport(session, transport_id)?;
+        let transport_id = self.producing_transport(session, transport_id)?;
         self.peer(session)?.grants.check_publish(Source::of(kind, &app_data))?;
         check_json("appData", &app_data, MAX_APP_DATA_BYTES)?;
         ortc::validate_rtp_parameters(kind, parameters).map_err(refused)?;
@@ -198,7 +198,21 @@ impl Control {
     }
 
     /// The transport to produce on, if the client may produce at all.
-    fn sending_transport(
+    fn producing_transport(
+        &self,
+        session: SessionId,
+        transport_id: &str,
+    ) -> Result<TransportId, RequestError> {
+        let id = self.sending_transport(session, transport_id)?;
+        let limit = self.config.limits.producers_per_peer;
+        if self.peer(session)?.producers.len() >= limit {
+            return Err(too_many("producers of a peer", limit));
+        }
+        Ok(id)
+    }
+
+    /// A transport for sending, of a client that has joined.
+    pub(crate) fn sending_transport(
         &self,
         session: SessionId,
         transport_id: &str,
@@ -211,10 +225,6 @@ impl Control {
         if self.transports.get(&id).is_some_and(|t| t.direction != Direction::Send) {
             let reason = "this transport is for receiving: create one of direction \"send\"";
             return Err(not_allowed(reason));
-        }
-        let limit = self.config.limits.producers_per_peer;
-        if peer.producers.len() >= limit {
-            return Err(too_many("producers of a peer", limit));
         }
         Ok(id)
     }

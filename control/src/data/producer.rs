@@ -8,8 +8,7 @@ use opencall_dataplane::message::TransportId;
 
 use super::{DataConsumerId, DataProducerId, MAX_STREAMS, Reliability, check_label};
 use crate::api::{
-    ConsumeMode, Direction, JsonObject, Notification, RequestError, Response, SctpStreamParameters,
-    SessionId,
+    ConsumeMode, JsonObject, Notification, RequestError, Response, SctpStreamParameters, SessionId,
 };
 use crate::control::{After, Control};
 use crate::limits::{
@@ -101,20 +100,10 @@ impl Control {
         session: SessionId,
         transport_id: &str,
     ) -> Result<TransportId, RequestError> {
+        let id = self.sending_transport(session, transport_id)?;
         let peer = self.peer(session)?;
-        if !peer.joined {
-            return Err(not_allowed("join first: then produce"));
-        }
         peer.grants.check_data()?;
-        let id = self.own_transport(session, transport_id)?;
-        let Some(transport) = self.transports.get(&id) else {
-            return Err(unknown("transport", transport_id));
-        };
-        if transport.direction != Direction::Send {
-            let reason = "this transport is for receiving: create one of direction \"send\"";
-            return Err(not_allowed(reason));
-        }
-        if transport.data.is_none() {
+        if self.transports.get(&id).is_some_and(|transport| transport.data.is_none()) {
             return Err(not_allowed(
                 "this transport has no SCTP: create one with sctpCapabilities",
             ));

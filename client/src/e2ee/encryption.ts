@@ -1,0 +1,267 @@
+import { fromBase64Url, toBase64Url } from './bytes';
+import type { SealableCodec } from './codecs';
+import { type CodeMember, SALT_BYTES, type SharedSecret, SUITE } from './keys';
+import type { FrameCounts, FromWorker, ToWorker, TrackState, TransformOptions } from './messages';
+
+/** How to encrypt. */
+export interface EncryptionOptions {
+  /** What all in the meeting know; it can be given later, and until then nothing is sent and nothing played. */
+  secret?: SharedSecret | undefined;
+  /** New keys at least this often, besides those on each join and leave. Ten minutes if left out. */
+  rotateEveryMs?: number;
+  /** Starts the bundled worker in another way, where the bundler does not know `new URL(…, import.meta.url)`. */
+  createWorker?: () => Worker;
+}
+
+/** `appData.e2ee` of a producer: how its frames are sealed. */
+export interface Announcement {
+  readonly version: 1;
+  readonly suite: number;
+  readonly salt: string;
+}
+
+/** A received track that is to be opened. */
+export interface ReceivedTrack {
+  readonly participantId: string;
+  readonly source: string;
+  readonly salt: Uint8Array<ArrayBuffer>;
+  readonly codec: SealableCodec;
+  onState(state: TrackState): void;
+}
+
+/** What is used of a worker, so that tests can do without one. */
+export type WorkerPort = Pick<Worker, 'postMessage' | 'terminate'> & {
+  onmessage: ((message: MessageEvent<FromWorker>) => void) | null;
+  onerror: ((event: ErrorEvent) => void) | null;
+};
+
+/** Someone who joins or leaves in between waits for the next rotation: big meetings come in bursts. */
+const ROTATION_PAUSE_MS = 1_000;
+
+const DEFAULT_ROTATE_EVERY_MS = 600_000;
+
+/** The worker is asked whether it lives this often… */
+const PING_INTERVAL_MS = 3_000;
+
+/** …and taken for dead after so many questions without an answer. A page that slept has answers waiting. */
+const MAX_UNANSWERED_PINGS = 3;
+
+/** A worker that has not started by then does not. */
+const START_TIMEOUT_MS = 15_000;
+
+/** Whether this browser lets a worker see encoded frames. */
+export function canEncrypt(): boolean {
+  return typeof RTCRtpScriptTransform === 'function' && globalThis.crypto?.subtle !== undefined;
+}
+
+/** Reads `appData.e2ee`; `undefined`: the producer does not claim to be encrypted, or in no way that is known here. */
+export function readAnnouncement(
+  appData: Record<string, unknown> | undefined,
+): Uint8Array<ArrayBuffer> | undefined {
+  const e2ee = appData?.e2ee as Partial<Announcement> | null | undefined;
+  if (typeof e2ee !== 'object' || e2ee === null) return undefined;
+  if (e2ee.version !== 1 || e2ee.suite !== SUITE.id || typeof e2ee.salt !== 'string') {
+    return undefined;
+  }
+  const salt = fromBase64Url(e2ee.salt);
+  return salt?.length === SALT_BYTES ? salt : undefined;
+}
+
+/** The page's side of the encryption worker; one for each life in a meeting, over all reconnections of it. */
+export class Encryption {
+  readonly #worker: WorkerPort;
+  readonly #died: (reason: string) => void;
+  readonly #states = new Map<number, (state: TrackState) => void>();
+  readonly #answers = new Map<number, { resolve: (value: unknown) => void; reject: () => void }>();
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #salt: Uint8Array<ArrayBuffer> = new Uint8Array();
+  #hasSecret = false;
+  #lastId = 0;
+  #unanswered = 0;
+  #isRotationDue = false;
+  #isOver = false;
+
+  private constructor(worker: WorkerPort, died: (reason: string) => void) {
+    this.#worker = worker;
+    this.#died = died;
+  }
+
+  /** Starts the worker; rejects if it does not start. `died` is called if it ends later; nothing is sent any more then. */
+  static async start(
+    options: EncryptionOptions,
+    identity: { meetingId: string; participantId: string },
+    died: (reason: string) => void,
+  ): Promise<Encryption> {
+    const worker = (options.createWorker ?? createWorker)();
+    const encryption = new Encryption(worker, died);
+    try {
+      await encryption.#start(options, identity);
+      return encryption;
+    } catch (error) {
+      encryption.close();
+      throw error;
+    }
+  }
+
+  /** Of this sender session; drawn by the worker. */
+  get salt(): Uint8Array<ArrayBuffer> {
+    return this.#salt;
+  }
+
+  get hasSecret(): boolean {
+    return this.#hasSecret;
+  }
+
+  /** Goes into the `appData` of each producer. */
+  announce(): { e2ee: Announcement } {
+    return { e2ee: { version: 1, suite: SUITE.id, salt: toBase64Url(this.#salt) } };
+  }
+
+  /** Takes a secret, or takes it away: then nothing is sent. Resolves when it is in use. */
+  async setSecret(secret: SharedSecret | undefined): Promise<void> {
+    await this.#ask({ type: 'secret', secret });
+    this.#hasSecret = secret !== undefined;
+  }
+
+  /** Has all frames of a sender sealed. To be called before it is negotiated. */
+  protectSender(sender: RTCRtpSender, source: string, codec: SealableCodec): void {
+    sender.transform = this.#transform({ direction: 'send', source, codec });
+  }
+
+  /** Has all frames of a receiver opened, or dropped. Call the returned function when it is gone. */
+  protectReceiver(receiver: RTCRtpReceiver, track: ReceivedTrack): () => void {
+    const { onState, ...stream } = track;
+    this.#lastId += 1;
+    const trackId = this.#lastId;
+    this.#states.set(trackId, onState);
+    receiver.transform = this.#transform({ direction: 'receive', trackId, ...stream });
+    return () => {
+      this.#states.delete(trackId);
+    };
+  }
+
+  /** New keys within a second, because someone came or went. */
+  rotate(): void {
+    if (this.#isRotationDue || this.#isOver) return;
+    this.#isRotationDue = true;
+    this.#after(ROTATION_PAUSE_MS, () => {
+      this.#isRotationDue = false;
+      this.#post({ type: 'rotate' });
+    });
+  }
+
+  /** The code that people compare; `null` without a secret. */
+  async code(members: readonly CodeMember[]): Promise<string | null> {
+    return ((await this.#ask({ type: 'code', members })) as string | undefined) ?? null;
+  }
+
+  /** Frames sealed, opened and dropped so far. */
+  async counts(): Promise<FrameCounts> {
+    return (await this.#ask({ type: 'counts' })) as FrameCounts;
+  }
+
+  close(): void {
+    this.#isOver = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    for (const { reject } of this.#answers.values()) reject();
+    this.#answers.clear();
+    this.#worker.terminate();
+  }
+
+  async #start(
+    options: EncryptionOptions,
+    identity: { meetingId: string; participantId: string },
+  ): Promise<void> {
+    const rotateEveryMs = Math.max(
+      ROTATION_PAUSE_MS,
+      options.rotateEveryMs ?? DEFAULT_ROTATE_EVERY_MS,
+    );
+    await new Promise<void>((resolve, reject) => {
+      this.#after(START_TIMEOUT_MS, () => reject(new Error('the worker does not start')));
+      this.#worker.onerror = (event) => reject(new Error(event.message || 'it cannot be loaded'));
+      this.#worker.onmessage = ({ data }) => {
+        if (data.type !== 'started') return;
+        this.#salt = data.salt;
+        resolve();
+      };
+      this.#post({ type: 'start', rotateEveryMs, ...identity });
+    });
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    this.#worker.onmessage = ({ data }) => this.#receive(data);
+    this.#worker.onerror = (event) => this.#die(event.message || 'an error in the worker');
+    this.#watch();
+    if (options.secret) await this.setSecret(options.secret);
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case 'started':
+        return;
+      case 'state':
+        return this.#states.get(message.trackId)?.(message.state);
+      case 'answer':
+        this.#answers.get(message.id)?.resolve(message.value);
+        this.#answers.delete(message.id);
+        return;
+      case 'pong':
+        this.#unanswered = 0;
+        return;
+    }
+  }
+
+  #watch(): void {
+    this.#after(PING_INTERVAL_MS, () => {
+      if (this.#unanswered >= MAX_UNANSWERED_PINGS) return this.#die('it does not answer');
+      this.#unanswered += 1;
+      this.#post({ type: 'ping' });
+      this.#watch();
+    });
+  }
+
+  #die(reason: string): void {
+    if (this.#isOver) return;
+    this.close();
+    this.#died(reason);
+  }
+
+  #ask(
+    question:
+      | { type: 'secret'; secret: SharedSecret | undefined }
+      | { type: 'code'; members: readonly CodeMember[] }
+      | { type: 'counts' },
+  ): Promise<unknown> {
+    this.#lastId += 1;
+    const id = this.#lastId;
+    return new Promise((resolve, reject) => {
+      if (this.#isOver) return reject(ended());
+      this.#answers.set(id, { resolve, reject: () => reject(ended()) });
+      this.#post({ ...question, id });
+    });
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #transform(options: TransformOptions): RTCRtpScriptTransform {
+    return new RTCRtpScriptTransform(this.#worker as Worker, options);
+  }
+
+  #after(delayMs: number, action: () => void): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      action();
+    }, delayMs);
+    this.#timers.add(timer);
+  }
+}
+
+function createWorker(): Worker {
+  return new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+}
+
+function ended(): Error {
+  return new Error('the encryption worker has ended');
+}

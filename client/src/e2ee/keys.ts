@@ -1,0 +1,129 @@
+/**
+ * From what people share to the keys of frames. Nothing here relies on the server: what must differ between two senders
+ * or two lives of one is drawn at random by the sender, and what must not be mixed up is part of the derivation.
+ */
+import { type Bytes, bigEndian, concat, fromBase64Url, toBase64Url, utf8 } from './bytes';
+import { AES_128_GCM_SHA256_128, type CipherSuite } from './sframe';
+
+/** What is used; a number in `appData` names it, so that another can follow. */
+export const SUITE: CipherSuite = AES_128_GCM_SHA256_128;
+
+/** Of one sender session: without it two of them would use the same keys. */
+export const SALT_BYTES = 16;
+
+/** A key of a link has as many bits as the cipher. */
+const LINK_KEY_BYTES = 16;
+const MAX_LINK_KEY_BYTES = 64;
+
+/** As OWASP recommends for SHA-256 (2023): half a second for a person, years for who tries passphrases. */
+export const PBKDF2_ITERATIONS = 600_000;
+
+const BASE_KEY_BYTES = 32;
+
+/** Five digits each, 100 bits together: nobody finds another set of people with the same code. */
+const CODE_GROUPS = 6;
+
+/** What everyone in the meeting knows and the server does not. It has no text form, so that no log can show it. */
+export type SharedSecret =
+  | { readonly kind: 'key'; readonly bytes: Bytes }
+  | { readonly kind: 'passphrase'; readonly text: string };
+
+/** A new key for a link. */
+export function newLinkKey(): string {
+  return toBase64Url(crypto.getRandomValues(new Uint8Array(LINK_KEY_BYTES)));
+}
+
+/** The secret of a link's `#k=…`; `undefined` if that is no key. */
+export function secretOfLinkKey(text: string): SharedSecret | undefined {
+  const bytes = fromBase64Url(text);
+  if (!bytes || bytes.length < LINK_KEY_BYTES || bytes.length > MAX_LINK_KEY_BYTES)
+    return undefined;
+  return { kind: 'key', bytes };
+}
+
+/**
+ * The secret of a passphrase; `undefined` if it is empty. Letters that look the same are the same, and spaces around it
+ * do not count.
+ */
+export function secretOfPassphrase(text: string): SharedSecret | undefined {
+  const normal = text.normalize('NFKC').trim();
+  return normal === '' ? undefined : { kind: 'passphrase', text: normal };
+}
+
+/** Makes a secret ready for derivations. Slow for a passphrase, on purpose. */
+export async function importSecret(secret: SharedSecret, meetingId: string): Promise<CryptoKey> {
+  const bytes = secret.kind === 'key' ? secret.bytes : await stretch(secret.text, meetingId);
+  return crypto.subtle.importKey('raw', bytes, 'HKDF', false, ['deriveBits']);
+}
+
+async function stretch(passphrase: string, meetingId: string): Promise<Bytes> {
+  const key = await crypto.subtle.importKey('raw', utf8(passphrase), 'PBKDF2', false, [
+    'deriveBits',
+  ]);
+  // The meeting is in the salt, so that nobody can try passphrases for all meetings at once.
+  const salt = utf8(`OpenCall E2EE passphrase\0${meetingId}`);
+  const pbkdf2 = { name: 'PBKDF2', hash: 'SHA-256', salt, iterations: PBKDF2_ITERATIONS };
+  return new Uint8Array(await crypto.subtle.deriveBits(pbkdf2, key, BASE_KEY_BYTES * 8));
+}
+
+/** Whose frames a key seals. */
+export interface Stream {
+  readonly participantId: string;
+  /** Drawn by the sender session. */
+  readonly salt: Bytes;
+  /** `camera`, `microphone`, …: the server cannot pass one off as another. */
+  readonly source: string;
+}
+
+/** The base key (RFC 9605 §4.4.2) of one stream in one epoch; the epoch is the KID. */
+export async function baseKey(secret: CryptoKey, stream: Stream, epoch: bigint): Promise<Bytes> {
+  const info = concat(
+    utf8('OpenCall E2EE base key 1\0'),
+    bigEndian(BigInt(SUITE.id), 2),
+    bigEndian(epoch, 8),
+    field(stream.participantId),
+    field(stream.source),
+  );
+  const hkdf = { name: 'HKDF', hash: 'SHA-256', salt: stream.salt, info };
+  return new Uint8Array(await crypto.subtle.deriveBits(hkdf, secret, BASE_KEY_BYTES * 8));
+}
+
+/** Someone who sends: a part of the code that people compare. */
+export interface CodeMember {
+  readonly participantId: string;
+  readonly salt: Bytes;
+}
+
+/**
+ * The code that people compare: equal for two of them if they hold the same secret and receive the same sender sessions
+ * of the same people. Six groups of five digits.
+ */
+export async function safetyCode(
+  secret: CryptoKey,
+  members: readonly CodeMember[],
+): Promise<string> {
+  const fields = members
+    .map(({ participantId, salt }) => concat(field(participantId), salt))
+    .sort(compareBytes);
+  const digest = await crypto.subtle.digest('SHA-256', concat(...fields));
+  const info = concat(utf8('OpenCall E2EE safety code 1\0'), new Uint8Array(digest));
+  const hkdf = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info };
+  const bits = await crypto.subtle.deriveBits(hkdf, secret, CODE_GROUPS * 64);
+  const view = new DataView(bits);
+  const group = (at: number) => String(view.getBigUint64(at * 8) % 100_000n).padStart(5, '0');
+  return Array.from({ length: CODE_GROUPS }, (_, at) => group(at)).join(' ');
+}
+
+/** A text with its length in front, so that two of them cannot be cut another way. */
+function field(text: string): Bytes {
+  const bytes = utf8(text);
+  return concat(bigEndian(BigInt(bytes.length), 4), bytes);
+}
+
+function compareBytes(left: Uint8Array, right: Uint8Array): number {
+  for (let at = 0; at < Math.min(left.length, right.length); at += 1) {
+    const difference = (left[at] ?? 0) - (right[at] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return left.length - right.length;
+}

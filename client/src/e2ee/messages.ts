@@ -1,0 +1,61 @@
+/** What the page and the encryption worker tell each other. */
+import type { SealableCodec } from './codecs';
+import type { CodeMember, SharedSecret } from './keys';
+import type { DropReason } from './opener';
+
+/** What a received track shows of its encryption. */
+export type TrackState = 'pending' | 'encrypted' | 'waiting-for-key' | 'wrong-key';
+
+/** Options of an `RTCRtpScriptTransform`. */
+export type TransformOptions = SendOptions | ReceiveOptions;
+
+export interface SendOptions {
+  readonly direction: 'send';
+  readonly source: string;
+  readonly codec: SealableCodec;
+}
+
+export interface ReceiveOptions {
+  readonly direction: 'receive';
+  /** Chosen by the page; states are reported under it. */
+  readonly trackId: number;
+  readonly participantId: string;
+  readonly salt: Uint8Array<ArrayBuffer>;
+  readonly source: string;
+  readonly codec: SealableCodec;
+}
+
+/** From the page. */
+export type ToWorker =
+  /** Once, first; answered with `started`. */
+  | {
+      readonly type: 'start';
+      readonly meetingId: string;
+      readonly participantId: string;
+      readonly rotateEveryMs: number;
+    }
+  /** Answered with `secretSet`, when it is in use. */
+  | { readonly type: 'secret'; readonly id: number; readonly secret: SharedSecret | undefined }
+  | { readonly type: 'rotate' }
+  | { readonly type: 'code'; readonly id: number; readonly members: readonly CodeMember[] }
+  | { readonly type: 'counts'; readonly id: number }
+  | { readonly type: 'ping' };
+
+/** From the worker. */
+export type FromWorker =
+  | { readonly type: 'started'; readonly salt: Uint8Array<ArrayBuffer> }
+  | { readonly type: 'state'; readonly trackId: number; readonly state: TrackState }
+  /** The answer to `secret`, `code` or `counts`. */
+  | { readonly type: 'answer'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'pong' };
+
+/** Frames so far. */
+export interface FrameCounts {
+  readonly sealed: number;
+  /** Not sent: no key, or no frame of its codec. */
+  readonly notSealed: number;
+  readonly opened: number;
+  readonly dropped: Readonly<Record<DropReason, number>>;
+  /** Of the keys that seal now. */
+  readonly epoch: number;
+}

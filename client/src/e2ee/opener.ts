@@ -1,0 +1,163 @@
+import type { Bytes } from './bytes';
+import type { SealableCodec } from './codecs';
+import { parseFrame, type Received, restore } from './envelope';
+import { baseKey, type Stream, SUITE } from './keys';
+import { ReplayWindow } from './replay';
+import { deriveKey, open, type SframeKey } from './sframe';
+
+/** How long frames of an old key or secret are still taken: what is under way, and people who type. */
+export const OLD_KEYS_MS = 10_000;
+
+/** Keys of one stream at a time. A sender rotates at most once a second, and old ones go after ten. */
+const MAX_KEYS = 16;
+
+/** Secrets tried for an unknown key: the present one, and those of the last ten seconds. */
+const MAX_SECRETS = 4;
+
+/** Streams kept, so that what was played once cannot be played again later; some 200 bytes each. */
+const MAX_STREAMS = 4_096;
+
+/** Why a frame was dropped. */
+export type DropReason = 'no-key' | 'malformed' | 'not-authentic' | 'replayed' | 'old-key';
+
+/** An opened frame, or why there is none. */
+export type Opened = { readonly frame: Bytes } | { readonly drop: DropReason };
+
+interface Secret {
+  readonly key: CryptoKey;
+  /** Milliseconds on the caller's clock. */
+  retiresAt: number;
+}
+
+/** The secrets of a meeting: the present one and, for a while, those before it. */
+export class Secrets {
+  #held: Secret[] = [];
+
+  /** Newest first. */
+  held(now: number): readonly Secret[] {
+    this.#held = this.#held.filter(({ retiresAt }) => retiresAt > now);
+    return this.#held;
+  }
+
+  set(key: CryptoKey | undefined, now: number): void {
+    for (const secret of this.#held)
+      secret.retiresAt = Math.min(secret.retiresAt, now + OLD_KEYS_MS);
+    const added = key ? [{ key, retiresAt: Number.POSITIVE_INFINITY }] : [];
+    this.#held = [...added, ...this.#held].slice(0, MAX_SECRETS);
+  }
+}
+
+interface OpeningKey {
+  readonly sframe: SframeKey;
+  readonly secret: Secret;
+}
+
+/** A key that has opened a frame. */
+interface ProvenKey extends OpeningKey {
+  readonly window: ReplayWindow;
+  readonly since: number;
+}
+
+/** Opens the frames of one stream: one source of one sender session. Time is in milliseconds of the caller's clock. */
+export class StreamOpener {
+  readonly #stream: Stream;
+  readonly #secrets: Secrets;
+  readonly #keys = new Map<bigint, ProvenKey>();
+  /** KIDs below it are over. */
+  #floor = 0n;
+  /** Derived for the last unknown KID, so that a flood of frames nobody can open costs little. */
+  #candidate: { kid: bigint; secret: Secret; key: Promise<SframeKey> } | undefined;
+
+  constructor(stream: Stream, secrets: Secrets) {
+    this.#stream = stream;
+    this.#secrets = secrets;
+  }
+
+  async open(codec: SealableCodec, frame: Bytes, now: number): Promise<Opened> {
+    const secrets = this.#secrets.held(now);
+    if (secrets.length === 0) return { drop: 'no-key' };
+    const received = parseFrame(codec, frame);
+    if (!received) return { drop: 'malformed' };
+    this.#retire(now);
+    const { kid, counter } = received.header;
+    if (kid < this.#floor) return { drop: 'old-key' };
+    const known = this.#keys.get(kid);
+    if (known && !known.window.isFresh(counter)) return { drop: 'replayed' };
+    const found = known ? await this.#try(known, received) : await this.#find(secrets, received);
+    if (!found) return { drop: 'not-authentic' };
+    // Another frame may have proven the key meanwhile, or used the counter.
+    const proven = this.#keys.get(kid) ?? this.#adopt(found.key, now);
+    if (!proven.window.record(counter)) return { drop: 'replayed' };
+    return { frame: restore(codec, received, found.plain) };
+  }
+
+  async #find(
+    secrets: readonly Secret[],
+    received: Received,
+  ): Promise<{ key: OpeningKey; plain: Bytes } | undefined> {
+    const { kid } = received.header;
+    for (const secret of secrets) {
+      const sframe = await this.#derive(secret, kid);
+      const found = await this.#try({ sframe, secret }, received);
+      if (found) return found;
+    }
+    return undefined;
+  }
+
+  async #try(key: OpeningKey, { header, prefix, sealed }: Received) {
+    const plain = await open(key.sframe, header, prefix, sealed);
+    return plain && { key, plain };
+  }
+
+  #derive(secret: Secret, kid: bigint): Promise<SframeKey> {
+    if (this.#candidate?.kid === kid && this.#candidate.secret === secret) {
+      return this.#candidate.key;
+    }
+    const key = baseKey(secret.key, this.#stream, kid).then((base) => deriveKey(SUITE, base, kid));
+    this.#candidate = { kid, secret, key };
+    return key;
+  }
+
+  #adopt({ sframe, secret }: OpeningKey, since: number): ProvenKey {
+    const proven = { sframe, secret, since, window: new ReplayWindow() };
+    this.#keys.set(sframe.kid, proven);
+    this.#candidate = undefined;
+    if (this.#keys.size > MAX_KEYS) this.#raiseFloor(lowest(this.#keys.keys()) + 1n);
+    return proven;
+  }
+
+  /** An old key ends ten seconds after a newer one was proven, or with its secret. */
+  #retire(now: number): void {
+    for (const [kid, { since, secret }] of this.#keys) {
+      if (secret.retiresAt <= now) this.#raiseFloor(kid + 1n);
+      if (since <= now - OLD_KEYS_MS) this.#raiseFloor(kid);
+    }
+  }
+
+  #raiseFloor(floor: bigint): void {
+    if (floor <= this.#floor) return;
+    this.#floor = floor;
+    for (const kid of this.#keys.keys()) if (kid < floor) this.#keys.delete(kid);
+  }
+}
+
+/** The openers of a meeting, by stream. They outlive tracks, so that nothing of an earlier one can be played again. */
+export class Openers {
+  readonly secrets = new Secrets();
+  readonly #streams = new Map<string, StreamOpener>();
+
+  of(stream: Stream): StreamOpener {
+    const name = JSON.stringify([stream.participantId, [...stream.salt], stream.source]);
+    const known = this.#streams.get(name) ?? new StreamOpener(stream, this.secrets);
+    // The one that was used least recently goes first.
+    this.#streams.delete(name);
+    this.#streams.set(name, known);
+    const [oldest] = this.#streams.keys();
+    if (this.#streams.size > MAX_STREAMS && oldest !== undefined) this.#streams.delete(oldest);
+    return known;
+  }
+}
+
+function lowest(kids: Iterable<bigint>): bigint {
+  return [...kids].reduce((least, kid) => (kid < least ? kid : least));
+}

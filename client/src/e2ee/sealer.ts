@@ -1,0 +1,73 @@
+import type { Bytes } from './bytes';
+import type { SealableCodec } from './codecs';
+import { sealFrame } from './envelope';
+import { baseKey, SALT_BYTES, SUITE } from './keys';
+import { deriveKey, type SframeKey } from './sframe';
+
+/** A key in use. Its counter lives and dies with it, so that none is used twice. */
+interface SealingKey {
+  readonly sframe: SframeKey;
+  nextCounter: bigint;
+}
+
+/**
+ * Seals what one participant sends. It draws the salt of its session itself and is the only one who counts: whatever the
+ * page or the server does, no two frames are sealed with the same key and counter.
+ */
+export class Sealer {
+  /** Announced with each track. */
+  readonly salt: Bytes = crypto.getRandomValues(new Uint8Array(SALT_BYTES));
+  readonly #participantId: string;
+  #secret: CryptoKey | undefined;
+  /** The KID; it only grows. */
+  #epoch = 0n;
+  /** Of this epoch, by source. */
+  readonly #keys = new Map<string, Promise<SealingKey>>();
+
+  constructor(participantId: string) {
+    this.#participantId = participantId;
+  }
+
+  get epoch(): bigint {
+    return this.#epoch;
+  }
+
+  /** From now on frames are sealed under this secret; without one none is sent. */
+  setSecret(secret: CryptoKey | undefined): void {
+    this.#secret = secret;
+    this.rotate();
+  }
+
+  /** From now on frames are sealed with new keys. */
+  rotate(): void {
+    this.#epoch += 1n;
+    this.#keys.clear();
+  }
+
+  /** Seals a frame; `undefined` if it cannot be sealed, and so must not be sent. */
+  async seal(source: string, codec: SealableCodec, frame: Bytes): Promise<Bytes | undefined> {
+    const secret = this.#secret;
+    if (!secret) return undefined;
+    let key = this.#keys.get(source);
+    if (!key) {
+      key = this.#derive(secret, source, this.#epoch);
+      this.#keys.set(source, key);
+    }
+    const { sframe, ...counted } = await this.#count(key);
+    return sealFrame(codec, sframe, counted.counter, frame);
+  }
+
+  async #count(promised: Promise<SealingKey>): Promise<{ sframe: SframeKey; counter: bigint }> {
+    const key = await promised;
+    // Taken before anything else can be awaited.
+    const counter = key.nextCounter;
+    key.nextCounter += 1n;
+    return { sframe: key.sframe, counter };
+  }
+
+  async #derive(secret: CryptoKey, source: string, epoch: bigint): Promise<SealingKey> {
+    const stream = { participantId: this.#participantId, salt: this.salt, source };
+    const base = await baseKey(secret, stream, epoch);
+    return { sframe: await deriveKey(SUITE, base, epoch), nextCounter: 0n };
+  }
+}

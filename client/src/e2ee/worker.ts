@@ -1,0 +1,147 @@
+/** The encryption worker: it alone has the keys and the counters, and every encoded frame passes through it. */
+import { codecOf } from './codecs';
+import { importSecret, safetyCode } from './keys';
+import type {
+  FrameCounts,
+  FromWorker,
+  ReceiveOptions,
+  SendOptions,
+  ToWorker,
+  TransformOptions,
+} from './messages';
+import { type DropReason, Openers } from './opener';
+import { Sealer } from './sealer';
+import { TrackWatch } from './trackState';
+
+/** What is used of an encoded frame, of sound or picture. */
+interface EncodedFrame {
+  data: ArrayBuffer;
+  getMetadata(): { mimeType?: string };
+}
+
+interface Transformer {
+  readonly readable: ReadableStream<EncodedFrame>;
+  readonly writable: WritableStream<EncodedFrame>;
+  readonly options: TransformOptions;
+}
+
+/** What is used of a worker's global scope. */
+interface Scope {
+  onmessage: (message: { data: ToWorker }) => void;
+  onrtctransform: (event: { transformer: Transformer }) => void;
+  postMessage(message: FromWorker): void;
+}
+
+const scope = self as unknown as Scope;
+const openers = new Openers();
+const dropped: Record<DropReason, number> = {
+  'no-key': 0,
+  malformed: 0,
+  'not-authentic': 0,
+  replayed: 0,
+  'old-key': 0,
+};
+const counts = { sealed: 0, notSealed: 0, opened: 0 };
+let sealer: Sealer | undefined;
+let meetingId = '';
+let secret: CryptoKey | undefined;
+/** One secret after the other, however long each takes. */
+let secrets: Promise<void> = Promise.resolve();
+
+scope.onmessage = ({ data: message }) => {
+  switch (message.type) {
+    case 'start':
+      sealer = new Sealer(message.participantId);
+      meetingId = message.meetingId;
+      setInterval(() => sealer?.rotate(), message.rotateEveryMs);
+      return scope.postMessage({ type: 'started', salt: sealer.salt });
+    case 'secret':
+      secrets = secrets.then(() => setSecret(message));
+      return;
+    case 'rotate':
+      return sealer?.rotate();
+    case 'code':
+      void tellCode(message);
+      return;
+    case 'counts':
+      return answer(message.id, countFrames());
+    case 'ping':
+      return scope.postMessage({ type: 'pong' });
+  }
+};
+
+scope.onrtctransform = ({ transformer }) => {
+  const { options, readable, writable } = transformer;
+  const transform = options.direction === 'send' ? sealing(options) : opening(options);
+  // It ends with its track; what cannot be written any more need not be.
+  readable
+    .pipeThrough(new TransformStream({ transform }))
+    .pipeTo(writable)
+    .catch(() => undefined);
+};
+
+/** A frame that is not given on is dropped: nothing leaves in the clear, and nothing undecipherable is played. */
+type Transform = (
+  frame: EncodedFrame,
+  next: TransformStreamDefaultController<EncodedFrame>,
+) => Promise<void>;
+
+function sealing({ source, codec }: SendOptions): Transform {
+  return async (frame, next) => {
+    const sealed = await seal(frame, source, codec).catch(() => undefined);
+    if (!sealed) {
+      counts.notSealed += 1;
+      return;
+    }
+    counts.sealed += 1;
+    frame.data = sealed.buffer;
+    next.enqueue(frame);
+  };
+}
+
+async function seal(frame: EncodedFrame, source: string, codec: SendOptions['codec']) {
+  const { mimeType } = frame.getMetadata();
+  // Browsers that tell the codec of each frame must mean the same as was negotiated.
+  if (mimeType !== undefined && codecOf(mimeType) !== codec) return undefined;
+  return sealer?.seal(source, codec, new Uint8Array(frame.data));
+}
+
+function opening({ trackId, codec, ...stream }: ReceiveOptions): Transform {
+  const opener = openers.of(stream);
+  const watch = new TrackWatch();
+  return async (frame, next) => {
+    const data = new Uint8Array(frame.data);
+    const opened = await opener
+      .open(codec, data, performance.now())
+      .catch(() => ({ drop: 'malformed' as const }));
+    const state = watch.note(opened);
+    if (state) scope.postMessage({ type: 'state', trackId, state });
+    if ('drop' in opened) {
+      dropped[opened.drop] += 1;
+      return;
+    }
+    counts.opened += 1;
+    frame.data = opened.frame.buffer;
+    next.enqueue(frame);
+  };
+}
+
+async function setSecret({ id, secret: given }: Extract<ToWorker, { type: 'secret' }>) {
+  // Without a secret nothing is sent: what cannot be imported is none.
+  secret = given && (await importSecret(given, meetingId).catch(() => undefined));
+  openers.secrets.set(secret, performance.now());
+  sealer?.setSecret(secret);
+  answer(id, undefined);
+}
+
+async function tellCode({ id, members }: Extract<ToWorker, { type: 'code' }>) {
+  answer(id, secret && (await safetyCode(secret, members).catch(() => undefined)));
+}
+
+function countFrames(): FrameCounts {
+  return { ...counts, dropped, epoch: Number(sealer?.epoch ?? 0n) };
+}
+
+function answer(id: number, value: unknown): void {
+  scope.postMessage({ type: 'answer', id, value });
+}

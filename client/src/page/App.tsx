@@ -2,7 +2,15 @@ import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { MeetingView } from '../react/index';
 import { Meeting, sameOriginUrl } from '../sdk/index';
 import { type Choice, Lobby } from './Lobby';
-import { adoptToken, inviteLink, readSettings, remember, type Settings } from './settings';
+import {
+  adoptToken,
+  inviteLink,
+  type Lock,
+  readSettings,
+  remember,
+  type Settings,
+  secretOf,
+} from './settings';
 
 declare global {
   interface Window {
@@ -14,18 +22,23 @@ declare global {
 /** The meeting page: a lobby, a meeting, and a farewell. */
 export function App() {
   const token = useMemo(() => adoptToken(window), []);
-  const settings = useMemo(() => readSettings(location.search, localStorage, token), [token]);
-  const [meeting, setMeeting] = useState<{ meeting: Meeting; room: string } | null>(null);
+  const read = () => readSettings(location.search, localStorage, token, location.hash);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the address is read once
+  const settings = useMemo(read, []);
+  const [meeting, setMeeting] = useState<{ meeting: Meeting; room: string; lock: Lock } | null>(
+    null,
+  );
   const [hasLeft, setHasLeft] = useState(false);
   const hasAutojoined = useRef(false);
 
   const join = useCallback(
     (choice: Choice) => {
       remember(choice, localStorage);
-      history.replaceState(null, '', inviteLink(location.origin, choice.room));
+      history.replaceState(null, '', inviteLink(location.origin, choice.room, choice.lock));
       document.title = `${choice.room} · OpenCall`;
       setHasLeft(false);
-      setMeeting({ meeting: start(choice, settings), room: choice.room });
+      const { room, lock } = choice;
+      setMeeting({ meeting: start(choice, settings), room, lock });
     },
     [settings],
   );
@@ -40,9 +53,19 @@ export function App() {
 
   useEffect(() => {
     if (!settings.autojoin || hasAutojoined.current || !settings.room || !settings.name) return;
+    // Someone has to type it.
+    if (settings.lock === 'passphrase') return;
     hasAutojoined.current = true;
-    join(settings);
+    join({ ...settings, lock: settings.lock });
   }, [settings, join]);
+
+  useEffect(() => {
+    // A link with a key, opened where the lobby already is, changes only the part behind "#".
+    const reload = () => location.reload();
+    if (meeting) return;
+    addEventListener('hashchange', reload);
+    return () => removeEventListener('hashchange', reload);
+  }, [meeting]);
 
   useEffect(() => {
     // Says goodbye at once when the tab closes, so that the others need not wait for a time-out.
@@ -57,13 +80,13 @@ export function App() {
         meeting={meeting.meeting}
         title={meeting.room}
         // Where tokens are asked for, a link without one leads nowhere.
-        {...(token ? {} : { inviteLink: inviteLink(location.origin, meeting.room) })}
+        {...(token ? {} : { inviteLink: inviteLink(location.origin, meeting.room, meeting.lock) })}
         onLeave={leave}
       />
     );
   }
   if (hasLeft) return <Farewell onBack={() => setHasLeft(false)} />;
-  return <Lobby settings={readSettings(location.search, localStorage, token)} onJoin={join} />;
+  return <Lobby settings={read()} onJoin={join} />;
 }
 
 function Farewell({ onBack }: { onBack: () => void }) {
@@ -88,6 +111,7 @@ function start(choice: Choice, settings: Settings): Meeting {
     camera: settings.video,
     ...(settings.codec ? { videoCodec: settings.codec } : {}),
     ...(settings.token ? { token: settings.token } : {}),
+    ...(choice.lock ? { encryption: { secret: secretOf(choice.lock) } } : {}),
   });
   window.__meeting = meeting;
   // Failures are part of what the meeting shows.

@@ -1,8 +1,9 @@
 import { type FormEvent, useEffect, useRef, useState } from 'react';
-import { CameraIcon, MicrophoneIcon } from '../react/icons';
+import { CameraIcon, LockIcon, MicrophoneIcon } from '../react/icons';
 import { initialsOf } from '../react/layout';
+import { canEncrypt } from '../sdk/index';
 import { useDoors } from './server';
-import type { Settings } from './settings';
+import { chooseLock, type LinkLock, type Lock, type Settings } from './settings';
 
 /** What the visitor chose. */
 export interface Choice {
@@ -10,6 +11,7 @@ export interface Choice {
   name: string;
   camera: boolean;
   microphone: boolean;
+  lock: Lock;
 }
 
 /** Before the meeting: who, where, and a look in the mirror. */
@@ -24,9 +26,12 @@ export function Lobby({
   const [name, setName] = useState(settings.name);
   const [camera, setCamera] = useState(settings.camera);
   const [microphone, setMicrophone] = useState(settings.microphone);
+  const [isLocked, setLocked] = useState(settings.lock !== undefined);
+  const [passphrase, setPassphrase] = useState('');
   const submit = (event: FormEvent) => {
     event.preventDefault();
-    onJoin({ room: room.trim(), name: name.trim(), camera, microphone });
+    const lock = chooseLock(isLocked, passphrase, settings.lock);
+    onJoin({ room: room.trim(), name: name.trim(), camera, microphone, lock });
   };
   return (
     <main className="page-lobby">
@@ -83,12 +88,77 @@ export function Lobby({
             onChange={(event) => setRoom(event.target.value)}
           />
         </label>
+        <LockField
+          link={settings.lock}
+          isOn={isLocked}
+          setOn={setLocked}
+          passphrase={passphrase}
+          setPassphrase={setPassphrase}
+        />
         <button type="submit" className="page-join">
           Join meeting
         </button>
         <Doors hasToken={settings.token !== undefined} />
       </form>
     </main>
+  );
+}
+
+/** Whether the meeting is encrypted end to end, and by what. */
+function LockField({
+  link,
+  isOn,
+  setOn,
+  passphrase,
+  setPassphrase,
+}: {
+  link: LinkLock;
+  isOn: boolean;
+  setOn: (isOn: boolean) => void;
+  passphrase: string;
+  setPassphrase: (passphrase: string) => void;
+}) {
+  const isPossible = canEncrypt();
+  const isInLink = typeof link === 'object';
+  return (
+    <fieldset className="page-lock">
+      <label className="page-check">
+        <input
+          type="checkbox"
+          name="encrypt"
+          checked={isOn}
+          disabled={!isPossible}
+          onChange={(event) => setOn(event.target.checked)}
+        />
+        <LockIcon />
+        <span>Encrypt end to end</span>
+      </label>
+      {!isPossible && (
+        <p>This browser cannot, or the page was opened without https. Others may not be seen.</p>
+      )}
+      {isOn && isInLink && <p>The key is in the link that you opened. The server never gets it.</p>}
+      {isOn && !isInLink && (
+        <>
+          <label className="page-field">
+            <span>{link ? 'Passphrase of this meeting' : 'Passphrase (optional)'}</span>
+            <input
+              name="passphrase"
+              type="password"
+              value={passphrase}
+              maxLength={256}
+              autoComplete="off"
+              required={link !== undefined}
+              onChange={(event) => setPassphrase(event.target.value)}
+            />
+          </label>
+          <p>
+            {link
+              ? 'The others know it. The server does not, and cannot let you in without it.'
+              : 'Left empty, a new key goes into the link that you share. The server gets neither.'}
+          </p>
+        </>
+      )}
+    </fieldset>
   );
 }
 

@@ -1,4 +1,19 @@
-import { readToken } from '../sdk/index';
+import {
+  newLinkKey,
+  readToken,
+  type SharedSecret,
+  secretOfLinkKey,
+  secretOfPassphrase,
+} from '../sdk/index';
+
+/**
+ * How the meeting is encrypted end to end: by a key in the link, behind its `#`, which browsers send to no server, or by
+ * a passphrase that people tell each other. `undefined`: not at all.
+ */
+export type Lock = { linkKey: string } | { passphrase: string } | undefined;
+
+/** What a link says of it; a passphrase is never in a link. */
+export type LinkLock = { linkKey: string } | 'passphrase' | undefined;
 
 /** What the address bar and the last visit say. */
 export interface Settings {
@@ -12,6 +27,8 @@ export interface Settings {
   codec: string | undefined;
   /** The invitation, where the server wants one. */
   token: string | undefined;
+  /** How the link says that the meeting is encrypted. */
+  lock: LinkLock;
 }
 
 /** The part of `Storage` that is needed. */
@@ -31,8 +48,16 @@ const TOKEN_KEY = 'opencall.token';
 /** Longest room or name that is taken; longer ones break layouts, not servers. */
 const MAX_LENGTH = 64;
 
-/** Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9`; a token wins over both. */
-export function readSettings(query: string, memory: Memory, token?: string): Settings {
+/**
+ * Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9`, and `#k=…` or `#e2ee=passphrase`.
+ * A token wins over both.
+ */
+export function readSettings(
+  query: string,
+  memory: Memory,
+  token?: string,
+  fragment = '',
+): Settings {
   const parameters = new URLSearchParams(query);
   const claims = token ? readToken(token) : {};
   const text = (name: string, key: string) =>
@@ -56,7 +81,28 @@ export function readSettings(query: string, memory: Memory, token?: string): Set
     video,
     codec: codec ? `video/${codec}` : undefined,
     token,
+    lock: readLock(fragment),
   };
+}
+
+/** What the part behind `#` says of encryption. A key that is none is as good as a passphrase nobody knows. */
+export function readLock(fragment: string): LinkLock {
+  const parameters = new URLSearchParams(fragment.replace(/^#/, ''));
+  const linkKey = parameters.get('k');
+  if (linkKey && secretOfLinkKey(linkKey)) return { linkKey };
+  return linkKey !== null || parameters.has('e2ee') ? 'passphrase' : undefined;
+}
+
+/** What was chosen in the lobby: without a passphrase, the link's key or a new one. */
+export function chooseLock(isOn: boolean, passphrase: string, link: LinkLock): Lock {
+  if (!isOn) return undefined;
+  if (secretOfPassphrase(passphrase)) return { passphrase };
+  return typeof link === 'object' ? link : { linkKey: newLinkKey() };
+}
+
+/** What the meeting's encryption rests on. */
+export function secretOf(lock: NonNullable<Lock>): SharedSecret | undefined {
+  return 'linkKey' in lock ? secretOfLinkKey(lock.linkKey) : secretOfPassphrase(lock.passphrase);
 }
 
 /**
@@ -90,9 +136,11 @@ export function remember({ room, name }: Pick<Settings, 'room' | 'name'>, memory
   memory.setItem(NAME_KEY, name);
 }
 
-/** The address that brings others here. */
-export function inviteLink(origin: string, room: string): string {
-  return `${origin}/?${new URLSearchParams({ room })}`;
+/** The address that brings others here, with the key if there is one in links. */
+export function inviteLink(origin: string, room: string, lock?: Lock): string {
+  const address = `${origin}/?${new URLSearchParams({ room })}`;
+  if (!lock) return address;
+  return `${address}#${'linkKey' in lock ? `k=${lock.linkKey}` : 'e2ee=passphrase'}`;
 }
 
 function positive(text: string | null): number | undefined {

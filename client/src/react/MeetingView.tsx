@@ -8,11 +8,13 @@ import {
   type Participant,
   spatialLayerFor,
 } from '../sdk/index';
+import { explainEncryption } from './encryption';
 import {
   CameraIcon,
   CloseIcon,
   LeaveIcon,
   LinkIcon,
+  LockIcon,
   MicrophoneIcon,
   PeopleIcon,
   ScreenIcon,
@@ -82,6 +84,7 @@ function TopBar({
       <h1 className="oc-title">{title}</h1>
       <ConnectionState snapshot={snapshot} />
       <div className="oc-top-end">
+        <Encryption snapshot={snapshot} />
         <span className="oc-chip" title={`${count} in this meeting`}>
           <PeopleIcon />
           {count}
@@ -116,15 +119,56 @@ function ConnectionState({ snapshot: { status, quality } }: { snapshot: MeetingS
   );
 }
 
+/** Whether the meeting is encrypted, and the code to compare. */
+function Encryption({ snapshot: { encryption } }: { snapshot: MeetingSnapshot }) {
+  const [isShown, setShown] = useState(false);
+  if (encryption.state === 'off') return null;
+  const isOn = encryption.state === 'on';
+  return (
+    <div className="oc-encryption" data-encryption={encryption.state}>
+      <button
+        type="button"
+        className="oc-chip oc-chip--button"
+        aria-expanded={isShown}
+        onClick={() => setShown(!isShown)}
+      >
+        <LockIcon open={!isOn} />
+        {isOn ? 'Encrypted' : 'No key'}
+      </button>
+      {isShown && (
+        <section className="oc-code" aria-label="Encryption">
+          <p>
+            What you send is encrypted on your device. The server passes it on and cannot see or
+            hear it.
+          </p>
+          {encryption.code && (
+            <>
+              <p>Read this code to each other. If all have the same, all have the same key:</p>
+              <output>{encryption.code}</output>
+            </>
+          )}
+        </section>
+      )}
+    </div>
+  );
+}
+
 function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnapshot }) {
   const { error, status } = snapshot;
-  if (!error && status !== 'reconnecting') return null;
+  const encryption = status === 'joined' ? explainEncryption(snapshot) : undefined;
+  if (!error && !encryption && status !== 'reconnecting') return null;
   return (
     <div className="oc-notices">
       {status === 'reconnecting' && (
         <div className="oc-notice" role="status">
           <i className="oc-spinner" />
           <p>The connection was lost. Reconnecting…</p>
+        </div>
+      )}
+      {encryption && (
+        <div className="oc-notice oc-notice--encryption" role="status">
+          <LockIcon open />
+          <p>{encryption}</p>
         </div>
       )}
       {error && (

@@ -1,6 +1,7 @@
 import { useEffect, useRef } from 'react';
-import type { Participant, Source } from '../sdk/index';
-import { MicrophoneIcon, ScreenIcon } from './icons';
+import type { EncryptionState, Participant, Source } from '../sdk/index';
+import { ENCRYPTION_TEXT, isPlayable } from './encryption';
+import { LockIcon, MicrophoneIcon, ScreenIcon } from './icons';
 import { hueOf, initialsOf } from './layout';
 
 export interface TileProps {
@@ -11,10 +12,11 @@ export interface TileProps {
 
 /** One picture of one participant, or their initials. */
 export function Tile({ participant, source, style }: TileProps) {
-  const { id, displayName, isLocal, isSpeaking, media } = participant;
+  const { id, displayName, isLocal, isSpeaking, media, encryption } = participant;
   const picture = media[source];
   const isMuted = !media.microphone || media.microphone.paused;
-  const hasPicture = picture?.track && !picture.paused;
+  // What cannot be decrypted would be a black picture.
+  const hasPicture = picture?.track && !picture.paused && (isLocal || isPlayable(encryption));
   const isCamera = source === 'camera';
   return (
     <figure
@@ -26,6 +28,7 @@ export function Tile({ participant, source, style }: TileProps) {
       data-muted={isMuted}
       data-speaking={isCamera && isSpeaking}
       data-picture={Boolean(hasPicture)}
+      data-encryption={encryption}
     >
       {hasPicture ? (
         <Video track={picture.track} isMirrored={isLocal && isCamera} />
@@ -37,8 +40,21 @@ export function Tile({ participant, source, style }: TileProps) {
       <figcaption className="oc-name">
         {isCamera ? isMuted && <MicrophoneIcon off /> : <ScreenIcon />}
         <span>{captionOf(displayName, isLocal, source)}</span>
+        {encryption && <EncryptionMark state={encryption} />}
       </figcaption>
     </figure>
+  );
+}
+
+/** A lock while all is well, and words when it is not. */
+function EncryptionMark({ state }: { state: EncryptionState }) {
+  if (state === 'pending') return null;
+  const isWell = state === 'encrypted';
+  return (
+    <em className="oc-lock" data-well={isWell} title={ENCRYPTION_TEXT[state]}>
+      <LockIcon open={state === 'not-encrypted'} />
+      {isWell ? <i className="oc-hidden">{ENCRYPTION_TEXT[state]}</i> : ENCRYPTION_TEXT[state]}
+    </em>
   );
 }
 

@@ -67,6 +67,15 @@ export function LinkIcon() {
   );
 }
 
+export function LockIcon({ open = false }: { open?: boolean }) {
+  return (
+    <Icon>
+      <rect x="5" y="10.5" width="14" height="10" rx="2.5" />
+      <path d={open ? 'M8 10.5V7.5a4 4 0 0 1 7.6-1.7' : 'M8 10.5V7.5a4 4 0 0 1 8 0v3'} />
+    </Icon>
+  );
+}
+
 export function CloseIcon() {
   return (
     <Icon>

@@ -13,6 +13,8 @@ export type MeetingErrorCode =
   | 'sent-away'
   | 'token-refused'
   | 'media-unsupported'
+  | 'encryption-unsupported'
+  | 'encryption-failed'
   | 'unexpected';
 
 /** An error whose message is written for the person in the meeting. */

@@ -1,4 +1,13 @@
 /** @packageDocumentation OpenCall meetings without a framework. */
+export {
+  canEncrypt,
+  type EncryptionOptions,
+  type FrameCounts,
+  newLinkKey,
+  type SharedSecret,
+  secretOfLinkKey,
+  secretOfPassphrase,
+} from '../e2ee/index';
 export { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff';
 export { spatialLayerFor } from './encodings';
 export { MeetingError, type MeetingErrorCode } from './errors';
@@ -11,7 +20,8 @@ export {
   type MeetingSnapshot,
   type MeetingStatus,
 } from './meeting';
-export type { Media, Participant, Source } from './participants';
+export type { EncryptionSnapshot } from './meetingEncryption';
+export type { EncryptionState, Media, Participant, Source } from './participants';
 export type { ConnectionQuality, Layers } from './protocol';
 export {
   type SignalingChannel,

@@ -1,8 +1,10 @@
 import type { Device, types } from 'mediasoup-client';
+import type { EncryptionOptions, FrameCounts, SharedSecret } from '../e2ee/index';
 import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
-import { asMeetingError, explainDeviceError, MeetingError } from './errors';
-import { type Participant, Roster, type Source } from './participants';
+import { asMeetingError, explainDeviceError, MeetingError, type MeetingErrorCode } from './errors';
+import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption';
+import { type EncryptionState, type Participant, Roster, type Source } from './participants';
 import type { ConnectionQuality, Layers } from './protocol';
 import { type Publication, type RemoteTrack, Session, type SessionHandlers } from './session';
 import { type SignalingChannel, WebSocketChannel } from './signaling';
@@ -24,6 +26,8 @@ export interface MeetingOptions {
   microphone?: MediaTrackConstraints;
   /** Video codec to send, for example `video/VP9`; otherwise the server's first. */
   videoCodec?: string;
+  /** End-to-end encryption: everything sent is encrypted, and what is not encrypted is not played. */
+  encryption?: EncryptionOptions;
   /** Another way to the server than the OpenCall envelope over a WebSocket. */
   openChannel?: () => Promise<SignalingChannel>;
   /** Another WebRTC than this browser's. */
@@ -44,6 +48,7 @@ export interface MeetingSnapshot {
   readonly speakers: readonly string[];
   readonly quality: ConnectionQuality;
   readonly devices: Readonly<Record<'camera' | 'microphone' | 'screen', DeviceStatus>>;
+  readonly encryption: EncryptionSnapshot;
   /** The last thing that went wrong and was not dismissed. */
   readonly error: MeetingError | null;
 }
@@ -54,6 +59,8 @@ export interface MeetingEvents {
   change: MeetingSnapshot;
   statusChanged: MeetingStatus;
   trackAdded: RemoteTrack;
+  /** How far someone's media are encrypted, after each change. */
+  encryptionChanged: { participantId: string; state: EncryptionState | undefined };
   error: MeetingError;
 }
 
@@ -72,6 +79,12 @@ const CAMERA: MediaTrackConstraints = {
   frameRate: { ideal: 30 },
 };
 
+/**
+ * What trying again does not mend: a token that was refused, because it has expired for example, is refused for good, and
+ * a browser does not learn to encrypt.
+ */
+const HOPELESS: readonly MeetingErrorCode[] = ['token-refused', 'encryption-unsupported'];
+
 const MICROPHONE: MediaTrackConstraints = {
   echoCancellation: true,
   noiseSuppression: true,
@@ -88,6 +101,7 @@ export class Meeting {
   readonly #starting = new Set<LocalSource>();
   readonly #consumerIds = new Map<string, string>();
   readonly #queues = new Map<LocalSource, Promise<unknown>>();
+  readonly #encryption: MeetingEncryption;
   #session: Session | undefined;
   #status: MeetingStatus = 'idle';
   #speakers: readonly string[] = [];
@@ -102,6 +116,12 @@ export class Meeting {
     const identity = options.token ? readToken(options.token).identity : undefined;
     this.participantId = options.participantId ?? identity ?? crypto.randomUUID();
     this.#roster.upsert(this.participantId, { displayName: options.displayName, isLocal: true });
+    this.#encryption = new MeetingEncryption(
+      options.encryption,
+      { meetingId: options.meetingId, participantId: this.participantId },
+      { changed: () => this.#changed(), died: (error) => this.#encryptionDied(error) },
+    );
+    this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
     this.#snapshot = this.#takeSnapshot();
   }
 
@@ -142,6 +162,7 @@ export class Meeting {
     this.#session = undefined;
     for (const source of [...this.#local.keys()]) this.#stopLocal(source);
     this.#forgetRemote();
+    this.#encryption.stop();
     this.#setStatus('left');
   }
 
@@ -161,6 +182,7 @@ export class Meeting {
   disable(source: LocalSource): Promise<void> {
     return this.#inTurn(source, async () => {
       const producer = this.#stopLocal(source);
+      this.#showSending();
       this.#changed();
       if (producer) await this.#session?.unpublish(producer);
     });
@@ -201,6 +223,21 @@ export class Meeting {
     return (await this.#session?.stats()) ?? { send: [], recv: [] };
   }
 
+  /**
+   * Exchanges what encryption rests on, or gives it for the first time; the old one opens frames for ten seconds more.
+   * Without a secret nothing is sent and nothing played.
+   */
+  async setEncryptionSecret(secret: SharedSecret | undefined): Promise<void> {
+    await this.#encryption.setSecret(secret);
+    this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
+    this.#changed();
+  }
+
+  /** Frames encrypted, decrypted and dropped so far; `undefined` without encryption. */
+  encryptionStats(): Promise<FrameCounts | undefined> {
+    return this.#encryption.counts();
+  }
+
   /** The user has read the error. */
   dismissError(): void {
     this.#error = null;
@@ -209,17 +246,18 @@ export class Meeting {
 
   async #enter(life: number): Promise<void> {
     const identity = { meetingId: this.#options.meetingId, participantId: this.participantId };
-    const { url, token } = this.#options;
+    const { url, token, displayName, makeDevice } = this.#options;
+    const encryption = await this.#encryption.start();
+    if (life !== this.#life) return;
     const open = this.#options.openChannel ?? (() => WebSocketChannel.open(url, identity, token));
     const channel = await open();
     if (life !== this.#life) return channel.close();
     this.#forgetRemote();
-    const session = await Session.enter(
-      channel,
-      this.#options.displayName,
-      this.#handlers(life),
-      this.#options.makeDevice,
-    );
+    const session = await Session.enter(channel, this.#handlers(life), {
+      displayName,
+      makeDevice,
+      encryption,
+    });
     if (life !== this.#life) return session.close();
     this.#session = session;
     this.#quality = 'excellent';
@@ -236,12 +274,18 @@ export class Meeting {
         this.#changed();
       };
     return {
-      participantJoined: current((id, displayName) => this.#roster.upsert(id, { displayName })),
-      participantLeft: current((id) => this.#roster.remove(id)),
+      participantJoined: current((id, displayName) => this.#participantJoined(id, displayName)),
+      participantLeft: current((id) => {
+        this.#roster.remove(id);
+        this.#encryption.forgetParticipant(id);
+        this.#encryption.rotate();
+      }),
       trackAdded: current((track) => this.#trackAdded(track)),
       producerClosed: current((producerId) => {
         this.#consumerIds.delete(producerId);
         this.#roster.removeProducer(producerId);
+        const owner = this.#encryption.forgetProducer(producerId);
+        if (owner) this.#showEncryption(owner);
       }),
       pausedChanged: current((producerId, paused) => this.#roster.setPaused(producerId, paused)),
       speakersChanged: current((ids) => {
@@ -251,11 +295,46 @@ export class Meeting {
       qualityChanged: current((quality) => {
         this.#quality = quality;
       }),
+      encryptionChanged: current((track) => {
+        this.#encryption.note(track);
+        this.#showEncryption(track.participantId);
+      }),
       lost: current((reason) => {
         this.#session = undefined;
         void this.#reconnect(life, reason);
       }),
     };
+  }
+
+  #participantJoined(id: string, displayName: string | undefined): void {
+    const isNew = this.#roster.find(id) === undefined;
+    this.#roster.upsert(id, { displayName });
+    if (!isNew) return;
+    this.#encryption.rotate();
+    this.#showEncryption(id);
+  }
+
+  #showEncryption(participantId: string): void {
+    const state = this.#encryption.stateOf(participantId);
+    if (this.#roster.find(participantId)?.encryption === state) return;
+    this.#roster.setEncryption(participantId, state);
+    this.#emitter.emit('encryptionChanged', { participantId, state });
+  }
+
+  #showSending(): void {
+    this.#encryption.setSending([...this.#local.values()].some(({ producer }) => producer));
+  }
+
+  /** Without its worker nothing leaves this browser; the meeting ends rather than go on in the clear. */
+  #encryptionDied(error: MeetingError): void {
+    this.#life += 1;
+    this.#session?.close();
+    this.#session = undefined;
+    for (const local of this.#local.values()) local.producer = undefined;
+    this.#roster.dropRemoteMedia();
+    this.#speakers = [];
+    this.#setStatus('failed');
+    this.#report(error);
   }
 
   #trackAdded(track: RemoteTrack): void {
@@ -269,6 +348,7 @@ export class Meeting {
   async #reconnect(life: number, reason: MeetingError): Promise<void> {
     for (const local of this.#local.values()) local.producer = undefined;
     this.#roster.dropRemoteMedia();
+    this.#encryption.forgetAll();
     this.#speakers = [];
     if (reason.code === 'sent-away') {
       this.#setStatus('failed');
@@ -292,8 +372,7 @@ export class Meeting {
         console.info('opencall: still not connected', error);
         // A new session that was lost again has its own loop.
         if (life !== this.#life || this.#session) return;
-        // A token that was refused, because it has expired for example, is refused for good.
-        if (error instanceof MeetingError && error.code === 'token-refused') {
+        if (error instanceof MeetingError && HOPELESS.includes(error.code)) {
           last = error;
           break;
         }
@@ -348,6 +427,7 @@ export class Meeting {
       mimeType: this.#options.videoCodec,
     };
     local.producer = await session.publish(publication);
+    this.#showSending();
     if (this.#local.get(source) !== local) await session.unpublish(local.producer);
   }
 
@@ -396,6 +476,7 @@ export class Meeting {
   #forgetRemote(): void {
     this.#roster.clearRemote();
     this.#roster.setSpeaking([]);
+    this.#encryption.forgetAll();
     this.#consumerIds.clear();
     this.#speakers = [];
   }
@@ -448,6 +529,7 @@ export class Meeting {
         microphone: device('microphone'),
         screen: device('screen'),
       },
+      encryption: this.#encryption.snapshot,
       error: this.#error,
     };
   }

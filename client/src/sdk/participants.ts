@@ -1,3 +1,11 @@
+import type { TrackState } from '../e2ee/index';
+
+/**
+ * How far someone's media are encrypted end to end. `pending`: no frame has come yet. `not-encrypted`: they come in the
+ * clear, and are not played.
+ */
+export type EncryptionState = TrackState | 'not-encrypted';
+
 /** Where a track comes from. */
 export type Source = 'camera' | 'microphone' | 'screen' | 'screenAudio';
 
@@ -17,6 +25,8 @@ export interface Participant {
   readonly isLocal: boolean;
   readonly isSpeaking: boolean;
   readonly media: Readonly<Partial<Record<Source, Media>>>;
+  /** The worst of their tracks; absent where nothing is encrypted. */
+  readonly encryption?: EncryptionState;
 }
 
 /** Reads the source out of the `appData` of OpenCall and of mediasoup's demo, old and new. */
@@ -98,6 +108,14 @@ export class Roster {
     const media = { ...found.participant.media };
     delete media[found.source];
     this.#replace({ ...found.participant, media });
+  }
+
+  /** How far this participant's media are encrypted; `undefined` where encryption is no matter. */
+  setEncryption(id: string, encryption: EncryptionState | undefined): void {
+    const participant = this.find(id);
+    if (!participant || participant.encryption === encryption) return;
+    const { encryption: _, ...others } = participant;
+    this.#replace(encryption ? { ...others, encryption } : others);
   }
 
   setPaused(producerId: string, paused: boolean): void {

@@ -1,7 +1,9 @@
 import { Device, type types } from 'mediasoup-client';
+import { codecOf, type SealableCodec } from '../e2ee/codecs';
+import { type Encryption, readAnnouncement } from '../e2ee/index';
 import { CAMERA_ENCODINGS, MICROPHONE_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
 import { MeetingError } from './errors';
-import { displayNameOf, type Source, sourceOf } from './participants';
+import { displayNameOf, type EncryptionState, type Source, sourceOf } from './participants';
 import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } from './protocol';
 import { SentLayers } from './sentLayers';
 import {
@@ -31,6 +33,15 @@ export interface RemoteTrack {
   paused: boolean;
 }
 
+/** What is known of the encryption of one track of another participant. */
+export interface TrackEncryption {
+  participantId: string;
+  producerId: string;
+  state: EncryptionState;
+  /** Of the sender session, where it announces one. */
+  salt: Uint8Array<ArrayBuffer> | undefined;
+}
+
 /** What a session tells its owner. */
 export interface SessionHandlers {
   participantJoined(participantId: string, displayName: string | undefined): void;
@@ -40,6 +51,7 @@ export interface SessionHandlers {
   pausedChanged(producerId: string, paused: boolean): void;
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
+  encryptionChanged(encryption: TrackEncryption): void;
   /** The session is over and cannot be used any more. */
   lost(reason: MeetingError): void;
 }
@@ -52,6 +64,14 @@ export interface Publication {
   appData: AppData;
   /** For example `video/VP9`; otherwise the first that both sides know. */
   mimeType?: string | undefined;
+}
+
+/** How to enter. */
+export interface EnterOptions {
+  displayName: string;
+  makeDevice?: (() => Promise<Device>) | undefined;
+  /** All media are encrypted by it, or not sent and not played. It is its owner's. */
+  encryption?: Encryption | undefined;
 }
 
 /** A producer on its way to being received. What the server says of it meanwhile holds. */
@@ -72,6 +92,7 @@ export class Session {
   readonly #channel: SignalingChannel;
   readonly #device: Device;
   readonly #handlers: SessionHandlers;
+  readonly #encryption: Encryption | undefined;
   readonly #consumers = new Map<string, types.Consumer>();
   /** By producer. */
   readonly #offers = new Map<string, Offer>();
@@ -83,22 +104,27 @@ export class Session {
   #entered = false;
   #closed = false;
 
-  private constructor(channel: SignalingChannel, device: Device, handlers: SessionHandlers) {
+  private constructor(
+    channel: SignalingChannel,
+    device: Device,
+    handlers: SessionHandlers,
+    encryption: Encryption | undefined,
+  ) {
     this.#channel = channel;
     this.#device = device;
     this.#handlers = handlers;
+    this.#encryption = encryption;
   }
 
   /** Enters the meeting. The channel is closed if that fails. */
   static async enter(
     channel: SignalingChannel,
-    displayName: string,
     handlers: SessionHandlers,
-    makeDevice: () => Promise<Device> = detectDevice,
+    { displayName, makeDevice = detectDevice, encryption }: EnterOptions,
   ): Promise<Session> {
     let session: Session | undefined;
     try {
-      session = new Session(channel, await makeDevice(), handlers);
+      session = new Session(channel, await makeDevice(), handlers, encryption);
       await session.#enter(displayName);
       return session;
     } catch (error) {
@@ -143,13 +169,23 @@ export class Session {
         `The server and this browser share no ${track.kind} codec.`,
       );
     }
+    const options = this.#sendOptions(publication);
+    const protection = this.#encryption && this.#protect(this.#encryption, source, options.codec);
     const producer = await this.#send.produce({
       track,
       stopTracks: false,
-      appData: { ...publication.appData, source },
-      ...this.#sendOptions(publication),
+      appData: { ...publication.appData, ...this.#encryption?.announce(), source },
+      ...options,
+      ...protection?.options,
     });
     this.#producers.set(producer.id, producer);
+    if (protection && !protection.isOn()) {
+      await this.unpublish(producer);
+      throw new MeetingError(
+        'encryption-unsupported',
+        'This browser gives no way to encrypt what it sends. Nothing was sent.',
+      );
+    }
     void this.#sentLayers.apply(producer);
     if (publication.paused) await this.setProducerPaused(producer, true);
     return producer;
@@ -220,12 +256,32 @@ export class Session {
     if (this.#entered) this.#handlers.lost(reason);
   }
 
-  #sendOptions({ source, mimeType }: Publication): Partial<types.ProducerOptions> {
+  /** Encrypts a track that is about to be sent. Throws if its codec cannot be. */
+  #protect(encryption: Encryption, source: Source, codec: types.RtpCodecCapability | undefined) {
+    const sealable = codecOf(codec?.mimeType);
+    if (!sealable) {
+      throw new MeetingError(
+        'encryption-unsupported',
+        `Media in ${codec?.mimeType ?? 'an unknown codec'} cannot be encrypted, and were not sent.`,
+      );
+    }
+    let isOn = false;
+    const onRtpSender = (sender: RTCRtpSender) => {
+      encryption.protectSender(sender, source, sealable);
+      isOn = true;
+    };
+    return { options: { onRtpSender }, isOn: () => isOn };
+  }
+
+  #sendOptions({ source, track, mimeType }: Publication): Partial<types.ProducerOptions> {
+    const codecs = this.#device.sendRtpCapabilities.codecs ?? [];
+    // The first is what would be taken; it is named where it must be known.
+    const first = this.#encryption && codecs.find(({ kind }) => kind === track.kind);
     if (source === 'microphone' || source === 'screenAudio')
-      return { codecOptions: MICROPHONE_CODEC };
-    const codec = this.#device.sendRtpCapabilities.codecs?.find(
-      (candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase(),
-    );
+      return { codecOptions: MICROPHONE_CODEC, ...(first ? { codec: first } : {}) };
+    const codec =
+      codecs.find((candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase()) ??
+      first;
     return {
       encodings: source === 'camera' ? CAMERA_ENCODINGS : SCREEN_ENCODINGS,
       codecOptions: VIDEO_CODEC,
@@ -311,6 +367,7 @@ export class Session {
     this.#handlers.participantJoined(participantId, displayNameOf(appData ?? {}));
     const isKnown = [...this.#consumers.values()].some((known) => known.producerId === producerId);
     if (isKnown || this.#offers.has(producerId)) return;
+    if (!this.#mayPlay(event)) return;
     const offer = { participantId, consumerId: undefined, paused: false, isWithdrawn: false };
     this.#offers.set(producerId, offer);
     try {
@@ -323,10 +380,8 @@ export class Session {
     }
   }
 
-  async #consume(
-    { participantId, producerId, kind, appData }: ServerEvents['newProducer'],
-    offer: Offer,
-  ): Promise<void> {
+  async #consume(event: ServerEvents['newProducer'], offer: Offer): Promise<void> {
+    const { participantId, producerId, kind, appData } = event;
     const answer: ConsumerData = await this.#channel.request('consume', {
       producerId,
       rtpCapabilities: this.#device.recvRtpCapabilities,
@@ -334,6 +389,7 @@ export class Session {
     if (this.#closed || offer.isWithdrawn || !this.#recv) return;
     offer.consumerId = answer.id;
     offer.paused = answer.producerPaused ?? false;
+    const protection = this.#openingOf(event, answer);
     const consumer = await this.#recv.consume({
       id: answer.id,
       producerId,
@@ -341,9 +397,15 @@ export class Session {
       rtpParameters: answer.rtpParameters,
       streamId: streamIdOf(participantId, sourceOf(kind, appData ?? {})),
       appData: { participantId },
+      ...protection?.options,
     });
+    consumer.observer.once('close', () => protection?.release());
     // Negotiation takes a busy browser seconds, in which people leave.
     if (this.#closed || offer.isWithdrawn) return consumer.close();
+    if (protection && !protection.isOn()) {
+      consumer.close();
+      throw new MeetingError('encryption-unsupported', 'This browser cannot decrypt media.');
+    }
     this.#consumers.set(consumer.id, consumer);
     this.#handlers.trackAdded({
       participantId,
@@ -357,6 +419,52 @@ export class Session {
     // Whoever was told of the track may have put it aside already.
     if (consumer.paused) return;
     await this.#channel.request('resumeConsumer', { consumerId: consumer.id });
+  }
+
+  /** Whether a producer fits this end's encryption; if not, it is not even asked for. */
+  #mayPlay({ participantId, producerId, appData }: ServerEvents['newProducer']): boolean {
+    const isEncrypted = appData?.e2ee !== undefined && appData.e2ee !== null;
+    if (!this.#encryption && !isEncrypted) return true;
+    const salt = readAnnouncement(appData);
+    const tell = (state: EncryptionState) =>
+      this.#handlers.encryptionChanged({ participantId, producerId, state, salt });
+    if (this.#encryption && salt) {
+      tell('pending');
+      return true;
+    }
+    if (!isEncrypted) tell('not-encrypted');
+    // Without encryption here it would be noise; in another way than is known here it cannot be opened.
+    else tell(this.#encryption ? 'wrong-key' : 'waiting-for-key');
+    return false;
+  }
+
+  /** Decrypts a track that is about to be received. */
+  #openingOf(
+    { participantId, producerId, kind, appData }: ServerEvents['newProducer'],
+    { rtpParameters }: ConsumerData,
+  ) {
+    const encryption = this.#encryption;
+    const salt = readAnnouncement(appData);
+    if (!encryption || !salt) return undefined;
+    const codec: SealableCodec | undefined = codecOf(rtpParameters.codecs[0]?.mimeType);
+    if (!codec) throw new MeetingError('encryption-unsupported', 'An unknown codec is not played.');
+    const track = {
+      participantId,
+      source: sourceOf(kind, appData ?? {}),
+      salt,
+      codec,
+      onState: (state: EncryptionState) =>
+        this.#handlers.encryptionChanged({ participantId, producerId, state, salt }),
+    };
+    let release: (() => void) | undefined;
+    const onRtpReceiver = (receiver: RTCRtpReceiver) => {
+      release = encryption.protectReceiver(receiver, track);
+    };
+    return {
+      options: { onRtpReceiver },
+      isOn: () => release !== undefined,
+      release: () => release?.(),
+    };
   }
 
   #participantLeft(participantId: string): void {

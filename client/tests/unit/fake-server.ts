@@ -17,6 +17,8 @@ export class FakeChannel implements SignalingChannel {
   readonly refused = new Set<Name>();
   readonly #held = new Map<Name, Promise<void>>();
   isClosed = false;
+  /** Instead of VP8 and Opus. */
+  consumedMimeType: string | undefined;
   #lastId = 0;
 
   // The answers are of different types for each name, which only the interface knows.
@@ -80,6 +82,9 @@ export class FakeChannel implements SignalingChannel {
           id: `c-${data.producerId}`,
           codecMimeType: String(data.producerId).startsWith('audio') ? 'audio/opus' : 'video/VP8',
         });
+        if (this.consumedMimeType) {
+          for (const codec of rtpParameters.codecs) codec.mimeType = this.consumedMimeType;
+        }
         return { id, producerId: data.producerId, kind, rtpParameters, producerPaused: false };
       }
       default:
@@ -120,11 +125,33 @@ export async function makeDevice(): Promise<Device> {
       factory: (options) => {
         const handler = factory(options);
         handlers.push(handler as FakeHandler);
+        showSendersAndReceivers(handler as FakeHandler);
         vi.spyOn(handler, 'close');
         return handler;
       },
     },
   });
+}
+
+/** Senders and receivers whose owner was asked, in order: what a browser has for each track before it negotiates. */
+export const transports: { transform: unknown }[] = [];
+
+/** The fake handler forgets to show them, as real ones do. */
+function showSendersAndReceivers(handler: FakeHandler): void {
+  const [send, receive] = [handler.send.bind(handler), handler.receive.bind(handler)];
+  const shown = () => {
+    const transport = { transform: undefined };
+    transports.push(transport);
+    return transport;
+  };
+  handler.send = async (options) => {
+    options.onRtpSender?.(shown() as unknown as RTCRtpSender);
+    return send(options);
+  };
+  handler.receive = async (list) => {
+    for (const options of list) options.onRtpReceiver?.(shown() as unknown as RTCRtpReceiver);
+    return receive(list);
+  };
 }
 
 /** Camera and microphone without a browser. */

@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest';
-import { inviteLink, readSettings, remember } from '../../src/page/settings';
+import {
+  chooseLock,
+  inviteLink,
+  type Lock,
+  readLock,
+  readSettings,
+  remember,
+  secretOf,
+} from '../../src/page/settings';
 
 function memory() {
   const values = new Map<string, string>();
@@ -35,4 +43,41 @@ test('nonsense is left out, and long names are cut', () => {
 test('an invitation survives odd room names', () => {
   const link = new URL(inviteLink('https://meet.example', 'a b&c=d'));
   expect(link.searchParams.get('room')).toBe('a b&c=d');
+});
+
+const KEY = 'AbCd-_0123456789abcdef';
+
+test.each([
+  ['', undefined],
+  ['#', undefined],
+  ['#token=a.b.c', undefined],
+  [`#k=${KEY}`, { linkKey: KEY }],
+  [`#x=1&k=${KEY}`, { linkKey: KEY }],
+  ['#e2ee=passphrase', 'passphrase'],
+  // A link that was cut: better to ask than to go on in the clear.
+  ['#k=', 'passphrase'],
+  ['#k=AbCd', 'passphrase'],
+])('behind the address, “%s” says how the meeting is encrypted', (fragment, lock) => {
+  expect(readSettings('?room=demo', memory(), undefined, fragment).lock).toEqual(lock);
+});
+
+test('the key of a link goes on with invitations; a passphrase does not', () => {
+  const link = (lock: Lock) => inviteLink('https://meet.example', 'demo', lock);
+  expect(link({ linkKey: KEY })).toBe(`https://meet.example/?room=demo#k=${KEY}`);
+  expect(readLock(new URL(link({ linkKey: KEY })).hash)).toEqual({ linkKey: KEY });
+  expect(link({ passphrase: 'green light' })).toBe(
+    'https://meet.example/?room=demo#e2ee=passphrase',
+  );
+  expect(link(undefined)).toBe('https://meet.example/?room=demo');
+});
+
+test('the lobby locks by a passphrase, by the link’s key, or by a new key', () => {
+  expect(chooseLock(false, 'green light', { linkKey: KEY })).toBeUndefined();
+  expect(chooseLock(true, 'green light', 'passphrase')).toEqual({ passphrase: 'green light' });
+  expect(chooseLock(true, '', { linkKey: KEY })).toEqual({ linkKey: KEY });
+  const [one, other] = [chooseLock(true, ' ', undefined), chooseLock(true, '', undefined)];
+  expect(one).toEqual({ linkKey: expect.stringMatching(/^.{22}$/) });
+  expect(other).not.toEqual(one);
+  expect(secretOf({ linkKey: KEY })?.kind).toBe('key');
+  expect(secretOf({ passphrase: 'green light' })?.kind).toBe('passphrase');
 });

@@ -1,0 +1,221 @@
+import {
+  canEncrypt,
+  Encryption,
+  type EncryptionOptions,
+  type FrameCounts,
+  type SharedSecret,
+} from '../e2ee/index';
+import { MeetingError } from './errors';
+import type { EncryptionState } from './participants';
+import type { TrackEncryption } from './session';
+
+/** What there is to show of a meeting's encryption. */
+export interface EncryptionSnapshot {
+  /**
+   * `waiting-for-key`: it is switched on, but without a secret nothing is sent and nothing played. `failed`: the worker
+   * ended, and with it the meeting; joining again starts another.
+   */
+  readonly state: 'off' | 'on' | 'waiting-for-key' | 'failed';
+  /** What people compare: equal for all who hold the same secret and receive the same senders. */
+  readonly code: string | null;
+}
+
+/** The worst first: a participant is as safe as the least of their tracks. */
+const SEVERITY: readonly EncryptionState[] = [
+  'not-encrypted',
+  'wrong-key',
+  'waiting-for-key',
+  'encrypted',
+  'pending',
+];
+
+/** The encryption of one meeting, and what is known of that of the others. */
+export class MeetingEncryption {
+  readonly #options: EncryptionOptions | undefined;
+  readonly #identity: { meetingId: string; participantId: string };
+  readonly #changed: () => void;
+  readonly #died: (error: MeetingError) => void;
+  /** By producer. */
+  readonly #tracks = new Map<string, TrackEncryption>();
+  #secret: SharedSecret | undefined;
+  #running: Encryption | undefined;
+  #hasFailed = false;
+  #isSending = false;
+  #code: string | null = null;
+  /** Grows with each start and stop, and each question for a code: late answers are ignored. */
+  #life = 0;
+  #asked = 0;
+
+  constructor(
+    options: EncryptionOptions | undefined,
+    identity: { meetingId: string; participantId: string },
+    handlers: { changed: () => void; died: (error: MeetingError) => void },
+  ) {
+    this.#options = options;
+    this.#identity = identity;
+    this.#changed = handlers.changed;
+    this.#died = handlers.died;
+    this.#secret = options?.secret;
+  }
+
+  get snapshot(): EncryptionSnapshot {
+    return { state: this.#state(), code: this.#code };
+  }
+
+  /** How far this end itself is encrypted. */
+  get ownState(): EncryptionState | undefined {
+    if (!this.#options) return undefined;
+    return this.#secret ? 'encrypted' : 'waiting-for-key';
+  }
+
+  /** Starts the worker unless it runs; `undefined` where encryption is off. Rejects with words if it cannot. */
+  async start(): Promise<Encryption | undefined> {
+    if (!this.#options || this.#running) return this.#running;
+    if (!canEncrypt()) {
+      throw new MeetingError(
+        'encryption-unsupported',
+        'This browser cannot encrypt end to end. Use a current one, over https.',
+      );
+    }
+    this.#life += 1;
+    const life = this.#life;
+    const died = (reason: string) => {
+      if (life === this.#life) this.#fail(reason);
+    };
+    const options = { ...this.#options, secret: this.#secret };
+    let started: Encryption;
+    try {
+      started = await Encryption.start(options, this.#identity, died);
+    } catch (error) {
+      throw failed(error instanceof Error ? error.message : String(error));
+    }
+    if (life !== this.#life) {
+      started.close();
+      return undefined;
+    }
+    // Given while it started.
+    if (this.#secret !== options.secret) await started.setSecret(this.#secret);
+    this.#hasFailed = false;
+    this.#running = started;
+    return started;
+  }
+
+  stop(): void {
+    this.#life += 1;
+    this.#running?.close();
+    this.#running = undefined;
+    this.#isSending = false;
+    this.#code = null;
+    this.#tracks.clear();
+  }
+
+  async setSecret(secret: SharedSecret | undefined): Promise<void> {
+    if (!this.#options) {
+      throw new MeetingError(
+        'encryption-unsupported',
+        'This meeting was joined without encryption. Leave it, and join with encryption on.',
+      );
+    }
+    this.#secret = secret;
+    await this.#running?.setSecret(secret);
+    this.#refreshCode();
+    this.#changed();
+  }
+
+  /** Someone came or went. */
+  rotate(): void {
+    this.#running?.rotate();
+  }
+
+  async counts(): Promise<FrameCounts | undefined> {
+    return this.#running?.counts();
+  }
+
+  /** Whether anything is sent: who sends is part of the code. */
+  setSending(isSending: boolean): void {
+    if (isSending === this.#isSending) return;
+    this.#isSending = isSending;
+    this.#refreshCode();
+  }
+
+  note(track: TrackEncryption): void {
+    const known = this.#tracks.get(track.producerId);
+    this.#tracks.set(track.producerId, track);
+    if (!known) this.#refreshCode();
+  }
+
+  /** Forgets a track; whose it was. */
+  forgetProducer(producerId: string): string | undefined {
+    const track = this.#tracks.get(producerId);
+    if (this.#tracks.delete(producerId)) this.#refreshCode();
+    return track?.participantId;
+  }
+
+  forgetParticipant(participantId: string): void {
+    for (const [producerId, track] of this.#tracks) {
+      if (track.participantId === participantId) this.#tracks.delete(producerId);
+    }
+    this.#refreshCode();
+  }
+
+  forgetAll(): void {
+    this.#tracks.clear();
+    this.#isSending = false;
+    this.#refreshCode();
+  }
+
+  /** The worst of a participant's tracks; `undefined` where encryption is off and all they send is in the clear. */
+  stateOf(participantId: string): EncryptionState | undefined {
+    const states = [...this.#tracks.values()]
+      .filter((track) => track.participantId === participantId)
+      .map(({ state }) => state);
+    const worst = SEVERITY.find((state) => states.includes(state));
+    return worst ?? (this.#options ? 'pending' : undefined);
+  }
+
+  #state(): EncryptionSnapshot['state'] {
+    if (!this.#options) return 'off';
+    if (this.#hasFailed) return 'failed';
+    return this.#secret ? 'on' : 'waiting-for-key';
+  }
+
+  #fail(reason: string): void {
+    this.#running = undefined;
+    this.#life += 1;
+    this.#hasFailed = true;
+    this.#code = null;
+    this.#died(failed(reason));
+  }
+
+  #refreshCode(): void {
+    const running = this.#running;
+    this.#asked += 1;
+    if (!running) return;
+    const asked = this.#asked;
+    const own = { participantId: this.#identity.participantId, salt: running.salt };
+    running.code([...(this.#isSending ? [own] : []), ...this.#senders()]).then(
+      (code) => {
+        if (asked !== this.#asked || code === this.#code) return;
+        this.#code = code;
+        this.#changed();
+      },
+      () => undefined,
+    );
+  }
+
+  /** The sender sessions of the others, each once. */
+  #senders() {
+    const senders = new Map<string, { participantId: string; salt: Uint8Array<ArrayBuffer> }>();
+    for (const { participantId, salt } of this.#tracks.values()) {
+      if (salt) senders.set(JSON.stringify([participantId, [...salt]]), { participantId, salt });
+    }
+    return [...senders.values()];
+  }
+}
+
+function failed(reason: string): MeetingError {
+  return new MeetingError(
+    'encryption-failed',
+    `Encryption stopped working (${reason}). Nothing is sent any more; join again.`,
+  );
+}

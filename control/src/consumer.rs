@@ -418,5 +418,6 @@ fn consumer_config(
         feedback: shared.feedback,
         paused: consumer.waiting || consumer.paused,
         preferred_layers: None,
+        checkpoint: Default::default(),
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use opencall_dataplane::message::{Command, ConsumerId, CoreId, Event, ProducerId, TransportId};
+use opencall_dataplane::records::{RecordCounts, Records};
 use opencall_dataplane::time::Time;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -220,6 +221,8 @@ pub struct Control {
     pub(crate) timers: Timers<Timer>,
     outputs: VecDeque<Output>,
     commands: VecDeque<(CoreId, Command)>,
+    /// What data cores were told and still holds.
+    records: Records,
 }
 
 impl Control {
@@ -258,6 +261,7 @@ impl Control {
             timers: Timers::new(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
+            records: Records::default(),
             config,
         })
     }
@@ -537,8 +541,25 @@ impl Control {
             .push_back(Output::Notification { session, notification: Box::new(notification) });
     }
 
+    /// Tells a data core something: the only way by which commands leave.
     pub(crate) fn command(&mut self, core: CoreId, command: Command) {
+        self.records.note(core, &command);
         self.commands.push_back((core, command));
+    }
+
+    /// A data core has died, and an empty one is in its place: tells it all that the dead one was
+    /// told and that still holds. Neither clients nor what control knows of them change; what waits
+    /// for the dead core is not sent, for the records hold it.
+    pub fn core_replaced(&mut self, now: Time, core: CoreId) {
+        self.now = now;
+        self.commands.retain(|(to, _)| *to != core);
+        self.commands.extend(self.records.replay(core));
+        self.forget_demands_of(core);
+    }
+
+    /// How much of a data core is in the records.
+    pub fn recorded(&self, core: CoreId) -> RecordCounts {
+        self.records.counts(core)
     }
 
     /// Closes a session from our side.

@@ -69,6 +69,16 @@ impl Control {
         self.review_demand(id);
     }
 
+    /// A core was replaced: the new one says anew what its consumers would take, and until then
+    /// what the old one said is not lowered.
+    pub(crate) fn forget_demands_of(&mut self, core: CoreId) {
+        let reaching = self.producers.iter().filter(|(_, producer)| producer.reaches(core));
+        let reaching: Vec<ProducerId> = reaching.map(|(&id, _)| id).collect();
+        for id in reaching {
+            self.forget_demand(core, id);
+        }
+    }
+
     /// Asks for more at once, and for less in a while.
     pub(crate) fn review_demand(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };

@@ -174,6 +174,7 @@ impl Control {
             extensions: mapping.extensions,
             feedback: mapping.feedback,
             paused,
+            checkpoint: Default::default(),
         };
         self.command(home, Command::CreateProducer(Box::new(config.clone())));
         let producer = Producer {

@@ -152,7 +152,13 @@ impl Control {
         self.transports.insert(id, transport);
         self.placement.add_transport(core);
         let outgoing_bitrate_bps = self.config.outgoing_bitrate_bps;
-        let config = TransportConfig { id, ice, outgoing_bitrate_bps, data_channels: sctp };
+        let config = TransportConfig {
+            id,
+            ice,
+            outgoing_bitrate_bps,
+            data_channels: sctp,
+            checkpoint: Default::default(),
+        };
         self.command(core, Command::CreateTransport(Box::new(config)));
         let peer = self.peer_mut(session)?;
         peer.transports.push(id);

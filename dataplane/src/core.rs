@@ -4,17 +4,21 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use slab::Slab;
 
-use crate::address_table::AddressTable;
+use crate::address_table::{AddressTable, Owner};
+use crate::checkpoint::Suspect;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::Consumer;
 use crate::fanout::links::Links;
-use crate::fanout::{Gathered, Subscription};
+use crate::fanout::{Gathered, PacketRef, Subscription};
 use crate::ingress::producer::Producer;
-use crate::io::{TurnReport, TxBatch};
+use crate::ingress::stream_table::StreamRef;
+use crate::io::{RxBatch, TurnReport, TxBatch};
 use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
@@ -47,9 +51,18 @@ pub(crate) struct Index {
     pub addresses: AddressTable,
 }
 
+/// No datagram and no packet of a turn has this index.
+pub(crate) const NOTHING: u16 = u16::MAX;
+
+/// Bytes of a suspect datagram that are kept: headers, whatever it is.
+const SUSPECT_HEAD_BYTES: usize = 64;
+
 /// What one turn has taken up.
-#[derive(Default)]
 pub(crate) struct Turn {
+    /// Index of the datagram that is being taken up.
+    pub taking: u16,
+    /// Index of the gathered packet that is being sent.
+    pub sending: u16,
     pub gathered: Vec<Gathered>,
     /// Slab keys of the transports with pending packets.
     pub touched: Vec<u32>,
@@ -61,6 +74,22 @@ pub(crate) struct Turn {
     pub stale_allocations: Vec<usize>,
     /// Slab keys of the producers whose consumers want other encodings than before.
     pub stale_demands: Vec<usize>,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Turn {
+            taking: NOTHING,
+            sending: NOTHING,
+            gathered: Vec::new(),
+            touched: Vec::new(),
+            scattered: 0,
+            key_frames: Vec::new(),
+            stale_dtls: Vec::new(),
+            stale_allocations: Vec::new(),
+            stale_demands: Vec::new(),
+        }
+    }
 }
 
 /// One data core.
@@ -80,6 +109,8 @@ pub struct Core {
     pub(crate) spare_dtls: PerSecond,
     /// Datagrams of data channels of all transports together.
     pub(crate) data_records: PerSecond,
+    /// Whose datagrams are dropped unseen.
+    pub(crate) quarantine: Vec<SocketAddr>,
     random: u64,
 }
 
@@ -100,8 +131,40 @@ impl Core {
             stats: CoreStats::default(),
             spare_dtls: PerSecond::default(),
             data_records: PerSecond::default(),
+            quarantine: Vec::new(),
             random: config.seed | 1,
         }
+    }
+
+    /// Drops from now on what comes from there: it has killed cores before this one.
+    pub fn quarantine(&mut self, source: SocketAddr) {
+        self.quarantine.push(source);
+    }
+
+    /// The datagram that this core had in hand when it died in a turn with `rx`.
+    pub fn suspect(&self, rx: &RxBatch) -> Option<Suspect> {
+        let index = match self.turn.taking {
+            NOTHING => match self.turn.gathered.get(usize::from(self.turn.sending))?.bytes {
+                PacketRef::Received(index) => index,
+                PacketRef::Piped { .. } => return None,
+            },
+            taking => taking,
+        };
+        let index = usize::from(index);
+        if index >= rx.len() {
+            return None;
+        }
+        let (source, socket) = (rx.datagram(index).source, rx.datagram(index).socket);
+        let owner = self.index.addresses.owner((source, socket));
+        let transport = owner.and_then(|owner| self.transports.get(owner.transport()));
+        let bytes = rx.bytes(index);
+        Some(Suspect {
+            source,
+            socket,
+            transport: transport.map(|transport| transport.id),
+            len: bytes.len(),
+            head: bytes[..bytes.len().min(SUSPECT_HEAD_BYTES)].to_vec(),
+        })
     }
 
     /// The core's index.
@@ -201,6 +264,10 @@ impl Core {
         let key = self.transports.insert(transport);
         self.index.transports.insert(config.id, key);
         self.index.ufrags.insert(config.ice.ufrag.clone(), key);
+        if let Some(destination) = config.checkpoint.place().destination {
+            self.transports[key].resume(now, destination);
+            self.index.addresses.insert(destination, Owner::new(key, true));
+        }
         self.reschedule(now, key);
     }
 
@@ -213,6 +280,11 @@ impl Core {
         }
         for ufrag in agent.ufrags() {
             self.index.ufrags.insert(ufrag.to_owned(), key);
+        }
+        let transport = &mut self.transports[key];
+        let used = transport.checkpoint.place().ufrag;
+        if let Some(retired) = used.and_then(|ufrag| transport.ice.resume_restart(&ufrag)) {
+            self.index.ufrags.remove(&retired);
         }
     }
 
@@ -243,10 +315,13 @@ impl Core {
             // the SRTCP indexes anew, and a nonce must never protect two different packets.
             return;
         }
-        let (Ok(open), Ok(seal)) = (keys.open_context(), keys.seal_context()) else {
+        let (Ok(mut open), Ok(mut seal)) = (keys.open_context(), keys.seal_context()) else {
             tracing::error!(?id, "SRTP keys of a wrong length: the transport stays without keys");
             return;
         };
+        let checkpoint = &self.transports[key].checkpoint;
+        open.take_over(Arc::clone(checkpoint));
+        seal.take_over(Arc::clone(checkpoint));
         self.transports[key].srtp = Some(Srtp { open, seal });
         self.transports[key].report_due = now + REPORT_INTERVAL;
         self.on_handshake_complete(now, key);
@@ -289,6 +364,10 @@ impl Core {
         transport.sends_transport_cc |= config.feedback.transport_cc;
         if let Some(ssrc) = config.encodings.iter().find_map(|encoding| encoding.ssrc) {
             transport.media_ssrc = ssrc;
+        }
+        for (ssrc, encoding, rtx) in self.producers[key].resume() {
+            let stream = StreamRef { producer: key, encoding, rtx };
+            self.transports[transport_key].streams.learn(ssrc, stream);
         }
         self.reschedule(now, transport_key);
     }
@@ -334,10 +413,13 @@ impl Core {
     fn open_pipe(&mut self, id: ProducerId, to: CoreId) {
         let Some(&key) = self.index.producers.get(&id) else { return };
         let producer = &mut self.producers[key];
-        if to == self.id || producer.pipes.contains(&to) {
+        if to == self.id {
             return;
         }
-        producer.pipes.push(to);
+        // One that is open is opened again when the core at its far end was replaced.
+        if !producer.pipes.contains(&to) {
+            producer.pipes.push(to);
+        }
         // The far end has no sender report yet; it needs them for lip-sync and layer switches.
         for index in 0..self.producers[key].encodings.len() {
             self.pipe_sender_report(key, index);

@@ -102,6 +102,10 @@ drop_reasons! {
     TooLarge => "too_large",
     /// A transport has sent 2^48 packets of an SSRC, or 2^31 of RTCP: its keys are used up.
     SrtpExhausted => "srtp_exhausted",
+    /// From a client whose datagrams have killed a core twice.
+    Quarantined => "quarantined",
+    /// To be sent by a core that was taken for dead, in whose place another runs.
+    CoreReplaced => "core_replaced",
     /// What should be there is not: a fault of ours.
     Internal => "internal",
 }

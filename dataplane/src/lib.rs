@@ -15,10 +15,13 @@
 //! * `egress` — per consumer: layer choice, rewriting, retransmission.
 //! * [`congestion`] — per client: how much it can be sent.
 //! * [`message`] — what the control core says to a data core and hears from it.
+//! * [`records`], [`checkpoint`] — what control told a core, and the numbers that core used: what a
+//!   new core needs to go on in the place of one that died.
 //!
 //! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
 
 mod address_table;
+pub mod checkpoint;
 pub mod congestion;
 pub mod core;
 pub mod demux;
@@ -31,7 +34,9 @@ pub mod ingress;
 pub mod io;
 pub mod message;
 pub mod mtu;
+pub mod outline;
 pub mod rate;
+pub mod records;
 pub mod round_trip;
 pub mod rtcp;
 pub mod rtp;

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::checkpoint::{ConsumerCheckpoint, ProducerCheckpoint, TransportCheckpoint};
 use crate::drop_reason::DropCounters;
 use crate::fanout::links::Link;
 use crate::srtp::KeyingMaterial;
@@ -175,6 +177,8 @@ pub struct TransportConfig {
     pub outgoing_bitrate_bps: u32,
     /// Whether it carries data channels: its protected records then have a budget of their own.
     pub data_channels: bool,
+    /// What one core leaves to the next; new with the transport.
+    pub checkpoint: Arc<TransportCheckpoint>,
 }
 
 /// How one media payload type of a producer is understood and renamed.
@@ -245,6 +249,8 @@ pub struct ProducerConfig {
     pub feedback: Feedback,
     /// Starts paused.
     pub paused: bool,
+    /// What one home core leaves to the next; new with the producer, the same on all cores.
+    pub checkpoint: Arc<ProducerCheckpoint>,
 }
 
 /// A new consumer.
@@ -274,6 +280,8 @@ pub struct ConsumerConfig {
     pub paused: bool,
     /// Layers it would like at most; `None` is the highest.
     pub preferred_layers: Option<Layers>,
+    /// What one core leaves to the next; new with the consumer.
+    pub checkpoint: Arc<ConsumerCheckpoint>,
 }
 
 /// A spatial layer (for simulcast: the encoding's index) and a temporal layer.

@@ -75,6 +75,11 @@ impl SeqUnwrapper {
         }
     }
 
+    /// One that goes on where another was.
+    pub const fn resume(origin: u64, highest: ExtendedSeq) -> Self {
+        SeqUnwrapper { highest: Some(highest), origin }
+    }
+
     /// The first number of the cycle in which the numbers began.
     pub const fn origin(&self) -> u64 {
         self.origin

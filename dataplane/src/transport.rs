@@ -3,11 +3,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
+use crate::checkpoint::{Place, RESERVED_TRANSPORT_SEQUENCES, TransportCheckpoint};
 use crate::dtls::Flight;
 use crate::egress::limit::SendLimit;
 use crate::fanout::Pending;
@@ -108,6 +110,8 @@ pub struct Transport {
     pub received: ReceiveMeter,
     /// The SSRC under which our RTCP speaks.
     pub local_ssrc: u32,
+    /// Transport-wide sequence numbers below it were said to be used.
+    transport_sequences_end: u16,
     /// A producer's SSRC for transport-wide messages to name as media source.
     pub media_ssrc: u32,
     /// Its id.
@@ -163,6 +167,8 @@ pub struct Transport {
     pub remb: RembEstimator,
     receive_rate: CounterRate,
     send_rate: CounterRate,
+    /// What a core that comes after this one goes on from.
+    pub checkpoint: Arc<TransportCheckpoint>,
 }
 
 // The keys of sending begin with the third line.
@@ -171,6 +177,7 @@ const _: () = assert!(std::mem::offset_of!(Transport, srtp) == 2 * 64);
 impl Transport {
     /// A transport without address or keys.
     pub fn new(now: Time, config: &TransportConfig, local_ssrc: u32) -> Self {
+        let next_transport_sequence = config.checkpoint.next_transport_sequence();
         Transport {
             id: config.id,
             ice: IceAgent::new(config.ice.clone()),
@@ -180,7 +187,7 @@ impl Transport {
             destination: None,
             has_claimant: false,
             srtp: None,
-            local_ssrc,
+            local_ssrc: config.checkpoint.local_ssrc(local_ssrc),
             media_ssrc: 0,
             streams: StreamTable::default(),
             incoming_extensions: ExtensionIds::default(),
@@ -190,7 +197,8 @@ impl Transport {
             consumers: Vec::new(),
             outgoing_ssrcs: HashMap::default(),
             pending: Vec::new(),
-            next_transport_sequence: 0,
+            next_transport_sequence,
+            transport_sequences_end: next_transport_sequence,
             outgoing_bitrate_bps: config.outgoing_bitrate_bps,
             allocation_stale: false,
             limit: SendLimit::new(config.outgoing_bitrate_bps),
@@ -210,13 +218,40 @@ impl Transport {
             remb: RembEstimator::default(),
             receive_rate: CounterRate::new(now),
             send_rate: CounterRate::new(now),
+            checkpoint: Arc::clone(&config.checkpoint),
         }
     }
 
-    /// Brings where it sends in line with its ICE agent.
+    /// Brings where it sends in line with its ICE agent, and leaves word of it.
     pub fn find_way(&mut self) {
         self.destination = self.ice.destination();
         self.has_claimant = self.ice.claimant().is_some();
+        let ufrag = Some(self.ice.used_ufrag().to_owned());
+        self.checkpoint.note_place(Place { destination: self.destination, ufrag });
+    }
+
+    /// Goes on where a core before had found its client.
+    pub fn resume(&mut self, now: Time, destination: Tuple) {
+        self.ice.resume(now, destination);
+        // No word is left of it: which credentials its client uses is read from there, still.
+        self.destination = self.ice.destination();
+        self.reported_ice = self.ice.state().map(|state| (state, destination.0));
+    }
+
+    /// Leaves word that so many transport-wide sequence numbers more may be used.
+    #[inline]
+    pub fn reserve_transport_sequences(&mut self, count: usize) {
+        let left = self.transport_sequences_end.wrapping_sub(self.next_transport_sequence);
+        if usize::from(left) < count {
+            self.reserve_more_transport_sequences(count);
+        }
+    }
+
+    #[cold]
+    fn reserve_more_transport_sequences(&mut self, count: usize) {
+        let count = (count as u16).saturating_add(RESERVED_TRANSPORT_SEQUENCES);
+        self.transport_sequences_end = self.next_transport_sequence.wrapping_add(count);
+        self.checkpoint.reserve_transport_sequences(self.transport_sequences_end);
     }
 
     /// Whether media can be sent: there is a destination, and there are keys.

@@ -1,6 +1,6 @@
 //! Random clients say random things, in any order, with right and wrong ids, while the cores report
-//! random events. Nothing panics, no core gets a command that it could not obey, and when all have
-//! left nothing is left of them.
+//! random events and die. Nothing panics, no core gets a command that it could not obey, a new core
+//! is told what the dead one knew, and when all have left nothing is left of them.
 
 use std::time::Duration;
 
@@ -208,6 +208,10 @@ impl Dice {
             (4..15, _) => {
                 let (core, event) = self.event();
                 self.talk.event(core, event);
+            }
+            (17, _) => {
+                let core = self.rng.random_range(0..self.talk.books.len()) as u8;
+                self.talk.replace(core);
             }
             (15..17, _) => {
                 let millis = self.rng.random_range(0..3_000);

@@ -17,7 +17,7 @@ use opencall_dataplane::time::Time;
 use serde_json::{Value, json};
 
 /// What one data core would hold.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Books {
     pub transports: BTreeSet<TransportId>,
     pub producers: BTreeSet<ProducerId>,
@@ -55,6 +55,8 @@ pub struct Talk {
     /// Sessions whose client was to show that it is there.
     pub challenged: Vec<SessionId>,
     next_token: u64,
+    /// A core was replaced, and is told again what its books said.
+    replacing: bool,
 }
 
 pub fn config(cores: usize, placement: PlacementPolicy) -> ControlConfig {
@@ -103,6 +105,7 @@ impl Talk {
             opened: BTreeSet::new(),
             challenged: Vec::new(),
             next_token: 0,
+            replacing: false,
         }
     }
 
@@ -188,6 +191,22 @@ impl Talk {
     pub fn event(&mut self, core: u8, event: Event) {
         self.control.handle_event(self.now, CoreId(core), event);
         self.drain();
+    }
+
+    /// A data core dies, and a new one is told what its books said.
+    pub fn replace(&mut self, core: u8) {
+        let index = usize::from(core);
+        let before = self.books.clone();
+        self.books[index] = Books::default();
+        self.replacing = true;
+        self.control.core_replaced(self.now, CoreId(core));
+        self.drain();
+        self.replacing = false;
+        assert_eq!(self.books, before, "the new core knows what the old one did");
+        let recorded = self.control.recorded(CoreId(core));
+        let books = &self.books[index];
+        let counts = (books.transports.len(), books.producers.len(), books.consumers.len());
+        assert_eq!((recorded.transports, recorded.producers, recorded.consumers), counts);
     }
 
     /// Lets time pass, calling for time-outs when they are due.
@@ -276,7 +295,8 @@ impl Talk {
             }
             Command::InstallSrtp { transport, keys } => {
                 assert!(books.transports.contains(&transport));
-                assert!(self.keys.insert(transport, *keys).is_none(), "keys come once");
+                let twice = self.keys.insert(transport, *keys).is_some();
+                assert!(!twice || self.replacing, "keys come once");
                 "InstallSrtp".to_owned()
             }
             Command::QueryStats { token, of } => {
@@ -320,7 +340,7 @@ impl Talk {
             }
             Command::OpenPipe { producer, to } => {
                 assert!(books.producers.contains(&producer) && to != core);
-                assert!(books.pipes.insert((producer, to)));
+                assert!(books.pipes.insert((producer, to)) || self.replacing);
                 format!("OpenPipe to {}", to.0)
             }
             Command::ClosePipe { producer, to } => {

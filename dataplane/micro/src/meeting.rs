@@ -110,6 +110,7 @@ impl Meeting {
                 ice,
                 outgoing_bitrate_bps: 100_000_000,
                 data_channels: false,
+                checkpoint: Default::default(),
             };
             self.command(Command::CreateTransport(Box::new(config)));
             let keys = Box::new(keys(Profile::AeadAes128Gcm, number));

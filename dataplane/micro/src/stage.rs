@@ -179,8 +179,13 @@ impl Stage {
     fn join(&mut self, profile: Profile, number: usize) {
         let id = TransportId(number as u64);
         let ice = credentials(number);
-        let config =
-            TransportConfig { id, ice, outgoing_bitrate_bps: 10_000_000, data_channels: false };
+        let config = TransportConfig {
+            id,
+            ice,
+            outgoing_bitrate_bps: 10_000_000,
+            data_channels: false,
+            checkpoint: Default::default(),
+        };
         self.command(Command::CreateTransport(Box::new(config)));
         let keys = Box::new(keys(profile, number));
         self.command(Command::InstallSrtp { transport: id, keys });
@@ -337,6 +342,7 @@ pub(crate) fn producer(kind: MediaKind) -> ProducerConfig {
         extensions,
         feedback: Feedback { nack: true, pli: true, transport_cc: true, ..Feedback::default() },
         paused: false,
+        checkpoint: Default::default(),
     }
 }
 
@@ -361,5 +367,6 @@ pub(crate) fn consumer(number: usize) -> ConsumerConfig {
         feedback: Feedback { nack: true, pli: true, ..Feedback::default() },
         paused: false,
         preferred_layers: None,
+        checkpoint: Default::default(),
     }
 }

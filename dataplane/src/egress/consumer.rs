@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
+use std::sync::Arc;
 
+use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, RESERVED_PACKETS};
+use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
 use crate::egress::send_stats::SendStats;
@@ -24,26 +27,45 @@ use crate::seq::ExtendedSeq;
 use crate::time::Time;
 
 /// Retransmission stream of a consumer (RFC 4588).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rtx {
     /// SSRC.
     pub ssrc: u32,
     /// Its own next sequence number, extended: the SRTP index.
-    pub next: ExtendedSeq,
+    next: ExtendedSeq,
+    /// One above the numbers that this core may use.
+    held: u64,
+    checkpoint: Arc<ConsumerCheckpoint>,
 }
 
 impl Rtx {
+    /// A stream whose first number is `first`, unless a core before has sent some.
+    fn new(ssrc: u32, first: ExtendedSeq, checkpoint: &Arc<ConsumerCheckpoint>) -> Self {
+        let numbers = checkpoint.rtx.begin(first.0, RESERVED_PACKETS);
+        let (next, held) = (ExtendedSeq(numbers.start), numbers.end);
+        Rtx { ssrc, next, held, checkpoint: Arc::clone(checkpoint) }
+    }
+
     /// The next packet's index and what its header says (RFC 4588 section 4), but for extensions.
+    ///
+    /// # Errors
+    /// Another core sends the next packet.
     pub fn header_fields(
         &mut self,
         packet: &MediaPacket,
         payload_type: u8,
         timestamp: u32,
-    ) -> (ExtendedSeq, OutgoingHeader) {
+    ) -> Result<(ExtendedSeq, OutgoingHeader), DropReason> {
         let index = self.next;
+        if index.0 >= self.held {
+            let end = index.0.saturating_add(RESERVED_PACKETS);
+            let extended = self.checkpoint.rtx.extend(self.held, end);
+            extended.map_err(|_| DropReason::CoreReplaced)?;
+            self.held = end;
+        }
         self.next.0 += 1;
         let (marker, sequence, ssrc) = (packet.header.marker, index.wire(), self.ssrc);
-        (index, OutgoingHeader { marker, payload_type, sequence, timestamp, ssrc })
+        Ok((index, OutgoingHeader { marker, payload_type, sequence, timestamp, ssrc }))
     }
 }
 
@@ -115,8 +137,8 @@ pub struct Consumer {
     pub stats: SendStats,
     /// What was sent under which sequence number.
     pub sent: SentLog,
-    /// Its id.
-    pub id: ConsumerId,
+    /// One above the sequence numbers that this core may use.
+    held: u64,
     /// Continuity of sequence numbers.
     pub sequence: SequenceTranslator,
     /// Continuity of picture ids (VP8, VP9).
@@ -151,6 +173,10 @@ pub struct Consumer {
     pub opening: Opening,
     /// FIR commands received from its client.
     pub firs: FirLog,
+    /// Its id.
+    pub id: ConsumerId,
+    /// What a core that comes after this one goes on from.
+    checkpoint: Arc<ConsumerCheckpoint>,
 }
 
 // Four lines up to the memory of drops, which is a line of its own, and then picture ids.
@@ -194,6 +220,9 @@ impl Consumer {
         (first_sequence, first_timestamp): (u16, u32),
     ) -> Self {
         let first = ExtendedSeq(u64::from(first_sequence));
+        let checkpoint = &config.checkpoint;
+        let numbers = checkpoint.media.begin(first.0, RESERVED_PACKETS);
+        let clock = checkpoint.clock();
         let repeatable = config.feedback.nack && config.rtx_ssrc.is_none();
         Consumer {
             id: config.id,
@@ -202,7 +231,7 @@ impl Consumer {
             kind: source.kind,
             mid: config.mid.clone(),
             ssrc: config.ssrc,
-            rtx: config.rtx_ssrc.map(|ssrc| Rtx { ssrc, next: first }),
+            rtx: config.rtx_ssrc.map(|ssrc| Rtx::new(ssrc, first, checkpoint)),
             payload_types: PayloadTypes::of(&config.payload_types),
             cname: config.cname.clone(),
             extensions: config.extensions,
@@ -216,20 +245,27 @@ impl Consumer {
             all_temporal: false,
             current: None,
             source: None,
-            target: Some(0),
+            // What it had before its core was replaced is the first guess at what it can have.
+            target: Some(clock.map_or(0, |clock| clock.encoding)),
             hoped: None,
             left_out_since: None,
             reported: None,
             began_at: None,
-            clock_of: None,
-            opening: Opening::Awaited,
+            clock_of: clock.map(|clock| (clock.encoding, clock.source)),
+            // Who had pictures before needs a new one, and not the first again.
+            opening: if clock.is_some() { Opening::Over } else { Opening::Awaited },
             firs: FirLog::default(),
             temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
             key_frame_needed: needs_key_frame(source.codec),
             key_frame_due: false,
-            sequence: SequenceTranslator::new(first),
-            timestamp: TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
-            picture_id: PictureContinuity::default(),
+            held: numbers.end,
+            sequence: SequenceTranslator::new(ExtendedSeq(numbers.start)),
+            timestamp: match clock {
+                Some(clock) => restored_timestamps(now, clock, source),
+                None => TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
+            },
+            picture_id: PictureContinuity::restore(checkpoint.pictures()),
+            checkpoint: Arc::clone(checkpoint),
             sent: match source.kind {
                 MediaKind::Audio => SentLog::for_audio(),
                 MediaKind::Video => SentLog::for_video(),
@@ -342,7 +378,29 @@ impl Consumer {
         if let Some(ids) = &packet.info.ids {
             self.picture_id.forward(ids, &mut rewrite);
         }
+        if sequence.0 >= self.held || switched {
+            self.leave_word(sequence)?;
+        }
         Some(Outgoing { sequence, timestamp, rewrite, switched })
+    }
+
+    /// Leaves word for a core that comes after this one, before a packet under this number is sent;
+    /// `None` if there is such a core already, and the number is not this one's.
+    #[cold]
+    fn leave_word(&mut self, sequence: ExtendedSeq) -> Option<()> {
+        if sequence.0 >= self.held {
+            let end = sequence.0.saturating_add(RESERVED_PACKETS);
+            self.checkpoint.media.extend(self.held, end).ok()?;
+            self.held = end;
+        }
+        if let (Some((encoding, source)), Some((timestamp, at))) =
+            (self.clock_of, self.timestamp.last())
+        {
+            let (offset, sent) = (self.timestamp.offset(), Instant::new(at, timestamp));
+            self.checkpoint.note_clock(ClockCheckpoint { encoding, source, offset, sent });
+        }
+        self.checkpoint.note_pictures(self.picture_id.reach(RESERVED_PACKETS));
+        Some(())
     }
 
     /// Whether a packet's temporal layer goes through.
@@ -455,4 +513,22 @@ impl Consumer {
             self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }
     }
+}
+
+/// The timestamps of a consumer whose core was replaced. Nothing went out that had not arrived: the
+/// newest packet of its source bounds them.
+fn restored_timestamps(
+    now: Time,
+    clock: ClockCheckpoint,
+    source: &Producer,
+) -> TimestampTranslator {
+    let encoding = source.checkpoint.encoding(clock.encoding);
+    let arrived = encoding.and_then(|encoding| encoding.source());
+    let arrived = arrived.filter(|arrived| arrived.id == clock.source);
+    let last = arrived.map_or(clock.sent, |arrived| Instant {
+        timestamp: arrived.newest.timestamp.wrapping_add(clock.offset),
+        ..arrived.newest
+    });
+    let rate = source.clock_rate_hz;
+    TimestampTranslator::restore(rate, clock.offset, last.timestamp, last.time(now))
 }

@@ -17,6 +17,7 @@
 
 use super::numbering::Numbering;
 use super::sent::Rewrite;
+use crate::checkpoint::PicturesCheckpoint;
 use crate::rtp::picture_ids::{PictureId, PictureIds};
 
 /// Words of 64 pictures over which drops are remembered: 128 are four seconds.
@@ -48,6 +49,24 @@ struct Pictures {
 }
 
 impl PictureContinuity {
+    /// One that goes on where that of a core before may have been.
+    pub fn restore(checkpoint: PicturesCheckpoint) -> Self {
+        let pictures = checkpoint.next_picture.map(|next| Pictures {
+            numbering: Numbering::new(FIRST_CYCLE | u64::from(next)),
+            highest: None,
+        });
+        PictureContinuity { tl0_offset: 0, tl0_last: checkpoint.last_tl0, pictures }
+    }
+
+    /// How far it may come with as many pictures more.
+    pub fn reach(&self, pictures: u64) -> PicturesCheckpoint {
+        let next = |of: &Pictures| of.numbering.next_out().wrapping_add(pictures) as u16;
+        PicturesCheckpoint {
+            next_picture: self.pictures.as_ref().map(|of| next(of) & PICTURE_ID_MASK),
+            last_tl0: self.tl0_last.map(|last| last.wrapping_add(pictures as u8)),
+        }
+    }
+
     /// Says in `rewrite` how the ids of a packet of the present source change.
     pub fn forward(&mut self, source: &PictureIds, rewrite: &mut Rewrite) {
         if let Some(id) = source.picture_id {

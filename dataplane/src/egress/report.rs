@@ -361,7 +361,7 @@ impl Core {
                 let key_frames = producer.encodings.get(encoding).map_or(0, |e| e.key_frames);
                 let base = RtpStreamStats {
                     ssrc: consumer.ssrc,
-                    rtx_ssrc: consumer.rtx.map(|rtx| rtx.ssrc),
+                    rtx_ssrc: consumer.rtx.as_ref().map(|rtx| rtx.ssrc),
                     key_frames,
                     ..RtpStreamStats::default()
                 };

@@ -56,6 +56,7 @@ impl Core {
     ) -> Result<(), DropReason> {
         let consumer = &mut self.consumers[key];
         let transport = &mut self.transports[consumer.transport];
+        transport.reserve_transport_sequences(1);
         let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
         else {
             return Err(DropReason::TransportNotReady);
@@ -83,7 +84,7 @@ impl Core {
         let (index, header_len, payload): (u64, Option<usize>, &[u8]) =
             match (consumer.rtx.as_mut(), rtx_payload_type) {
                 (Some(rtx), Some(payload_type)) => {
-                    let (index, fields) = rtx.header_fields(&packet, payload_type, timestamp);
+                    let (index, fields) = rtx.header_fields(&packet, payload_type, timestamp)?;
                     let transport_sequence = transport.next_transport_sequence;
                     let sending = (now, transport_sequence);
                     if consumer.numbers_transport() {

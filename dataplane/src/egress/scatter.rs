@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use crate::core::Core;
+use crate::core::{Core, NOTHING};
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, Outgoing};
 use crate::egress::header::write_header;
@@ -50,6 +50,7 @@ impl Core {
             self.turn.scattered += 1;
             let key = transport as usize;
             let mut pending = std::mem::take(&mut self.transports[key].pending);
+            self.transports[key].reserve_transport_sequences(pending.len());
             // Mostly there is room for all, however long each is.
             if !self.transports[key].limit.has_room(now, pending.len()) {
                 self.thin_out(now, key, &mut pending);
@@ -81,6 +82,7 @@ impl Core {
         }
         self.turn.touched.clear();
         self.turn.scattered = 0;
+        self.turn.sending = NOTHING;
         self.turn.gathered.clear();
         self.links.release();
         self.flush_key_frame_requests(now, tx);
@@ -192,6 +194,7 @@ impl Core {
             self.miss(now, entry);
             return Err(DropReason::ArenaFull);
         };
+        self.turn.sending = entry.packet;
         let gathered = &self.turn.gathered[usize::from(entry.packet)];
         let packet = &gathered.packet;
         let consumer = &mut self.consumers[consumer_key];

@@ -29,6 +29,8 @@ const MAX_DISAGREEMENT_S: u64 = 3;
 pub struct TimestampTranslator {
     clock_rate_hz: u32,
     started: bool,
+    /// Goes on after its core was replaced, and nothing has gone out since.
+    restored: bool,
     /// Source to out, as the clocks say.
     offset: u32,
     /// Added on top while the present source would otherwise step back.
@@ -45,11 +47,19 @@ impl TimestampTranslator {
         TimestampTranslator {
             clock_rate_hz,
             started: false,
+            restored: false,
             offset: 0,
             push: 0,
             last: first_out,
             last_at: Time::ZERO,
         }
+    }
+
+    /// One that goes on where that of a core before was: what is added to its source's timestamps,
+    /// and the highest timestamp that may have gone out, with the time when it may have.
+    pub const fn restore(clock_rate_hz: u32, offset: u32, last: u32, last_at: Time) -> Self {
+        let (started, restored, push) = (true, true, 0);
+        TimestampTranslator { clock_rate_hz, started, restored, offset, push, last, last_at }
     }
 
     /// The timestamp under which a packet of the present source goes out.
@@ -83,13 +93,22 @@ impl TimestampTranslator {
             }
             _ => None,
         };
+        self.restored = false;
         self.go_on(now, first, by_reports);
     }
 
     /// Goes on with the present source after a pause, with the frame of timestamp `first`: its
     /// clock has not stopped, whatever the pause did to arrival times.
+    ///
+    /// In a core that took over, the highest timestamp that may have gone out is one that did not,
+    /// mostly; a source's own clock does not go back, and nothing has to be pushed.
     pub fn resume(&mut self, now: Time, first: u32) {
+        let highest = (self.last, self.last_at);
         self.go_on(now, first, Some(first.wrapping_add(self.offset)));
+        if std::mem::take(&mut self.restored) && self.push > 0 {
+            self.push = 0;
+            (self.last, self.last_at) = highest;
+        }
     }
 
     /// Goes on at what the clocks say, if they can be believed.

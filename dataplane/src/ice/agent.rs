@@ -160,6 +160,26 @@ impl IceAgent {
         std::iter::once(&self.current).chain(previous).map(|c| c.ufrag.as_str())
     }
 
+    /// Our user fragment that the client's checks carry.
+    pub fn used_ufrag(&self) -> &str {
+        &self.previous.as_ref().unwrap_or(&self.current).ufrag
+    }
+
+    /// Goes on where an agent of a core before was: it had found the client there, and proven.
+    pub fn resume(&mut self, now: Time, tuple: Tuple) {
+        let (index, _) = self.insert(now, tuple);
+        let found = &mut self.tuples[index];
+        (found.proven, found.nominating, found.nominated) = (true, true, true);
+        self.selected = Some(index);
+        self.renew_consent(now);
+    }
+
+    /// Goes on where an agent of a core before was: a check had come with these credentials.
+    /// Returns the user fragment that is ours no more.
+    pub fn resume_restart(&mut self, ufrag: &str) -> Option<String> {
+        if self.current.ufrag == ufrag { self.finish_restart() } else { None }
+    }
+
     /// Takes new credentials (RFC 8445 section 9). The old ones stay good until the first valid
     /// check with the new ones, and media flows on as before until the client nominates again.
     ///

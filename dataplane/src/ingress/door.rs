@@ -51,6 +51,7 @@ impl Core {
         }
         if let Some(ufrag) = handled.retired_ufrag {
             self.index.ufrags.remove(&ufrag);
+            transport.find_way();
         }
         if handled.outcome == Outcome::Rejected {
             return Ok(());

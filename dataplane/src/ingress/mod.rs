@@ -23,7 +23,7 @@ pub mod transport_cc;
 use std::net::SocketAddr;
 
 use crate::address_table::Owner;
-use crate::core::Core;
+use crate::core::{Core, NOTHING};
 use crate::demux::{PacketClass, classify};
 use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
@@ -44,8 +44,12 @@ impl Core {
                 let datagram = rx.datagram(index);
                 (datagram.source, datagram.socket)
             };
+            self.turn.taking = index as u16;
             let bytes = rx.bytes_mut(index);
             let taken = match classify(bytes) {
+                _ if !self.quarantine.is_empty() && self.quarantine.contains(&source) => {
+                    Err(DropReason::Quarantined)
+                }
                 Ok(PacketClass::Rtp) if bytes.len() > SRTP_DATAGRAM_MAX => {
                     Err(DropReason::TooLarge)
                 }
@@ -61,6 +65,7 @@ impl Core {
                 self.stats.drops.count(reason);
             }
         }
+        self.turn.taking = NOTHING;
     }
 
     /// Takes up what other cores sent.

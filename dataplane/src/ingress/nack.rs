@@ -215,6 +215,11 @@ impl NackGenerator {
         }
     }
 
+    /// Takes everything up to `highest` for received: what is missing is counted from there.
+    pub fn resume(&mut self, highest: ExtendedSeq) {
+        self.highest = Some(highest);
+    }
+
     /// When to poll next; may lie in the past, for at once.
     pub fn next_timeout(&self) -> Time {
         self.next_due

@@ -2,16 +2,19 @@
 //! just what its consumers need.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::checkpoint::{Instant, ProducerCheckpoint, SourceCheckpoint};
 use crate::fanout::Subscription;
 use crate::ingress::history::{self, History};
 use crate::ingress::key_frame_ledger::KeyFrameLedger;
 use crate::ingress::limit::{ReceiveMeter, producer_limit};
 use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO};
 use crate::ingress::packet::MediaPacket;
+use crate::ingress::receive_stats::ReceiveStats;
 use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId};
 use crate::message::{
     Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId,
@@ -211,6 +214,8 @@ pub struct Producer {
     pub pipes: SmallVec<[CoreId; 4]>,
     /// Loudest level since the last event, dBov, and when that event was.
     pub level: LevelWindow,
+    /// What a home core that comes after this one goes on from.
+    pub checkpoint: Arc<ProducerCheckpoint>,
 }
 
 /// Gathers audio levels between events.
@@ -305,7 +310,52 @@ impl Producer {
             demand_stale: false,
             pipes: SmallVec::new(),
             level: LevelWindow::new(),
+            checkpoint: Arc::clone(&config.checkpoint),
         }
+    }
+
+    /// Leaves word, at home, of a packet that has the highest number so far.
+    #[inline]
+    pub fn leave_word(&self, now: Time, packet: &MediaPacket) {
+        let encoding = self.encodings.get(usize::from(packet.encoding));
+        let home = encoding.and_then(|encoding| encoding.home.as_deref());
+        let checkpoint = self.checkpoint.encoding(packet.encoding);
+        let (Some(home), Some(checkpoint)) = (home, checkpoint) else { return };
+        let receive = &home.source.receive;
+        if receive.highest() == Some(packet.sequence) {
+            checkpoint.note(SourceCheckpoint {
+                ssrc: packet.header.ssrc,
+                id: packet.source,
+                origin: receive.origin(),
+                highest: packet.sequence,
+                newest: Instant::new(now, packet.header.timestamp),
+            });
+        }
+    }
+
+    /// Goes on, at home, where a core before was: its sources keep their numbers, so that other
+    /// cores' consumers need not begin anew, and what comes now is missing nothing but what has
+    /// come meanwhile. Returns the SSRCs: of which encoding, and whether of its retransmissions.
+    pub fn resume(&mut self) -> SmallVec<[(u32, u8, bool); 6]> {
+        let mut ssrcs = SmallVec::new();
+        let rate = self.clock_rate_hz;
+        for (index, encoding) in (0..).zip(&mut self.encodings) {
+            let Some(checkpoint) = self.checkpoint.encoding(index) else { break };
+            let Some(home) = &mut encoding.home else { continue };
+            if let Some(source) = checkpoint.source() {
+                let SourceCheckpoint { ssrc, id, origin, highest, .. } = source;
+                encoding.source = Source::new(id);
+                home.source.ssrc = Some(ssrc);
+                home.source.receive = ReceiveStats::resume(rate, origin, highest);
+                home.source.nack.resume(highest);
+                ssrcs.push((ssrc, index, false));
+            }
+            if let Some(ssrc) = checkpoint.rtx_ssrc() {
+                home.rtx_ssrc = Some(ssrc);
+                ssrcs.push((ssrc, index, true));
+            }
+        }
+        ssrcs
     }
 
     /// When the newest packet of media came, of whichever encoding.

@@ -138,6 +138,23 @@ impl ReceiveStats {
         ReceiveStats { unwrapper, ..ReceiveStats::new(self.clock_rate_hz) }
     }
 
+    /// Statistics of a source that goes on after its core was replaced: all up to `highest` counts
+    /// as received, and what was lost before is forgotten.
+    #[must_use]
+    pub fn resume(clock_rate_hz: u32, origin: u64, highest: ExtendedSeq) -> Self {
+        ReceiveStats {
+            unwrapper: SeqUnwrapper::resume(origin, highest),
+            seen: [u64::MAX; WINDOW_WORDS],
+            base: highest.0.wrapping_add(1),
+            ..ReceiveStats::new(clock_rate_hz)
+        }
+    }
+
+    /// The first number of the cycle in which the numbers began.
+    pub fn origin(&self) -> u64 {
+        self.unwrapper.origin()
+    }
+
     /// Counts a packet of this SSRC, unless it is the first of another source.
     pub fn on_packet(&mut self, now: Time, sequence: u16, timestamp: u32) -> Arrival {
         let arrival = self.place(sequence, timestamp);

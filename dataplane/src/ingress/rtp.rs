@@ -147,6 +147,10 @@ impl Core {
             srtp.open.retire(old);
         }
         if stream.rtx {
+            let checkpoint = &self.producers[stream.producer].checkpoint;
+            if let Some(encoding) = checkpoint.encoding(stream.encoding) {
+                encoding.note_rtx(ssrc);
+            }
             return;
         }
         transport.media_ssrc = ssrc;
@@ -259,6 +263,7 @@ impl Core {
         bytes: &[u8],
     ) {
         let producer = &mut self.producers[key];
+        producer.leave_word(now, packet);
         if producer.paused {
             self.stats.drops.count(DropReason::ProducerPaused);
             return;

@@ -65,6 +65,16 @@ impl SourceId {
         SourceId(NonZeroU16::new(self.0.get().wrapping_add(1)).unwrap_or(NonZeroU16::MIN))
     }
 
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0.get()
+    }
+
+    /// The one with this number, if there is one.
+    pub fn of_number(number: u16) -> Option<Self> {
+        NonZeroU16::new(number).map(SourceId)
+    }
+
     /// Whether this one came after the other.
     pub const fn is_after(self, other: SourceId) -> bool {
         self.0.get().wrapping_sub(other.0.get()) as i16 > 0

@@ -302,6 +302,7 @@ mod tests {
             extensions: ExtensionIds::default(),
             feedback: Feedback::default(),
             paused: false,
+            checkpoint: Default::default(),
         }
     }
 

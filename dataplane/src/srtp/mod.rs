@@ -87,6 +87,9 @@ pub enum SrtpError {
     /// All packet indexes of this key are used.
     #[error("all packet indexes of this key are used: negotiate new keys")]
     IndexExhausted,
+    /// Another core has taken over the keys: this one seals no more.
+    #[error("another core has taken over these keys: this one must end")]
+    TakenOver,
     /// The cryptographic library refused.
     #[error("the cryptographic library refused the operation: check that its self-test passes")]
     Library,
@@ -97,6 +100,7 @@ impl From<SrtpError> for DropReason {
         match error {
             SrtpError::BufferTooSmall { .. } | SrtpError::TooLong => DropReason::TooLarge,
             SrtpError::IndexExhausted => DropReason::SrtpExhausted,
+            SrtpError::TakenOver => DropReason::CoreReplaced,
             _ => DropReason::Internal,
         }
     }

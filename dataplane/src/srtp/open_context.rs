@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::replay_window::ReplayWindow;
 use super::transform::Transform;
@@ -9,6 +10,7 @@ use super::{
     MAX_PACKET_LEN, MAX_RTCP_INDEX, MAX_RTP_INDEX, Profile, RTCP_ENCRYPTED, RTCP_HEADER_LEN,
     RTP_HEADER_LEN, SrtpError, packet_index,
 };
+use crate::checkpoint::TransportCheckpoint;
 use crate::drop_reason::DropReason;
 
 /// SSRCs of one transport whose state is kept. A publisher with camera, screen and microphone
@@ -47,6 +49,8 @@ pub struct OpenContext {
     retired: usize,
     /// Second attempts left of [`SPARE_GUESSES`].
     guesses: u8,
+    /// Where the highest indexes are written down for a core that comes after this one.
+    checkpoint: Option<Arc<TransportCheckpoint>>,
 }
 
 /// State of one SSRC.
@@ -56,11 +60,20 @@ struct Stream {
     /// When it was last heard of, by the count of opened packets.
     last_opened: u64,
     retired: bool,
+    /// Its place in the checkpoint.
+    slot: u16,
 }
 
 impl Stream {
-    const NEW: Stream =
-        Stream { rtp: RtpWindow::new(), rtcp: RtcpWindow::new(), last_opened: 0, retired: false };
+    const fn new(slot: u16) -> Self {
+        Stream {
+            rtp: RtpWindow::new(),
+            rtcp: RtcpWindow::new(),
+            last_opened: 0,
+            retired: false,
+            slot,
+        }
+    }
 }
 
 /// An opened RTP packet.
@@ -95,6 +108,7 @@ impl OpenContext {
             opened: 0,
             retired: 0,
             guesses: SPARE_GUESSES,
+            checkpoint: None,
         })
     }
 
@@ -127,6 +141,9 @@ impl OpenContext {
         self.opened += 1;
         stream.rtp.accept(index);
         stream.last_opened = self.opened;
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.note_rtp(stream.slot, stream.rtp.next());
+        }
         Ok(Opened { len, index })
     }
 
@@ -166,6 +183,10 @@ impl OpenContext {
         let stream = self.insert(ssrc);
         stream.rtp.accept(index);
         stream.last_opened = opened;
+        let (slot, next) = (stream.slot, stream.rtp.next());
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.note_rtp(slot, next);
+        }
         Ok(Opened { len, index })
     }
 
@@ -204,6 +225,10 @@ impl OpenContext {
         };
         stream.rtcp.accept(index.into());
         stream.last_opened = opened;
+        let (slot, next) = (stream.slot, stream.rtcp.next());
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.note_rtcp(slot, next);
+        }
         Ok(len)
     }
 
@@ -244,6 +269,20 @@ impl OpenContext {
         if let Some(index) = checkpoint.rtcp_index {
             stream.rtcp = RtcpWindow::all_seen_up_to(index.min(MAX_RTCP_INDEX).into());
         }
+        let (slot, rtp, rtcp) = (stream.slot, stream.rtp.next(), stream.rtcp.next());
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.note_rtp(slot, rtp);
+            checkpoint.note_rtcp(slot, rtcp);
+        }
+    }
+
+    /// Goes on where a core before this one was, and leaves word for the one after.
+    pub fn take_over(&mut self, checkpoint: Arc<TransportCheckpoint>) {
+        let streams = checkpoint.streams();
+        self.checkpoint = Some(checkpoint);
+        for stream in streams {
+            self.restore(stream);
+        }
     }
 
     /// Whether a new SSRC can have state.
@@ -254,20 +293,29 @@ impl OpenContext {
     /// The state of `ssrc`, made if there is none. The caller has asked
     /// [`has_room`](Self::has_room).
     fn insert(&mut self, ssrc: u32) -> &mut Stream {
-        if self.streams.len() >= MAX_SSRCS && !self.streams.contains_key(&ssrc) {
-            self.evict_retired();
+        let mut slot = self.streams.len() as u16;
+        if self.streams.len() >= MAX_SSRCS
+            && !self.streams.contains_key(&ssrc)
+            && let Some(evicted) = self.evict_retired()
+        {
+            slot = evicted;
         }
-        self.streams.entry(ssrc).or_insert(Stream::NEW)
+        let checkpoint = &self.checkpoint;
+        self.streams.entry(ssrc).or_insert_with(|| {
+            if let Some(checkpoint) = checkpoint {
+                checkpoint.begin_ssrc(slot, ssrc);
+            }
+            Stream::new(slot)
+        })
     }
 
-    /// Forgets the retired SSRC that was silent for longest.
-    fn evict_retired(&mut self) {
+    /// Forgets the retired SSRC that was silent for longest; the place that it had.
+    fn evict_retired(&mut self) -> Option<u16> {
         let retired = self.streams.iter().filter(|(_, stream)| stream.retired);
         let oldest = retired.min_by_key(|(_, stream)| stream.last_opened).map(|(&ssrc, _)| ssrc);
-        if let Some(ssrc) = oldest {
-            self.streams.remove(&ssrc);
-            self.retired -= 1;
-        }
+        let evicted = self.streams.remove(&oldest?)?;
+        self.retired -= 1;
+        Some(evicted.slot)
     }
 }
 

@@ -25,6 +25,11 @@ impl<const WORDS: usize> ReplayWindow<WORDS> {
         ReplayWindow { next: highest.saturating_add(1), seen: [u64::MAX; WORDS] }
     }
 
+    /// One past the highest index seen.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// The highest index seen.
     pub(super) fn highest(&self) -> Option<u64> {
         self.next.checked_sub(1)

@@ -1,11 +1,14 @@
 //! What we send under one set of keys.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use super::transform::Transform;
 use super::{
     MAX_PACKET_LEN, MAX_RTCP_INDEX, MAX_RTP_INDEX, Profile, RTCP_HEADER_LEN, RTP_HEADER_LEN,
     SrtpError,
 };
+use crate::checkpoint::{RtcpIndexes, TakenOver, TransportCheckpoint};
 
 /// Seals the packets of one transport. The caller keeps RTP indexes per SSRC; the SRTCP index is
 /// kept here, one for all SSRCs, which leaves gaps in each but never repeats.
@@ -14,6 +17,8 @@ pub struct SealContext {
     transform: Transform,
     /// What the next SRTCP packet takes; past [`MAX_RTCP_INDEX`] when they are used up.
     rtcp_index: u32,
+    /// What of them may be used, where a core that comes after this one is to go on.
+    rtcp_held: Option<RtcpIndexes>,
 }
 
 impl SealContext {
@@ -23,7 +28,7 @@ impl SealContext {
     /// A key or salt whose length is not the profile's.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
         let transform = Transform::new(profile, key, salt)?;
-        Ok(SealContext { profile, transform, rtcp_index: 0 })
+        Ok(SealContext { profile, transform, rtcp_index: 0, rtcp_held: None })
     }
 
     /// The protection profile.
@@ -83,10 +88,13 @@ impl SealContext {
     ///
     /// # Errors
     /// A buffer without [`rtcp_overhead`](Self::rtcp_overhead) bytes of room, a packet without a
-    /// header, or all 2^31 indexes used.
+    /// header, all 2^31 indexes used, or another core in this one's place.
     pub fn seal_rtcp(&mut self, buf: &mut [u8], len: usize) -> Result<usize, SrtpError> {
         if self.rtcp_index > MAX_RTCP_INDEX {
             return Err(SrtpError::IndexExhausted);
+        }
+        if let Some(held) = &mut self.rtcp_held {
+            held.admit(self.rtcp_index.into()).map_err(|TakenOver| SrtpError::TakenOver)?;
         }
         let needed = len
             .checked_add(self.rtcp_overhead())
@@ -107,8 +115,15 @@ impl SealContext {
         self.rtcp_index
     }
 
-    /// Continues at `index` after a crash of the core. It only ever moves forward, for an index
-    /// used twice would break GCM; pass the last one known plus all that may have been sent since.
+    /// Goes on above all indexes that a core before this one may have used, and leaves word of
+    /// those that this one does.
+    pub fn take_over(&mut self, checkpoint: Arc<TransportCheckpoint>) {
+        let (held, first) = RtcpIndexes::begin(checkpoint);
+        self.rtcp_held = Some(held);
+        self.set_rtcp_index(u32::try_from(first).unwrap_or(u32::MAX));
+    }
+
+    /// Continues at `index`. It only ever moves forward, for an index used twice would break GCM.
     pub fn set_rtcp_index(&mut self, index: u32) {
         self.rtcp_index = self.rtcp_index.max(index).min(MAX_RTCP_INDEX + 1);
     }

@@ -9,6 +9,7 @@ use opencall_dataplane::fanout::links::{Links, Mesh};
 use opencall_dataplane::io::memory::{MemoryIo, Network};
 use opencall_dataplane::io::{Io, RxBatch, SocketId, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
+use opencall_dataplane::records::Records;
 use opencall_dataplane::rtcp;
 use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
 use opencall_dataplane::rtp::header::{
@@ -80,6 +81,8 @@ pub struct World {
     network: Network,
     seats: Vec<Seat>,
     mesh: Mesh,
+    /// As control keeps them.
+    pub records: Records,
     next_id: u64,
     pub events: Vec<Event>,
     /// Whether new clients carry data channels.
@@ -110,6 +113,8 @@ pub struct Client {
     pub ice: IceCredentials,
     pub seal: SealContext,
     pub open: OpenContext,
+    /// A second receiver, for what is sealed and does not arrive.
+    pub witness: OpenContext,
     /// The contributing sources of its packets.
     pub csrcs: Vec<u32>,
     /// The MID of its packets.
@@ -126,12 +131,11 @@ impl World {
     /// A world of `cores` data cores.
     pub fn new(cores: usize) -> Self {
         let network = Network::new();
-        let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };
         let seats = (0..cores)
             .map(|index| {
-                let (id, links) = (CoreId(index as u8), Links::default());
+                let id = CoreId(index as u8);
                 Seat {
-                    core: Core::new(CoreConfig { id, clock, seed: 7 + index as u64, links }),
+                    core: empty_core(id, 7 + index as u64),
                     io: network.endpoint(&[server_address(id)]),
                     rx: RxBatch::new(),
                     tx: TxBatch::new(),
@@ -143,6 +147,7 @@ impl World {
             network,
             seats,
             mesh: Mesh::default(),
+            records: Records::default(),
             next_id: 1,
             events: Vec::new(),
             data_channels: false,
@@ -162,12 +167,40 @@ impl World {
     }
 
     pub fn command(&mut self, core: CoreId, command: Command) {
+        self.records.note(core, &command);
+        self.carry(core, command);
+    }
+
+    /// Takes a command to a core.
+    fn carry(&mut self, core: CoreId, command: Command) {
         let link = self.mesh.link_for(core, &command);
         for (core, command) in link.into_iter().flatten().chain([(core, command)]) {
             let seat = &mut self.seats[usize::from(core.0)];
             seat.core.command(self.now, command, &mut seat.tx);
             deliver(&mut seat.tx, &mut self.wire);
         }
+    }
+
+    /// A core dies, with what it has received and not looked at, and another takes its place as
+    /// control has it do. Returns the dead one and what it had sealed and not sent.
+    pub fn kill(&mut self, id: CoreId, seed: u64) -> (Core, Vec<(SocketAddr, Vec<u8>)>) {
+        let seat = &mut self.seats[usize::from(id.0)];
+        let dead = std::mem::replace(&mut seat.core, empty_core(id, seed));
+        let mut unsent = Vec::new();
+        deliver(&mut seat.tx, &mut unsent);
+        seat.rx = RxBatch::new();
+        self.mesh.forget(id).into_iter().for_each(|(core, command)| self.carry(core, command));
+        let commands = self.records.replay(id);
+        commands.into_iter().for_each(|(core, command)| self.carry(core, command));
+        (dead, unsent)
+    }
+
+    /// One turn of a core, of which nothing leaves: it dies before that.
+    pub fn turn_unsent(&mut self, id: CoreId) {
+        let seat = &mut self.seats[usize::from(id.0)];
+        seat.io.turn(&mut seat.tx, &mut seat.rx, Wait::Poll).unwrap();
+        let Seat { core, rx, tx, .. } = seat;
+        let _ = core.turn(self.now, rx, tx, &mut |_: &mut TxBatch| TurnReport::default());
     }
 
     /// What a core counts, its transports, producers and consumers included.
@@ -283,6 +316,7 @@ impl World {
             ice: ice.clone(),
             outgoing_bitrate_bps,
             data_channels: self.data_channels,
+            checkpoint: Default::default(),
         };
         self.command(core, Command::CreateTransport(Box::new(config)));
         let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000));
@@ -299,6 +333,7 @@ impl World {
             ice,
             seal: SealContext::new(profile, &material.remote_key, &material.remote_salt).unwrap(),
             open: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
+            witness: OpenContext::new(profile, &material.local_key, &material.local_salt).unwrap(),
             csrcs: Vec::new(),
             mid: b"0",
             extension: None,
@@ -357,6 +392,7 @@ impl World {
             extensions,
             feedback: Feedback { nack: true, pli: true, transport_cc: true, ..Feedback::default() },
             paused: false,
+            checkpoint: Default::default(),
         };
         self.command(client.core, Command::CreateProducer(Box::new(config.clone())));
         config
@@ -369,6 +405,11 @@ impl World {
             let (producer, to) = (source.id, client.core);
             self.command(source.home, Command::OpenPipe { producer, to });
         }
+        self.consume_here(client, source)
+    }
+
+    /// Makes `client` consume what has reached its core.
+    pub fn consume_here(&mut self, client: &Client, source: &ProducerConfig) -> ConsumerConfig {
         let mut extensions = ExtensionIds::default();
         extensions.set(Extension::Mid, MID);
         extensions.set(Extension::AbsSendTime, ABS_SEND_TIME);
@@ -388,10 +429,16 @@ impl World {
             feedback: Feedback { nack: true, pli: true, ..Feedback::default() },
             paused: false,
             preferred_layers: None,
+            checkpoint: Default::default(),
         };
         self.command(client.core, Command::CreateConsumer(Box::new(config.clone())));
         config
     }
+}
+
+fn empty_core(id: CoreId, seed: u64) -> Core {
+    let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };
+    Core::new(CoreConfig { id, clock, seed, links: Links::default() })
 }
 
 pub fn server_address(core: CoreId) -> SocketAddr {

@@ -289,6 +289,7 @@ impl World {
             extensions: self.extensions(),
             feedback: self.feedback_of(self.setting),
             paused: false,
+            checkpoint: Default::default(),
         };
         self.command(home, Command::CreateProducer(Box::new(config.clone())));
         self.producers.push((number, config));
@@ -324,6 +325,7 @@ impl World {
             feedback: self.feedback_of(self.setting.rotate_left(3)),
             paused: false,
             preferred_layers: None,
+            checkpoint: Default::default(),
         };
         self.command(core, Command::CreateConsumer(Box::new(config.clone())));
         let promises = &mut self.client(which).promises;

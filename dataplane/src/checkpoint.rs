@@ -1,0 +1,511 @@
+//! What outlives a core: the numbers it may have used, and where its clients and their streams
+//! stand. Control makes one of each per transport, producer and consumer and keeps it with its
+//! records ([`crate::records`]); a new core is given the same ones and goes on from there.
+//!
+//! All of it is atomics without a lock on the forwarding path. What is written per packet is what a
+//! core writes anyway, once per packet received; what counts packets sent is written ahead, once
+//! per [`RESERVED_PACKETS`].
+//!
+//! Worked trace of a [`Reserve`], a consumer whose first number is 700, with blocks of 32:
+//!
+//! ```text
+//! core              held        mark   sends
+//! first  begins     700..732    732    700 … 731
+//!        extends    732..764    764    732 … 740, and dies (or stalls)
+//! second begins     764..796    796    764 …
+//! first  wakes up   732..764    796    741 at most to 763; extending fails: 796 is not 764
+//! ```
+//!
+//! So two cores never hold one number at a time, whatever the first one still does.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
+
+use crate::ice::agent::Tuple;
+use crate::ingress::source::SourceId;
+use crate::io::SocketId;
+use crate::message::TransportId;
+use crate::seq::ExtendedSeq;
+use crate::srtp::StreamCheckpoint;
+use crate::time::Time;
+
+/// Numbers reserved at a time: the gap that a receiver sees after a core's death, at most. Picture
+/// ids of seven bits and TL0PICIDX jump by as many, which must stay below half their range; fewer
+/// would cost an exchange of atomics more often.
+pub const RESERVED_PACKETS: u64 = 32;
+
+/// The same for SRTCP indexes, of which there are 2^31 and a few a second.
+const RESERVED_RTCP: u64 = 64;
+
+/// The same for transport-wide sequence numbers, beyond what a turn is about to send.
+pub const RESERVED_TRANSPORT_SEQUENCES: u16 = 64;
+
+/// Encodings of a producer at most: consumers keep them as bits of a byte.
+pub const MAX_ENCODINGS: usize = 8;
+
+/// SSRCs whose receive indexes are kept in one piece: an ordinary publisher's.
+const SSRCS_PER_PIECE: usize = 16;
+
+/// Pieces: as many SSRCs as an SRTP context keeps.
+const PIECES: usize = crate::srtp::MAX_SSRCS / SSRCS_PER_PIECE;
+
+/// Numbers that go up and are used once, reserved in blocks by one core at a time.
+#[derive(Debug, Default)]
+pub struct Reserve {
+    /// One above the highest number that any core may have used; 0 before the first.
+    mark: AtomicU64,
+}
+
+/// Another core has taken over: this one must not use any further number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenOver;
+
+impl Reserve {
+    /// Reserves the first block of a core: above all that any core before it may have used. The
+    /// very first begins at `first`.
+    pub fn begin(&self, first: u64, block: u64) -> Range<u64> {
+        let mut mark = self.mark.load(Ordering::Acquire);
+        loop {
+            let start = if mark == 0 { first } else { mark };
+            let end = start.saturating_add(block.max(1));
+            match self.mark.compare_exchange(mark, end, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return start..end,
+                Err(newer) => mark = newer,
+            }
+        }
+    }
+
+    /// Reserves all up to `end` for the core whose numbers ended at `held`.
+    ///
+    /// # Errors
+    /// Another core has begun since.
+    pub fn extend(&self, held: u64, end: u64) -> Result<(), TakenOver> {
+        let exchanged = self.mark.compare_exchange(held, end, Ordering::AcqRel, Ordering::Relaxed);
+        exchanged.map(drop).map_err(|_| TakenOver)
+    }
+
+    /// One above the highest number that any core may have used; 0 before the first.
+    pub fn mark(&self) -> u64 {
+        self.mark.load(Ordering::Acquire)
+    }
+}
+
+/// The SRTCP indexes of a transport, as one core holds them.
+#[derive(Debug)]
+pub struct RtcpIndexes {
+    checkpoint: std::sync::Arc<TransportCheckpoint>,
+    /// One above what it holds.
+    held: u64,
+}
+
+impl RtcpIndexes {
+    /// Takes them over; the first index to use.
+    pub fn begin(checkpoint: std::sync::Arc<TransportCheckpoint>) -> (Self, u64) {
+        let Range { start, end } = checkpoint.rtcp.begin(0, RESERVED_RTCP);
+        (RtcpIndexes { checkpoint, held: end }, start)
+    }
+
+    /// Whether `index` may be used.
+    #[inline]
+    pub fn admit(&mut self, index: u64) -> Result<(), TakenOver> {
+        if index < self.held {
+            return Ok(());
+        }
+        let end = index.saturating_add(RESERVED_RTCP);
+        self.checkpoint.rtcp.extend(self.held, end)?;
+        self.held = end;
+        Ok(())
+    }
+}
+
+/// A point on two clocks, in one word: RTP timestamp, and milliseconds since the process's origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Milliseconds, wrapping.
+    pub millis: u32,
+}
+
+impl Instant {
+    /// When `timestamp` was sent or received.
+    pub fn new(now: Time, timestamp: u32) -> Self {
+        Instant { timestamp, millis: now.as_millis() as u32 }
+    }
+
+    /// The time that it stands for, at `now`, at most 49 days later.
+    pub fn time(self, now: Time) -> Time {
+        let age_ms = (now.as_millis() as u32).wrapping_sub(self.millis);
+        now - std::time::Duration::from_millis(age_ms.into())
+    }
+
+    fn word(self) -> u64 {
+        u64::from(self.millis) << 32 | u64::from(self.timestamp)
+    }
+
+    fn of_word(word: u64) -> Self {
+        Instant { timestamp: word as u32, millis: (word >> 32) as u32 }
+    }
+}
+
+/// Of a transport.
+#[derive(Debug, Default)]
+pub struct TransportCheckpoint {
+    rtcp: Reserve,
+    /// The SSRC under which our RTCP speaks; 0 before it is drawn.
+    local_ssrc: AtomicU64,
+    /// Transport-wide sequence numbers below it may have been used.
+    transport_sequence: AtomicU64,
+    /// Where its client is. Written when ICE moves.
+    place: Mutex<Place>,
+    /// What was received, per SSRC; an SSRC has a place here while its SRTP context knows it.
+    received: [OnceLock<Box<[Received; SSRCS_PER_PIECE]>>; PIECES],
+}
+
+/// Where a client is, as its ICE agent knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where media goes: the address is proven.
+    pub destination: Option<Tuple>,
+    /// The user fragment of ours that its checks carried last.
+    pub ufrag: Option<String>,
+}
+
+/// The highest indexes received of one SSRC, each one more than it is, 0 if there is none.
+#[derive(Debug, Default)]
+struct Received {
+    /// One more than the SSRC.
+    ssrc: AtomicU64,
+    rtp: AtomicU64,
+    rtcp: AtomicU64,
+}
+
+impl TransportCheckpoint {
+    /// The SSRC of our RTCP: the one drawn before, or `drawn`.
+    pub fn local_ssrc(&self, drawn: u32) -> u32 {
+        let drawn = u64::from(drawn) | 1 << 32;
+        let known = self.local_ssrc.compare_exchange(0, drawn, Ordering::AcqRel, Ordering::Acquire);
+        known.err().unwrap_or(drawn) as u32
+    }
+
+    /// The next transport-wide sequence number of a new core.
+    pub fn next_transport_sequence(&self) -> u16 {
+        self.transport_sequence.load(Ordering::Acquire) as u16
+    }
+
+    /// Says that transport-wide sequence numbers below `end` may be used.
+    pub fn reserve_transport_sequences(&self, end: u16) {
+        self.transport_sequence.store(end.into(), Ordering::Release);
+    }
+
+    /// Notes where its client is.
+    pub fn note_place(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Where its client was last; nothing if a core stalled while it wrote that.
+    pub fn place(&self) -> Place {
+        match self.place.try_lock() {
+            Ok(place) => place.clone(),
+            Err(TryLockError::Poisoned(place)) => place.into_inner().clone(),
+            Err(TryLockError::WouldBlock) => Place::default(),
+        }
+    }
+
+    /// Gives a place in the table to an SSRC, of which nothing was received yet.
+    pub fn begin_ssrc(&self, slot: u16, ssrc: u32) {
+        let Some(piece) = self.received.get(usize::from(slot) / SSRCS_PER_PIECE) else { return };
+        let received = &piece.get_or_init(Default::default)[usize::from(slot) % SSRCS_PER_PIECE];
+        received.ssrc.store(0, Ordering::Release);
+        received.rtp.store(0, Ordering::Release);
+        received.rtcp.store(0, Ordering::Release);
+        received.ssrc.store(u64::from(ssrc) + 1, Ordering::Release);
+    }
+
+    /// Notes that the highest RTP index received is one below `next`.
+    #[inline]
+    pub fn note_rtp(&self, slot: u16, next: u64) {
+        if let Some(received) = self.received(slot) {
+            received.rtp.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the highest SRTCP index received is one below `next`.
+    pub fn note_rtcp(&self, slot: u16, next: u64) {
+        if let Some(received) = self.received(slot) {
+            received.rtcp.store(next, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn received(&self, slot: u16) -> Option<&Received> {
+        let piece = self.received.get(usize::from(slot) / SSRCS_PER_PIECE)?.get()?;
+        piece.get(usize::from(slot) % SSRCS_PER_PIECE)
+    }
+
+    /// What was received of every SSRC.
+    pub fn streams(&self) -> Vec<StreamCheckpoint> {
+        let pieces = self.received.iter().filter_map(OnceLock::get);
+        let received = pieces.flat_map(|piece| piece.iter());
+        let stream = |received: &Received| {
+            let ssrc = received.ssrc.load(Ordering::Acquire).checked_sub(1)?;
+            Some(StreamCheckpoint {
+                ssrc: ssrc as u32,
+                rtp_index: received.rtp.load(Ordering::Acquire).checked_sub(1),
+                rtcp_index: received.rtcp.load(Ordering::Acquire).checked_sub(1).map(|i| i as u32),
+            })
+        };
+        received.filter_map(stream).collect()
+    }
+}
+
+/// Of a producer; written by its home core.
+#[derive(Debug, Default)]
+pub struct ProducerCheckpoint {
+    encodings: [EncodingCheckpoint; MAX_ENCODINGS],
+}
+
+/// Of one encoding, in a cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct EncodingCheckpoint {
+    /// SSRC of its present source and which source that is; 0 before the first packet.
+    source: AtomicU64,
+    /// The first number of the cycle in which the source's numbers began.
+    origin: AtomicU64,
+    /// Its highest number.
+    highest: AtomicU64,
+    /// Its newest packet by number.
+    newest: AtomicU64,
+    /// One more than the SSRC of its retransmissions.
+    rtx_ssrc: AtomicU64,
+}
+
+/// A source, as a new core goes on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceCheckpoint {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Which source of its encoding it is.
+    pub id: SourceId,
+    /// The first number of the cycle in which its numbers began.
+    pub origin: u64,
+    /// Its highest number.
+    pub highest: ExtendedSeq,
+    /// Its newest packet by number.
+    pub newest: Instant,
+}
+
+impl ProducerCheckpoint {
+    /// Of one of its encodings.
+    #[inline]
+    pub fn encoding(&self, index: u8) -> Option<&EncodingCheckpoint> {
+        self.encodings.get(usize::from(index))
+    }
+}
+
+impl EncodingCheckpoint {
+    /// Notes a packet that has the highest number so far.
+    #[inline]
+    pub fn note(&self, source: SourceCheckpoint) {
+        let word = u64::from(source.ssrc) << 32 | u64::from(source.id.number());
+        self.source.store(word, Ordering::Relaxed);
+        self.origin.store(source.origin, Ordering::Relaxed);
+        self.highest.store(source.highest.0, Ordering::Relaxed);
+        self.newest.store(source.newest.word(), Ordering::Release);
+    }
+
+    /// Notes the SSRC of its retransmissions.
+    #[inline]
+    pub fn note_rtx(&self, ssrc: u32) {
+        self.rtx_ssrc.store(u64::from(ssrc) + 1, Ordering::Relaxed);
+    }
+
+    /// The source that a new core goes on with; `None` if nothing of it came.
+    pub fn source(&self) -> Option<SourceCheckpoint> {
+        let newest = Instant::of_word(self.newest.load(Ordering::Acquire));
+        let word = self.source.load(Ordering::Relaxed);
+        Some(SourceCheckpoint {
+            ssrc: (word >> 32) as u32,
+            id: SourceId::of_number(word as u16)?,
+            origin: self.origin.load(Ordering::Relaxed),
+            highest: ExtendedSeq(self.highest.load(Ordering::Relaxed)),
+            newest,
+        })
+    }
+
+    /// The SSRC of its retransmissions, if one was seen.
+    pub fn rtx_ssrc(&self) -> Option<u32> {
+        Some(self.rtx_ssrc.load(Ordering::Relaxed).checked_sub(1)? as u32)
+    }
+}
+
+/// Of a consumer.
+#[derive(Debug, Default)]
+pub struct ConsumerCheckpoint {
+    /// Sequence numbers of its media, which are its SRTP indexes.
+    pub media: Reserve,
+    /// Those of its retransmissions.
+    pub rtx: Reserve,
+    /// Which source its timestamps follow, and by how much they differ; 0 before the first packet.
+    clock: AtomicU64,
+    /// A packet sent, some packets ago.
+    sent: AtomicU64,
+    /// What its picture ids and TL0PICIDX may have reached.
+    pictures: AtomicU64,
+}
+
+/// How a consumer's timestamps follow its source's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockCheckpoint {
+    /// Index of the encoding.
+    pub encoding: u8,
+    /// Which source of it.
+    pub source: SourceId,
+    /// What is added to its timestamps.
+    pub offset: u32,
+    /// A packet sent, some packets ago, as it went out.
+    pub sent: Instant,
+}
+
+/// What picture ids and TL0PICIDX may have reached, where a stream has them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PicturesCheckpoint {
+    /// The next picture id, at most.
+    pub next_picture: Option<u16>,
+    /// The last TL0PICIDX, at most.
+    pub last_tl0: Option<u8>,
+}
+
+impl ConsumerCheckpoint {
+    /// Notes how its timestamps follow its source's.
+    pub fn note_clock(&self, clock: ClockCheckpoint) {
+        self.sent.store(clock.sent.word(), Ordering::Relaxed);
+        let of = u64::from(clock.encoding) << 48 | u64::from(clock.source.number()) << 32;
+        self.clock.store(of | u64::from(clock.offset), Ordering::Release);
+    }
+
+    /// How its timestamps followed its source's; `None` if nothing was sent.
+    pub fn clock(&self) -> Option<ClockCheckpoint> {
+        let word = self.clock.load(Ordering::Acquire);
+        Some(ClockCheckpoint {
+            encoding: (word >> 48) as u8,
+            source: SourceId::of_number((word >> 32) as u16)?,
+            offset: word as u32,
+            sent: Instant::of_word(self.sent.load(Ordering::Relaxed)),
+        })
+    }
+
+    /// Notes what picture ids may reach with the numbers reserved.
+    pub fn note_pictures(&self, pictures: PicturesCheckpoint) {
+        let field = |value: Option<u64>| value.map_or(0, |value| value | 1 << 16);
+        let picture = field(pictures.next_picture.map(Into::into));
+        let tl0 = field(pictures.last_tl0.map(Into::into));
+        self.pictures.store(picture << 32 | tl0, Ordering::Relaxed);
+    }
+
+    /// What picture ids may have reached.
+    pub fn pictures(&self) -> PicturesCheckpoint {
+        let word = self.pictures.load(Ordering::Relaxed);
+        let field = |word: u32| (word >> 16 != 0).then_some(word as u16);
+        PicturesCheckpoint {
+            next_picture: field((word >> 32) as u32),
+            last_tl0: field(word as u32).map(|tl0| tl0 as u8),
+        }
+    }
+}
+
+/// A datagram in a core's hand when it died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Our socket that it reached.
+    pub socket: SocketId,
+    /// Whose address that was.
+    pub transport: Option<TransportId>,
+    /// How long it was.
+    pub len: usize,
+    /// Its first bytes; of media they are headers, opened.
+    pub head: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_cores_never_hold_one_number() {
+        let reserve = Reserve::default();
+        assert_eq!(reserve.begin(700, 32), 700..732);
+        assert_eq!(reserve.extend(732, 764), Ok(()));
+        assert_eq!(reserve.begin(5, 32), 764..796);
+        assert_eq!(reserve.extend(764, 796), Err(TakenOver), "the first one wakes up");
+        assert_eq!(reserve.extend(796, 828), Ok(()));
+        assert_eq!(reserve.mark(), 828);
+    }
+
+    #[test]
+    fn a_core_replaced_before_its_first_packet_may_send_what_it_holds_and_no_more() {
+        let reserve = Reserve::default();
+        assert_eq!(reserve.begin(0, 32), 0..32);
+        assert_eq!(reserve.begin(9, 32), 32..64);
+        assert_eq!(reserve.extend(32, 64), Err(TakenOver));
+    }
+
+    #[test]
+    fn everything_written_is_read_as_it_was() {
+        let now = Time::from_millis(5_000_000_000);
+        let sent = Instant::new(now, 0xffff_0001);
+        assert_eq!(sent.time(now + std::time::Duration::from_millis(7)), now);
+        let consumer = ConsumerCheckpoint::default();
+        assert_eq!((consumer.clock(), consumer.pictures()), (None, PicturesCheckpoint::default()));
+        let source = SourceId::FIRST.next();
+        let clock = ClockCheckpoint { encoding: 2, source, offset: 0x8000_0007, sent };
+        consumer.note_clock(clock);
+        assert_eq!(consumer.clock(), Some(clock));
+        for (next_picture, last_tl0) in [(Some(0), None), (None, Some(0)), (Some(0x7fff), Some(9))]
+        {
+            let pictures = PicturesCheckpoint { next_picture, last_tl0 };
+            consumer.note_pictures(pictures);
+            assert_eq!(consumer.pictures(), pictures);
+        }
+        let producer = ProducerCheckpoint::default();
+        assert!(producer.encoding(8).is_none());
+        let encoding = producer.encoding(7).unwrap();
+        assert_eq!((encoding.source(), encoding.rtx_ssrc()), (None, None));
+        let highest = ExtendedSeq(0x1_0007);
+        let source = SourceCheckpoint { ssrc: 0, id: source, origin: 9, highest, newest: sent };
+        encoding.note(source);
+        encoding.note_rtx(u32::MAX);
+        assert_eq!((encoding.source(), encoding.rtx_ssrc()), (Some(source), Some(u32::MAX)));
+    }
+
+    #[test]
+    fn what_was_received_is_kept_per_ssrc() {
+        let checkpoint = TransportCheckpoint::default();
+        checkpoint.note_rtp(0, 7);
+        assert!(checkpoint.streams().is_empty(), "no SSRC has that place");
+        checkpoint.begin_ssrc(0, 0);
+        checkpoint.begin_ssrc(17, u32::MAX);
+        checkpoint.note_rtp(0, 1 << 40);
+        checkpoint.note_rtcp(17, 1);
+        checkpoint.begin_ssrc(10_000, 5);
+        let streams = [
+            StreamCheckpoint { ssrc: 0, rtp_index: Some((1 << 40) - 1), rtcp_index: None },
+            StreamCheckpoint { ssrc: u32::MAX, rtp_index: None, rtcp_index: Some(0) },
+        ];
+        assert_eq!(checkpoint.streams(), streams);
+        checkpoint.begin_ssrc(0, 3);
+        assert_eq!(checkpoint.streams()[0].rtp_index, None, "another SSRC has the place");
+    }
+
+    #[test]
+    fn an_ssrc_is_drawn_once() {
+        let checkpoint = TransportCheckpoint::default();
+        assert_eq!([checkpoint.local_ssrc(0), checkpoint.local_ssrc(7)], [0, 0]);
+    }
+}

@@ -1,0 +1,293 @@
+//! What control has told the data cores and what still holds: enough to tell a new core, in the
+//! place of one that died, all that the old one knew.
+//!
+//! [`Records::note`] is called with each command where it leaves for a core. It follows the rules
+//! by which [`Core::command`](crate::core::Core::command) obeys: what is closed goes with all that
+//! it held, what is changed replaces what was said before, and what is of the moment (datagrams,
+//! queries, requests for key frames) is not kept. So the records are never more than what exists.
+//!
+//! ```text
+//! told    CreateTransport 1, CreateConsumer 5, SetPriority 5 9, SetPriority 5 3, CloseConsumer 5
+//! kept    transport 1
+//! ```
+//!
+//! What no command says, a core leaves in the [`checkpoint`](crate::checkpoint)s that travel in the
+//! configurations: the records hold those as well.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ingress::stream_table::needs_key_frame;
+use crate::message::{
+    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, MediaKind, ProducerConfig,
+    ProducerId, TransportConfig, TransportId,
+};
+use crate::srtp::KeyingMaterial;
+
+/// The records of all cores.
+#[derive(Default)]
+pub struct Records {
+    cores: BTreeMap<CoreId, CoreRecords>,
+}
+
+/// Of one core.
+#[derive(Default)]
+struct CoreRecords {
+    transports: BTreeMap<TransportId, TransportRecord>,
+    producers: BTreeMap<ProducerId, ProducerRecord>,
+    consumers: BTreeMap<ConsumerId, ConsumerRecord>,
+}
+
+struct TransportRecord {
+    /// With the newest budget.
+    config: Box<TransportConfig>,
+    /// Credentials that came after the first ones and that may be in use: two at most.
+    restarts: Vec<IceCredentials>,
+    keys: Option<Box<KeyingMaterial>>,
+    producers: BTreeSet<ProducerId>,
+    consumers: BTreeSet<ConsumerId>,
+}
+
+struct ProducerRecord {
+    /// Paused or not, as it was said last.
+    config: Box<ProducerConfig>,
+    pipes: BTreeSet<CoreId>,
+    consumers: BTreeSet<ConsumerId>,
+}
+
+struct ConsumerRecord {
+    /// Paused or not, and preferred layers, as it was said last.
+    config: Box<ConsumerConfig>,
+    priority: Option<u8>,
+}
+
+/// How much is kept of a core.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordCounts {
+    /// Transports.
+    pub transports: usize,
+    /// Producers, those from other cores included.
+    pub producers: usize,
+    /// Consumers.
+    pub consumers: usize,
+}
+
+impl Records {
+    /// Takes note of a command that leaves for a core.
+    pub fn note(&mut self, core: CoreId, command: &Command) {
+        self.cores.entry(core).or_default().note(core, command);
+    }
+
+    /// How much is kept of a core.
+    pub fn counts(&self, core: CoreId) -> RecordCounts {
+        self.cores.get(&core).map_or_else(RecordCounts::default, |records| RecordCounts {
+            transports: records.transports.len(),
+            producers: records.producers.len(),
+            consumers: records.consumers.len(),
+        })
+    }
+
+    /// The commands that make an empty core what `core` was, in order, and with them those to other
+    /// cores that open their pipes to it anew. They are in the records already: they need not be
+    /// noted again.
+    pub fn replay(&self, core: CoreId) -> Vec<(CoreId, Command)> {
+        let mut commands = Vec::new();
+        if let Some(records) = self.cores.get(&core) {
+            records.replay(&mut |command| commands.push((core, command)));
+        }
+        for (&other, records) in self.cores.iter().filter(|&(&other, _)| other != core) {
+            let pipes = records.producers.iter().filter(|(_, record)| record.pipes.contains(&core));
+            commands.extend(
+                pipes.map(|(&producer, _)| (other, Command::OpenPipe { producer, to: core })),
+            );
+        }
+        commands
+    }
+}
+
+impl CoreRecords {
+    fn note(&mut self, core: CoreId, command: &Command) {
+        match command {
+            Command::CreateTransport(config) => {
+                self.transports.entry(config.id).or_insert_with(|| TransportRecord {
+                    config: config.clone(),
+                    restarts: Vec::new(),
+                    keys: None,
+                    producers: BTreeSet::new(),
+                    consumers: BTreeSet::new(),
+                });
+            }
+            Command::CloseTransport(id) => self.close_transport(*id),
+            Command::RestartIce { transport, ice } => {
+                if let Some(record) = self.transports.get_mut(transport) {
+                    record.restart(ice);
+                }
+            }
+            Command::InstallSrtp { transport, keys } => {
+                if let Some(record) = self.transports.get_mut(transport) {
+                    record.keys.get_or_insert_with(|| keys.clone());
+                }
+            }
+            Command::SetOutgoingBitrate { transport, bitrate_bps } => {
+                if let Some(record) = self.transports.get_mut(transport) {
+                    record.config.outgoing_bitrate_bps = *bitrate_bps;
+                }
+            }
+            Command::SendDtls { .. }
+            | Command::AttachLink { .. }
+            | Command::DetachLink(_)
+            | Command::RequestKeyFrame(_)
+            | Command::QueryStats { .. }
+            | Command::Shutdown => {}
+            other => self.note_media(core, other),
+        }
+    }
+
+    /// Of producers and consumers.
+    fn note_media(&mut self, core: CoreId, command: &Command) {
+        match command {
+            Command::CreateProducer(config) => self.create_producer(core, config),
+            Command::CloseProducer(id) => self.close_producer(*id),
+            Command::PauseProducer(id) => self.pause_producer(*id, true),
+            Command::ResumeProducer(id) => self.pause_producer(*id, false),
+            Command::OpenPipe { producer, to } => {
+                if let Some(record) = self.producers.get_mut(producer).filter(|_| *to != core) {
+                    record.pipes.insert(*to);
+                }
+            }
+            Command::ClosePipe { producer, to } => {
+                if let Some(record) = self.producers.get_mut(producer) {
+                    record.pipes.remove(to);
+                }
+            }
+            Command::CreateConsumer(config) => self.create_consumer(config),
+            Command::CloseConsumer(id) => self.close_consumer(*id),
+            Command::PauseConsumer(id) => self.change(*id, |of| of.config.paused = true),
+            Command::ResumeConsumer(id) => self.change(*id, |of| of.config.paused = false),
+            Command::SetPreferredLayers { consumer, layers } => {
+                self.change(*consumer, |of| of.config.preferred_layers = Some(*layers));
+            }
+            Command::SetPriority { consumer, priority } => {
+                self.change(*consumer, |of| of.priority = Some(*priority));
+            }
+            _ => {}
+        }
+    }
+
+    fn close_transport(&mut self, id: TransportId) {
+        let Some(record) = self.transports.remove(&id) else { return };
+        for consumer in record.consumers {
+            self.close_consumer(consumer);
+        }
+        for producer in record.producers {
+            self.close_producer(producer);
+        }
+    }
+
+    fn create_producer(&mut self, core: CoreId, config: &ProducerConfig) {
+        if self.producers.contains_key(&config.id) {
+            return;
+        }
+        if config.home == core {
+            let Some(transport) = self.transports.get_mut(&config.transport) else { return };
+            transport.producers.insert(config.id);
+        }
+        let config = Box::new(config.clone());
+        let (pipes, consumers) = (BTreeSet::new(), BTreeSet::new());
+        self.producers.insert(config.id, ProducerRecord { config, pipes, consumers });
+    }
+
+    fn close_producer(&mut self, id: ProducerId) {
+        let Some(record) = self.producers.remove(&id) else { return };
+        for consumer in record.consumers {
+            self.close_consumer(consumer);
+        }
+        if let Some(transport) = self.transports.get_mut(&record.config.transport) {
+            transport.producers.remove(&id);
+        }
+    }
+
+    fn pause_producer(&mut self, id: ProducerId, paused: bool) {
+        if let Some(record) = self.producers.get_mut(&id) {
+            record.config.paused = paused;
+        }
+    }
+
+    fn create_consumer(&mut self, config: &ConsumerConfig) {
+        if self.consumers.contains_key(&config.id) {
+            return;
+        }
+        let transport = self.transports.get_mut(&config.transport);
+        let producer = self.producers.get_mut(&config.producer);
+        let (Some(transport), Some(producer)) = (transport, producer) else { return };
+        transport.consumers.insert(config.id);
+        producer.consumers.insert(config.id);
+        let record = ConsumerRecord { config: Box::new(config.clone()), priority: None };
+        self.consumers.insert(config.id, record);
+    }
+
+    fn close_consumer(&mut self, id: ConsumerId) {
+        let Some(record) = self.consumers.remove(&id) else { return };
+        if let Some(transport) = self.transports.get_mut(&record.config.transport) {
+            transport.consumers.remove(&id);
+        }
+        if let Some(producer) = self.producers.get_mut(&record.config.producer) {
+            producer.consumers.remove(&id);
+        }
+    }
+
+    fn change(&mut self, id: ConsumerId, change: impl FnOnce(&mut ConsumerRecord)) {
+        if let Some(record) = self.consumers.get_mut(&id) {
+            change(record);
+        }
+    }
+
+    /// Transports first, for whoever sends is to be heard soonest; key frames are requested when
+    /// all is there.
+    fn replay(&self, tell: &mut impl FnMut(Command)) {
+        for (&transport, record) in &self.transports {
+            tell(Command::CreateTransport(record.config.clone()));
+            for ice in record.restarts.iter().cloned() {
+                tell(Command::RestartIce { transport, ice });
+            }
+            if let Some(keys) = record.keys.clone() {
+                tell(Command::InstallSrtp { transport, keys });
+            }
+        }
+        for (&producer, record) in &self.producers {
+            tell(Command::CreateProducer(record.config.clone()));
+            for &to in &record.pipes {
+                tell(Command::OpenPipe { producer, to });
+            }
+        }
+        for (&consumer, record) in &self.consumers {
+            tell(Command::CreateConsumer(record.config.clone()));
+            if let Some(priority) = record.priority {
+                tell(Command::SetPriority { consumer, priority });
+            }
+        }
+        for (&id, record) in &self.consumers {
+            if !record.config.paused && self.has_key_frames(record.config.producer) {
+                tell(Command::RequestKeyFrame(id));
+            }
+        }
+    }
+
+    fn has_key_frames(&self, producer: ProducerId) -> bool {
+        let config = self.producers.get(&producer).map(|record| &record.config);
+        config.is_some_and(|config| {
+            config.kind == MediaKind::Video
+                && config.payload_types.iter().any(|of| needs_key_frame(of.codec))
+        })
+    }
+}
+
+impl TransportRecord {
+    /// Keeps of the credentials those that the client's checks carry, and the newest: what came
+    /// between was replaced before the client used it.
+    fn restart(&mut self, ice: &IceCredentials) {
+        let used = self.config.checkpoint.place().ufrag;
+        self.restarts.retain(|kept| Some(&kept.ufrag) == used.as_ref());
+        self.restarts.push(ice.clone());
+    }
+}

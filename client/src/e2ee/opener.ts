@@ -39,9 +39,10 @@ export class Secrets {
     return this.#held;
   }
 
+  /** Exchanges the secret; the one before is held for a while. None at all ends all of them at once. */
   set(key: CryptoKey | undefined, now: number): void {
-    for (const secret of this.#held)
-      secret.retiresAt = Math.min(secret.retiresAt, now + OLD_KEYS_MS);
+    const end = key ? now + OLD_KEYS_MS : now;
+    for (const secret of this.#held) secret.retiresAt = Math.min(secret.retiresAt, end);
     const added = key ? [{ key, retiresAt: Number.POSITIVE_INFINITY }] : [];
     this.#held = [...added, ...this.#held].slice(0, MAX_SECRETS);
   }
@@ -83,10 +84,11 @@ export class StreamOpener {
     if (kid < this.#floor) return { drop: 'old-key' };
     const known = this.#keys.get(kid);
     if (known && !known.window.isFresh(counter)) return { drop: 'replayed' };
-    const found = known ? await this.#try(known, received) : await this.#find(secrets, received);
+    const isHeld = known && known.secret.retiresAt > now;
+    const found = isHeld ? await this.#try(known, received) : await this.#find(secrets, received);
     if (!found) return { drop: 'not-authentic' };
-    // Another frame may have proven the key meanwhile, or used the counter.
-    const proven = this.#keys.get(kid) ?? this.#adopt(found.key, now);
+    const proven = this.#adopt(found.key, now);
+    // Another frame may have used the counter meanwhile.
     if (!proven.window.record(counter)) return { drop: 'replayed' };
     return { frame: restore(codec, received, found.plain) };
   }
@@ -118,18 +120,21 @@ export class StreamOpener {
     return key;
   }
 
-  #adopt({ sframe, secret }: OpeningKey, since: number): ProvenKey {
-    const proven = { sframe, secret, since, window: new ReplayWindow() };
+  /** Keeps a key that opened a frame. What was opened before counts, also if it was by another secret. */
+  #adopt({ sframe, secret }: OpeningKey, now: number): ProvenKey {
+    const known = this.#keys.get(sframe.kid);
+    if (known?.secret === secret) return known;
+    const { since, window } = known ?? { since: now, window: new ReplayWindow() };
+    const proven = { sframe, secret, since, window };
     this.#keys.set(sframe.kid, proven);
     this.#candidate = undefined;
     if (this.#keys.size > MAX_KEYS) this.#raiseFloor(lowest(this.#keys.keys()) + 1n);
     return proven;
   }
 
-  /** An old key ends ten seconds after a newer one was proven, or with its secret. */
+  /** An old key ends ten seconds after a newer one was proven. */
   #retire(now: number): void {
-    for (const [kid, { since, secret }] of this.#keys) {
-      if (secret.retiresAt <= now) this.#raiseFloor(kid + 1n);
+    for (const [kid, { since }] of this.#keys) {
       if (since <= now - OLD_KEYS_MS) this.#raiseFloor(kid);
     }
   }

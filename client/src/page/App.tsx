@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { MeetingView } from '../react/index';
-import { Meeting, sameOriginUrl } from '../sdk/index';
+import { type EncryptionOptions, Meeting, sameOriginUrl } from '../sdk/index';
 import { type Choice, Lobby } from './Lobby';
 import {
   adoptToken,
@@ -103,6 +103,10 @@ function Farewell({ onBack }: { onBack: () => void }) {
   );
 }
 
+function encryptionOf(lock: NonNullable<Lock>, { rotateEveryMs }: Settings): EncryptionOptions {
+  return { secret: secretOf(lock), ...(rotateEveryMs ? { rotateEveryMs } : {}) };
+}
+
 function start(choice: Choice, settings: Settings): Meeting {
   const meeting = new Meeting({
     url: sameOriginUrl(location),
@@ -111,7 +115,7 @@ function start(choice: Choice, settings: Settings): Meeting {
     camera: settings.video,
     ...(settings.codec ? { videoCodec: settings.codec } : {}),
     ...(settings.token ? { token: settings.token } : {}),
-    ...(choice.lock ? { encryption: { secret: secretOf(choice.lock) } } : {}),
+    ...(choice.lock ? { encryption: encryptionOf(choice.lock, settings) } : {}),
   });
   window.__meeting = meeting;
   // Failures are part of what the meeting shows.

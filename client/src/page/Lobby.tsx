@@ -63,31 +63,33 @@ export function Lobby({
             <CameraIcon off={!camera} />
           </button>
         </Mirror>
-        <label className="page-field">
-          <span>Your name</span>
-          <input
-            name="name"
-            value={name}
-            maxLength={64}
-            autoComplete="name"
-            placeholder="Ann"
-            required
-            onChange={(event) => setName(event.target.value)}
-          />
-        </label>
-        <label className="page-field">
-          <span>Room</span>
-          <input
-            name="room"
-            value={room}
-            maxLength={64}
-            autoComplete="off"
-            placeholder="team-standup"
-            required
-            readOnly={settings.token !== undefined}
-            onChange={(event) => setRoom(event.target.value)}
-          />
-        </label>
+        <div className="page-row">
+          <label className="page-field">
+            <span>Your name</span>
+            <input
+              name="name"
+              value={name}
+              maxLength={64}
+              autoComplete="name"
+              placeholder="Ann"
+              required
+              onChange={(event) => setName(event.target.value)}
+            />
+          </label>
+          <label className="page-field">
+            <span>Room</span>
+            <input
+              name="room"
+              value={room}
+              maxLength={64}
+              autoComplete="off"
+              placeholder="team-standup"
+              required
+              readOnly={settings.token !== undefined}
+              onChange={(event) => setRoom(event.target.value)}
+            />
+          </label>
+        </div>
         <LockField
           link={settings.lock}
           isOn={isLocked}

@@ -25,6 +25,8 @@ export interface Settings {
   /** Only for trying things: size and rate of the camera, codec. */
   video: MediaTrackConstraints;
   codec: string | undefined;
+  /** How often encryption keys rotate, besides at joins and leaves. */
+  rotateEveryMs: number | undefined;
   /** The invitation, where the server wants one. */
   token: string | undefined;
   /** How the link says that the meeting is encrypted. */
@@ -49,8 +51,8 @@ const TOKEN_KEY = 'opencall.token';
 const MAX_LENGTH = 64;
 
 /**
- * Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9`, and `#k=…` or `#e2ee=passphrase`.
- * A token wins over both.
+ * Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9&rotate=5`, and `#k=…` or
+ * `#e2ee=passphrase`. A token wins over room and name.
  */
 export function readSettings(
   query: string,
@@ -71,6 +73,7 @@ export function readSettings(
   }
   if (fps) video.frameRate = { ideal: fps, max: fps };
   const codec = parameters.get('codec');
+  const rotate = positive(parameters.get('rotate'));
   return {
     // What the token says is what the server will go by.
     room: claims.room ?? text('room', ROOM_KEY),
@@ -80,6 +83,7 @@ export function readSettings(
     microphone: parameters.get('microphone') !== '0',
     video,
     codec: codec ? `video/${codec}` : undefined,
+    rotateEveryMs: rotate ? rotate * 1000 : undefined,
     token,
     lock: readLock(fragment),
   };

@@ -49,7 +49,8 @@ const WORKER = `self.onrtctransform = ({ transformer: { readable, writable, opti
   const note = new TransformStream({
     transform(frame, next) {
       const { rtpTimestamp, synchronizationSource } = frame.getMetadata();
-      postMessage({ stream: options.stream, timestamp: rtpTimestamp, ssrc: synchronizationSource });
+      const data = options.keeps ? frame.data.slice(0) : undefined;
+      postMessage({ stream: options.stream, timestamp: rtpTimestamp, ssrc: synchronizationSource, data });
       next.enqueue(frame);
     },
   });
@@ -60,6 +61,7 @@ interface Encoded {
   stream: number;
   timestamp: number;
   ssrc: number;
+  data?: ArrayBuffer;
 }
 
 let worker: Worker | undefined;
@@ -77,6 +79,26 @@ export function followEncoded(sender: RTCRtpSender): Map<number, Timeline> {
   });
   sender.transform = new RTCRtpScriptTransform(worker, { stream });
   return timelines;
+}
+
+/** Encoded frames of a received track, as they came. */
+export interface RecordedFrames {
+  frames: ArrayBuffer[];
+}
+
+/** More than any test looks at. */
+const MAX_RECORDED_FRAMES = 2_000;
+
+/** Keeps the first frames that a receiver gets. To be called before it is negotiated. */
+export function recordFrames(receiver: RTCRtpReceiver): RecordedFrames {
+  worker ??= startWorker();
+  const recorded: RecordedFrames = { frames: [] };
+  const stream = listeners.size;
+  listeners.set(stream, ({ data }) => {
+    if (data && recorded.frames.length < MAX_RECORDED_FRAMES) recorded.frames.push(data);
+  });
+  receiver.transform = new RTCRtpScriptTransform(worker, { stream, keeps: true });
+  return recorded;
 }
 
 function startWorker(): Worker {

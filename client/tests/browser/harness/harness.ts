@@ -9,7 +9,14 @@ import {
   type Said,
   type StreamStats,
 } from './dialects';
-import { type Continuity, followDecoded, followEncoded, type Timeline } from './frames';
+import {
+  type Continuity,
+  followDecoded,
+  followEncoded,
+  type RecordedFrames,
+  recordFrames,
+  type Timeline,
+} from './frames';
 
 /** What to send as video. */
 export interface VideoOptions {
@@ -44,6 +51,8 @@ export interface LinkOptions {
   rsa?: boolean;
   /** The browser is the DTLS server of its sending transport. mediasoup-client supports that in Chromium alone. */
   dtlsServer?: boolean;
+  /** Keeps the first encoded frames of each received track, as they came, for `recordedFrames`. */
+  recorded?: boolean;
 }
 
 /** How evenly a video is shown on this machine's clock, since it was last asked. */
@@ -160,6 +169,9 @@ class TestPeer {
   /** By producer, then by SSRC. */
   readonly #encoded = new Map<string, Map<number, Timeline>>();
   readonly #decoded = new Map<string, Timeline>();
+  /** By producer; of whoever records. */
+  readonly #recorded = new Map<string, RecordedFrames>();
+  #isRecording = false;
   /** By transport. */
   readonly #announced = new Map<string, types.DtlsParameters>();
   #dialect!: Dialect;
@@ -179,6 +191,7 @@ class TestPeer {
   ) {
     // Older versions look for the browser themselves.
     const peer = new TestPeer(Device.factory ? await Device.factory() : new Device());
+    peer.#isRecording = link.recorded ?? false;
     peer.#dialect = await connect(dialect, serverUrl, room, peerId, {
       offered: (offer) => peer.#offered(offer),
       dataOffered: (offer) => peer.#dataOffered(offer),
@@ -345,6 +358,17 @@ class TestPeer {
     return timeline.take();
   }
 
+  /** Encoded frames of this producer, as they came, as base64. */
+  recordedFrames(producerId: string): string[] {
+    const recorded = this.#recorded.get(producerId);
+    if (!recorded) throw new Error('this peer does not record');
+    return recorded.frames.map((frame) => btoa(String.fromCharCode(...new Uint8Array(frame))));
+  }
+
+  recordedCount(producerId: string): number {
+    return this.#recorded.get(producerId)?.frames.length ?? 0;
+  }
+
   async sent(producerId: string): Promise<Sent[]> {
     const producer = this.#producers.get(producerId);
     if (!producer) throw new Error('no such producer');
@@ -489,6 +513,13 @@ class TestPeer {
       kind: offer.kind,
       rtpParameters: offer.rtpParameters,
       streamId: `${encodeURIComponent(offer.peerId)}-${offer.kind}`,
+      ...(this.#isRecording
+        ? {
+            onRtpReceiver: (receiver: RTCRtpReceiver) => {
+              this.#recorded.set(offer.producerId, recordFrames(receiver));
+            },
+          }
+        : {}),
     });
     const element = document.createElement(offer.kind);
     element.autoplay = true;
@@ -572,6 +603,10 @@ const harness = {
     find(peerId).encodedFrames(producerId),
   decodedFrames: async (peerId: string, producerId: string) =>
     find(peerId).decodedFrames(producerId),
+  recordedFrames: async (peerId: string, producerId: string) =>
+    find(peerId).recordedFrames(producerId),
+  recordedCount: async (peerId: string, producerId: string) =>
+    find(peerId).recordedCount(producerId),
   sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),
   streamStats: (peerId: string, of: 'producer' | 'consumer', id: string) =>
     find(peerId).streamStats(of, id),

@@ -1,5 +1,5 @@
 import { networkInterfaces } from 'node:os';
-import puppeteer, { type Browser } from 'puppeteer-core';
+import puppeteer, { type Browser, type Page } from 'puppeteer-core';
 import { inject } from 'vitest';
 import type { CallHarness } from './chromium';
 import { ceilingMs } from './wait';
@@ -16,8 +16,30 @@ export function ownAddress(): string {
   return found.address;
 }
 
-/** A Firefox with invented devices that asks nothing. */
+/** A Firefox with the harness in a page of it. */
 export async function openFirefox(): Promise<{ call: CallHarness; close: () => Promise<void> }> {
+  const { openPage, close } = await launchFirefox();
+  const page = await openPage(`${inject('pagesUrl')}/harness`);
+  const call = (name: string, ...args: unknown[]) =>
+    page.evaluate(
+      (name: string, args: unknown[]) => {
+        const functions = window.harness as unknown as Record<
+          string,
+          (...args: unknown[]) => Promise<unknown>
+        >;
+        return functions[name]?.(...args);
+      },
+      name,
+      args,
+    );
+  return { call: call as CallHarness, close };
+}
+
+/** A Firefox with invented devices that asks nothing. */
+export async function launchFirefox(): Promise<{
+  openPage: (url: string) => Promise<Page>;
+  close: () => Promise<void>;
+}> {
   const browser: Browser = await puppeteer.launch({
     browser: 'firefox',
     executablePath: process.env.OPENCALL_FIREFOX ?? '/usr/bin/firefox-esr',
@@ -36,20 +58,11 @@ export async function openFirefox(): Promise<{ call: CallHarness; close: () => P
       'network.connectivity-service.enabled': false,
     },
   });
-  const page = await browser.newPage();
-  page.setDefaultTimeout(ceilingMs());
-  await page.goto(`${inject('pagesUrl')}/harness`);
-  const call = (name: string, ...args: unknown[]) =>
-    page.evaluate(
-      (name: string, args: unknown[]) => {
-        const functions = window.harness as unknown as Record<
-          string,
-          (...args: unknown[]) => Promise<unknown>
-        >;
-        return functions[name]?.(...args);
-      },
-      name,
-      args,
-    );
-  return { call: call as CallHarness, close: () => browser.close() };
+  const openPage = async (url: string) => {
+    const page = await browser.newPage();
+    page.setDefaultTimeout(ceilingMs());
+    await page.goto(url);
+    return page;
+  };
+  return { openPage, close: () => browser.close() };
 }

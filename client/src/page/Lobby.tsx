@@ -92,6 +92,7 @@ export function Lobby({
         </div>
         <LockField
           link={settings.lock}
+          hasInvitation={settings.token !== undefined}
           isOn={isLocked}
           setOn={setLocked}
           passphrase={passphrase}
@@ -109,12 +110,15 @@ export function Lobby({
 /** Whether the meeting is encrypted end to end, and by what. */
 function LockField({
   link,
+  hasInvitation,
   isOn,
   setOn,
   passphrase,
   setPassphrase,
 }: {
   link: LinkLock;
+  /** Everyone has a link of their own: a new key could go into none of the others. */
+  hasInvitation: boolean;
   isOn: boolean;
   setOn: (isOn: boolean) => void;
   passphrase: string;
@@ -122,6 +126,7 @@ function LockField({
 }) {
   const isPossible = canEncrypt();
   const isInLink = typeof link === 'object';
+  const isAgreed = link !== undefined || hasInvitation;
   return (
     <fieldset className="page-lock">
       <label className="page-check">
@@ -142,20 +147,20 @@ function LockField({
       {isOn && !isInLink && (
         <>
           <label className="page-field">
-            <span>{link ? 'Passphrase of this meeting' : 'Passphrase (optional)'}</span>
+            <span>{isAgreed ? 'Passphrase of this meeting' : 'Passphrase (optional)'}</span>
             <input
               name="passphrase"
               type="password"
               value={passphrase}
               maxLength={256}
               autoComplete="off"
-              required={link !== undefined}
+              required={isAgreed}
               onChange={(event) => setPassphrase(event.target.value)}
             />
           </label>
           <p>
-            {link
-              ? 'The others know it. The server does not, and cannot let you in without it.'
+            {isAgreed
+              ? 'All who meet type the same. The server does not know it.'
               : 'Left empty, a new key goes into the link that you share. The server gets neither.'}
           </p>
         </>

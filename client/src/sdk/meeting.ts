@@ -247,10 +247,16 @@ export class Meeting {
   async #enter(life: number): Promise<void> {
     const identity = { meetingId: this.#options.meetingId, participantId: this.participantId };
     const { url, token, displayName, makeDevice } = this.#options;
-    const encryption = await this.#encryption.start();
-    if (life !== this.#life) return;
+    this.#encryption.check();
+    // A passphrase takes its time, in which the server can be reached.
+    const encrypting = this.#encryption.start();
+    encrypting.catch(() => undefined);
     const open = this.#options.openChannel ?? (() => WebSocketChannel.open(url, identity, token));
     const channel = await open();
+    const encryption = await encrypting.catch((error) => {
+      channel.close();
+      throw error;
+    });
     if (life !== this.#life) return channel.close();
     this.#forgetRemote();
     const session = await Session.enter(channel, this.#handlers(life), {

@@ -68,15 +68,19 @@ export class MeetingEncryption {
     return this.#secret ? 'encrypted' : 'waiting-for-key';
   }
 
-  /** Starts the worker unless it runs; `undefined` where encryption is off. Rejects with words if it cannot. */
-  async start(): Promise<Encryption | undefined> {
-    if (!this.#options || this.#running) return this.#running;
-    if (!canEncrypt()) {
+  /** Throws with words where encryption is on and this browser cannot. */
+  check(): void {
+    if (this.#options && !canEncrypt()) {
       throw new MeetingError(
         'encryption-unsupported',
         'This browser cannot encrypt end to end. Use a current one, over https.',
       );
     }
+  }
+
+  /** Starts the worker unless it runs; `undefined` only where encryption is off. Rejects with words if it cannot. */
+  async start(): Promise<Encryption | undefined> {
+    if (!this.#options || this.#running) return this.#running;
     this.#life += 1;
     const life = this.#life;
     const died = (reason: string) => {
@@ -91,7 +95,7 @@ export class MeetingEncryption {
     }
     if (life !== this.#life) {
       started.close();
-      return undefined;
+      throw failed('it was stopped');
     }
     // Given while it started.
     if (this.#secret !== options.secret) await started.setSecret(this.#secret);

@@ -18,13 +18,16 @@ import type { ServerEvents } from '../../src/sdk/protocol';
 import { toHex } from '../unit/e2ee/hex';
 import { openHarness, openPage } from './support/chromium';
 import { launchFirefox, ownAddress } from './support/firefox';
-import { type Look, look, seen, type Tab } from './support/meeting';
+import { type Look, look, seen, type Tab, watchFirstPicture } from './support/meeting';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
-import { isProof } from './support/timing';
+import { holds, isProof } from './support/timing';
 import { until } from './support/wait';
 
 const out = join(import.meta.dirname, 'out');
+
+/** Until whoever comes late sees the first picture: what people take for "at once". */
+const FIRST_PICTURE_MS = 1000;
 
 /** Of each codec, for another implementation to open: see `scripts/prove e2ee`. */
 const RECORDED_FRAMES = 1_000;
@@ -116,13 +119,16 @@ test.each(MEETINGS)(
     const fayPlays = (names: string[]) => plays(fay, names, seenByFirefox ? 15 : 0);
     await plays(ann, ['Fay']);
     await fayPlays(['Ann']);
-    const ben = await enter('Ben', room, key, query(codec));
+    const ben = await enter('Ben', room, key, query(codec), watchFirstPicture);
     const all = async () => {
       await plays(ann, ['Ben', 'Fay']);
       await plays(ben, ['Ann', 'Fay']);
       await fayPlays(['Ann', 'Ben']);
     };
     await all();
+    const { joinedAt, seenAt } = await ben.evaluate(() => window.times);
+    const what = `${codec}: a late joiner's first picture, encrypted, ms`;
+    holds(what, seenAt - joinedAt, FIRST_PICTURE_MS);
     for (let rotation = 0; rotation < ROTATIONS; rotation += 1) {
       const { epoch } = (await look(ann)).counts ?? { epoch: 0 };
       await until(
@@ -182,12 +188,12 @@ describe.each([
     const room = newRoom();
     const linkKey = newLinkKey();
     const query = `&codec=${codec}`;
+    // A participant with the server's own view: it takes what comes, as it comes, from the first frame on.
+    const spy = await openHarness();
+    await spy('open', 'spy', 'opencall', server.wsUrl, room, { recorded: true });
     const ann = await enter('Ann', room, `#k=${linkKey}`, query, largeCamera);
     const ben = await enter('Ben', room, `#k=${linkKey}`, `${query}&camera=0&microphone=0`);
     await plays(ben, ['Ann']);
-    // A participant with the server's own view: it takes what comes, as it comes.
-    const spy = await openHarness();
-    await spy('open', 'spy', 'opencall', server.wsUrl, room, { recorded: true });
     const switches = isProof ? 20 : 4;
     for (let layer = 0; layer < switches; layer += 1) {
       await takeLayer(ben, 'Ann', layer % 2);

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openHarness, openPage } from './support/chromium';
+import { watchFirstPicture } from './support/meeting';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
 import { holds } from './support/timing';
@@ -43,19 +44,6 @@ async function enter(
     `${server.httpUrl}/?room=${room}&name=${name}&autojoin=1&height=360&fps=15${query}`,
   );
   return page;
-}
-
-/** Runs in the page: notes when the meeting was begun and when the first other person could be seen. */
-function watchFirstPicture() {
-  const times = { joinedAt: 0, seenAt: 0 };
-  Object.assign(window, { times });
-  const timer = setInterval(() => {
-    if (times.joinedAt === 0 && window.__meeting) times.joinedAt = performance.now();
-    const videos = document.querySelectorAll<HTMLVideoElement>('[data-local="false"] video');
-    if ([...videos].every((video) => video.readyState < 2)) return;
-    times.seenAt = performance.now();
-    clearInterval(timer);
-  }, 5);
 }
 
 /** Names on the tiles of the others. */
@@ -146,9 +134,7 @@ test('people see and hear each other; the late one at once; whoever leaves is go
     const ownMs = await call('ownFirstPictureMs');
     const page = await enter('Cleo', room);
     await sees(page, ['Ann', 'Ben']);
-    const { joinedAt, seenAt } = await page.evaluate(
-      () => (window as unknown as { times: { joinedAt: number; seenAt: number } }).times,
-    );
+    const { joinedAt, seenAt } = await page.evaluate(() => window.times);
     return { page, lateMs: seenAt - joinedAt, ownMs };
   };
   const attempts = [await enterLate()];

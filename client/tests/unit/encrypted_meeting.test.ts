@@ -330,6 +330,24 @@ test('a secret can come later, and is waited for', async () => {
   expect(other(meeting, 'me')?.encryption).toBe('encrypted');
 });
 
+test('a worker that does not start fails the joining, in words, and leaves no connection', async () => {
+  const worker = workers[0];
+  if (!worker) throw new Error('no worker');
+  worker.isDeaf = true;
+  const meeting = makeMeeting();
+  const joining = meeting.join();
+  joining.catch(() => undefined);
+  await settle();
+  worker.onerror?.({ message: 'blocked by the page' } as ErrorEvent);
+  await expect(done(joining)).rejects.toMatchObject({
+    code: 'encryption-failed',
+    message: expect.stringContaining('blocked by the page'),
+  });
+  expect(meeting.snapshot.status).toBe('failed');
+  expect(last().isClosed).toBe(true);
+  expect(last().names()).toEqual([]);
+});
+
 test('leaving ends the worker, also while it starts', async () => {
   const { meeting } = await joined();
   meeting.leave();
@@ -338,5 +356,5 @@ test('leaving ends the worker, also while it starts', async () => {
   meeting.leave();
   await done(again);
   expect(workers[1]?.isTerminated).toBe(true);
-  expect(channels).toHaveLength(1);
+  expect(channels.every(({ isClosed }) => isClosed)).toBe(true);
 });

@@ -1,5 +1,12 @@
 import type { EncryptionSnapshot, EncryptionState, FrameCounts } from '../../../src/sdk/index';
 
+declare global {
+  interface Window {
+    /** Of `watchFirstPicture`; milliseconds on the page's clock, 0 until then. */
+    times: { joinedAt: number; seenAt: number };
+  }
+}
+
 /** A tab with the meeting page in it, of any browser. */
 export interface Tab {
   evaluate<T>(inPage: () => T | Promise<T>): Promise<T>;
@@ -74,4 +81,17 @@ export function look(tab: Tab): Promise<Look> {
 /** One of the others. */
 export function seen({ others }: Look, name: string): Seen | undefined {
   return others.find((other) => other.name === name);
+}
+
+/** Runs in the page: notes when the meeting was begun and when the first other person could be seen. */
+export function watchFirstPicture() {
+  const times = { joinedAt: 0, seenAt: 0 };
+  window.times = times;
+  const timer = setInterval(() => {
+    if (times.joinedAt === 0 && window.__meeting) times.joinedAt = performance.now();
+    const videos = document.querySelectorAll<HTMLVideoElement>('[data-local="false"] video');
+    if ([...videos].every((video) => video.readyState < 2)) return;
+    times.seenAt = performance.now();
+    clearInterval(timer);
+  }, 5);
 }

@@ -88,6 +88,8 @@ type Transform = (
 
 function sealing({ source, codec }: SendOptions): Transform {
   return async (frame, next) => {
+    // What encoders of sound make of silence; in the clear, too, no packet carries it.
+    if (frame.data.byteLength === 0) return;
     const sealed = await seal(frame, source, codec).catch(() => undefined);
     if (!sealed) {
       counts.notSealed += 1;

@@ -114,6 +114,22 @@ test('what is in the clear is not played', async () => {
   }
 });
 
+test('nonsense is dropped, whatever it is', async () => {
+  const { sealer, opener } = await pair();
+  for (const codec of SEALABLE_CODECS) {
+    const good = await sealed(sealer, FRAMES[codec], 'camera', codec);
+    for (let round = 0; round < 300; round += 1) {
+      const random = crypto.getRandomValues(new Uint8Array(1 + (round % 60)));
+      const cutOff = good.slice(0, round % good.length);
+      const longer = new Uint8Array([...good, ...random]);
+      for (const frame of [random, cutOff, longer]) {
+        expect(outcome(await opener().open(codec, frame, 0))).toMatch(/malformed|not-authentic/);
+      }
+    }
+    expect(outcome(await opener().open(codec, good, 0))).toBe('opened');
+  }
+});
+
 describe('after a rotation', () => {
   test('frames of the key before are taken for ten seconds, and no longer', async () => {
     const { sealer, opener } = await pair();

@@ -108,6 +108,14 @@ test('a frame of another codec than was negotiated does not leave', async () => 
   expect(await h264.pass(FRAMES.h264)).toBeDefined();
 });
 
+test('an empty frame, which is silence, is not sent', async () => {
+  const ann = await start('ann', newLinkKey());
+  const microphone = ann.worker.track({ ...CAMERA, source: 'microphone', codec: 'opus' });
+  expect(await microphone.pass(new Uint8Array())).toBeUndefined();
+  expect(await microphone.pass(FRAMES.opus)).toBeDefined();
+  expect(await ann.encryption.counts()).toMatchObject({ sealed: 1, notSealed: 0 });
+});
+
 test('keys rotate by the clock, and soon after someone came or went, however many', async () => {
   vi.useFakeTimers();
   const ann = await start('ann', newLinkKey());

@@ -76,7 +76,8 @@ pub struct ControlConfig {
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
     pub unix_origin_ms: u64,
-    /// Seed of ids and SSRCs, for tests; else from the system. Keys never come from it.
+    /// Seed of ids, SSRCs and ICE credentials, for tests and simulations; else they come from the
+    /// system. SRTP keys come from DTLS, see [`DtlsConfig::seed`].
     pub seed: Option<u64>,
 }
 

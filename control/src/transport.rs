@@ -129,7 +129,7 @@ impl Control {
         }
         let core = self.core_of(session)?;
         let id = TransportId(self.ids.next());
-        let ice = IceCredentials::generate(Some(core));
+        let ice = self.new_ice(core);
         let ice_parameters = ice_parameters(&ice);
         let transport = Transport {
             session,
@@ -177,6 +177,13 @@ impl Control {
         };
         let after = if offers { After::Offer } else { After::Nothing };
         Ok((Response::Transport(options), after))
+    }
+
+    fn new_ice(&mut self, core: CoreId) -> IceCredentials {
+        match self.config.seed {
+            Some(_) => IceCredentials::draw(Some(core), |random| self.rng.fill(random)),
+            None => IceCredentials::generate(Some(core)),
+        }
     }
 
     /// Where a peer lives; decided with its first transport.
@@ -355,7 +362,7 @@ impl Control {
             return Err(unknown("transport", transport_id));
         };
         let core = transport.core;
-        let ice = IceCredentials::generate(Some(core));
+        let ice = self.new_ice(core);
         let parameters = ice_parameters(&ice);
         self.command(core, Command::RestartIce { transport: id, ice });
         Ok(parameters)

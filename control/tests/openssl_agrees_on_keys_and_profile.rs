@@ -66,6 +66,7 @@ fn handshake(name: &str, preference: &[Profile], profiles: &str) -> (KeyingMater
         certificate: CertificateSource::Generate,
         max_version: DtlsVersion::Dtls13,
         srtp_profiles: preference.to_vec(),
+        seed: None,
     };
     let context = DtlsContext::new(&config).expect("context");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");

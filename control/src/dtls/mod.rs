@@ -31,7 +31,8 @@ use std::time::Duration;
 
 use dimpl::SrtpProfile;
 use opencall_dataplane::srtp::Profile;
-use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use crate::api::DtlsFingerprint;
 use crate::error::ControlError;
@@ -75,6 +76,9 @@ pub struct DtlsConfig {
     pub max_version: DtlsVersion,
     /// SRTP profiles that may be used, the most wanted first.
     pub srtp_profiles: Vec<Profile>,
+    /// Seed of what handshakes draw beside keys and signatures, for simulations; else it comes
+    /// from the system.
+    pub seed: Option<u64>,
 }
 
 impl Default for DtlsConfig {
@@ -87,6 +91,7 @@ impl Default for DtlsConfig {
                 Profile::AeadAes256Gcm,
                 Profile::AesCm128HmacSha1_80,
             ],
+            seed: None,
         }
     }
 }
@@ -117,10 +122,18 @@ impl DtlsContext {
         // hello once more for another reason, two attempts ask it in the same words. No padding:
         // until our ClientHello is answered, ICE lets us send three times what came, and libnice
         // checks twice.
-        let library = dimpl::Config::builder()
+        let mut builder = dimpl::Config::builder();
+        if let Some(seed) = config.seed {
+            builder = builder.dangerously_set_rng_seed(seed);
+        }
+        let cookie_secret = match config.seed {
+            Some(seed) => StdRng::seed_from_u64(seed).random(),
+            None => rand::rng().random(),
+        };
+        let library = builder
             .use_server_cookie(false)
             .pad_client_hello(false)
-            .cookie_secret(rand::rng().random())
+            .cookie_secret(cookie_secret)
             .require_client_certificate(true)
             .srtp_profiles(&profiles)
             .mtu(DTLS_MTU_BYTES)

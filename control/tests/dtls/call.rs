@@ -33,6 +33,7 @@ impl Call {
             certificate: ours,
             max_version: DtlsVersion::Dtls13,
             srtp_profiles: DtlsConfig::default().srtp_profiles,
+            seed: None,
         };
         let context = DtlsContext::new(&config).expect("a good configuration");
         let role = if peer_is_client { Role::Server } else { Role::Client };

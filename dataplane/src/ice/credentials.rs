@@ -23,20 +23,25 @@ impl IceCredentials {
     /// # Panics
     /// When the system has no randomness to give: nothing safe could be done without.
     pub fn generate(core: Option<CoreId>) -> Self {
+        Self::draw(core, |random| rand::fill(random).expect("the system's random source works"))
+    }
+
+    /// The same from another source: for simulations, whose credentials are no secrets.
+    pub fn draw(core: Option<CoreId>, mut fill: impl FnMut(&mut [u8])) -> Self {
         let mut ufrag = String::with_capacity(UFRAG_RANDOM_LEN + 2);
         if let Some(CoreId(core)) = core {
             ufrag.extend([core >> 4, core & 0x0f].map(ice_char));
         }
-        push_random::<UFRAG_RANDOM_LEN>(&mut ufrag);
+        push_random::<UFRAG_RANDOM_LEN>(&mut ufrag, &mut fill);
         let mut pwd = String::with_capacity(PWD_LEN);
-        push_random::<PWD_LEN>(&mut pwd);
+        push_random::<PWD_LEN>(&mut pwd, &mut fill);
         IceCredentials { ufrag, pwd }
     }
 }
 
-fn push_random<const N: usize>(text: &mut String) {
+fn push_random<const N: usize>(text: &mut String, fill: &mut impl FnMut(&mut [u8])) {
     let mut random = [0; N];
-    rand::fill(&mut random).expect("the system's random source works");
+    fill(&mut random);
     text.extend(random.map(ice_char));
 }
 
@@ -68,6 +73,13 @@ mod tests {
     fn the_core_can_be_read_from_the_ufrag() {
         assert!(IceCredentials::generate(Some(CoreId(0))).ufrag.starts_with("AA"));
         assert!(IceCredentials::generate(Some(CoreId(0x2f))).ufrag.starts_with("CP"));
+    }
+
+    #[test]
+    fn the_same_draws_make_the_same_credentials() {
+        let drawn = |byte: u8| IceCredentials::draw(None, |random| random.fill(byte));
+        assert_eq!(drawn(0x41).pwd, "B".repeat(PWD_LEN));
+        assert!(drawn(1) == drawn(1) && drawn(1) != drawn(2));
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl Config {
                     args::DtlsVersion::V1_3 => DtlsVersion::Dtls13,
                 },
                 srtp_profiles: srtp_profiles(&media.srtp_profiles)?,
+                seed: None,
             },
             codecs: codecs(&media.codecs)?,
             outgoing_bitrate_bps: outgoing_bitrate(&media.outgoing_bitrate)?,

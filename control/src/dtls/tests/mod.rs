@@ -18,6 +18,7 @@ fn context(max_version: DtlsVersion, profiles: &[Profile]) -> DtlsContext {
         max_version,
         srtp_profiles: profiles.to_vec(),
         certificate: CertificateSource::Generate,
+        seed: None,
     };
     DtlsContext::new(&config).expect("a good configuration")
 }
@@ -150,7 +151,7 @@ pub fn rsa_pem() -> RsaPem {
 fn rsa_context(max_version: DtlsVersion) -> DtlsContext {
     let RsaPem { certificate, pkcs8: key, .. } = rsa_pem();
     let certificate = CertificateSource::Pem { certificate, key };
-    let config = DtlsConfig { max_version, srtp_profiles: ALL.to_vec(), certificate };
+    let config = DtlsConfig { max_version, srtp_profiles: ALL.to_vec(), certificate, seed: None };
     DtlsContext::new(&config).expect("a good configuration")
 }
 

@@ -255,6 +255,9 @@ impl Core {
         }
     }
 
+    /// Sends a datagram of DTLS, and once more to where the client says that it is, if it has not
+    /// proven that and may be sent so much: who moves before its handshake is complete has no keys
+    /// to prove anything with, and gets no further without our last flight.
     fn write_dtls(
         &mut self,
         key: usize,
@@ -263,11 +266,20 @@ impl Core {
         tx: &mut TxBatch,
     ) -> Result<(), DropReason> {
         let transport = &mut self.transports[key];
-        let out = tx.reserve(datagram.len()).ok_or(DropReason::ArenaFull)?;
-        out[..datagram.len()].copy_from_slice(datagram);
-        tx.commit(datagram.len(), way.0, way.1);
-        transport.ice.count_sent(way, datagram.len());
-        transport.count_sent(datagram.len());
+        let (len, begin) = (datagram.len(), tx.len_bytes());
+        let out = tx.reserve(len).ok_or(DropReason::ArenaFull)?;
+        out[..len].copy_from_slice(datagram);
+        tx.commit(len, way.0, way.1);
+        transport.ice.count_sent(way, len);
+        transport.count_sent(len);
+        let claimant = transport.ice.claimant().filter(|claimant| *claimant != way);
+        if let Some(claimant) = claimant
+            && transport.ice.allowance(claimant) >= len as u64
+            && tx.repeat(begin, len, claimant.0, claimant.1)
+        {
+            transport.ice.count_sent(claimant, len);
+            transport.count_sent(len);
+        }
         Ok(())
     }
 }

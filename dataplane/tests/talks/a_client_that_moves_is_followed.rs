@@ -163,3 +163,26 @@ fn going_to_and_fro_is_told_to_control_once_a_second() {
     world.run(Duration::from_secs(2));
     assert_eq!(addresses_of(&world, &hearer).last(), Some(&addresses[0]));
 }
+
+#[test]
+fn who_moves_before_its_handshake_is_complete_is_sent_our_last_flight_there() {
+    let mut world = World::new(1);
+    // We have its last flight, and it has not got ours.
+    let mut client = world.join(CORE);
+    let (old, new) = (client.address, elsewhere(&client));
+    client.address = new;
+    client.check(&world, true);
+    client.answer_handshake(&world);
+    world.turn();
+    let sent = client.check_bytes(true).len() + DTLS_ANSWER.len();
+    let flight = client_hello(75);
+    for _ in 0..10 {
+        world.send_dtls(&client, &flight);
+    }
+    let is_flight = |bytes: &&Vec<u8>| **bytes == flight;
+    let to_new = client.raw(&mut world);
+    assert!(to_new.contains(&flight), "it cannot prove itself without");
+    assert!(to_new.iter().map(Vec::len).sum::<usize>() <= 3 * sent, "and may not be there");
+    client.address = old;
+    assert_eq!(client.raw(&mut world).iter().filter(is_flight).count(), 10);
+}

@@ -8,6 +8,7 @@ use opencall_dataplane::message::{
     Command, ConsumerId, CoreId, EncodingConfig, ExtensionIds, Feedback, IceState, MediaKind,
     ProducerConfig, ProducerId, ShortId, TransportId,
 };
+use opencall_dataplane::planted::{self, Bug};
 use rand::RngExt as _;
 use smallvec::SmallVec;
 
@@ -408,7 +409,9 @@ impl Control {
         *consumers = consumers.saturating_sub(1);
         if *consumers == 0 {
             producer.far.remove(&core);
-            self.command(home, Command::ClosePipe { producer: id, to: core });
+            if !planted::is(Bug::PipeKept) {
+                self.command(home, Command::ClosePipe { producer: id, to: core });
+            }
             self.command(core, Command::CloseProducer(id));
             self.forget_demand(core, id);
         }

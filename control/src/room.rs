@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_dataplane::message::{CoreId, ProducerId};
+use opencall_dataplane::planted::{self, Bug};
 
 use crate::api::{Notification, SessionId};
 use crate::control::{Control, Timer};
@@ -91,6 +92,9 @@ impl Control {
 
     /// Those who have entered a room, oldest first, without one of them.
     pub(crate) fn members_but(&self, room: RoomId, but: SessionId) -> Vec<SessionId> {
+        if planted::is(Bug::OtherRoom) {
+            return self.peers.keys().copied().filter(|session| *session != but).collect();
+        }
         let Some(room) = self.rooms.get(&room) else { return Vec::new() };
         room.members.iter().copied().filter(|session| *session != but).collect()
     }

@@ -57,6 +57,11 @@ impl AddressTable {
         Some(owner)
     }
 
+    /// How many addresses it knows.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
     /// Whose an address is.
     pub fn owner(&self, tuple: Tuple) -> Option<Owner> {
         self.owners.get(&tuple).copied()

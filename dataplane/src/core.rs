@@ -23,6 +23,7 @@ use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
 };
+use crate::planted::{self, Bug};
 use crate::rate::PerSecond;
 use crate::srtp::KeyingMaterial;
 use crate::time::{Time, WallClock};
@@ -302,7 +303,7 @@ impl Core {
             self.index.addresses.remove_of(tuple, key);
         }
         for ufrag in transport.ice.ufrags() {
-            if self.index.ufrags.get(ufrag) == Some(&key) {
+            if self.index.ufrags.get(ufrag) == Some(&key) && !planted::is(Bug::UfragKept) {
                 self.index.ufrags.remove(ufrag);
             }
         }
@@ -490,6 +491,11 @@ impl Core {
     }
 
     fn set_consumer_paused(&mut self, id: ConsumerId, paused: bool) {
+        if paused && planted::is(Bug::PauseIgnored)
+            || !paused && id.0.is_multiple_of(4) && planted::is(Bug::ResumeLost)
+        {
+            return;
+        }
         self.update_consumer(id, |consumer| {
             consumer.paused = paused;
             consumer.restart();

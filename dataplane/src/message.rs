@@ -572,6 +572,8 @@ pub struct CoreStats {
     pub at: Time,
     /// Datagrams received.
     pub datagrams_received: u64,
+    /// Of these, those that were taken up: the others are drops.
+    pub datagrams_taken: u64,
     /// Datagrams sent.
     pub datagrams_sent: u64,
     /// Send operations: GSO trains and single datagrams.

@@ -21,6 +21,7 @@ use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
     ConsumerConfig, ConsumerId, ExtensionIds, Feedback, Layers, MediaKind, ShortId,
 };
+use crate::planted::{self, Bug};
 use crate::rtp::header::OutgoingHeader;
 use crate::rtp::payload::PayloadInfo;
 use crate::seq::ExtendedSeq;
@@ -56,6 +57,9 @@ impl Rtx {
         payload_type: u8,
         timestamp: u32,
     ) -> Result<(ExtendedSeq, OutgoingHeader), DropReason> {
+        if planted::is(Bug::IndexTwice) && self.next.0.is_multiple_of(4) {
+            self.next.0 -= 1;
+        }
         let index = self.next;
         if index.0 >= self.held {
             let end = index.0.saturating_add(RESERVED_PACKETS);

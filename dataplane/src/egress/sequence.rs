@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 use super::numbering::Numbering;
+use crate::planted::{self, Bug};
 use crate::seq::ExtendedSeq;
 
 /// Words of 64 source numbers over which drops are remembered: 512 packets, about a second of video
@@ -63,7 +64,8 @@ impl SequenceTranslator {
     /// Goes on with another source (or the same one after a pause): its packet `first` follows the
     /// last that went out, older ones are refused.
     pub fn switch(&mut self, first: ExtendedSeq) {
-        self.numbering.switch(first.0);
+        let gap = u64::from(planted::is(Bug::GapAtSwitch));
+        self.numbering.switch(first.0 - gap);
     }
 
     /// The number that the next packet in order will get.

@@ -1,7 +1,7 @@
 //! The rings between this core and the others, and what travels in them.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::drop_reason::DropReason;
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
@@ -74,8 +74,13 @@ pub struct Link {
 impl Link {
     /// The rings between two cores: an end for each. They take 3.4 MiB.
     pub fn pair() -> (Link, Link) {
-        let (there, from_here) = ring(RING_SLOTS, PipeSlot::new);
-        let (back, from_there) = ring(RING_SLOTS, PipeSlot::new);
+        Self::pair_of(RING_SLOTS)
+    }
+
+    /// The same with so many slots in each ring.
+    fn pair_of(slots: usize) -> (Link, Link) {
+        let (there, from_here) = ring(slots, PipeSlot::new);
+        let (back, from_there) = ring(slots, PipeSlot::new);
         (
             Link { outgoing: there, incoming: from_there },
             Link { outgoing: back, incoming: from_here },
@@ -106,12 +111,25 @@ pub fn connect(cores: usize) -> Vec<Links> {
 }
 
 /// Which cores are linked. A full mesh of 32 cores would take 1.6 GiB, and most rooms are on one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mesh {
-    linked: HashSet<(CoreId, CoreId)>,
+    linked: BTreeSet<(CoreId, CoreId)>,
+    slots: usize,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self::with_slots(RING_SLOTS)
+    }
 }
 
 impl Mesh {
+    /// Nothing is linked yet; rings will have so many slots. Few of them fill soon: for
+    /// simulations.
+    pub fn with_slots(slots: usize) -> Self {
+        Mesh { linked: BTreeSet::new(), slots }
+    }
+
     /// What is to be sent before `command` goes to `core`: the ends of a new link, if it opens the
     /// first pipe between two cores.
     pub fn link_for(&mut self, core: CoreId, command: &Command) -> Option<[(CoreId, Command); 2]> {
@@ -120,7 +138,7 @@ impl Mesh {
         if core == to || !self.linked.insert(pair) {
             return None;
         }
-        let (here, there) = Link::pair();
+        let (here, there) = Link::pair_of(self.slots);
         Some([
             (core, Command::AttachLink { to, link: Box::new(here) }),
             (to, Command::AttachLink { to: core, link: Box::new(there) }),
@@ -129,7 +147,7 @@ impl Mesh {
 
     /// Forgets the links of a core that has ended; what is to be sent to those that had one.
     pub fn forget(&mut self, core: CoreId) -> Vec<(CoreId, Command)> {
-        let ended = self.linked.extract_if(|&(a, b)| a == core || b == core);
+        let ended = self.linked.extract_if(.., |&(a, b)| a == core || b == core);
         let others = ended.map(|(a, b)| if a == core { b } else { a });
         others.map(|other| (other, Command::DetachLink(core))).collect()
     }

@@ -1,6 +1,6 @@
 /**
- * What of an encoded frame stays clear, so that packetizers, the server and depacketizers still find their way. All else
- * is sealed. Chosen by measurement: with less in the clear, some browser or layer switch fails.
+ * The clear part of an encoded frame: what packetizers, the server and depacketizers read. All else is sealed. Chosen by
+ * measurement: with less in the clear, some browser or layer switch fails.
  */
 import { concat } from './bytes';
 
@@ -12,7 +12,7 @@ export type SealableCodec = (typeof SEALABLE_CODECS)[number];
 export interface Cut {
   /** Sent as it is, and authenticated. */
   readonly prefix: Uint8Array;
-  /** What is sealed. */
+  /** Sealed. */
   readonly plain: Uint8Array;
 }
 
@@ -46,7 +46,7 @@ export function join(codec: SealableCodec, prefix: Uint8Array, plain: Uint8Array
   return codec === 'av1' ? plain : concat(prefix, plain);
 }
 
-/** The frame tag, with start code and size in key frames (RFC 6386 §9.1), which bit 0 tells. */
+/** The frame tag, with start code and size in key frames (RFC 6386 §9.1); bit 0 is clear in those. */
 function cutVp8(frame: Uint8Array): Cut {
   const isKey = ((frame[0] ?? 1) & 1) === 0;
   const length = Math.min(isKey ? 10 : 1, frame.length);

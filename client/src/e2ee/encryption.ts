@@ -5,7 +5,7 @@ import type { FrameCounts, FromWorker, ToWorker, TrackState, TransformOptions } 
 
 /** How to encrypt. */
 export interface EncryptionOptions {
-  /** What all in the meeting know; it can be given later, and until then nothing is sent and nothing played. */
+  /** Shared by all in the meeting; it can be set later, and until then nothing is sent and nothing played. */
   secret?: SharedSecret | undefined;
   /** New keys at least this often, besides those on each join and leave. Ten minutes if left out. */
   rotateEveryMs?: number;
@@ -29,7 +29,7 @@ export interface ReceivedTrack {
   onState(state: TrackState): void;
 }
 
-/** What is used of a worker, so that tests can do without one. */
+/** The part of `Worker` in use, so that tests can replace it. */
 export type WorkerPort = Pick<Worker, 'postMessage' | 'terminate'> & {
   onmessage: ((message: MessageEvent<FromWorker>) => void) | null;
   onerror: ((event: ErrorEvent) => void) | null;
@@ -123,12 +123,12 @@ export class Encryption {
     this.#hasSecret = secret !== undefined;
   }
 
-  /** Has all frames of a sender sealed. To be called before it is negotiated. */
+  /** Seals all frames of a sender. Call it before the sender is negotiated. */
   protectSender(sender: RTCRtpSender, source: string, codec: SealableCodec): void {
     sender.transform = this.#transform({ direction: 'send', source, codec });
   }
 
-  /** Has all frames of a receiver opened, or dropped. Call the returned function when it is gone. */
+  /** Opens all frames of a receiver, or drops them. Call the returned function when the track is gone. */
   protectReceiver(receiver: RTCRtpReceiver, track: ReceivedTrack): () => void {
     const { onState, ...stream } = track;
     this.#lastId += 1;

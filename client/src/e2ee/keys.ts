@@ -5,7 +5,7 @@
 import { type Bytes, bigEndian, concat, fromBase64Url, toBase64Url, utf8 } from './bytes';
 import { AES_128_GCM_SHA256_128, type CipherSuite } from './sframe';
 
-/** What is used; a number in `appData` names it, so that another can follow. */
+/** The suite in use; `appData` carries its number, so that another can follow. */
 export const SUITE: CipherSuite = AES_128_GCM_SHA256_128;
 
 /** Of one sender session: without it two of them would use the same keys. */
@@ -23,7 +23,7 @@ const BASE_KEY_BYTES = 32;
 /** Five digits each, 100 bits together: nobody finds another set of people with the same code. */
 const CODE_GROUPS = 6;
 
-/** What everyone in the meeting knows and the server does not. It has no text form, so that no log can show it. */
+/** Known to everyone in the meeting, and not to the server. */
 export type SharedSecret =
   | { readonly kind: 'key'; readonly bytes: Bytes }
   | { readonly kind: 'passphrase'; readonly text: string };

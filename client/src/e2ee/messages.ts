@@ -1,9 +1,9 @@
-/** What the page and the encryption worker tell each other. */
+/** Messages between the page and the encryption worker. */
 import type { SealableCodec } from './codecs';
 import type { CodeMember, SharedSecret } from './keys';
 import type { DropReason } from './opener';
 
-/** What a received track shows of its encryption. */
+/** The state of a received track's encryption. */
 export type TrackState = 'pending' | 'encrypted' | 'waiting-for-key' | 'wrong-key';
 
 /** Options of an `RTCRtpScriptTransform`. */

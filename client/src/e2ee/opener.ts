@@ -120,7 +120,7 @@ export class StreamOpener {
     return key;
   }
 
-  /** Keeps a key that opened a frame. What was opened before counts, also if it was by another secret. */
+  /** Keeps a key that opened a frame, with the window of its KID, also where another secret filled it. */
   #adopt({ sframe, secret }: OpeningKey, now: number): ProvenKey {
     const known = this.#keys.get(sframe.kid);
     if (known?.secret === secret) return known;

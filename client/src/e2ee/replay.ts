@@ -1,5 +1,5 @@
 /**
- * Counters before the newest that are still told apart. One sender's camera in three layers sends about 100 frames a
+ * Counters before the newest that are still distinguished. One sender's camera in three layers sends about 100 frames a
  * second: ten seconds, as long as an old key is kept. Higher costs a bit each, lower refuses frames that were repaired.
  */
 export const REPLAY_WINDOW = 1024;

@@ -22,7 +22,7 @@ const NONCE_BYTES = 12;
 /** KID and CTR are 64-bit (RFC 9605 §4.3). */
 const MAX_FIELD_BYTES = 8;
 
-/** What a header says, and how long it is. */
+/** A parsed header. */
 export interface Header {
   readonly kid: bigint;
   readonly counter: bigint;

@@ -4,7 +4,7 @@ import type { Opened } from './opener';
 /** One bad frame may be the network's or the server's doing; so many in a row are a wrong key. */
 export const FAILURES_UNTIL_WRONG = 5;
 
-/** What the frames of one received track tell of its key. */
+/** Derives the state of one received track from its frames. */
 export class TrackWatch {
   #state: TrackState = 'pending';
   #failures = 0;

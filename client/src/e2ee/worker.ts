@@ -13,7 +13,7 @@ import { type DropReason, Openers } from './opener';
 import { Sealer } from './sealer';
 import { TrackWatch } from './trackState';
 
-/** What is used of an encoded frame, of sound or picture. */
+/** The part of an encoded frame in use, audio or video. */
 interface EncodedFrame {
   data: ArrayBuffer;
   getMetadata(): { mimeType?: string };
@@ -25,7 +25,7 @@ interface Transformer {
   readonly options: TransformOptions;
 }
 
-/** What is used of a worker's global scope. */
+/** The part of a worker's global scope in use. */
 interface Scope {
   onmessage: (message: { data: ToWorker }) => void;
   onrtctransform: (event: { transformer: Transformer }) => void;
@@ -61,7 +61,7 @@ scope.onmessage = ({ data: message }) => {
     case 'rotate':
       return sealer?.rotate();
     case 'code':
-      void tellCode(message);
+      void answerCode(message);
       return;
     case 'counts':
       return answer(message.id, countFrames());
@@ -88,7 +88,7 @@ type Transform = (
 
 function sealing({ source, codec }: SendOptions): Transform {
   return async (frame, next) => {
-    // What encoders of sound make of silence; in the clear, too, no packet carries it.
+    // Audio encoders emit empty frames for silence; unencrypted, no packet carries them either.
     if (frame.data.byteLength === 0) return;
     const sealed = await seal(frame, source, codec).catch(() => undefined);
     if (!sealed) {
@@ -103,7 +103,7 @@ function sealing({ source, codec }: SendOptions): Transform {
 
 async function seal(frame: EncodedFrame, source: string, codec: SendOptions['codec']) {
   const { mimeType } = frame.getMetadata();
-  // Browsers that tell the codec of each frame must mean the same as was negotiated.
+  // Where the browser names a frame's codec, it must be the negotiated one.
   if (mimeType !== undefined && codecOf(mimeType) !== codec) return undefined;
   return sealer?.seal(source, codec, new Uint8Array(frame.data));
 }
@@ -136,7 +136,7 @@ async function setSecret({ id, secret: given }: Extract<ToWorker, { type: 'secre
   answer(id, undefined);
 }
 
-async function tellCode({ id, members }: Extract<ToWorker, { type: 'code' }>) {
+async function answerCode({ id, members }: Extract<ToWorker, { type: 'code' }>) {
   answer(id, secret && (await safetyCode(secret, members).catch(() => undefined)));
 }
 

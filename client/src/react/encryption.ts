@@ -1,6 +1,6 @@
 import type { EncryptionState, MeetingSnapshot, Participant } from '../sdk/index';
 
-/** What a tile says of its participant's encryption. */
+/** The words on a tile for its participant's encryption. */
 export const ENCRYPTION_TEXT: Record<EncryptionState, string> = {
   pending: 'Nothing received yet',
   encrypted: 'Encrypted end to end',
@@ -14,7 +14,7 @@ export function isPlayable(state: EncryptionState | undefined): boolean {
   return state === undefined || state === 'pending' || state === 'encrypted';
 }
 
-/** What is wrong with the meeting's encryption and what helps, for whoever looks; `undefined` if nothing is. */
+/** The problem with the meeting's encryption and its remedy, in words; `undefined` if there is none. */
 export function explainEncryption({
   encryption,
   participants,
@@ -26,15 +26,15 @@ export function explainEncryption({
   const inState = (state: EncryptionState) => others.filter((other) => other.encryption === state);
   const waiting = inState('waiting-for-key');
   if (waiting.length > 0) {
-    return `${namesOf(waiting)} encrypted end to end, and you have no key. Open the invitation with the key, or join again with the passphrase.`;
+    return `${namesOf(waiting)} encrypted end to end, and you have no key. Leave, and join again by the invitation with the key, or with the passphrase.`;
   }
   const wrong = inState('wrong-key');
   if (wrong.length > 0) {
-    return `${namesOf(wrong)} encrypted with another key than yours. Open the same invitation, or type the same passphrase.`;
+    return `${namesOf(wrong)} encrypted with another key than yours. Whoever has the wrong one has to leave and join again, by the invitation of the others or with their passphrase.`;
   }
   const clear = inState('not-encrypted');
   if (clear.length > 0) {
-    return `${namesOf(clear)} not encrypted, and therefore not played. They need the invitation with the key.`;
+    return `${namesOf(clear)} not encrypted, and therefore not played. They have to join by the invitation with the key, or with the passphrase.`;
   }
   return undefined;
 }

@@ -9,14 +9,14 @@ import { MeetingError } from './errors';
 import type { EncryptionState } from './participants';
 import type { TrackEncryption } from './session';
 
-/** What there is to show of a meeting's encryption. */
+/** The state of a meeting's encryption, for display. */
 export interface EncryptionSnapshot {
   /**
    * `waiting-for-key`: it is switched on, but without a secret nothing is sent and nothing played. `failed`: the worker
    * ended, and with it the meeting; joining again starts another.
    */
   readonly state: 'off' | 'on' | 'waiting-for-key' | 'failed';
-  /** What people compare: equal for all who hold the same secret and receive the same senders. */
+  /** The code that people compare: equal for all who hold the same secret and receive the same senders. */
   readonly code: string | null;
 }
 
@@ -86,10 +86,15 @@ export class MeetingEncryption {
     const died = (reason: string) => {
       if (life === this.#life) this.#fail(reason);
     };
-    const options = { ...this.#options, secret: this.#secret };
+    let secret = this.#secret;
     let started: Encryption;
     try {
-      started = await Encryption.start(options, this.#identity, died);
+      started = await Encryption.start({ ...this.#options, secret }, this.#identity, died);
+      // Another may have been set meanwhile.
+      while (secret !== this.#secret) {
+        secret = this.#secret;
+        await started.setSecret(secret);
+      }
     } catch (error) {
       throw failed(error instanceof Error ? error.message : String(error));
     }
@@ -97,8 +102,6 @@ export class MeetingEncryption {
       started.close();
       throw failed('it was stopped');
     }
-    // Given while it started.
-    if (this.#secret !== options.secret) await started.setSecret(this.#secret);
     this.#hasFailed = false;
     this.#running = started;
     return started;

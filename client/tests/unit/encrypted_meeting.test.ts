@@ -330,6 +330,18 @@ test('a secret can come later, and is waited for', async () => {
   expect(other(meeting, 'me')?.encryption).toBe('encrypted');
 });
 
+test('a secret that is set while the worker starts is the one in use', async () => {
+  const meeting = makeMeeting();
+  const joining = meeting.join();
+  await meeting.setEncryptionSecret(secretOfLinkKey(newLinkKey()));
+  await meeting.setEncryptionSecret(secretOfLinkKey(newLinkKey()));
+  const last = secretOfLinkKey(newLinkKey());
+  await meeting.setEncryptionSecret(last);
+  await done(joining);
+  const set = workers[0]?.received.filter((message) => message.type === 'secret').at(-1);
+  expect(set).toMatchObject({ secret: last });
+});
+
 test('a worker that does not start fails the joining, in words, and leaves no connection', async () => {
   const worker = workers[0];
   if (!worker) throw new Error('no worker');

@@ -85,6 +85,13 @@ const CAMERA: MediaTrackConstraints = {
  */
 const HOPELESS: readonly MeetingErrorCode[] = ['token-refused', 'encryption-unsupported'];
 
+/** Why a track is not sent, where trying again would not help; a lost connection sends it again. */
+const REFUSALS: readonly MeetingErrorCode[] = [
+  'request-refused',
+  'media-unsupported',
+  'encryption-unsupported',
+];
+
 const MICROPHONE: MediaTrackConstraints = {
   echoCancellation: true,
   noiseSuppression: true,
@@ -399,6 +406,7 @@ export class Meeting {
       this.#showLocal(source);
       await this.#publish(source);
     } catch (error) {
+      this.#stopRefused(source, error);
       throw this.#report(explainDeviceError(error, source));
     } finally {
       this.#starting.delete(source);
@@ -442,8 +450,15 @@ export class Meeting {
       await this.#inTurn(source, () => this.#publish(source));
     } catch (error) {
       // A session lost on the way is made anew, and this with it.
-      if (this.#status === 'joined') this.#report(error);
+      if (this.#status !== 'joined') return;
+      this.#stopRefused(source, error);
+      this.#report(error);
     }
+  }
+
+  /** A device that is not sent, and will not be, does not stay on. */
+  #stopRefused(source: LocalSource, error: unknown): void {
+    if (error instanceof MeetingError && REFUSALS.includes(error.code)) this.#stopLocal(source);
   }
 
   async #setPaused(source: LocalSource, local: LocalMedia, paused: boolean): Promise<void> {

@@ -153,6 +153,7 @@ test('a track in a codec that cannot be sealed is not sent', async () => {
   });
   expect(channel.names()).not.toContain('produce');
   expect(transports).toHaveLength(0);
+  expect(meeting.snapshot.devices.camera).toBe('off');
 });
 
 test('a browser that shows no sender has what it sent taken back', async () => {
@@ -165,6 +166,7 @@ test('a browser that shows no sender has what it sent taken back', async () => {
     code: 'encryption-unsupported',
   });
   expect(channel.names().at(-1)).toBe('closeProducer');
+  expect(meeting.snapshot.devices.camera).toBe('off');
 });
 
 test('a browser without transforms does not even enter', async () => {

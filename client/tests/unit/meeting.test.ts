@@ -249,6 +249,32 @@ test('a device that is denied says so, and the meeting goes on', async () => {
   expect(meeting.snapshot.error).toBeNull();
 });
 
+test('a device that the server refuses to take does not stay on', async () => {
+  const { meeting, channel } = await joined();
+  channel.refused.add('produce');
+  await expect(meeting.enable('camera')).rejects.toMatchObject({ code: 'request-refused' });
+  expect(meeting.snapshot.devices.camera).toBe('off');
+  expect(meeting.snapshot.participants[0]?.media).toEqual({});
+  expect(devices.tracks[0]?.readyState).toBe('ended');
+  channel.refused.delete('produce');
+  await meeting.enable('camera');
+  expect(meeting.snapshot.devices.camera).toBe('on');
+});
+
+test('nor one that is refused after a reconnection', async () => {
+  const { meeting, channel } = await joined();
+  await meeting.enable('camera');
+  refusedFromTheStart.push('produce');
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(meeting.snapshot).toMatchObject({
+    status: 'joined',
+    devices: { camera: 'off' },
+    error: { code: 'request-refused' },
+  });
+  expect(devices.tracks[0]?.readyState).toBe('ended');
+});
+
 test('devices started before joining are sent after it', async () => {
   const meeting = makeMeeting();
   await meeting.enable('camera');

@@ -6,12 +6,63 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use opencall_control::{Counts, DataDrop, DataDropCounters};
+use opencall_dataplane::threads::Loss;
 
 use crate::envelope::Closing;
 
 /// The control thread makes a turn every half second at least; one that makes none for so long is
 /// stuck.
 const MAX_SILENCE_MS: u64 = 10_000;
+
+/// What became of data cores, for `/healthz`.
+#[derive(Debug, Default)]
+pub struct Workers {
+    died: AtomicU64,
+    stalled: AtomicU64,
+    recovered: AtomicU64,
+    quarantined: AtomicU64,
+    /// From the last death until the core was back, microseconds.
+    last_recovery_us: AtomicU64,
+    any_lost: AtomicBool,
+}
+
+impl Workers {
+    /// A core was lost.
+    pub fn count_loss(&self, loss: &Loss) {
+        let counter = if loss.stalled { &self.stalled } else { &self.died };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if loss.quarantined.is_some() {
+            self.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
+        self.any_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// A core is back after so many milliseconds; `all` of them are.
+    pub fn count_recovery(&self, milliseconds: f64, all: bool) {
+        self.recovered.fetch_add(1, Ordering::Relaxed);
+        self.last_recovery_us.store((milliseconds * 1e3) as u64, Ordering::Relaxed);
+        if all {
+            self.any_lost.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a core is dead now.
+    pub fn is_any_lost(&self) -> bool {
+        self.any_lost.load(Ordering::Relaxed)
+    }
+
+    /// How often each thing happened, and how long the last recovery took in milliseconds.
+    pub fn counts(&self) -> ([(&'static str, u64); 4], f64) {
+        let counts = [
+            ("died", &self.died),
+            ("stalled", &self.stalled),
+            ("recovered", &self.recovered),
+            ("quarantined", &self.quarantined),
+        ];
+        let last_us = self.last_recovery_us.load(Ordering::Relaxed);
+        (counts.map(|(name, count)| (name, count.load(Ordering::Relaxed))), last_us as f64 / 1e3)
+    }
+}
 
 /// Counters written by the hub and the connections, read by HTTP handlers.
 pub struct Gauges {
@@ -24,8 +75,8 @@ pub struct Gauges {
     beat: AtomicU64,
     /// Whether the control thread has failed.
     pub control_lost: AtomicBool,
-    /// Whether a data core has ended that should run.
-    pub core_lost: AtomicBool,
+    /// Data cores that died and came back.
+    pub workers: Workers,
     /// Connections that the server closed, by [`Closing::ALL`].
     closed: [AtomicU64; Closing::ALL.len()],
 }
@@ -39,7 +90,7 @@ impl Default for Gauges {
             started: Instant::now(),
             beat: AtomicU64::new(0),
             control_lost: AtomicBool::new(false),
-            core_lost: AtomicBool::new(false),
+            workers: Workers::default(),
             closed: Default::default(),
         }
     }
@@ -51,11 +102,11 @@ impl Gauges {
         self.beat.store(self.uptime_ms(), Ordering::Relaxed);
     }
 
-    /// Whether something of the server does not work: a data core has ended, or the control thread
+    /// Whether something of the server does not work: a data core is dead now, or the control thread
     /// has failed or makes no turns.
     pub fn is_degraded(&self) -> bool {
         let silence_ms = self.uptime_ms().saturating_sub(self.beat.load(Ordering::Relaxed));
-        self.core_lost.load(Ordering::Relaxed)
+        self.workers.is_any_lost()
             || self.control_lost.load(Ordering::Relaxed)
             || silence_ms > MAX_SILENCE_MS
     }

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
 use opencall_dataplane::io::Backend;
-use opencall_dataplane::threads::{self, Clock, DataPlane, DataPlaneConfig, StartError};
+use opencall_dataplane::message::CoreId;
+use opencall_dataplane::threads::{
+    self, Clock, DataPlane, DataPlaneConfig, Fault, Faults, StartError,
+};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -80,10 +83,15 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
     let front = front(&config, &plane, sender, auth, Arc::clone(&gauges));
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
+    let faults = config.debug_faults.then(|| (plane.faults(), plane.cores.len()));
     let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate);
     let web = Web::start(web_runtime, listener, front, connections, link, Arc::clone(&gauges))?;
     let result = control_runtime.block_on(async {
         let signals = Signals::new().map_err(ServerError::Runtime)?;
+        if let Some((faults, cores)) = faults {
+            let asked = FaultSignals::new().map_err(ServerError::Runtime)?;
+            tokio::spawn(asked.obey(faults, cores));
+        }
         supervise(&gauges, hub.run(stop_signal(signals))).await
     });
     web.stop(if result.is_ok() { Duration::ZERO } else { FAREWELL });
@@ -308,6 +316,38 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// How long a core stalls on SIGUSR2: longer than it may.
+const STALL: Duration = Duration::from_secs(3);
+
+/// SIGUSR1 and SIGUSR2, with --debug-faults only.
+struct FaultSignals {
+    panic: Signal,
+    stall: Signal,
+}
+
+impl FaultSignals {
+    fn new() -> std::io::Result<Self> {
+        tracing::warn!(
+            "--debug-faults: SIGUSR1 makes a data core panic and SIGUSR2 one stall; for tests only"
+        );
+        Ok(FaultSignals {
+            panic: signal(SignalKind::user_defined1())?,
+            stall: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Makes one core after the other suffer.
+    async fn obey(mut self, faults: Faults, cores: usize) {
+        for core in (0..cores).cycle() {
+            let fault = tokio::select! {
+                _ = self.panic.recv() => Fault::Panic,
+                _ = self.stall.recv() => Fault::Stall(STALL),
+            };
+            faults.inject(CoreId(core as u8), fault);
         }
     }
 }

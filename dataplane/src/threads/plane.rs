@@ -1,18 +1,28 @@
-//! Starts the data cores, each on a thread with its own I/O backend; control's end of each.
+//! Starts the data cores, each on a thread with its own I/O backend; control's end of each; puts
+//! another thread in the place of one that died or stalled.
+//!
+//! The sockets are the plane's: they stay open while a core is replaced, and what arrives meanwhile
+//! waits in them.
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::load::{LoadMeter, ThreadId};
 use super::seat::Seat;
+use super::vitals::{Death, Faults, Peers, Registry, Vitals, Watch};
 use super::worker::Worker;
+use crate::checkpoint::Suspect;
 use crate::core::{Core, CoreConfig};
 use crate::fanout::links::{Links, Mesh};
 use crate::fanout::ring::{RingConsumer, RingProducer, ring};
-use crate::io::{self, Backend, BackendChoice, IoError, Parker, SocketOptions, Unparker};
+use crate::io::{
+    self, Backend, BackendChoice, Io, IoError, Parker, SocketOptions, SocketSet, Unparker,
+};
 use crate::message::{Command, CoreId, Event};
 use crate::time::Time;
 
@@ -22,6 +32,23 @@ const COMMAND_SLOTS: usize = 4096;
 
 /// Events that may wait for control; what does not fit waits with the core.
 const EVENT_SLOTS: usize = 4096;
+
+/// A core that lived for less is not replaced at once, but after [`FIRST_PAUSE`], and after twice as
+/// long each time that follows: whatever kills it is there still.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// See [`SHORT_LIFE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest such pause: it bounds how soon a core is back once the cause is gone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Deaths of a core with a datagram of one address in hand, after which what comes from there is
+/// dropped unseen.
+const DEATHS_TO_QUARANTINE: u32 = 2;
+
+/// Addresses remembered so of a core; the oldest is forgotten.
+const MAX_SUSPECTS: usize = 64;
 
 /// What all data cores share.
 #[derive(Debug, Clone)]
@@ -72,11 +99,38 @@ pub struct DataCore {
     pub id: CoreId,
     /// Its port.
     pub port: u16,
+    sockets: SocketSet,
+    cpu: Option<core_affinity::CoreId>,
+    seed: u64,
     commands: RingProducer<Option<Command>>,
     events: RingConsumer<Option<Event>>,
     unparker: Unparker,
     thread: Option<JoinHandle<()>>,
     load: LoadMeter,
+    vitals: Arc<Vitals>,
+    watch: Watch,
+    /// Since when it runs.
+    since: Time,
+    /// Short lives in a row.
+    short_lives: u32,
+    /// It has died, and is to be replaced then.
+    due: Option<Time>,
+    /// Where what it had in hand came from when it died, and how often.
+    suspects: VecDeque<(SocketAddr, u32)>,
+}
+
+/// A core has died or stalled.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// Which.
+    pub core: CoreId,
+    /// How.
+    pub death: Death,
+    /// Its thread makes no more turns and cannot be ended; it is left to itself, and will send
+    /// nothing if it wakes up.
+    pub stalled: bool,
+    /// An address from which nothing is taken any more, for this is not the first death by it.
+    pub quarantined: Option<SocketAddr>,
 }
 
 impl DataCore {
@@ -110,6 +164,11 @@ impl DataCore {
         self.load.busy(now)
     }
 
+    /// Where it listens.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.sockets.local_addrs()
+    }
+
     /// Whether the thread runs.
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
@@ -123,6 +182,53 @@ impl DataCore {
             tracing::error!(core = self.id.0, "data core panicked");
         }
     }
+
+    /// Whether it has died since the last call, or makes no turns any more.
+    fn loss(&mut self, now: Time) -> Option<Loss> {
+        if self.due.is_some() {
+            return None;
+        }
+        let death = self.vitals.take_death();
+        let stalled = death.is_none() && self.is_running() && self.watch.look(now, &self.vitals);
+        if stalled {
+            self.vitals.replace();
+        }
+        let without_words =
+            |reason: &str| Death { reason: reason.to_owned(), at: now, suspect: None };
+        let death = match death {
+            Some(death) => death,
+            None if stalled => without_words("it makes no turns"),
+            None if !self.is_running() => without_words("its thread has ended"),
+            None => return None,
+        };
+        let lived = death.at.since(self.since);
+        self.short_lives = if lived < SHORT_LIFE { self.short_lives.saturating_add(1) } else { 0 };
+        self.due = Some(now + pause(self.short_lives));
+        let quarantined = death.suspect.as_ref().and_then(|suspect| self.suspect(suspect));
+        Some(Loss { core: self.id, death, stalled, quarantined })
+    }
+
+    /// Remembers what was in hand; returns the address if that is to be quarantined now.
+    fn suspect(&mut self, suspect: &Suspect) -> Option<SocketAddr> {
+        let known = self.suspects.iter_mut().find(|(address, _)| *address == suspect.source);
+        if let Some((address, deaths)) = known {
+            *deaths += 1;
+            return (*deaths == DEATHS_TO_QUARANTINE).then_some(*address);
+        }
+        if self.suspects.len() == MAX_SUSPECTS {
+            self.suspects.pop_front();
+        }
+        self.suspects.push_back((suspect.source, 1));
+        None
+    }
+}
+
+/// How long a core stays dead after so many short lives in a row.
+fn pause(short_lives: u32) -> Duration {
+    match short_lives {
+        0 => Duration::ZERO,
+        lives => FIRST_PAUSE.saturating_mul(1 << (lives - 1).min(16)).min(LONGEST_PAUSE),
+    }
 }
 
 /// The running data plane.
@@ -135,9 +241,126 @@ pub struct DataPlane {
     pub backend: Backend,
     /// Why that one: a line for the log.
     pub reason: String,
+    starter: Starter,
 }
 
-/// Starts all data cores. `notify` is called, from their threads, when events wait.
+/// What it takes to start the thread of any core.
+struct Starter {
+    clock: Clock,
+    notify: Arc<dyn Fn() + Send + Sync>,
+    registry: Arc<Registry>,
+}
+
+/// A thread that is about to run, and control's ends of it.
+struct Started {
+    commands: RingProducer<Option<Command>>,
+    events: RingConsumer<Option<Event>>,
+    thread: JoinHandle<()>,
+    load: LoadMeter,
+}
+
+impl Starter {
+    fn start(
+        &self,
+        core: Core,
+        cpu: Option<core_affinity::CoreId>,
+        (io, parker): (Box<dyn Io>, Parker),
+        vitals: Arc<Vitals>,
+    ) -> Result<Started, StartError> {
+        let (command_tx, command_rx) = ring(COMMAND_SLOTS, || None);
+        let (event_tx, event_rx) = ring(EVENT_SLOTS, || None);
+        let index = usize::from(core.id().0);
+        let thread_id = ThreadId::default();
+        let worker = Worker {
+            seat: Seat::new(core, command_rx, event_tx),
+            clock: self.clock,
+            cpu,
+            parker,
+            thread: Arc::clone(&thread_id),
+            peers: Peers::new(Arc::clone(&self.registry)),
+            vitals,
+            notify: Arc::clone(&self.notify),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("data-{index}"))
+            .spawn(move || worker.run(io))
+            .map_err(|cause| StartError::Thread { core: index, cause })?;
+        let load = LoadMeter::of(thread_id);
+        Ok(Started { commands: command_tx, events: event_rx, thread, load })
+    }
+
+    fn core(&self, id: CoreId, seed: u64) -> Core {
+        Core::new(CoreConfig { id, clock: self.clock.wall(), seed, links: Links::default() })
+    }
+}
+
+impl DataPlane {
+    /// The cores that have died or stalled since the last call, which should not be longer ago than
+    /// [`WATCH_INTERVAL`](super::WATCH_INTERVAL).
+    pub fn losses(&mut self, now: Time) -> impl Iterator<Item = Loss> {
+        self.cores.iter_mut().filter_map(move |core| core.loss(now))
+    }
+
+    /// The next core that is to be replaced now.
+    pub fn due_for_replacement(&self, now: Time) -> Option<CoreId> {
+        let due = self.cores.iter().find(|core| core.due.is_some_and(|due| due <= now))?;
+        Some(due.id)
+    }
+
+    /// When a core is to be replaced next; [`Time::NEVER`] if all live.
+    pub fn next_replacement(&self) -> Time {
+        self.cores.iter().filter_map(|core| core.due).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Puts an empty core on a new thread in the place of one that died, on the same sockets. What
+    /// the dead one had to say must have been taken ([`DataCore::poll_event`]). Returns what the
+    /// others are to be told before they hear of the new one.
+    ///
+    /// # Errors
+    /// The system has no thread or descriptors left; it is tried again a while later.
+    pub fn replace(
+        &mut self,
+        core: CoreId,
+        now: Time,
+    ) -> Result<Vec<(CoreId, Command)>, StartError> {
+        let index = usize::from(core.0);
+        let Some(seat) = self.cores.get_mut(index) else { return Ok(Vec::new()) };
+        seat.vitals.replace();
+        // If that fails, it is tried again then.
+        seat.due = Some(now + LONGEST_PAUSE);
+        let choice = match self.backend {
+            Backend::Uring => BackendChoice::Auto,
+            Backend::Mmsg => BackendChoice::Mmsg,
+        };
+        let parker = Parker::new().map_err(StartError::Descriptors)?;
+        let unparker = parker.unparker();
+        let (io, _, _) = io::open(choice, seat.sockets.clone(), &parker)?;
+        seat.seed = seat.seed.wrapping_mul(SEED_STEP).wrapping_add(now.as_nanos());
+        let mut empty = self.starter.core(core, seat.seed);
+        let killers = seat.suspects.iter().filter(|(_, deaths)| *deaths >= DEATHS_TO_QUARANTINE);
+        killers.for_each(|(address, _)| empty.quarantine(*address));
+        let vitals = Arc::new(Vitals::default());
+        let started = self.starter.start(empty, seat.cpu, (io, parker), Arc::clone(&vitals))?;
+        self.starter.registry.set(index, unparker.clone(), Arc::clone(&vitals));
+        (seat.commands, seat.events) = (started.commands, started.events);
+        // A thread that has stalled cannot be waited for.
+        seat.thread = Some(started.thread);
+        (seat.load, seat.unparker) = (started.load, unparker);
+        (seat.vitals, seat.watch, seat.since, seat.due) = (vitals, Watch::default(), now, None);
+        Ok(self.mesh.forget(core))
+    }
+
+    /// Makes cores suffer, for tests of their replacement.
+    #[doc(hidden)]
+    pub fn faults(&self) -> Faults {
+        Faults { registry: Arc::clone(&self.starter.registry) }
+    }
+}
+
+/// An odd number with bits all over (2^64 by the golden ratio): seeds of cores differ everywhere.
+const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Starts all data cores. `notify` is called, from their threads, when events wait or one has died.
 pub fn start(
     config: &DataPlaneConfig,
     clock: Clock,
@@ -152,46 +375,43 @@ pub fn start(
             tracing::warn!("{warning}");
         }
         let parker = Parker::new().map_err(StartError::Descriptors)?;
-        let (io, backend, reason) = io::open(config.backend, sockets, &parker)?;
+        let (io, backend, reason) = io::open(config.backend, sockets.clone(), &parker)?;
         chosen.get_or_insert((backend, reason));
-        seats.push((port, io, parker));
+        seats.push((port, sockets, io, parker, Arc::new(Vitals::default())));
     }
     let (backend, reason) = chosen.ok_or(StartError::NoCores)?;
-    let peers: Vec<Unparker> = seats.iter().map(|(_, _, parker)| parker.unparker()).collect();
+    let threads = seats.iter().map(|(_, _, _, parker, vitals)| (parker.unparker(), vitals.clone()));
+    let registry = Arc::new(Registry::new(threads.collect()));
+    let starter = Starter { clock, notify: Arc::clone(notify), registry };
     let cpus = if config.pin { cpus_for(config.cores) } else { Vec::new() };
-
+    let now = clock.now();
     let mut cores = Vec::with_capacity(config.cores);
-    for (index, (port, io, parker)) in seats.into_iter().enumerate() {
-        let (command_tx, command_rx) = ring(COMMAND_SLOTS, || None);
-        let (event_tx, event_rx) = ring(EVENT_SLOTS, || None);
+    for (index, (port, sockets, io, parker, vitals)) in seats.into_iter().enumerate() {
         let id = CoreId(index as u8);
-        let seed = config.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let core = Core::new(CoreConfig { id, clock: clock.wall(), seed, links: Links::default() });
-        let thread_id = ThreadId::default();
-        let worker = Worker {
-            seat: Seat::new(core, command_rx, event_tx),
-            clock,
-            cpu: cpus.get(index).copied(),
-            parker,
-            thread: Arc::clone(&thread_id),
-            peers: peers.clone(),
-            notify: Arc::clone(notify),
-        };
-        let thread = std::thread::Builder::new()
-            .name(format!("data-{index}"))
-            .spawn(move || worker.run(io))
-            .map_err(|cause| StartError::Thread { core: index, cause })?;
+        let seed = config.seed.wrapping_add(index as u64).wrapping_mul(SEED_STEP);
+        let (cpu, unparker) = (cpus.get(index).copied(), parker.unparker());
+        let core = starter.core(id, seed);
+        let started = starter.start(core, cpu, (io, parker), Arc::clone(&vitals))?;
         cores.push(DataCore {
             id,
             port,
-            commands: command_tx,
-            events: event_rx,
-            unparker: peers[index].clone(),
-            thread: Some(thread),
-            load: LoadMeter::of(thread_id),
+            sockets,
+            cpu,
+            seed,
+            commands: started.commands,
+            events: started.events,
+            unparker,
+            thread: Some(started.thread),
+            load: started.load,
+            vitals,
+            watch: Watch::default(),
+            since: now,
+            short_lives: 0,
+            due: None,
+            suspects: VecDeque::new(),
         });
     }
-    Ok(DataPlane { cores, mesh: Mesh::default(), backend, reason })
+    Ok(DataPlane { cores, mesh: Mesh::default(), backend, reason, starter })
 }
 
 /// CPUs for the data cores: from the last one down, since CPU 0 serves interrupts and control.

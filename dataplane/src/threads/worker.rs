@@ -1,13 +1,17 @@
 //! The thread of a data core: gives its [`Seat`] the time and the sockets, and sleeps.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::load::{self, ThreadId};
 use super::seat::Seat;
-use crate::io::{self, Io, Parker, RxBatch, TxBatch, Unparker, Wait};
+use super::vitals::{Death, Peers, Vitals};
+use crate::checkpoint::Suspect;
+use crate::io::{self, Io, Parker, RxBatch, TurnReport, TxBatch, Wait};
 use crate::turn::Turned;
 
 /// The longest a core sleeps: it bounds what a lost wake-up costs.
@@ -20,7 +24,8 @@ pub(super) struct Worker {
     pub cpu: Option<core_affinity::CoreId>,
     pub parker: Parker,
     pub thread: ThreadId,
-    pub peers: Vec<Unparker>,
+    pub peers: Peers,
+    pub vitals: Arc<Vitals>,
     /// Wakes control.
     pub notify: Arc<dyn Fn() + Send + Sync>,
 }
@@ -35,32 +40,65 @@ impl Worker {
             tracing::warn!(core, cpu = cpu.id, "cannot pin the thread to its CPU");
         }
         io::run_promptly();
-        match self.turn_until_shutdown(io) {
-            Ok(()) => self.log_counters(),
-            Err(cause) => tracing::error!(core, %cause, "data core's I/O failed"),
+        let mut rx = RxBatch::new();
+        // What a panic leaves half done is looked at for what was in hand, and dropped: the core
+        // that comes after this one is made of control's records and of checkpoints.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.turn_until_shutdown(io, &mut rx)));
+        match ended {
+            Ok(Ok(())) => self.log_counters(),
+            Ok(Err(cause)) => self.die(format!("its I/O failed: {cause}"), None),
+            Err(panic) => {
+                let look = AssertUnwindSafe(|| self.seat.core().suspect(&rx));
+                let suspect = catch_unwind(look).ok().flatten();
+                self.die(format!("it panicked: {}", words_of(&*panic)), suspect);
+            }
         }
     }
 
-    fn turn_until_shutdown(&mut self, mut io: Box<dyn Io>) -> std::io::Result<()> {
-        let mut rx = RxBatch::new();
+    fn turn_until_shutdown(
+        &mut self,
+        mut io: Box<dyn Io>,
+        rx: &mut RxBatch,
+    ) -> std::io::Result<()> {
         let mut tx = TxBatch::new();
-        loop {
+        let vitals = Arc::clone(&self.vitals);
+        while vitals.begin_turn() {
             let now = self.clock.now();
-            if self.seat.turn(now, &mut rx, &mut tx, |tx| io.flush(tx)) == Turned::Stop {
+            let flush = |tx: &mut TxBatch| match vitals.is_replaced() {
+                true => discard(tx),
+                false => io.flush(tx),
+            };
+            if self.seat.turn(now, rx, &mut tx, flush) == Turned::Stop {
                 return Ok(());
+            }
+            vitals.suffer();
+            if vitals.is_replaced() {
+                break;
             }
             if self.seat.pass_events(now) {
                 (self.notify)();
             }
             for peer in self.seat.peers_to_wake() {
-                io.wake_peer(&self.peers[usize::from(peer.0)]);
+                if let Some(peer) = self.peers.get(peer) {
+                    io.wake_peer(peer);
+                }
             }
             self.parker.prepare();
             let wait = self.wait();
-            let report = io.turn(&mut tx, &mut rx, wait)?;
+            vitals.begin_io();
+            let report = io.turn(&mut tx, rx, wait)?;
             self.parker.done();
             self.seat.core_mut().count_turn(&report);
         }
+        let core = self.seat.core().id().0;
+        tracing::warn!(core, "a stalled data core woke up in whose place another runs: it ends");
+        Ok(())
+    }
+
+    /// Tells control that the thread ends.
+    fn die(&self, reason: String, suspect: Option<Suspect>) {
+        self.vitals.die(Death { reason, at: self.clock.now(), suspect });
+        (self.notify)();
     }
 
     /// How long the core may sleep.
@@ -87,4 +125,16 @@ impl Worker {
             "data core stopped"
         );
     }
+}
+
+/// Sends nothing: another core sends in this one's place.
+fn discard(tx: &mut TxBatch) -> TurnReport {
+    tx.clear();
+    TurnReport::default()
+}
+
+/// What a panic said.
+fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
 }

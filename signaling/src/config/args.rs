@@ -109,6 +109,18 @@ pub struct MediaArguments {
         action = clap::ArgAction::Set
     )]
     pub pin: bool,
+    /// For tests: SIGUSR1 makes a data core panic, SIGUSR2 makes one stall, each in turn.
+    #[arg(
+        long,
+        env = "OPENCALL_DEBUG_FAULTS",
+        value_name = "BOOL",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        hide = true
+    )]
+    pub debug_faults: bool,
 }
 
 /// The web side.

@@ -54,6 +54,8 @@ pub struct Config {
     pub placement: PlacementPolicy,
     /// Whether each data core is bound to one CPU.
     pub pin: bool,
+    /// Whether SIGUSR1 and SIGUSR2 make data cores die.
+    pub debug_faults: bool,
     /// The web side.
     pub web: WebConfig,
     /// The log filter.
@@ -135,6 +137,7 @@ impl Config {
             },
             placement: placement(&media)?,
             pin: media.pin,
+            debug_faults: media.debug_faults,
             log: log_filter(&web.log)?,
             auth: auth.read()?,
             web: WebConfig::read(web)?,

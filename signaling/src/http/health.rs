@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Client, Door};
 
-/// Answers 200, or 503 when a data core has ended.
+/// Answers 200, or 503 while a data core is dead or control makes no turns.
 pub(super) fn answer(door: &Door, client: &Client) -> Response {
     let degraded = door.front.gauges.is_degraded();
     let (code, status) = match degraded {
@@ -43,11 +43,16 @@ fn details(door: &Door) -> Map<String, Value> {
         .collect();
     let dropped: Map<String, Value> =
         gauges.data_drops().map(|(label, count)| (label.to_owned(), json!(count))).collect();
+    let (workers, last_recovery_ms) = gauges.workers.counts();
+    let mut workers: Map<String, Value> =
+        workers.into_iter().map(|(label, count)| (label.to_owned(), json!(count))).collect();
+    workers.insert("lastRecoveryMs".to_owned(), json!(last_recovery_ms));
     let details = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": front.started.elapsed().as_secs(),
         "cores": front.cores,
         "io": front.io,
+        "workers": workers,
         "rooms": counts.rooms,
         "peers": counts.peers,
         "transports": counts.transports,

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use opencall_control::api::{Output, SessionConfig, SessionId};
 use opencall_control::{Control, Work};
-use opencall_dataplane::message::Command;
-use opencall_dataplane::threads::{Clock, DataPlane};
+use opencall_dataplane::message::{Command, CoreId};
+use opencall_dataplane::threads::{Clock, DataPlane, Loss, WATCH_INTERVAL};
 use opencall_dataplane::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -52,8 +52,9 @@ const MAX_WORK_PER_TURN: u32 = 256;
 /// What opening a session counts as.
 const OPENING: Work = Work(4);
 
-/// The longest the hub sleeps: how late a dead core or a full command ring is looked at again.
-const MAX_SLEEP: Duration = Duration::from_millis(500);
+/// The longest the hub sleeps: so often it looks whether the data cores make turns. One that died
+/// wakes it.
+const MAX_SLEEP: Duration = WATCH_INTERVAL;
 
 /// How often rooms and peers are counted for `/healthz`.
 const COUNT_INTERVAL: Duration = Duration::from_millis(250);
@@ -102,6 +103,8 @@ pub struct Hub {
     wake: Arc<Notify>,
     stopping: watch::Sender<bool>,
     gauges: Arc<Gauges>,
+    /// Data cores that wait to be replaced, and when each died.
+    lost: HashMap<CoreId, Time>,
     counted_at: Time,
     load_measured_at: Time,
     pruned_at: Time,
@@ -135,6 +138,7 @@ impl Hub {
             wake,
             stopping,
             gauges,
+            lost: HashMap::new(),
             counted_at: Time::ZERO,
             load_measured_at: Time::ZERO,
             pruned_at: Time::ZERO,
@@ -177,6 +181,7 @@ impl Hub {
         }
         self.settle();
         self.look_after(now);
+        self.watch_cores(now);
         more || !self.waiting.is_empty()
     }
 
@@ -331,13 +336,56 @@ impl Hub {
         }
     }
 
-    /// Looks after cores, gauges and accounts.
-    fn look_after(&mut self, now: Time) {
-        if self.plane.cores.iter().any(|core| !core.is_running())
-            && !self.gauges.core_lost.swap(true, Ordering::Relaxed)
-        {
-            tracing::error!("a data core has ended: its participants have no media; restart");
+    /// Replaces data cores that have died or stalled. Clients hear nothing of it.
+    fn watch_cores(&mut self, now: Time) {
+        for loss in self.plane.losses(now) {
+            report_loss(&loss);
+            self.gauges.workers.count_loss(&loss);
+            self.lost.insert(loss.core, loss.death.at);
         }
+        while let Some(core) = self.plane.due_for_replacement(now) {
+            self.replace_core(now, core);
+        }
+    }
+
+    fn replace_core(&mut self, now: Time, core: CoreId) {
+        // What it said while it lived is true of the new one.
+        if let Some(dead) = self.plane.cores.get_mut(usize::from(core.0)) {
+            while let Some(event) = dead.poll_event() {
+                self.control.handle_event(now, core, event);
+            }
+        }
+        let to_others = match self.plane.replace(core, now) {
+            Ok(to_others) => to_others,
+            Err(error) => return tracing::error!(core = core.0, %error, "worker stays dead"),
+        };
+        // Control's records have what the dead one did not take.
+        if let Some(queue) = self.backlog.get_mut(usize::from(core.0)) {
+            queue.clear();
+        }
+        for (other, command) in to_others {
+            if let Some(queue) = self.backlog.get_mut(usize::from(other.0)) {
+                queue.push_back(command);
+            }
+        }
+        self.control.core_replaced(now, core);
+        self.settle();
+        let died = self.lost.remove(&core).unwrap_or(now);
+        let milliseconds = self.clock.now().since(died).as_secs_f64() * 1e3;
+        self.gauges.workers.count_recovery(milliseconds, self.lost.is_empty());
+        let recorded = self.control.recorded(core);
+        tracing::warn!(
+            core = core.0,
+            milliseconds,
+            transports = recorded.transports,
+            producers = recorded.producers,
+            consumers = recorded.consumers,
+            "worker recovered"
+        );
+    }
+
+    /// Looks after gauges and accounts.
+    fn look_after(&mut self, now: Time) {
         self.gauges.beat();
         if now.since(self.counted_at) >= COUNT_INTERVAL {
             self.counted_at = now;
@@ -362,7 +410,8 @@ impl Hub {
     fn sleeps_until(&self) -> Time {
         let is_sent = self.backlog.iter().all(VecDeque::is_empty);
         let retry = if is_sent { MAX_SLEEP } else { FULL_RING_RETRY };
-        self.control.next_timeout().min(self.clock.now() + retry)
+        let due = self.control.next_timeout().min(self.plane.next_replacement());
+        due.min(self.clock.now() + retry)
     }
 
     async fn stop(mut self) {
@@ -398,5 +447,32 @@ impl Hub {
         if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
             tracing::warn!("a data core does not stop; leaving it");
         }
+    }
+}
+
+/// Says that a data core is lost, how, and what it had in hand.
+fn report_loss(loss: &Loss) {
+    let core = loss.core.0;
+    let what = if loss.stalled { "worker stalled" } else { "worker died" };
+    tracing::error!(core, reason = loss.death.reason, "{what}; another takes its place");
+    if loss.stalled {
+        tracing::error!(
+            core,
+            "its thread cannot be ended and may use a CPU until the server is restarted; it sends \
+             nothing any more"
+        );
+    }
+    if let Some(suspect) = &loss.death.suspect {
+        let bytes: String = suspect.head.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (from, len) = (suspect.source, suspect.len);
+        let transport = suspect.transport.map(|transport| transport.0);
+        tracing::error!(core, %from, ?transport, len, bytes, "it had this datagram in hand");
+    }
+    if let Some(address) = loss.quarantined {
+        tracing::error!(
+            core,
+            %address,
+            "the second death with a datagram from there: nothing from there is taken any more"
+        );
     }
 }

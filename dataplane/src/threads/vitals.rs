@@ -1,0 +1,256 @@
+//! What control sees of a core's thread, and how it tells it that another is in its place.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::checkpoint::Suspect;
+use crate::io::Unparker;
+use crate::message::CoreId;
+use crate::time::Time;
+
+/// A thread's turns are looked at so often. What counts are looks, not time: when the whole machine
+/// or process stood still, nobody looked.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Looks in a row at the same turn, after which a core has stalled: a turn takes a millisecond, and
+/// a thread that waits for its CPU some tens. Fewer would replace cores of a machine that is merely
+/// crowded, which costs every video on them a key frame.
+const STALLED_LOOKS: u32 = 9;
+
+/// The same while a core is with the kernel, where it sleeps for a second at most.
+const ASLEEP_LOOKS: u32 = 20;
+
+/// How a core's thread ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// What it said.
+    pub reason: String,
+    /// When.
+    pub at: Time,
+    /// What it had in hand.
+    pub suspect: Option<Suspect>,
+}
+
+/// What a core can be made to suffer, for tests of its replacement.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It panics, with a turn's datagrams sealed and not sent.
+    Panic,
+    /// It does nothing for so long, in the same moment.
+    Stall(Duration),
+}
+
+/// Shared between one thread of a core and control.
+#[derive(Debug, Default)]
+pub(super) struct Vitals {
+    /// Counts turns, by two; odd while the thread is with the kernel.
+    progress: AtomicU64,
+    /// Another thread is in this one's place: it must not send any more.
+    replaced: AtomicBool,
+    /// Whether `death` was written.
+    dead: AtomicBool,
+    death: Mutex<Option<Death>>,
+    /// Milliseconds to stall, and one more; [`PANIC`]; 0 for nothing.
+    fault: AtomicU64,
+}
+
+/// A fault that ends the thread.
+const PANIC: u64 = u64::MAX;
+
+impl Vitals {
+    /// A turn begins. Returns whether the thread still has its place.
+    pub fn begin_turn(&self) -> bool {
+        let turns = self.progress.load(Ordering::Relaxed) & !1;
+        self.progress.store(turns.wrapping_add(2), Ordering::Relaxed);
+        !self.is_replaced()
+    }
+
+    /// The thread goes to the kernel.
+    pub fn begin_io(&self) {
+        let turns = self.progress.load(Ordering::Relaxed);
+        self.progress.store(turns | 1, Ordering::Relaxed);
+    }
+
+    /// Whether another thread is in this one's place.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// Puts another thread in this one's place.
+    pub fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+
+    /// Says how the thread ended.
+    pub fn die(&self, death: Death) {
+        *self.death.lock().unwrap_or_else(PoisonError::into_inner) = Some(death);
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// How it ended, once.
+    pub fn take_death(&self) -> Option<Death> {
+        if !self.dead.load(Ordering::Acquire) {
+            return None;
+        }
+        self.death.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Suffers what was injected, if anything was.
+    pub fn suffer(&self) {
+        if self.fault.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        match self.fault.swap(0, Ordering::Relaxed) {
+            0 => {}
+            PANIC => panic!("a fault was injected"),
+            stall => std::thread::sleep(Duration::from_millis(stall - 1)),
+        }
+    }
+
+    fn inject(&self, fault: Fault) {
+        let word = match fault {
+            Fault::Panic => PANIC,
+            Fault::Stall(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 2) + 1,
+        };
+        self.fault.store(word, Ordering::Relaxed);
+    }
+}
+
+/// Watches whether a thread makes turns.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    looked_at: Time,
+    seen: u64,
+    looks: u32,
+}
+
+impl Watch {
+    /// Looks, unless it was looked just now; whether the core has stalled.
+    pub fn look(&mut self, now: Time, vitals: &Vitals) -> bool {
+        if now.since(self.looked_at) < WATCH_INTERVAL {
+            return false;
+        }
+        self.looked_at = now;
+        let progress = vitals.progress.load(Ordering::Relaxed);
+        if progress != self.seen {
+            (self.seen, self.looks) = (progress, 0);
+            return false;
+        }
+        self.looks += 1;
+        self.looks >= if progress & 1 == 1 { ASLEEP_LOOKS } else { STALLED_LOOKS }
+    }
+}
+
+/// How each core's present thread is reached.
+#[derive(Default)]
+pub(super) struct Registry {
+    version: AtomicU64,
+    threads: Mutex<Vec<(Unparker, Arc<Vitals>)>>,
+}
+
+impl Registry {
+    pub fn new(threads: Vec<(Unparker, Arc<Vitals>)>) -> Self {
+        Registry { version: AtomicU64::new(1), threads: Mutex::new(threads) }
+    }
+
+    /// A core has another thread.
+    pub fn set(&self, core: usize, unparker: Unparker, vitals: Arc<Vitals>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = threads.get_mut(core) {
+            *thread = (unparker, vitals);
+        }
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// The other cores as one of them wakes them.
+pub(super) struct Peers {
+    registry: Arc<Registry>,
+    version: u64,
+    unparkers: Vec<Unparker>,
+}
+
+impl Peers {
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Peers { registry, version: 0, unparkers: Vec::new() }
+    }
+
+    /// How a core is woken.
+    pub fn get(&mut self, core: CoreId) -> Option<&Unparker> {
+        let version = self.registry.version.load(Ordering::Acquire);
+        if version != self.version {
+            self.version = version;
+            let threads = self.registry.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            self.unparkers = threads.iter().map(|(unparker, _)| unparker.clone()).collect();
+        }
+        self.unparkers.get(usize::from(core.0))
+    }
+}
+
+/// Makes cores suffer, for tests of their replacement.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct Faults {
+    pub(super) registry: Arc<Registry>,
+}
+
+impl Faults {
+    /// Makes a core suffer at the end of its next turn.
+    pub fn inject(&self, core: CoreId, fault: Fault) {
+        let threads = self.registry.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((unparker, vitals)) = threads.get(usize::from(core.0)) {
+            vitals.inject(fault);
+            unparker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_has_stalled_after_many_looks_at_one_turn() {
+        let (vitals, mut watch) = (Vitals::default(), Watch::default());
+        let mut now = Time::from_millis(1_000);
+        let mut look = |vitals: &Vitals| {
+            now = now + WATCH_INTERVAL;
+            watch.look(now, vitals)
+        };
+        vitals.begin_turn();
+        for _ in 0..STALLED_LOOKS {
+            assert!(!look(&vitals));
+        }
+        assert!(look(&vitals));
+        vitals.begin_io();
+        for _ in 0..ASLEEP_LOOKS {
+            assert!(!look(&vitals), "it may sleep for longer");
+        }
+        assert!(look(&vitals));
+        vitals.begin_turn();
+        assert!(!look(&vitals), "it has come back");
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_has_not_stalled() {
+        let (vitals, mut watch) = (Vitals::default(), Watch::default());
+        vitals.begin_turn();
+        assert!(!watch.look(Time::from_millis(1_000), &vitals));
+        assert!(!watch.look(Time::from_millis(3_600_000), &vitals));
+        assert!(!watch.look(Time::from_millis(3_600_001), &vitals), "looked just now");
+    }
+
+    #[test]
+    fn a_death_is_told_once_and_a_replaced_thread_ends() {
+        let vitals = Vitals::default();
+        assert!(vitals.begin_turn() && vitals.take_death().is_none());
+        let death = Death { reason: "x".into(), at: Time::ZERO, suspect: None };
+        vitals.die(death.clone());
+        assert_eq!([vitals.take_death(), vitals.take_death()], [Some(death), None]);
+        vitals.replace();
+        assert!(!vitals.begin_turn());
+    }
+}

@@ -102,8 +102,8 @@ impl Gauges {
         self.beat.store(self.uptime_ms(), Ordering::Relaxed);
     }
 
-    /// Whether something of the server does not work: a data core is dead now, or the control thread
-    /// has failed or makes no turns.
+    /// Whether something of the server does not work: a data core is dead now, or the control
+    /// thread has failed or makes no turns.
     pub fn is_degraded(&self) -> bool {
         let silence_ms = self.uptime_ms().saturating_sub(self.beat.load(Ordering::Relaxed));
         self.workers.is_any_lost()

@@ -33,8 +33,8 @@ const COMMAND_SLOTS: usize = 4096;
 /// Events that may wait for control; what does not fit waits with the core.
 const EVENT_SLOTS: usize = 4096;
 
-/// A core that lived for less is not replaced at once, but after [`FIRST_PAUSE`], and after twice as
-/// long each time that follows: whatever kills it is there still.
+/// A core that lived for less is not replaced at once, but after [`FIRST_PAUSE`], and after twice
+/// as long each time that follows: whatever kills it is there still.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// See [`SHORT_LIFE`].

@@ -3,6 +3,7 @@
 mod client;
 mod configuration;
 mod crowd;
+mod faults;
 mod floods;
 mod hostile;
 mod log_lines;

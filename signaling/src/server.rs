@@ -320,9 +320,6 @@ impl Signals {
     }
 }
 
-/// How long a core stalls on SIGUSR2: longer than it may.
-const STALL: Duration = Duration::from_secs(3);
-
 /// SIGUSR1 and SIGUSR2, with --debug-faults only.
 struct FaultSignals {
     panic: Signal,
@@ -345,7 +342,7 @@ impl FaultSignals {
         for core in (0..cores).cycle() {
             let fault = tokio::select! {
                 _ = self.panic.recv() => Fault::Panic,
-                _ = self.stall.recv() => Fault::Stall(STALL),
+                _ = self.stall.recv() => Fault::Stall,
             };
             faults.inject(CoreId(core as u8), fault);
         }

@@ -1,7 +1,7 @@
 //! What control sees of a core's thread, and how it tells it that another is in its place.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub struct Death {
 pub enum Fault {
     /// It panics, with a turn's datagrams sealed and not sent.
     Panic,
-    /// It does nothing for so long, in the same moment.
-    Stall(Duration),
+    /// It makes no turns, from the same moment until it has been replaced for a while.
+    Stall,
 }
 
 /// Shared between one thread of a core and control.
@@ -53,12 +53,15 @@ pub(super) struct Vitals {
     /// Whether `death` was written.
     dead: AtomicBool,
     death: Mutex<Option<Death>>,
-    /// Milliseconds to stall, and one more; [`PANIC`]; 0 for nothing.
-    fault: AtomicU64,
+    /// One of [`PANIC`] and [`STALL`]; 0 for nothing.
+    fault: AtomicU8,
 }
 
-/// A fault that ends the thread.
-const PANIC: u64 = u64::MAX;
+const PANIC: u8 = 1;
+const STALL: u8 = 2;
+
+/// How long a stalled thread sleeps on after it was replaced: the new one is at work by then.
+const OVERSLEEP: Duration = Duration::from_millis(300);
 
 impl Vitals {
     /// A turn begins. Returns whether the thread still has its place.
@@ -106,14 +109,19 @@ impl Vitals {
         match self.fault.swap(0, Ordering::Relaxed) {
             0 => {}
             PANIC => panic!("a fault was injected"),
-            stall => std::thread::sleep(Duration::from_millis(stall - 1)),
+            _ => {
+                while !self.is_replaced() {
+                    std::thread::sleep(WATCH_INTERVAL / 10);
+                }
+                std::thread::sleep(OVERSLEEP);
+            }
         }
     }
 
     fn inject(&self, fault: Fault) {
         let word = match fault {
             Fault::Panic => PANIC,
-            Fault::Stall(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 2) + 1,
+            Fault::Stall => STALL,
         };
         self.fault.store(word, Ordering::Relaxed);
     }

@@ -324,6 +324,18 @@ fn much_feedback_is_read_while_the_core_is_awake(backend: Backend) {
     }
 }
 
+fn feedback_is_read_at_once_in_a_hurry(backend: Backend) {
+    let mut bench = Bench::new(backend, &[V4]);
+    bench.turn(Wait::Poll);
+    let client = client(V4);
+    for i in 0..20_u8 {
+        client.send_to(&[0x8f, 205, 0, 1, 0, 0, 0, i], bench.addr()).unwrap();
+        bench.io.hurry();
+        assert_eq!(bench.turn(Wait::Poll).received, 1, "{i}");
+        assert_eq!(bench.rx.bytes(0).last(), Some(&i));
+    }
+}
+
 fn cores_wake_each_other(backend: Backend) {
     let mut bench = Bench::new(backend, &[V4]);
     let mut peer = Bench::new(backend, &[V4]);
@@ -543,6 +555,7 @@ macro_rules! conformance {
                 another_thread_wakes_a_sleeper,
                 feedback_wakes_nobody_and_arrives,
                 much_feedback_is_read_while_the_core_is_awake,
+                feedback_is_read_at_once_in_a_hurry,
                 cores_wake_each_other,
                 a_peer_that_is_gone_or_awake_does_no_harm,
                 a_flood_recovers,

@@ -152,6 +152,10 @@ impl Io for MmsgIo {
         report
     }
 
+    fn hurry(&mut self) {
+        self.patient_due = Instant::now();
+    }
+
     fn wake_peer(&mut self, peer: &Unparker) {
         peer.wake();
     }

@@ -103,6 +103,9 @@ pub trait Io: Send {
     /// has to send outgrows what fits the processor's cache.
     fn flush(&mut self, tx: &mut TxBatch) -> TurnReport;
 
+    /// Reads transport-wide feedback in the next turn, however long ago that was done last.
+    fn hurry(&mut self) {}
+
     /// Wakes another core, at the latest with the next turn. To be called after the push it shall
     /// see.
     fn wake_peer(&mut self, peer: &Unparker);

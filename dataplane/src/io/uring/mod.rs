@@ -553,6 +553,10 @@ impl Io for UringIo {
         report
     }
 
+    fn hurry(&mut self) {
+        self.patient_due = Instant::now();
+    }
+
     fn wake_peer(&mut self, peer: &Unparker) {
         let ring = if self.can_message_rings { peer.ring_if_parked() } else { None };
         match ring {

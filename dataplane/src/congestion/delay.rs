@@ -76,13 +76,18 @@ impl DelayBased {
         self.aimd.set_rate(now, rate_bps);
     }
 
-    /// Takes one packet of the feedback at hand, in the order of arrival.
-    pub fn on_packet(&mut self, now: Time, sent: Time, arrived: Time) {
+    /// Forgets delays that nothing was added to for long: a queue that nothing is sent into drains.
+    pub fn forget_old(&mut self, now: Time) {
         if self.told_at.is_none_or(|at| now.since(at) > STREAM_TIMEOUT) {
             self.groups = InterArrival::default();
             self.trendline = Trendline::default();
             self.standing = StandingQueue::default();
         }
+    }
+
+    /// Takes one packet of the feedback at hand, in the order of arrival.
+    pub fn on_packet(&mut self, now: Time, sent: Time, arrived: Time) {
+        self.forget_old(now);
         self.told_at = Some(now);
         self.standing.on_packet(now, sent, arrived);
         let Some(deltas) = self.groups.on_packet(sent, arrived, now) else { return };

@@ -37,6 +37,9 @@ const PROBE_DROP: f64 = 0.85;
 /// wider than was known, and that is not to cost anything.
 const AFTER_UPGRADE_PROBE: Duration = Duration::from_millis(150);
 
+/// Part of the bytes that may be lost without that being a reason not to probe.
+const CLEAN: f64 = 0.01;
+
 /// A longer round trip than this lowers the rate to this part each second.
 const RTT_LIMIT: Duration = Duration::from_secs(3);
 const RTT_DECREASE: f64 = 0.8;
@@ -97,6 +100,8 @@ pub struct Estimator {
     rtt: Option<Duration>,
     backoff: RttBackoff,
     target_bps: f64,
+    /// Of the last probe that raised the rate; the rate, once it is less.
+    probed_bps: f64,
     /// Infinite while delays say nothing.
     delay_limit_bps: f64,
     /// Of the client's own estimate.
@@ -143,6 +148,7 @@ impl Estimator {
             rtt: None,
             backoff: RttBackoff::default(),
             target_bps: start_bps,
+            probed_bps: 0.0,
             delay_limit_bps: f64::INFINITY,
             remb_bps: f64::INFINITY,
             max_bps,
@@ -160,6 +166,11 @@ impl Estimator {
     /// Bits per second that may be sent, all headers counted.
     pub fn target_bps(&self) -> u64 {
         self.capped_bps() as u64
+    }
+
+    /// Bits per second that a probe has proven and nothing contradicted since; at most the target.
+    pub fn probed_bps(&self) -> u64 {
+        self.probed_bps.min(self.capped_bps()) as u64
     }
 
     /// Bits per second that arrive, if enough packets tell.
@@ -184,6 +195,11 @@ impl Estimator {
         self.watch.has_failed()
     }
 
+    /// When the newest packet left.
+    pub fn last_sent(&self) -> Time {
+        self.sent.newest_at()
+    }
+
     /// Reports about packets that nobody knows.
     pub fn unmatched(&self) -> u64 {
         self.watch.unmatched()
@@ -191,9 +207,20 @@ impl Estimator {
 
     /// A packet leaves: its transport-wide number, its bytes on the wire, the probe it is of.
     pub fn on_sent(&mut self, now: Time, sequence: u16, bytes: usize, probe: Option<u8>) {
+        self.on_packet(now, sequence, bytes, probe);
+        self.on_burst(now, bytes);
+    }
+
+    /// The half of [`Self::on_sent`] that each packet needs.
+    #[inline]
+    pub fn on_packet(&mut self, now: Time, sequence: u16, bytes: usize, probe: Option<u8>) {
         self.sent.push(now, sequence, bytes, probe);
-        self.alr.on_sent(now, bytes);
         self.watch.on_sent(now);
+    }
+
+    /// The other half, once for packets that leave together: their bytes.
+    pub fn on_burst(&mut self, now: Time, bytes: usize) {
+        self.alr.on_sent(now, bytes);
         self.backoff.last_sent = now;
         self.backoff.updated = self.backoff.updated.or(Some(now));
     }
@@ -277,6 +304,7 @@ impl Estimator {
     /// Time passes.
     pub fn on_tick(&mut self, now: Time) -> Option<Update> {
         let before_bps = self.target_bps();
+        self.delay.forget_old(now);
         if let Some(part) = self.watch.on_tick(now, self.rtt(), self.target_bps) {
             self.lower(now, part);
         }
@@ -433,6 +461,10 @@ impl Estimator {
         if let Some(rate_bps) = update.rate_bps {
             self.delay_limit_bps = rate_bps;
             self.set_target(if update.from_probe { rate_bps } else { self.target_bps });
+            if update.from_probe {
+                self.probed_bps = self.target_bps;
+                self.forget_losses(rate_bps);
+            }
         }
         if let Some(rate_bps) = self.delay.drain(now, recent_bps) {
             self.delay_limit_bps = rate_bps;
@@ -442,6 +474,19 @@ impl Estimator {
             self.publish(now);
             self.probes.set_alr_started(self.alr.started());
             self.probes.on_recovered(now);
+        }
+    }
+
+    /// A probe has arrived: what followed from losses does not stand against it if these are over,
+    /// or let the rate rise while less is sent than may be. It would grow with what is
+    /// acknowledged, which is little then.
+    fn forget_losses(&mut self, rate_bps: f64) {
+        let Some((bps, state)) = self.loss.result().filter(|_| !self.as_reference) else { return };
+        let is_held_back = state == LossState::Increasing && self.was_in_alr;
+        let rises = self.loss.average_loss() < CLEAN || is_held_back;
+        let rate_bps = rate_bps.min(self.loss.most_bps());
+        if rises && bps < rate_bps {
+            self.loss.set_rate(rate_bps);
         }
     }
 
@@ -460,6 +505,7 @@ impl Estimator {
 
     fn set_target(&mut self, bps: f64) {
         self.target_bps = bps.min(self.delay_limit_bps).min(self.max_bps).max(MIN_BPS);
+        self.probed_bps = self.probed_bps.min(self.target_bps);
     }
 
     /// Lowers everything to a part of the rate: feedback has failed.
@@ -483,8 +529,12 @@ impl Estimator {
         let congested = self.delay.usage() != Usage::Normal
             || self.backoff.is_above_limit()
             || self.watch.has_failed();
+        // While little is sent, what followed from losses may stand for want of a proof of more.
+        let is_clean =
+            !self.as_reference && self.alr.started().is_some() && self.loss.average_loss() < CLEAN;
         match self.loss.result().map(|(_, state)| state) {
             _ if congested => Limit::Congestion,
+            Some(_) if is_clean => Limit::Delay,
             Some(LossState::Decreasing) => Limit::Congestion,
             Some(LossState::Increasing) if self.pads => Limit::Congestion,
             Some(LossState::Increasing) => Limit::LossIncreasing,

@@ -327,7 +327,7 @@ impl LossBased {
         if self.is_loss_limited() {
             candidate.bandwidth_bps = self.slow_growth(present, candidate, now);
         }
-        let upper_bps = candidate.bandwidth_bps.min(self.instant_upper_bps());
+        let upper_bps = candidate.bandwidth_bps.min(self.most_bps());
         let bounded_bps = self.lower_bps().max(upper_bps.min(delay_bps));
         self.best = Some(if bounded_bps < candidate.bandwidth_bps {
             Channel { inherent_loss: 0.0, bandwidth_bps: bounded_bps }
@@ -357,7 +357,7 @@ impl LossBased {
     }
 
     /// The most that it may be at the average loss.
-    fn instant_upper_bps(&self) -> f64 {
+    pub fn most_bps(&self) -> f64 {
         let tuning = self.tuning();
         let excess = self.average_loss - tuning.upper_offset;
         if excess > 0.0 { tuning.upper_balance_bps / excess } else { self.max_bps }

@@ -23,7 +23,8 @@ const RESULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// First probes are repeated for so long, unless something is wanted by then.
 const FIRST_PERIOD: Duration = Duration::from_secs(5);
 
-/// Most that is probed where no maximum is known.
+/// Most that is probed where no maximum is known, or nothing is wanted yet: whoever joins is sent
+/// so much for the length of a train, and servers have clients by the hundred.
 pub const DEFAULT_MAX_PROBE_BPS: f64 = 5_000_000.0;
 /// No more than so many times what is wanted is probed.
 const WANTED_SCALE: f64 = 2.0;
@@ -362,12 +363,11 @@ impl ProbeController {
     }
 
     fn initiate(&mut self, now: Time, rates_bps: &[f64], mut further: bool) {
-        let mut most_bps = self.max_bps;
         // What is wanted first, a voice mostly, says nothing of what will be.
         let begun = self.state != State::Init;
-        if let Some(wanted_bps) = self.wanted_bps.filter(|&bps| begun && bps > 0.0) {
-            most_bps = most_bps.min(WANTED_SCALE * wanted_bps);
-        }
+        let wanted_bps = self.wanted_bps.filter(|&bps| begun && bps > 0.0);
+        let useful_bps = wanted_bps.map_or(DEFAULT_MAX_PROBE_BPS, |bps| WANTED_SCALE * bps);
+        let mut most_bps = self.max_bps.min(useful_bps);
         match self.limit {
             Limit::Congestion => return,
             Limit::LossIncreasing => {

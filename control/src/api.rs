@@ -673,6 +673,20 @@ pub enum Notification {
     Speakers(Arc<[(Arc<str>, i8)]>),
     /// Quality of this client's connection as a whole.
     ConnectionQuality(ConnectionQuality),
+    /// What can be sent to this client, all media together.
+    DownlinkBandwidth(DownlinkBandwidth),
+}
+
+/// Bits per second of the way to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DownlinkBandwidth {
+    /// What all that it consumes takes at its best.
+    pub desired_bitrate: u32,
+    /// The same within what the server sends a client at most.
+    pub effective_desired_bitrate: u32,
+    /// What the path is estimated to carry, within the same bound.
+    pub available_bitrate: u32,
 }
 
 /// Bytes of a notification as JSON, but for what clients wrote into it.

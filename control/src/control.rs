@@ -451,6 +451,9 @@ impl Control {
             Event::EncodingsWanted { producer, count } => {
                 self.encodings_wanted(core, producer, count);
             }
+            Event::Bandwidth { transport, bandwidth } => {
+                self.bandwidth_changed(transport, bandwidth)
+            }
             Event::AudioLevel { producer, level_dbov } => self.heard(core, producer, level_dbov),
             Event::Stats { token, stats } => self.stats_answered(token, stats),
         }

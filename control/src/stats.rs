@@ -317,6 +317,9 @@ impl StatsReport {
             });
             object.insert("iceSelectedTuple".to_owned(), tuple);
         }
+        if let Some(available) = stats.available_outgoing_bps {
+            object.insert("availableOutgoingBitrate".to_owned(), available.into());
+        }
         if let Some(profile) = stats.srtp_profile {
             object.insert("srtpProfile".to_owned(), profile.into());
         }

@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::message::{
-    Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId,
+    Bandwidth, Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId,
 };
 use opencall_dataplane::time::Time;
 use rand::RngExt as _;
 
 use crate::api::{
-    CloseReason, ConsumeMode, Direction, DtlsParameters, DtlsRole, IceCandidate, IceParameters,
-    RequestError, Response, SessionId, TransportOptions,
+    CloseReason, ConsumeMode, Direction, DownlinkBandwidth, DtlsParameters, DtlsRole, IceCandidate,
+    IceParameters, Notification, RequestError, Response, SessionId, TransportOptions,
 };
 use crate::control::{After, Control, Timer};
 use crate::data::TransportData;
@@ -275,6 +275,19 @@ impl Control {
             dtls.take_drops(&mut self.dtls_drops);
         }
         self.drive_dtls(id);
+    }
+
+    /// The path to a client carries more or less than before, or more or less is wanted of it.
+    pub(crate) fn bandwidth_changed(&mut self, id: TransportId, bandwidth: Bandwidth) {
+        let Some(transport) = self.transports.get(&id) else { return };
+        let session = transport.session;
+        let desired_bitrate = bandwidth.desired_bps;
+        let told = DownlinkBandwidth {
+            desired_bitrate,
+            effective_desired_bitrate: desired_bitrate.min(self.config.outgoing_bitrate_bps),
+            available_bitrate: bandwidth.available_bps,
+        };
+        self.notify(session, Notification::DownlinkBandwidth(told));
     }
 
     pub(crate) fn dtls_timeout(&mut self, id: TransportId) {

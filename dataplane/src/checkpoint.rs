@@ -155,6 +155,8 @@ impl Instant {
 #[derive(Debug, Default)]
 pub struct TransportCheckpoint {
     rtcp: Reserve,
+    /// Indexes of the stream of padding.
+    pub padding: Reserve,
     /// The SSRC under which our RTCP speaks; 0 before it is drawn.
     local_ssrc: AtomicU64,
     /// Transport-wide sequence numbers below it may have been used.

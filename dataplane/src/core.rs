@@ -12,6 +12,7 @@ use slab::Slab;
 
 use crate::address_table::{AddressTable, Owner};
 use crate::checkpoint::Suspect;
+use crate::congestion::Scratch;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::Consumer;
 use crate::fanout::links::Links;
@@ -112,6 +113,10 @@ pub struct Core {
     pub(crate) data_records: PerSecond,
     /// Whose datagrams are dropped unseen.
     pub(crate) quarantine: Vec<SocketAddr>,
+    /// Room for one feedback, for the estimators of all transports.
+    pub(crate) scratch: Scratch,
+    /// A probe of some transport is out until then.
+    pub(crate) feedback_awaited_until: Time,
     random: u64,
 }
 
@@ -133,6 +138,8 @@ impl Core {
             spare_dtls: PerSecond::default(),
             data_records: PerSecond::default(),
             quarantine: Vec::new(),
+            scratch: Scratch::default(),
+            feedback_awaited_until: Time::ZERO,
             random: config.seed | 1,
         }
     }
@@ -219,7 +226,7 @@ impl Core {
             Command::InstallSrtp { transport, keys } => self.install_srtp(now, transport, &keys),
             Command::SetOutgoingBitrate { transport, bitrate_bps } => {
                 if let Some(&key) = self.index.transports.get(&transport) {
-                    self.set_outgoing_bitrate(key, bitrate_bps);
+                    self.set_outgoing_bitrate(now, key, bitrate_bps);
                 }
             }
             Command::CreateProducer(config) => self.create_producer(now, &config),
@@ -326,6 +333,9 @@ impl Core {
         self.transports[key].srtp = Some(Srtp { open, seal });
         self.transports[key].report_due = now + REPORT_INTERVAL;
         self.on_handshake_complete(now, key);
+        if let Some(path) = &mut self.transports[key].path {
+            path.estimator.start(now);
+        }
         self.reschedule(now, key);
         self.request_key_frames_of(now, key);
     }
@@ -445,6 +455,7 @@ impl Core {
             source.keep_history();
         }
         let consumer = Consumer::new(now, config, source, producer, transport, first);
+        let is_told = config.feedback.transport_cc && consumer.numbers_transport();
         let key = self.consumers.insert(consumer);
         self.index.consumers.insert(config.id, key);
         self.consumers[key].subscription = source.subscriptions.len() as u32;
@@ -456,6 +467,9 @@ impl Core {
         });
         self.transports[transport].consumers.push(key);
         self.transports[transport].outgoing_ssrcs.insert(config.ssrc, key);
+        if is_told {
+            self.estimate_path(now, transport, &config.extensions);
+        }
         self.refresh_subscription(key);
         self.share_out_later(transport);
         self.reschedule(now, transport);

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::checkpoint::{ConsumerCheckpoint, ProducerCheckpoint, TransportCheckpoint};
 use crate::drop_reason::DropCounters;
+pub use crate::egress::path::Bandwidth;
 use crate::fanout::links::Link;
 use crate::srtp::KeyingMaterial;
 use crate::time::Time;
@@ -465,6 +466,13 @@ pub enum Event {
         /// 0 to the number of its encodings.
         count: u8,
     },
+    /// What can be sent to a client, and what could be used; sent on change, once a second at most.
+    Bandwidth {
+        /// Which transport.
+        transport: TransportId,
+        /// The numbers.
+        bandwidth: Bandwidth,
+    },
     /// The loudest level of a producer since the last such event, at most every 100 ms while heard.
     AudioLevel {
         /// Which producer.
@@ -484,7 +492,7 @@ pub enum Event {
 impl Event {
     /// Whether control should hear of it at once. Levels are looked at a few times a second.
     pub fn is_urgent(&self) -> bool {
-        !matches!(self, Event::AudioLevel { .. })
+        !matches!(self, Event::AudioLevel { .. } | Event::Bandwidth { .. })
     }
 }
 
@@ -520,6 +528,11 @@ pub struct TransportStats {
     pub recv_bitrate_bps: u32,
     /// Recent bits per second sent.
     pub send_bitrate_bps: u32,
+    /// Bits per second that can be sent: the estimate, or the client's own; `None` where nobody
+    /// estimates.
+    pub available_outgoing_bps: Option<u32>,
+    /// Reports of the client about packets that were never sent, or too long ago.
+    pub unmatched_reports: u64,
     /// The selected remote address.
     pub remote: Option<SocketAddr>,
     /// The SRTP profile's IANA name, once installed.
@@ -584,6 +597,8 @@ pub struct CoreStats {
     pub packets_forwarded: u64,
     /// Packets passed to other cores.
     pub packets_piped: u64,
+    /// Reports of clients about packets that were never sent, or too long ago.
+    pub reports_unmatched: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// Transports now.

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::checkpoint::{Place, RESERVED_TRANSPORT_SEQUENCES, TransportCheckpoint};
 use crate::dtls::Flight;
 use crate::egress::limit::SendLimit;
+use crate::egress::path::{Budget, Path};
 use crate::fanout::Pending;
 use crate::ice::IceAgent;
 use crate::ice::agent::Tuple;
@@ -70,16 +71,21 @@ pub struct Srtp {
     pub open: OpenContext,
 }
 
-/// Counters of a transport, as they grow.
+/// Counters of what a transport sends, as they grow.
 #[derive(Debug, Clone, Default)]
 #[repr(C)]
-pub struct TransportCounters {
+pub struct SentCounters {
     /// UDP payload bytes sent.
     pub bytes_sent: u64,
     /// RTP bytes sent.
     pub rtp_bytes_sent: u64,
     /// RTP packets sent.
     pub rtp_packets_sent: u64,
+}
+
+/// Counters of what a transport receives, as they grow.
+#[derive(Debug, Clone, Default)]
+pub struct ReceivedCounters {
     /// UDP payload bytes received.
     pub bytes_received: u64,
     /// RTP bytes received.
@@ -100,20 +106,24 @@ pub struct Transport {
     pub has_claimant: bool,
     /// Next transport-wide sequence number to send.
     pub next_transport_sequence: u16,
+    /// Transport-wide sequence numbers below it were said to be used.
+    transport_sequences_end: u16,
+    /// What is known of the way to its client, if that gives transport-wide feedback.
+    pub path: Option<Box<Path>>,
     /// How much it is sent, and sent again.
     pub limit: SendLimit,
-    /// Counters.
-    pub counters: TransportCounters,
+    /// What it has sent.
+    pub counters: SentCounters,
+    /// The SSRC under which our RTCP speaks.
+    pub local_ssrc: u32,
+    /// A producer's SSRC for transport-wide messages to name as media source.
+    pub media_ssrc: u32,
     /// Keys, once DTLS is done.
     pub srtp: Option<Srtp>,
     /// How much it sends.
     pub received: ReceiveMeter,
-    /// The SSRC under which our RTCP speaks.
-    pub local_ssrc: u32,
-    /// Transport-wide sequence numbers below it were said to be used.
-    transport_sequences_end: u16,
-    /// A producer's SSRC for transport-wide messages to name as media source.
-    pub media_ssrc: u32,
+    /// What it has received.
+    pub received_counters: ReceivedCounters,
     /// Its id.
     pub id: TransportId,
     /// Its ICE agent.
@@ -199,6 +209,7 @@ impl Transport {
             pending: Vec::new(),
             next_transport_sequence,
             transport_sequences_end: next_transport_sequence,
+            path: None,
             outgoing_bitrate_bps: config.outgoing_bitrate_bps,
             allocation_stale: false,
             limit: SendLimit::new(config.outgoing_bitrate_bps),
@@ -212,7 +223,8 @@ impl Transport {
             dtls_elsewhere: PerSecond::default(),
             data_channels: config.data_channels,
             data_records: PerSecond::default(),
-            counters: TransportCounters::default(),
+            counters: SentCounters::default(),
+            received_counters: ReceivedCounters::default(),
             timeliness: Timeliness::default(),
             round_trip: RoundTrip::default(),
             remb: RembEstimator::default(),
@@ -357,17 +369,47 @@ impl Transport {
         self.limit.spend(now, bytes);
         self.counters.rtp_bytes_sent += bytes as u64;
         self.count_sent(bytes);
+        if let Some(path) = &mut self.path {
+            path.estimator.on_burst(now, bytes);
+        }
+    }
+
+    /// Notes bytes of a probe.
+    pub fn on_padding_sent(&mut self, now: Time, bytes: usize) {
+        self.count_media_sent(now, bytes);
+    }
+
+    /// Notes that a packet has left with the next transport-wide number: the one place where such
+    /// numbers are used up.
+    #[inline]
+    pub fn number(&mut self, now: Time, len: usize, probe: Option<u8>) {
+        let sequence = self.next_transport_sequence;
+        self.next_transport_sequence = sequence.wrapping_add(1);
+        if let Some(path) = &mut self.path {
+            path.estimator.on_packet(now, sequence, len, probe);
+        }
+    }
+
+    /// What it may be sent now.
+    pub fn budget(&mut self, now: Time) -> Budget {
+        match &mut self.path {
+            Some(path) => path.budget(now),
+            None => Budget::fixed(u64::from(self.outgoing_bitrate_bps)),
+        }
     }
 
     /// Changes its budget.
-    pub fn set_outgoing_bitrate(&mut self, bitrate_bps: u32) {
+    pub fn set_outgoing_bitrate(&mut self, now: Time, bitrate_bps: u32) {
         self.outgoing_bitrate_bps = bitrate_bps;
         self.limit.set_budget(bitrate_bps);
+        if let Some(path) = &mut self.path {
+            path.estimator.set_max(now, f64::from(bitrate_bps));
+        }
     }
 
     /// Notes a datagram received.
     pub fn count_received(&mut self, len: usize) {
-        self.counters.bytes_received += len as u64;
+        self.received_counters.bytes_received += len as u64;
     }
 
     /// Notes a datagram sent.
@@ -377,26 +419,31 @@ impl Transport {
 
     /// Ends one interval of the bitrates: to be called once a second.
     pub fn sample_rates(&mut self, now: Time) {
-        self.receive_rate.sample(now, self.counters.bytes_received);
+        self.receive_rate.sample(now, self.received_counters.bytes_received);
         self.send_rate.sample(now, self.counters.bytes_sent);
     }
 
     /// Recent bits per second received.
     pub fn receive_bps(&self, now: Time) -> u32 {
-        self.receive_rate.bps(now, self.counters.bytes_received)
+        self.receive_rate.bps(now, self.received_counters.bytes_received)
     }
 
     /// The transport's statistics.
     pub fn stats(&self, now: Time) -> TransportStats {
         TransportStats {
-            bytes_received: self.counters.bytes_received,
+            bytes_received: self.received_counters.bytes_received,
             bytes_sent: self.counters.bytes_sent,
-            rtp_bytes_received: self.counters.rtp_bytes_received,
+            rtp_bytes_received: self.received_counters.rtp_bytes_received,
             rtp_bytes_sent: self.counters.rtp_bytes_sent,
-            rtp_packets_received: self.counters.rtp_packets_received,
+            rtp_packets_received: self.received_counters.rtp_packets_received,
             rtp_packets_sent: self.counters.rtp_packets_sent,
             recv_bitrate_bps: self.receive_bps(now),
             send_bitrate_bps: self.send_rate.bps(now, self.counters.bytes_sent),
+            available_outgoing_bps: self
+                .path
+                .as_ref()
+                .map(|path| u32::try_from(path.estimator.target_bps()).unwrap_or(u32::MAX)),
+            unmatched_reports: self.path.as_ref().map_or(0, |path| path.estimator.unmatched()),
             remote: self.destination.map(|(address, _)| address),
             srtp_profile: self.srtp.as_ref().map(|srtp| srtp.seal.profile().name()),
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use opencall_control::api::*;
 use opencall_control::dtls::{DtlsContext, Role};
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
+use opencall_dataplane::egress::prober::PROBATOR_SSRC;
 use opencall_dataplane::message::Extension;
 use opencall_dataplane::rtcp::{self, Packet};
 use opencall_dataplane::rtp::extension::ExtensionSpans;
@@ -680,6 +681,17 @@ impl Participant {
         header: &RtpHeader,
         bytes: &[u8],
     ) -> Result<Option<Media>, String> {
+        // Browsers tell of every packet that is numbered, whatever it is.
+        let mut ids = self.subscriptions.values().map(|s| s.receiver.extensions);
+        let ids = ids.find(|ids| ids.id(Extension::TransportCc).is_some());
+        let extensions = ids.map(|ids| ExtensionSpans::parse(bytes, header, &ids));
+        let number = extensions.as_ref().and_then(|e| e.of(Extension::TransportCc, bytes));
+        if let Some(&[high, low]) = number {
+            self.paths[index].arrivals.note(around.now, u16::from_be_bytes([high, low]));
+        }
+        if header.ssrc == PROBATOR_SSRC {
+            return Ok(None);
+        }
         let mut all = self.subscriptions.values_mut();
         let found = all.find(|subscription| subscription.receiver.takes(header.ssrc));
         let payload = header.payload_range(bytes).ok_or("no payload")?;
@@ -687,10 +699,6 @@ impl Participant {
         let Some(subscription) = found else {
             return self.stray(header, payload);
         };
-        let extensions = ExtensionSpans::parse(bytes, header, &subscription.receiver.extensions);
-        if let Some(&[high, low]) = extensions.of(Extension::TransportCc, bytes) {
-            self.paths[index].arrivals.note(around.now, u16::from_be_bytes([high, low]));
-        }
         let standing = match subscription.paused_since {
             Some(since) => Standing::EndedAt(since),
             None => Standing::Subscribed,

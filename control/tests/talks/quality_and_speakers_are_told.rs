@@ -6,7 +6,7 @@ use opencall_control::api::ConsumeMode::Automatic;
 use opencall_control::api::{Request, Response, StatsOf, StatsReport};
 use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::message::{
-    Event, Layers, RtpStreamStats, Stats, StatsQuery, TransportStats,
+    Bandwidth, Event, Layers, RtpStreamStats, Stats, StatsQuery, TransportStats,
 };
 use smallvec::SmallVec;
 
@@ -39,6 +39,22 @@ fn scores_and_layers_are_told_on_change() {
     assert_eq!(talk.news_texts(bert.session), ["ConsumerScore 3 4", "Poor"]);
     talk.event(0, Event::ConsumerScore { consumer, score: 200 });
     assert_eq!(talk.news_texts(bert.session), ["ConsumerScore 10 4", "Excellent"]);
+}
+
+#[test]
+fn bandwidth_is_told_to_the_client_whose_it_is() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", Automatic);
+    let bert = talk.enter("bert", Automatic);
+    let (core, transport) = talk.newest_transport();
+    talk.news(anna.session);
+    talk.news(bert.session);
+    let bandwidth = Bandwidth { available_bps: 900_000, desired_bps: 7_000_000 };
+    talk.event(core, Event::Bandwidth { transport, bandwidth });
+    // What the server sends a client at most is 6 Mbit/s.
+    let expected = ["DownlinkBandwidth 7000000 6000000 900000"];
+    assert_eq!(talk.news_texts(bert.session), expected);
+    assert!(talk.news(anna.session).is_empty());
 }
 
 #[test]
@@ -129,9 +145,11 @@ fn statistics_come_from_the_cores_as_objects() {
     assert_eq!(queries.len(), 3, "two transports and a consumer");
     for (core, token, of) in queries.into_iter().rev() {
         let stats = match of {
-            StatsQuery::Transport(_) => {
-                Stats::Transport(TransportStats { bytes_sent: 5, ..Default::default() })
-            }
+            StatsQuery::Transport(_) => Stats::Transport(TransportStats {
+                bytes_sent: 5,
+                available_outgoing_bps: Some(900_000),
+                ..Default::default()
+            }),
             StatsQuery::Consumer(_) => {
                 Stats::Consumer(RtpStreamStats { jitter: 900, packets: 7, ..Default::default() })
             }
@@ -144,6 +162,7 @@ fn statistics_come_from_the_cores_as_objects() {
     let types: Vec<&str> = objects.iter().filter_map(|object| object["type"].as_str()).collect();
     assert_eq!(types, ["webrtc-transport", "webrtc-transport", "outbound-rtp"]);
     assert_eq!(objects[0]["transportId"], bert.send.id.as_str());
+    assert_eq!(objects[0]["availableOutgoingBitrate"], 900_000);
     assert_eq!(objects[0]["bytesSent"], 5);
     assert_eq!(objects[0]["dtlsState"], "new");
     assert_eq!(objects[0]["timestamp"], 1_700_000_001_000_u64);

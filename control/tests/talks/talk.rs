@@ -456,6 +456,11 @@ pub fn text_of(notification: &Notification) -> String {
         }
         Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
         Notification::ConnectionQuality(quality) => format!("{quality:?}"),
+        Notification::DownlinkBandwidth(bandwidth) => {
+            let (desired, effective) =
+                (bandwidth.desired_bitrate, bandwidth.effective_desired_bitrate);
+            format!("DownlinkBandwidth {desired} {effective} {}", bandwidth.available_bitrate)
+        }
     }
 }
 

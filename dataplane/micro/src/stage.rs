@@ -79,6 +79,17 @@ impl Stage {
     /// A publisher of `kind` and so many that watch it, all under `profile`; fewer than a receive
     /// batch has places.
     pub(crate) fn new(profile: Profile, kind: MediaKind, watchers: usize) -> Self {
+        let feedback = Feedback { nack: true, pli: true, ..Feedback::default() };
+        Stage::with_feedback(profile, kind, watchers, feedback)
+    }
+
+    /// The same whose watchers give this feedback.
+    pub(crate) fn with_feedback(
+        profile: Profile,
+        kind: MediaKind,
+        watchers: usize,
+        feedback: Feedback,
+    ) -> Self {
         let network = Network::new();
         let clock = WallClock { origin: NtpTime(0xe000_0000 << 32) };
         let links = links::connect(1).pop().expect("one core");
@@ -104,7 +115,8 @@ impl Stage {
         let producer = producer(kind);
         stage.command(Command::CreateProducer(Box::new(producer)));
         for number in 1..=watchers {
-            stage.command(Command::CreateConsumer(Box::new(consumer(number))));
+            let config = ConsumerConfig { feedback, ..consumer(number) };
+            stage.command(Command::CreateConsumer(Box::new(config)));
         }
         // A key frame first: consumers wait for it.
         stage.receive_frame(1);

@@ -3,6 +3,7 @@
 
 use opencall_dataplane::demux::{PacketClass, classify};
 use opencall_dataplane::io::{Train, TxBatch};
+use opencall_dataplane::message::Feedback;
 use opencall_dataplane::message::MediaKind::{self, Audio, Video};
 use opencall_dataplane::rtcp::Writer;
 use opencall_dataplane::srtp::Profile::{self, AeadAes128Gcm, AesCm128HmacSha1_80};
@@ -39,6 +40,11 @@ pub(crate) fn workloads() -> Vec<Workload> {
         forwarded("fan-out-9-video", 1, 9, || fan_out(AeadAes128Gcm, Video, 1, 9)),
         forwarded("fan-out-9-frame", FRAME, 9, || fan_out(AeadAes128Gcm, Video, FRAME, 9)),
         forwarded("fan-out-9-audio", 1, 9, || fan_out(AeadAes128Gcm, Audio, 1, 9)),
+        forwarded("fan-out-9-audio-estimated", 1, 9, || {
+            let feedback = Feedback { nack: true, transport_cc: true, ..Feedback::default() };
+            let stage = Stage::with_feedback(AeadAes128Gcm, Audio, 9, feedback);
+            Box::new(FanOut { stage, packets: 1 })
+        }),
         forwarded("fan-out-9-frame-cm128", FRAME, 9, || {
             fan_out(AesCm128HmacSha1_80, Video, FRAME, 9)
         }),

@@ -40,6 +40,9 @@ const AFTER_UPGRADE_PROBE: Duration = Duration::from_millis(150);
 /// Part of the bytes that may be lost without that being a reason not to probe.
 const CLEAN: f64 = 0.01;
 
+/// The rate that follows from losses grows to so many times what is acknowledged.
+const LOSS_GROWTH: f64 = 1.5;
+
 /// A longer round trip than this lowers the rate to this part each second.
 const RTT_LIMIT: Duration = Duration::from_secs(3);
 const RTT_DECREASE: f64 = 0.8;
@@ -110,6 +113,8 @@ pub struct Estimator {
     pads: bool,
     as_reference: bool,
     has_feedback: bool,
+    /// Nothing of what is wanted finds room.
+    starved: bool,
 }
 
 /// What is known of the round trip by transport feedback.
@@ -155,6 +160,7 @@ impl Estimator {
             pads: config.pads,
             as_reference: config.as_reference,
             has_feedback: false,
+            starved: false,
         }
     }
 
@@ -289,6 +295,11 @@ impl Estimator {
             self.probes.abort(true);
         }
         self.probes.set_wanted(now, demand.wanted_bps);
+    }
+
+    /// Whether nothing of what is wanted finds room, so that hardly anything is sent.
+    pub fn set_starved(&mut self, starved: bool) {
+        self.starved = starved;
     }
 
     /// A probe to send now: packets of it are given to [`Estimator::on_sent`] with its id.
@@ -525,13 +536,19 @@ impl Estimator {
         self.probes.set_estimate(now, estimate_bps, self.limit());
     }
 
+    /// While little arrives for want of anything to send, what followed from losses stands still:
+    /// it grows to half above what is acknowledged at most.
+    fn is_held_back(&self) -> bool {
+        let arrives_bps = self.acknowledged.rate_bps().unwrap_or(0.0);
+        let is_bound = arrives_bps * LOSS_GROWTH < self.target_bps;
+        !self.as_reference && (self.starved || is_bound || self.alr.started().is_some())
+    }
+
     fn limit(&self) -> Limit {
         let congested = self.delay.usage() != Usage::Normal
             || self.backoff.is_above_limit()
             || self.watch.has_failed();
-        // While little is sent, what followed from losses may stand for want of a proof of more.
-        let is_clean =
-            !self.as_reference && self.alr.started().is_some() && self.loss.average_loss() < CLEAN;
+        let is_clean = self.is_held_back() && self.loss.average_loss() < CLEAN;
         match self.loss.result().map(|(_, state)| state) {
             _ if congested => Limit::Congestion,
             Some(_) if is_clean => Limit::Delay,

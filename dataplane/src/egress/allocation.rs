@@ -27,6 +27,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::core::Core;
+use crate::egress::path::{Budget, Outcome};
 use crate::ingress::producer::Producer;
 use crate::message::{Event, MediaKind};
 use crate::time::Time;
@@ -34,13 +35,8 @@ use crate::time::Time;
 /// Encodings of one producer at most (r0–r3); control admits no more.
 pub const MAX_ENCODINGS: usize = 4;
 
-/// How much more than its measured rate a layer above the current one must find free, in percent:
-/// without it, a rate that hovers at the budget makes layers flap, each time at the price of a key
-/// frame.
-const UPGRADE_HEADROOM_PERCENT: u64 = 120;
-
 /// By how much of the budget, in percent, what is sent already may exceed it before a consumer is
-/// left out: rates wobble, and coming back costs a key frame.
+/// left out or lowered: rates wobble, and coming back costs a key frame.
 const STAYING_PERCENT: u64 = 5;
 
 /// A consumer that was left out stays so for so long at least: three looks at the rates. A source
@@ -65,6 +61,8 @@ pub struct Demand {
     pub current: Option<u8>,
     /// Since when there was no room for it, if there was none.
     pub left_out: LeftOut,
+    /// Whether it may have a better layer than now: not right after one was too much.
+    pub may_rise: bool,
     /// The answer.
     pub chosen: Option<u8>,
 }
@@ -82,13 +80,18 @@ pub enum LeftOut {
 
 impl Demand {
     /// Bits per second that an encoding takes; more to go up or to come back than to stay.
-    fn cost(&self, encoding: usize) -> i128 {
+    fn cost(&self, encoding: usize, headroom_percent: u64) -> i128 {
         let rate = i128::from(self.rates_bps[encoding]);
         let rises = self.current.is_some_and(|current| encoding > usize::from(current));
         match rises || self.left_out != LeftOut::No {
-            true => rate * i128::from(UPGRADE_HEADROOM_PERCENT) / 100,
+            true => rate * i128::from(headroom_percent) / 100,
             false => rate,
         }
+    }
+
+    /// Whether an encoding is not more than is sent already.
+    fn stays_with(&self, encoding: usize) -> bool {
+        self.current.is_some_and(|current| encoding <= usize::from(current))
     }
 
     /// Its lowest encoding that arrives. Where its client's cap lies below all of those, the lowest
@@ -107,22 +110,72 @@ impl Demand {
     fn next_above(&self, encoding: u8) -> Option<usize> {
         self.choices().find(|&choice| choice > usize::from(encoding))
     }
+
+    /// Bits per second of what was chosen.
+    fn chosen_bps(&self) -> u64 {
+        self.chosen.map_or(0, |chosen| u64::from(self.rates_bps[usize::from(chosen)]))
+    }
+
+    /// Bits per second that must be free for something better than was chosen, beyond what that
+    /// takes; `None` if there is nothing better.
+    fn step_bps(&self, headroom_percent: u64) -> Option<u64> {
+        let next = match self.chosen {
+            Some(chosen) => self.next_above(chosen)?,
+            None => self.lowest()?,
+        };
+        let needed = u64::try_from(self.cost(next, headroom_percent)).unwrap_or(0);
+        Some(needed.saturating_sub(self.chosen_bps()))
+    }
+
+    /// Whether it gets less than now for lack of room, and not for what arrives or is wanted.
+    fn is_lowered(&self) -> bool {
+        let (Some(chosen), Some(current)) = (self.chosen, self.current) else { return false };
+        chosen < current && self.choices().any(|choice| choice == usize::from(current))
+    }
+
+    /// Bits per second that must be free for all that its client wants.
+    fn wanted_bps(&self, headroom_percent: u64) -> u64 {
+        let best = self.choices().last().or_else(|| self.lowest());
+        let needed = best.map_or(0, |best| self.cost(best, headroom_percent));
+        u64::try_from(needed).unwrap_or(0)
+    }
+}
+
+/// What is left of a budget.
+struct Left {
+    now: i128,
+    lasting: i128,
+    tolerance: i128,
+}
+
+impl Left {
+    /// Takes so much of it, if it is there; what is sent already may exceed it a little.
+    fn take(&mut self, cost: i128, stays: bool) -> bool {
+        let fits = if stays { cost <= self.now + self.tolerance } else { cost <= self.lasting };
+        if fits {
+            self.now -= cost;
+            self.lasting -= cost;
+        }
+        fits
+    }
 }
 
 /// Gives every demand its lowest active encoding, in the order given, if it fits; then raises one
 /// step at a time, in the same order, while that fits.
-fn allocate(budget_bps: u64, demands: &mut [Demand]) {
-    let mut left = i128::from(budget_bps);
-    let tolerance = i128::from(budget_bps * STAYING_PERCENT / 100);
+fn allocate(budget: Budget, demands: &mut [Demand]) {
+    let mut left = Left {
+        now: i128::from(budget.now_bps),
+        lasting: i128::from(budget.lasting_bps),
+        tolerance: i128::from(budget.now_bps * STAYING_PERCENT / 100),
+    };
+    let headroom_percent = budget.headroom_percent;
     for demand in demands.iter_mut() {
         demand.chosen = None;
         let Some(lowest) = demand.lowest().filter(|_| demand.left_out != LeftOut::Waits) else {
             continue;
         };
-        let cost = demand.cost(lowest);
-        let room = if demand.current.is_some() { left + tolerance } else { left };
-        if cost <= room {
-            left -= cost;
+        let cost = demand.cost(lowest, headroom_percent);
+        if left.take(cost, demand.current.is_some()) {
             demand.chosen = Some(lowest as u8);
         }
     }
@@ -132,14 +185,37 @@ fn allocate(budget_bps: u64, demands: &mut [Demand]) {
         for demand in demands.iter_mut() {
             let Some(chosen) = demand.chosen else { continue };
             let Some(next) = demand.next_above(chosen) else { continue };
-            let step = demand.cost(next) - demand.cost(chosen.into());
-            if step > left {
+            let stays = demand.stays_with(next);
+            let cost = |encoding| demand.cost(encoding, headroom_percent);
+            let step = cost(next) - cost(chosen.into());
+            if !(stays || demand.may_rise || demand.current.is_none()) || !left.take(step, stays) {
                 continue;
             }
-            left -= step;
             demand.chosen = Some(next as u8);
             raised = true;
         }
+    }
+}
+
+/// What an allocation came to, of what arrives and of what would; `voices_bps` is taken already.
+fn outcome(budget: Budget, voices_bps: u64, arriving: &[Demand], supposed: &[Demand]) -> Outcome {
+    let Budget { headroom_percent, .. } = budget;
+    let sum = |demands: &[Demand], of: fn(&Demand, u64) -> u64| {
+        demands.iter().map(|demand| of(demand, headroom_percent)).sum::<u64>()
+    };
+    let used_bps = voices_bps + sum(arriving, |demand, _| demand.chosen_bps());
+    let may_rise = |demand: &&Demand| demand.may_rise && demand.left_out != LeftOut::Waits;
+    let next = |demands: &[Demand]| {
+        let steps = demands.iter().filter(may_rise).filter_map(|d| d.step_bps(headroom_percent));
+        steps.min()
+    };
+    Outcome {
+        down_at_bps: used_bps * 100 / (100 + STAYING_PERCENT),
+        up_at_bps: next(arriving).map_or(u64::MAX, |step| used_bps + step),
+        wanted_bps: voices_bps + sum(supposed, Demand::wanted_bps),
+        upgrade_bps: next(supposed),
+        is_starved: arriving.iter().any(|demand| demand.lowest().is_some())
+            && arriving.iter().all(|demand| demand.chosen.is_none()),
     }
 }
 
@@ -163,6 +239,7 @@ impl Core {
                 continue;
             }
             let demand = Demand {
+                may_rise: consumer.rise.may_rise(now),
                 priority: consumer.priority,
                 rates_bps,
                 cap: consumer.preferred.unwrap_or(u8::MAX),
@@ -178,13 +255,18 @@ impl Core {
             supposed.push(Demand { rates_bps: supposed_bps, ..demand });
             order.push(consumer_key);
         }
-        let budget = u64::from(self.transports[key].outgoing_bitrate_bps);
-        let budget = budget.saturating_sub(voices_bps);
-        let chosen = choose(budget, &demands);
-        let hoped = if supposed == demands { chosen.clone() } else { choose(budget, &supposed) };
+        let budget = self.transports[key].budget(now).without(voices_bps);
+        choose(budget, &mut demands);
+        choose(budget, &mut supposed);
         for (index, &consumer_key) in order.iter().enumerate() {
-            let arrives = demands[index].lowest().is_some();
-            self.give(now, consumer_key, arrives, chosen[index], hoped[index]);
+            let (arriving, hoped) = (&demands[index], supposed[index].chosen);
+            let is_lowered = arriving.is_lowered();
+            self.consumers[consumer_key].rise.on_allocated(now, arriving.current, is_lowered);
+            self.give(now, consumer_key, arriving.lowest().is_some(), arriving.chosen, hoped);
+        }
+        if let Some(path) = &mut self.transports[key].path {
+            path.on_allocated(now, outcome(budget, voices_bps, &demands, &supposed));
+            self.schedule_path(now, key);
         }
     }
 
@@ -221,7 +303,7 @@ impl Core {
     }
 
     /// Changes a transport's budget.
-    pub(crate) fn set_outgoing_bitrate(&mut self, key: usize, bitrate_bps: u32) {
+    pub(crate) fn set_outgoing_bitrate(&mut self, now: Time, key: usize, bitrate_bps: u32) {
         let transport = &mut self.transports[key];
         if bitrate_bps > transport.outgoing_bitrate_bps {
             // Who was left out waits for rates to settle, not for a budget that is larger now.
@@ -230,7 +312,7 @@ impl Core {
                 *since = since.map(|_| Time::ZERO);
             }
         }
-        transport.set_outgoing_bitrate(bitrate_bps);
+        transport.set_outgoing_bitrate(now, bitrate_bps);
         self.share_out_later(key);
     }
 
@@ -310,18 +392,16 @@ fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_ENCODINGS]; 2] {
     [arriving, supposed]
 }
 
-/// [`allocate`], higher priority first; the answers come in the order of the demands.
-fn choose(budget_bps: u64, demands: &[Demand]) -> SmallVec<[Option<u8>; 32]> {
+/// [`allocate`], higher priority first, whatever the order of the demands.
+fn choose(budget: Budget, demands: &mut [Demand]) {
     let mut indexed: SmallVec<[(usize, Demand); 32]> =
         demands.iter().copied().enumerate().collect();
     indexed.sort_by_key(|(_, demand)| std::cmp::Reverse(demand.priority));
     let mut sorted: SmallVec<[Demand; 32]> = indexed.iter().map(|(_, demand)| *demand).collect();
-    allocate(budget_bps, &mut sorted);
-    let mut chosen: SmallVec<[Option<u8>; 32]> = demands.iter().map(|_| None).collect();
+    allocate(budget, &mut sorted);
     for ((index, _), demand) in indexed.iter().zip(&sorted) {
-        chosen[*index] = demand.chosen;
+        demands[*index].chosen = demand.chosen;
     }
-    chosen
 }
 
 #[cfg(test)]
@@ -332,11 +412,18 @@ mod tests {
 
     fn demand(priority: u8, cap: u8, current: Option<u8>) -> Demand {
         let left_out = LeftOut::No;
-        Demand { priority, rates_bps: RATES, cap, current, left_out, chosen: None }
+        let rates_bps = RATES;
+        Demand { priority, rates_bps, cap, current, left_out, may_rise: true, chosen: None }
     }
 
-    fn chosen(budget: u64, demands: &[Demand]) -> Vec<Option<u8>> {
-        choose(budget, demands).to_vec()
+    fn chosen_of(budget: Budget, demands: &[Demand]) -> Vec<Option<u8>> {
+        let mut demands = demands.to_vec();
+        choose(budget, &mut demands);
+        demands.iter().map(|demand| demand.chosen).collect()
+    }
+
+    fn chosen(budget_bps: u64, demands: &[Demand]) -> Vec<Option<u8>> {
+        chosen_of(Budget::fixed(budget_bps), demands)
     }
 
     #[test]
@@ -399,6 +486,46 @@ mod tests {
         assert_eq!(chosen(1_200_000, &[back]), [Some(0)]);
         let waits = Demand { left_out: LeftOut::Waits, ..back };
         assert_eq!(chosen(9_000_000, &[waits]), [None]);
+    }
+
+    #[test]
+    fn what_is_sent_stays_by_the_estimate_of_now_and_rises_by_one_that_lasts() {
+        let budget = |now_bps, lasting_bps| Budget { now_bps, lasting_bps, headroom_percent: 110 };
+        let one = |budget, current| chosen_of(budget, &[demand(1, 9, current)]);
+        assert_eq!(one(budget(900_000, 100_000), Some(2)), [Some(2)], "it stays");
+        assert_eq!(one(budget(900_000, 100_000), Some(1)), [Some(1)]);
+        assert_eq!(one(budget(9_000_000, 989_999), Some(1)), [Some(1)]);
+        assert_eq!(one(budget(9_000_000, 990_000), Some(1)), [Some(2)]);
+        assert_eq!(one(budget(858_000, 858_000), Some(2)), [Some(2)], "a twentieth too little");
+        assert_eq!(one(budget(850_000, 850_000), Some(2)), [Some(1)]);
+        assert_eq!(one(budget(9_000_000, 99_999), None), [None], "a beginning is a rise");
+        let waits = Demand { may_rise: false, ..demand(1, 9, Some(1)) };
+        assert_eq!(chosen_of(budget(9_000_000, 9_000_000), &[waits]), [Some(1)]);
+    }
+
+    #[test]
+    fn thresholds_are_where_the_next_allocation_would_differ() {
+        let rates = |demands: &[Demand], bps| {
+            let budget = Budget { now_bps: bps, lasting_bps: bps, headroom_percent: 110 };
+            let mut demands = demands.to_vec();
+            choose(budget, &mut demands);
+            let outcome = outcome(budget, 0, &demands, &demands);
+            for demand in &mut demands {
+                demand.current = demand.chosen;
+            }
+            (demands, outcome)
+        };
+        let both = [demand(1, 9, Some(1)), demand(1, 1, Some(1))];
+        let (sent, first) = rates(&both, 700_000);
+        assert_eq!(first.down_at_bps, 571_428);
+        assert_eq!(first.up_at_bps, 300_000 + 990_000);
+        assert_eq!(first.wanted_bps, 990_000 + 300_000);
+        assert_eq!(first.upgrade_bps, Some(690_000));
+        let chosen_at = |bps| rates(&sent, bps).0.iter().map(|d| d.chosen).collect::<Vec<_>>();
+        assert_eq!(chosen_at(first.up_at_bps - 1), [Some(1), Some(1)]);
+        assert_eq!(chosen_at(first.up_at_bps), [Some(2), Some(1)]);
+        assert_eq!(chosen_at(first.down_at_bps + 1), [Some(1), Some(1)]);
+        assert_eq!(chosen_at(first.down_at_bps - 1), [Some(1), Some(0)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, RESERVED_P
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
+use crate::egress::rise::Rise;
 use crate::egress::send_stats::SendStats;
 use crate::egress::sent::{Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
@@ -163,6 +164,8 @@ pub struct Consumer {
     pub preferred: Option<u8>,
     /// The encoding it would get if all of its producer's arrived.
     pub hoped: Option<u8>,
+    /// When it may have a better layer.
+    pub rise: Rise,
     /// Since when it gets nothing because its transport's budget has no room for it.
     pub left_out_since: Option<Time>,
     /// The current encoding told to control last.
@@ -252,6 +255,7 @@ impl Consumer {
             // What it had before its core was replaced is the first guess at what it can have.
             target: Some(clock.map_or(0, |clock| clock.encoding)),
             hoped: None,
+            rise: Rise::default(),
             left_out_since: None,
             reported: None,
             began_at: None,

@@ -97,6 +97,16 @@ impl HeaderTemplate {
         self.transport_sequence_at != 0
     }
 
+    /// Writes a header to which nothing of any source is added; its length.
+    pub(crate) fn write_plain(
+        &self,
+        buffer: &mut [u8],
+        fields: OutgoingHeader,
+        sending: (Time, u16),
+    ) -> Option<usize> {
+        self.write(buffer, fields, (&ExtensionSpans::default(), &[]), sending)
+    }
+
     /// Writes a header: `sending` is the time and the transport-wide number.
     #[inline]
     fn write(

@@ -87,7 +87,12 @@ impl Core {
     }
 
     /// Payload bytes of the packet sent under a number, if the history has it and it is recent.
-    fn sent_lately(&mut self, now: Time, key: usize, number: ExtendedSeq) -> Option<usize> {
+    pub(crate) fn sent_lately(
+        &mut self,
+        now: Time,
+        key: usize,
+        number: ExtendedSeq,
+    ) -> Option<usize> {
         let consumer = &self.consumers[key];
         let sent = consumer.sent.lookup(number.wire()).filter(|sent| sent.out == number)?;
         let encodings = &mut self.producers[consumer.producer].encodings;

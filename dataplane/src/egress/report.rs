@@ -51,6 +51,7 @@ impl Core {
             self.serve(now, key, tx);
             self.reschedule(now, key);
         }
+        self.share_out_stale(now);
         self.flush_key_frame_requests(now, tx);
         self.count_stale_demands();
     }
@@ -63,6 +64,7 @@ impl Core {
             self.report_ice(key);
         }
         self.send_transport_feedback(now, key, tx);
+        self.probe(now, key, tx);
         for index in 0..self.transports[key].producers.len() {
             let producer = self.transports[key].producers[index];
             for encoding in 0..self.producers[producer].encodings.len() {
@@ -75,14 +77,27 @@ impl Core {
             self.send_reports(now, key, tx);
             self.allocate_layers(now, key);
             self.report_scores(now, key);
+            self.report_bandwidth(key);
+        }
+    }
+
+    /// Tells control what can be sent to a client, and what could be used, if that has changed.
+    fn report_bandwidth(&mut self, key: usize) {
+        let transport = &mut self.transports[key];
+        let changed = transport.path.as_mut().and_then(|path| path.changed_bandwidth());
+        if let Some(bandwidth) = changed {
+            self.events.push_back(Event::Bandwidth { transport: transport.id, bandwidth });
         }
     }
 
     /// The earliest thing the transport waits for.
-    fn deadline(&self, key: usize) -> Time {
+    fn deadline(&self, now: Time, key: usize) -> Time {
         let transport = &self.transports[key];
         let mut due = transport.ice.next_timeout().min(transport.report_due);
         due = due.min(transport.ice_report_due);
+        if let Some(path) = transport.path.as_ref().filter(|_| transport.can_send()) {
+            due = due.min(path.next_due(now));
+        }
         if transport.sends_transport_cc {
             due = due.min(transport.arrivals.next_timeout());
         }
@@ -97,8 +112,8 @@ impl Core {
     }
 
     /// Puts the transport's earliest deadline into the timers.
-    pub(crate) fn reschedule(&mut self, _now: Time, key: usize) {
-        let due = self.deadline(key);
+    pub(crate) fn reschedule(&mut self, now: Time, key: usize) {
+        let due = self.deadline(now, key);
         self.schedule(key, due);
     }
 

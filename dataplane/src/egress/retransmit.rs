@@ -42,18 +42,45 @@ impl Core {
         sequence: u16,
         tx: &mut TxBatch,
     ) {
-        if let Err(reason) = self.try_retransmit(now, consumer, sequence, tx) {
-            self.stats.drops.count(reason);
+        match self.try_retransmit(now, consumer, sequence, tx) {
+            Ok(Some(len)) => self.consumers[consumer].stats.on_retransmitted(len),
+            Ok(None) => {}
+            Err(reason) => self.stats.drops.count(reason),
         }
     }
 
+    /// The bytes sent; `None` if they are on their way already.
     fn try_retransmit(
         &mut self,
         now: Time,
         key: usize,
         sequence: u16,
         tx: &mut TxBatch,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<usize>, DropReason> {
+        let consumer = &mut self.consumers[key];
+        if !self.transports[consumer.transport].can_send() {
+            return Err(DropReason::TransportNotReady);
+        }
+        if consumer.sent.lookup(sequence).is_none() {
+            return Err(DropReason::HistoryMiss);
+        }
+        let round_trip = consumer.stats.round_trip();
+        if !consumer.sent.may_resend(sequence, now, round_trip) {
+            return Ok(None);
+        }
+        self.resend(now, key, sequence, None, tx).map(Some)
+    }
+
+    /// Writes a packet again out of the history, for a client that misses it or as a part of a
+    /// probe; its length.
+    pub(crate) fn resend(
+        &mut self,
+        now: Time,
+        key: usize,
+        sequence: u16,
+        probe: Option<u8>,
+        tx: &mut TxBatch,
+    ) -> Result<usize, DropReason> {
         let consumer = &mut self.consumers[key];
         let transport = &mut self.transports[consumer.transport];
         transport.reserve_transport_sequences(1);
@@ -61,13 +88,9 @@ impl Core {
         else {
             return Err(DropReason::TransportNotReady);
         };
-        let round_trip = consumer.stats.round_trip();
         let Some(sent) = consumer.sent.lookup(sequence) else {
             return Err(DropReason::HistoryMiss);
         };
-        if !consumer.sent.may_resend(sequence, now, round_trip) {
-            return Ok(());
-        }
         let producer = &mut self.producers[consumer.producer];
         let stored = producer
             .encodings
@@ -85,11 +108,7 @@ impl Core {
             match (consumer.rtx.as_mut(), rtx_payload_type) {
                 (Some(rtx), Some(payload_type)) => {
                     let (index, fields) = rtx.header_fields(&packet, payload_type, timestamp)?;
-                    let transport_sequence = transport.next_transport_sequence;
-                    let sending = (now, transport_sequence);
-                    if consumer.numbers_transport() {
-                        transport.next_transport_sequence = transport_sequence.wrapping_add(1);
-                    }
+                    let sending = (now, transport.next_transport_sequence);
                     stored.rtx_payload[..2].copy_from_slice(&sequence.to_be_bytes());
                     let original = (&packet.extensions, stored.header);
                     let len = write_header(buffer, consumer, fields, original, sending);
@@ -113,8 +132,10 @@ impl Core {
         let len =
             srtp.seal.seal_rtp(index, header_len, payload, buffer).map_err(DropReason::from)?;
         tx.commit(len, address, socket);
+        if consumer.rtx.is_some() && consumer.numbers_transport() {
+            transport.number(now, len, probe);
+        }
         transport.counters.rtp_packets_sent += 1;
-        consumer.stats.on_retransmitted(len);
-        Ok(())
+        Ok(len)
     }
 }

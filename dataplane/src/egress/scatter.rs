@@ -234,7 +234,7 @@ impl Core {
         tx.commit(len, *address, *socket);
 
         if consumer.numbers_transport() {
-            transport.next_transport_sequence = sequence.wrapping_add(1);
+            transport.number(now, len, None);
         }
         transport.counters.rtp_packets_sent += 1;
         consumer.on_sent(packet, &out, len);

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
+use crate::egress::path::Path;
+use crate::egress::prober::Prober;
 use crate::fanout::links::PipeMessage;
 use crate::ingress::receive_stats::Report;
 use crate::ingress::source::SenderReport;
 use crate::io::{SocketId, TxBatch};
+use crate::message::ExtensionIds;
 use crate::rtcp::{self, ExtendedBlock, ExtendedReport, Nack, Packet, ReportBlock, Writer};
 use crate::sender_clock::SenderClock;
 use crate::time::Time;
@@ -113,8 +116,18 @@ impl Core {
                 }
             }
             Packet::ExtendedReport(report) => self.on_extended_report(now, key, report),
-            // The send-side estimate comes with adaptation; until then the budget is fixed.
-            Packet::TransportCc(_) | Packet::Remb(_) => {}
+            Packet::TransportCc(feedback) => {
+                let Some(path) = &mut self.transports[key].path else { return };
+                let before = path.estimator.unmatched();
+                path.estimator.on_transport_cc(now, feedback, &mut self.scratch);
+                self.stats.reports_unmatched += path.estimator.unmatched() - before;
+                self.follow_estimate(now, key);
+            }
+            Packet::Remb(remb) => {
+                let Some(path) = &mut self.transports[key].path else { return };
+                path.estimator.on_remb(now, remb.bitrate_bps);
+                self.follow_estimate(now, key);
+            }
             _ => {}
         }
     }
@@ -212,7 +225,47 @@ impl Core {
             last_sr: block.last_sr,
             delay_since_last_sr: block.delay_since_last_sr,
         };
-        self.consumers[consumer].stats.on_report(now, &report);
+        let stats = &mut self.consumers[consumer].stats;
+        stats.on_report(now, &report);
+        let round_trip = stats.round_trip();
+        if let Some(path) = &mut self.transports[key].path {
+            path.estimator.on_rtt(round_trip);
+        }
+    }
+
+    /// Begins to estimate the path to a client whose consumers have these header extensions.
+    pub(crate) fn estimate_path(&mut self, now: Time, key: usize, ids: &ExtensionIds) {
+        if self.transports[key].path.is_some() {
+            return;
+        }
+        // In the lower half, as for media.
+        let first = u64::from(self.random_u32() & 0x7fff);
+        let transport = &mut self.transports[key];
+        let prober = Prober::new(ids, first, &transport.checkpoint);
+        let mut path = Path::new(now, transport.outgoing_bitrate_bps, prober);
+        if transport.srtp.is_some() {
+            path.estimator.start(now);
+        }
+        transport.path = Some(Box::new(path));
+    }
+
+    /// Has layers allocated anew if the estimate calls for it, and probes sent that it asks for.
+    pub(crate) fn follow_estimate(&mut self, now: Time, key: usize) {
+        let transport = &mut self.transports[key];
+        let Some(path) = &mut transport.path else { return };
+        if path.calls_for_allocation(now) {
+            self.share_out_later(key);
+        }
+        self.schedule_path(now, key);
+    }
+
+    /// Makes sure that a transport is served when its estimator, or a probe, has something to do.
+    pub(crate) fn schedule_path(&mut self, now: Time, key: usize) {
+        let transport = &self.transports[key];
+        if let Some(path) = transport.path.as_ref().filter(|_| transport.can_send()) {
+            let due = path.next_due(now);
+            self.schedule(key, due);
+        }
     }
 
     /// Asks for the key frame that a consumer needs now, if its viewer has not had too many. While

@@ -38,8 +38,8 @@ impl Core {
         if !transport.received.admit(now, bytes.len()) {
             return Err(DropReason::IngressRate);
         }
-        transport.counters.rtp_packets_received += 1;
-        transport.counters.rtp_bytes_received += opened.len as u64;
+        transport.received_counters.rtp_packets_received += 1;
+        transport.received_counters.rtp_bytes_received += opened.len as u64;
         let bytes = &bytes[..opened.len];
         let extensions = ExtensionSpans::parse(bytes, &header, &transport.incoming_extensions);
         if !owner.proven {

@@ -83,6 +83,9 @@ impl Worker {
                     io.wake_peer(peer);
                 }
             }
+            if self.seat.core().awaits_feedback(now) {
+                io.hurry();
+            }
             self.parker.prepare();
             let wait = self.wait();
             vitals.begin_io();
@@ -121,6 +124,7 @@ impl Worker {
             sent = stats.datagrams_sent,
             trains = stats.trains_sent,
             send_calls = stats.send_calls,
+            reports_unmatched = stats.reports_unmatched,
             dropped = drops.join(", "),
             "data core stopped"
         );

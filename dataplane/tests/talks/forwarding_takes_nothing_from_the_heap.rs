@@ -1,21 +1,29 @@
 //! Once a meeting runs, forwarding allocates nothing: 100,000 packets, over two cores, with losses
-//! asked for and answered, reports and feedback going both ways.
+//! asked for and answered, reports and feedback going both ways, the paths of some estimated.
 
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
 use opencall_dataplane::srtp::Profile;
 
+use crate::estimator_support::Receiver;
 use crate::world::*;
 
 const SPEAKER_SSRC: u32 = 1000;
+
+struct Hearer {
+    client: Client,
+    consumer: ConsumerConfig,
+    /// Writes transport-wide feedback, if it gives any.
+    receiver: Option<Receiver>,
+}
 
 /// Sends `packets` packets at 1000 a second, losing one in a hundred; each hearer asks for one in a
 /// hundred again. Returns how many packets the cores forwarded.
 fn play(
     world: &mut World,
     speaker: &mut Client,
-    hearers: &mut [(Client, ConsumerConfig)],
+    hearers: &mut [Hearer],
     first: u32,
     packets: u32,
 ) -> u64 {
@@ -36,8 +44,15 @@ fn play(
             speaker.send_video(world, video);
         }
         world.turn();
-        for (hearer, consumer) in &mut *hearers {
+        for Hearer { client: hearer, consumer, receiver } in &mut *hearers {
             let media = hearer.media(world);
+            if let Some(receiver) = receiver {
+                let numbers = media.iter().filter_map(|packet| packet.transport_sequence);
+                receiver.on_arrivals(numbers.map(|number| (number, world.now)));
+                if let Some(compound) = receiver.poll(world.now) {
+                    hearer.send_compound(world, &compound);
+                }
+            }
             let Some(packet) = media.first() else { continue };
             if packet.header.sequence % 100 == 7 {
                 let lost = packet.header.sequence;
@@ -52,6 +67,9 @@ fn play(
     forwarded(world) - before
 }
 
+const NONE: Feedback =
+    Feedback { nack: false, pli: false, fir: false, remb: false, transport_cc: false };
+
 #[test]
 fn forwarding_takes_nothing_from_the_heap() {
     for profile in [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::AesCm128HmacSha1_80] {
@@ -62,8 +80,10 @@ fn forwarding_takes_nothing_from_the_heap() {
             .map(|number| {
                 let client = world.join_with(CoreId(number % 2), profile);
                 // The pipe is opened once per core; consuming again only adds a consumer.
-                let consumer = world.consume(&client, &source);
-                (client, consumer)
+                let gives = number % 3 != 0;
+                let feedback = Feedback { nack: true, pli: true, transport_cc: gives, ..NONE };
+                let consumer = world.consume_with(&client, &source, feedback);
+                Hearer { client, consumer, receiver: gives.then(|| Receiver::new(60)) }
             })
             .collect();
         // Warm-up: buffers and tables find their size.
@@ -72,6 +92,10 @@ fn forwarding_takes_nothing_from_the_heap() {
         world.allocations = 0;
         let forwarded = play(&mut world, &mut speaker, &mut hearers, 5_000, 10_200);
         assert!(forwarded >= 100_000, "{forwarded}");
+        for hearer in hearers.iter().filter(|hearer| hearer.receiver.is_some()) {
+            let stats = world.transport_stats(&hearer.client);
+            assert!(stats.available_outgoing_bps.is_some_and(|bps| bps > 1_000_000));
+        }
         assert_eq!(world.allocations, 0, "{profile:?}: {forwarded} packets forwarded");
     }
 }

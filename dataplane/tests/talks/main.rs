@@ -1,7 +1,10 @@
 //! Talks between clients and the SFU, in memory: the test holds the clock and the wires; the
 //! machine is the one that runs under io_uring.
 
+#[path = "../estimator_support/mod.rs"]
+mod estimator_support;
 mod histories;
+mod paths;
 mod world;
 
 mod a_beginning_lost_across_a_wrap_is_no_end;
@@ -18,6 +21,7 @@ mod a_key_frame_request_outlives_a_full_ring;
 mod a_layer_that_stops_is_replaced;
 mod a_new_ssrc_goes_on_at_once;
 mod a_packet_reaches_everyone_else;
+mod a_path_gets_what_it_carries;
 mod a_replayed_check_moves_nothing;
 mod a_retransmission_is_the_packet_again;
 mod a_rise_of_temporal_layers_comes_at_once;

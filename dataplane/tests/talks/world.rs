@@ -203,11 +203,18 @@ impl World {
         let _ = core.turn(self.now, rx, tx, &mut |_: &mut TxBatch| TurnReport::default());
     }
 
-    /// What a core counts, its transports, producers and consumers included.
-    pub fn core_stats(&mut self, id: CoreId) -> CoreStats {
-        let seat = &mut self.seats[usize::from(id.0)];
-        let query = Command::QueryStats { token: 0, of: StatsQuery::Core };
-        seat.core.command(self.now, query, &mut seat.tx);
+    /// What is counted of a client's transport.
+    pub fn transport_stats(&mut self, client: &Client) -> TransportStats {
+        let of = StatsQuery::Transport(client.transport);
+        match self.query(client.core, of) {
+            Stats::Transport(stats) => stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn query(&mut self, core: CoreId, of: StatsQuery) -> Stats {
+        let seat = &mut self.seats[usize::from(core.0)];
+        seat.core.command(self.now, Command::QueryStats { token: 0, of }, &mut seat.tx);
         let mut answer = None;
         while let Some(event) = seat.core.poll_event() {
             match event {
@@ -215,8 +222,13 @@ impl World {
                 other => self.events.push(other),
             }
         }
-        match answer.map(|stats| *stats) {
-            Some(Stats::Core(stats)) => *stats,
+        *answer.expect("what is asked for is there")
+    }
+
+    /// What a core counts, its transports, producers and consumers included.
+    pub fn core_stats(&mut self, id: CoreId) -> CoreStats {
+        match self.query(id, StatsQuery::Core) {
+            Stats::Core(stats) => *stats,
             _ => panic!("a core knows itself"),
         }
     }
@@ -400,16 +412,37 @@ impl World {
 
     /// Makes `client` consume, through a pipe if the producer lives on another core.
     pub fn consume(&mut self, client: &Client, source: &ProducerConfig) -> ConsumerConfig {
+        let feedback = Feedback { nack: true, pli: true, ..Feedback::default() };
+        self.consume_with(client, source, feedback)
+    }
+
+    /// The same by a client that gives other feedback.
+    pub fn consume_with(
+        &mut self,
+        client: &Client,
+        source: &ProducerConfig,
+        feedback: Feedback,
+    ) -> ConsumerConfig {
         if source.home != client.core {
             self.command(client.core, Command::CreateProducer(Box::new(source.clone())));
             let (producer, to) = (source.id, client.core);
             self.command(source.home, Command::OpenPipe { producer, to });
         }
-        self.consume_here(client, source)
+        self.consume_here_with(client, source, feedback)
     }
 
     /// Makes `client` consume what has reached its core.
     pub fn consume_here(&mut self, client: &Client, source: &ProducerConfig) -> ConsumerConfig {
+        let feedback = Feedback { nack: true, pli: true, ..Feedback::default() };
+        self.consume_here_with(client, source, feedback)
+    }
+
+    fn consume_here_with(
+        &mut self,
+        client: &Client,
+        source: &ProducerConfig,
+        feedback: Feedback,
+    ) -> ConsumerConfig {
         let mut extensions = ExtensionIds::default();
         extensions.set(Extension::Mid, MID);
         extensions.set(Extension::AbsSendTime, ABS_SEND_TIME);
@@ -426,7 +459,7 @@ impl World {
             payload_types: smallvec![ROUTER_PT],
             cname: "peer".into(),
             extensions,
-            feedback: Feedback { nack: true, pli: true, ..Feedback::default() },
+            feedback,
             paused: false,
             preferred_layers: None,
             checkpoint: Default::default(),
@@ -605,6 +638,14 @@ impl Client {
         let len = self.seal.seal_rtcp(&mut out, len).unwrap();
         out.truncate(len);
         out
+    }
+
+    /// Sends a compound that is written already.
+    pub fn send_compound(&mut self, world: &World, compound: &[u8]) {
+        let mut out = compound.to_vec();
+        out.resize(compound.len() + 32, 0);
+        let len = self.seal.seal_rtcp(&mut out, compound.len()).unwrap();
+        world.push(self.address, self.core, &out[..len]);
     }
 
     /// Takes what was sent to this client, as it is.

@@ -81,8 +81,9 @@ pub struct MediaArguments {
         default_value = "opus,vp8,h264,vp9,av1"
     )]
     pub codecs: String,
-    /// Budget for what is sent to one client, bits per second: voices first, then the best layers
-    /// of the videos that fit; no more than a tenth above. k and M are understood.
+    /// Most that is sent to one client, bits per second: voices first, then the best layers of the
+    /// videos that fit. Less where its feedback tells that its path carries less. k and M are
+    /// understood.
     #[arg(long, env = "OPENCALL_OUTGOING_BITRATE", value_name = "RATE", default_value = "6M")]
     pub outgoing_bitrate: String,
     /// How the kernel is spoken to; auto takes io_uring where it works, and says why.

@@ -285,6 +285,7 @@ impl Envelope for OpenCall {
                 return self.speakers(now, ids, effects);
             }
             Notification::ConnectionQuality(quality) => ("connectionQuality", json!(quality)),
+            Notification::DownlinkBandwidth(bandwidth) => ("downlinkBwe", json!(bandwidth)),
             Notification::ConsumerClosed { consumer_id } => {
                 ("consumerClosed", json!({"consumerId": consumer_id}))
             }
@@ -584,7 +585,7 @@ fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
 
 #[cfg(test)]
 mod tests {
-    use opencall_control::api::{ConnectionQuality, Direction, DtlsParameters};
+    use opencall_control::api::{ConnectionQuality, Direction, DownlinkBandwidth, DtlsParameters};
 
     use super::super::samples;
     use super::*;
@@ -865,6 +866,15 @@ mod tests {
             (
                 Notification::ConnectionQuality(ConnectionQuality::Poor),
                 json!(["connectionQuality", "poor"]),
+            ),
+            (
+                Notification::DownlinkBandwidth(DownlinkBandwidth {
+                    desired_bitrate: 3,
+                    effective_desired_bitrate: 2,
+                    available_bitrate: 1,
+                }),
+                json!(["downlinkBwe", {"desiredBitrate": 3, "effectiveDesiredBitrate": 2,
+                                       "availableBitrate": 1}]),
             ),
             (
                 Notification::ConsumerClosed { consumer_id: "c".into() },

@@ -440,8 +440,13 @@ impl Protoo {
             Notification::ProducerScore { producer_id, score } => {
                 ("producerScore", json!({"producerId": producer_id, "score": score}))
             }
+            Notification::DownlinkBandwidth(bandwidth) if self.generation == Generation::Old => {
+                ("downlinkBwe", json!(bandwidth))
+            }
             // Clients of this envelope know no such word, and log each as an error.
-            Notification::ProducerMaxSpatialLayer { .. } => return,
+            Notification::ProducerMaxSpatialLayer { .. } | Notification::DownlinkBandwidth(_) => {
+                return;
+            }
         };
         notify(effects, method, data);
     }
@@ -731,7 +736,7 @@ fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
 
 #[cfg(test)]
 mod tests {
-    use opencall_control::api::DtlsParameters;
+    use opencall_control::api::{DownlinkBandwidth, DtlsParameters};
     use opencall_control::rtp_parameters::RtpParameters;
 
     use super::super::samples;
@@ -1154,6 +1159,15 @@ mod tests {
             (
                 Notification::ConsumerScore { consumer_id: id(), score },
                 json!(["consumerScore", {"consumerId": "c1", "score": scores}]),
+            ),
+            (
+                Notification::DownlinkBandwidth(DownlinkBandwidth {
+                    desired_bitrate: 3,
+                    effective_desired_bitrate: 2,
+                    available_bitrate: 1,
+                }),
+                json!(["downlinkBwe", {"desiredBitrate": 3, "effectiveDesiredBitrate": 2,
+                                       "availableBitrate": 1}]),
             ),
             (
                 Notification::Speakers([("a".into(), -20), ("b".into(), -30)].into()),

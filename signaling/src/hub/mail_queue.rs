@@ -51,6 +51,7 @@ enum Subject {
     Peer(About, Arc<str>),
     Speakers,
     Quality,
+    Bandwidth,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +91,7 @@ impl Subject {
             }
             Notification::Speakers(_) => Some(Subject::Speakers),
             Notification::ConnectionQuality(_) => Some(Subject::Quality),
+            Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
             Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
             | Notification::DataConsumerClosed { .. }

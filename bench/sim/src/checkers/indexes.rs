@@ -7,18 +7,23 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use opencall_dataplane::demux::{PacketClass, classify};
+use opencall_dataplane::egress::prober::PROBATOR_SSRC;
 use opencall_dataplane::rtp::header::RtpHeader;
 use opencall_dataplane::srtp::Profile;
 
 /// The bit of the SRTCP trailer that says that the packet is encrypted; the index is the rest.
 const ENCRYPTED: u32 = 1 << 31;
 
+/// What a key is used for: an SSRC, and of padding, whose SSRC all transports share, the address,
+/// which no two transports have.
+type Use = (u32, Option<SocketAddr>);
+
 /// What was sent under which key. A key is told by what it is used for: SSRCs are random, and each
 /// transport has its own.
 pub struct Indexes {
     profile: Profile,
-    highest: HashMap<u32, u64>,
-    sealed: HashMap<(u32, u64), u64>,
+    highest: HashMap<Use, u64>,
+    sealed: HashMap<(Use, u64), u64>,
     rtcp: HashMap<(u32, u32), u64>,
 }
 
@@ -44,11 +49,12 @@ impl Indexes {
     fn sent_rtp(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
         let header = RtpHeader::parse(bytes).ok_or("an RTP header that does not parse")?;
         let ssrc = header.ssrc;
-        let highest = self.highest.entry(ssrc).or_insert(0x10000 | u64::from(header.sequence));
+        let used = (ssrc, (ssrc == PROBATOR_SSRC).then_some(to));
+        let highest = self.highest.entry(used).or_insert(0x10000 | u64::from(header.sequence));
         let step = header.sequence.wrapping_sub(*highest as u16) as i16;
         let index = highest.wrapping_add_signed(step.into());
         *highest = (*highest).max(index);
-        let before = self.sealed.insert((ssrc, index), digest(bytes));
+        let before = self.sealed.insert((used, index), digest(bytes));
         match before.is_some_and(|before| before != digest(bytes)) {
             true => Err(format!("SSRC {ssrc:08x} sealed {} twice, to {to}", header.sequence)),
             false => Ok(()),

@@ -1,0 +1,172 @@
+//! Layers follow what the path to each client carries: estimated from its feedback, probed with
+//! packets of ours, lowered at once and raised when it lasts.
+
+use opencall_dataplane::message::*;
+
+use crate::estimator_support::Phase;
+use crate::paths::*;
+
+/// Kilobits per second of the camera's encodings.
+const LAYERS: [f64; 3] = [150.0, 500.0, 1500.0];
+
+#[track_caller]
+fn assert_between(value: f64, low: f64, high: f64, what: &str) {
+    println!("{what}: {value:.2} (from {low} to {high})");
+    assert!((low..=high).contains(&value), "{what}: {value:.2} is not from {low} to {high}");
+}
+
+#[test]
+fn a_cold_join_has_the_best_layer_within_a_second_and_a_half() {
+    let mut room = Room::of_one(&LAYERS, &[phase(0.0, 4000.0)]);
+    let at = room.run_until_layer(0, Some(2), 1.5);
+    println!("best layer at {at:.2} s");
+    room.run_to(1.0);
+    let kbps = room.kbps(0);
+    assert_between(kbps, 2500.0, 4200.0, "estimate after a second");
+    room.run_to(30.0);
+    let watcher = &room.watchers[0];
+    assert_eq!(watcher.layer, Some(2));
+    assert!(watcher.changes <= 3, "{} changes", watcher.changes);
+    let part = watcher.padding_bytes as f64 / watcher.media_bytes as f64 * 100.0;
+    assert_between(part, 0.0, 3.0, "percent of padding");
+}
+
+#[test]
+fn a_link_that_falls_and_rises_is_followed() {
+    let phases = [phase(0.0, 4000.0), phase(15.0, 1000.0), phase(35.0, 400.0), phase(55.0, 2000.0)];
+    let mut room = Room::of_one(&LAYERS, &phases);
+    room.run_until_layer(0, Some(2), 1.5);
+    room.run_to(15.0);
+    let at = room.run_until_layer(0, Some(1), 16.5);
+    println!("a layer less {:.2} s after the fall", at - 15.0);
+    room.run_to(16.5);
+    let (lowest, highest) = room.extremes_to(0, 18.0);
+    assert_between(highest, lowest, 1000.0, "from 1.5 s after the fall to 1 Mbit/s");
+    let (lowest, highest) = room.extremes_to(0, 35.0);
+    assert_between(lowest, 750.0, 1000.0, "least from 3 s on");
+    assert_between(highest, 750.0, 1050.0, "most from 3 s on");
+    let at = room.run_until_layer(0, Some(0), 36.5);
+    println!("a layer less {:.2} s after the fall", at - 35.0);
+    room.run_to(38.0);
+    let (lowest, highest) = room.extremes_to(0, 55.0);
+    assert_between(lowest, 300.0, 400.0, "least from 3 s after the fall to 0.4 on");
+    assert_between(highest, 300.0, 420.0, "most from 3 s after the fall to 0.4 on");
+    let at = room.run_until_layer(0, Some(2), 63.0);
+    println!("all layers {:.2} s after the rise to 2", at - 55.0);
+    room.run_to(75.0);
+    assert_eq!(room.watchers[0].layer, Some(2));
+    assert!(room.watchers[0].changes <= 8, "{} changes", room.watchers[0].changes);
+}
+
+#[test]
+fn a_tenth_lost_leaves_most_of_it() {
+    let lossy = Phase { loss: 0.1, ..phase(0.0, 4000.0) };
+    // At a tenth lost the estimate by losses is 2 Mbit/s and swings by a third.
+    let sent = |phases: &[Phase]| {
+        let mut room = Room::of_one(&[150.0, 500.0, 1000.0], phases);
+        room.run_to(20.0);
+        let before = room.watchers[0].media_bytes;
+        room.run_to(60.0);
+        room.watchers[0].media_bytes - before
+    };
+    let percent = sent(&[lossy]) as f64 / sent(&[phase(0.0, 4000.0)]) as f64 * 100.0;
+    assert_between(percent, 60.0, 101.0, "percent at 10 % loss");
+}
+
+#[test]
+fn feedback_that_stops_is_no_rise_and_the_layers_come_back_with_it() {
+    let mut room = Room::of_one(&LAYERS, &[phase(0.0, 2000.0)]);
+    room.run_until_layer(0, Some(2), 8.0);
+    room.run_to(20.0);
+    let before = room.kbps(0);
+    room.watchers[0].feedback_loss = 1.0;
+    let (_, highest) = room.extremes_to(0, 25.0);
+    assert_between(highest, 1000.0, before, "most without feedback");
+    let kbps = room.kbps(0);
+    assert_between(kbps / before * 100.0, 5.0, 50.0, "percent after 5 s without");
+    room.watchers[0].feedback_loss = 0.0;
+    room.run_until_layer(0, Some(2), 28.0);
+    let kbps = room.kbps(0);
+    assert_between(kbps, 0.75 * before, 2100.0, "estimate when the best layer is back");
+}
+
+#[test]
+fn what_found_no_room_at_all_comes_back() {
+    for with_voice in [false, true] {
+        let mut room = Room::new(&LAYERS, with_voice);
+        let link = room.link(&[phase(0.0, 2000.0), phase(5.0, 60.0), phase(35.0, 2000.0)]);
+        room.watch(link, 6_000_000);
+        room.run_until_layer(0, Some(2), 5.0);
+        room.run_until_layer(0, None, 15.0);
+        room.run_to(35.0);
+        assert_eq!(room.watchers[0].layer, None, "60 kbit/s carry no picture");
+        let at = room.run_until_layer(0, Some(2), 50.0);
+        println!("everything {:.2} s after the rise, voice: {with_voice}", at - 35.0);
+    }
+}
+
+#[test]
+fn feedback_that_stays_away_for_a_minute_is_waited_for() {
+    let mut room = Room::new(&LAYERS, false);
+    let link = room.link(&[phase(0.0, 2000.0)]);
+    room.watch(link, 6_000_000);
+    room.run_until_layer(0, Some(2), 8.0);
+    room.watchers[0].feedback_loss = 1.0;
+    room.run_to(70.0);
+    assert_eq!(room.watchers[0].layer, None);
+    room.watchers[0].feedback_loss = 0.0;
+    let at = room.run_until_layer(0, Some(2), 80.0);
+    println!("everything {:.2} s after feedback is back", at - 70.0);
+}
+
+#[test]
+fn two_behind_one_link_get_about_the_same() {
+    let mut room = Room::new(&[300.0, 600.0, 900.0, 1200.0], false);
+    let link = room.link(&[phase(0.0, 3000.0)]);
+    room.watch(link, 6_000_000);
+    room.watch(link, 6_000_000);
+    room.run_to(30.0);
+    let sent = |room: &Room| [0, 1].map(|index| room.watchers[index].media_bytes);
+    let before = sent(&room);
+    room.run_to(120.0);
+    let after = sent(&room);
+    let [first, second] = [0, 1].map(|index| (after[index] - before[index]) as f64);
+    assert_between(first / second, 0.75, 1.33, "ratio");
+    let used = (first + second) * 8.0 / 90.0 / 3e6;
+    assert_between(used * 100.0, 50.0, 101.0, "percent of the link");
+}
+
+#[test]
+fn a_link_that_swings_round_a_layer_changes_it_seldom() {
+    let swings: Vec<Phase> = (0..60)
+        .map(|index| phase(f64::from(index) * 2.0, if index % 2 == 0 { 1815.0 } else { 1485.0 }))
+        .collect();
+    let mut room = Room::of_one(&LAYERS, &swings);
+    room.run_to(20.0);
+    let before = room.watchers[0].changes;
+    room.run_to(120.0);
+    let changes = room.watchers[0].changes - before;
+    assert!(changes <= 6, "{changes} changes in 100 s");
+}
+
+#[test]
+fn a_client_without_feedback_has_a_fixed_budget() {
+    let mut room = Room::of_one(&LAYERS, &[phase(0.0, 4000.0)]);
+    let source = room.source();
+    let client = room.world.join_with_budget(CoreId(0), 700_000);
+    room.world.consume(&client, &source);
+    room.run_to(2.0);
+    assert_eq!(room.world.transport_stats(&client).available_outgoing_bps, None);
+}
+
+#[test]
+fn what_is_told_is_what_is_estimated() {
+    let mut room = Room::of_one(&LAYERS, &[phase(0.0, 1000.0)]);
+    room.run_to(10.0);
+    let kbps = room.kbps(0);
+    let told = room.told.expect("it has changed");
+    assert_between(f64::from(told.available_bps) / 1e3, 0.9 * kbps, 1.1 * kbps, "told");
+    assert_between(f64::from(told.desired_bps) / 1e3, 1500.0, 1800.0, "desired");
+    let stats = room.world.transport_stats(&room.watchers[0].client);
+    assert_eq!(stats.unmatched_reports, 0);
+}

@@ -84,6 +84,12 @@ impl Impairment {
         }
     }
 
+    /// From now on the bottleneck has this rate, bits per second. What waits at it leaves as it
+    /// would have.
+    pub fn set_rate(&mut self, rate_bps: u64) {
+        self.config.rate_bps = Some(rate_bps);
+    }
+
     /// What became of packets so far.
     pub fn counters(&self) -> LinkCounters {
         self.counters

@@ -48,6 +48,24 @@ pub struct RelayCounters {
     pub down_delivered: AtomicU64,
 }
 
+/// The bottleneck on the way to clients, bits per second, while the relay runs; 0: as configured.
+#[derive(Debug, Default)]
+pub struct DownRate(AtomicU64);
+
+impl DownRate {
+    /// From now on it has this rate.
+    pub fn set(&self, rate_bps: u64) {
+        self.0.store(rate_bps, Ordering::Relaxed);
+    }
+
+    fn apply(&self, link: &mut Impairment) {
+        match self.0.load(Ordering::Relaxed) {
+            0 => {}
+            rate_bps => link.set_rate(rate_bps),
+        }
+    }
+}
+
 /// One direction for one client: packets in, the same packets out when the link lets them.
 struct Pipe {
     link: Impairment,
@@ -108,6 +126,7 @@ pub struct Relay {
     server: SocketAddr,
     config: RelayConfig,
     counters: Arc<RelayCounters>,
+    down_rate: Arc<DownRate>,
 }
 
 impl Relay {
@@ -118,7 +137,8 @@ impl Relay {
         config: RelayConfig,
     ) -> std::io::Result<Self> {
         let listen = Arc::new(UdpSocket::bind(listen).await?);
-        Ok(Relay { listen, server, config, counters: Arc::default() })
+        let (counters, down_rate) = Default::default();
+        Ok(Relay { listen, server, config, counters, down_rate })
     }
 
     /// The address that clients are told.
@@ -129,6 +149,11 @@ impl Relay {
     /// The counters, alive while the relay runs.
     pub fn counters(&self) -> Arc<RelayCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// The bottleneck on the way to clients, which may be changed while the relay runs.
+    pub fn down_rate(&self) -> Arc<DownRate> {
+        Arc::clone(&self.down_rate)
     }
 
     /// Relays until the future is dropped.
@@ -164,6 +189,7 @@ impl Relay {
                 counters.down_delivered.fetch_add(1, Ordering::Relaxed);
             });
         let (counters, back, server) = (self.counters(), Arc::clone(&upstream), self.server);
+        let down_rate = self.down_rate();
         tokio::spawn(async move {
             let mut buffer = [0; DATAGRAM_MAX];
             loop {
@@ -171,6 +197,7 @@ impl Relay {
                 let Ok((len, from)) = back.recv_from(&mut buffer).await else { continue };
                 if from == server {
                     counters.down_offered.fetch_add(1, Ordering::Relaxed);
+                    down_rate.apply(&mut down.link);
                     down.offer(&buffer[..len]);
                 }
             }

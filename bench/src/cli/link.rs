@@ -1,4 +1,6 @@
 //! `opencall-bench link`: a bad link between clients and a server.
+//!
+//! `down-rate-kbps 400` on its standard input gives the way to clients another bottleneck.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -41,6 +43,15 @@ async fn relay(args: &Args) -> std::io::Result<()> {
     let config = RelayConfig { up: args.link.up(), down: args.link.down(), seed: args.seed };
     let relay = Relay::bind(args.listen, args.server, config).await?;
     println!("relaying {} to {}", relay.local_addr()?, args.server);
+    let down_rate = relay.down_rate();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            match line.strip_prefix("down-rate-kbps ").map(str::parse::<u64>) {
+                Some(Ok(kbps)) if kbps > 0 => down_rate.set(kbps.saturating_mul(1_000)),
+                _ => eprintln!("\"{line}\": write down-rate-kbps and a number above 0"),
+            }
+        }
+    });
     let counters = relay.counters();
     tokio::spawn(async move {
         let mut every = tokio::time::interval(Duration::from_secs(5));

@@ -51,6 +51,12 @@ export interface StreamStats {
   roundTripTime?: number;
 }
 
+/** What is read of a transport's statistics. */
+interface TransportStats {
+  id: string;
+  availableOutgoingBitrate?: number;
+}
+
 /** What a dialect needs of its peer. */
 export interface Listener {
   offered(offer: Offer): Promise<void>;
@@ -74,6 +80,8 @@ export interface Dialect {
   restartIce(transportId: string): Promise<types.IceParameters>;
   /** What the server counts of a stream. */
   streamStats(of: 'producer' | 'consumer', id: string): Promise<StreamStats[]>;
+  /** What the server estimates that it can send on a transport, bits per second. */
+  availableBitrate(transportId: string): Promise<number | undefined>;
   setPreferredLayers(
     consumerId: string,
     spatialLayer: number,
@@ -205,6 +213,12 @@ class Protoo implements Dialect {
     return (this.#isOld ? answer : answer.stats) as StreamStats[];
   }
 
+  async availableBitrate(transportId: string): Promise<number | undefined> {
+    const answer = await this.#ask('getTransportStats', { transportId });
+    const stats = (this.#isOld ? answer : answer.stats) as TransportStats[];
+    return stats.find(({ id }) => id === transportId)?.availableOutgoingBitrate;
+  }
+
   setPreferredLayers(consumerId: string, spatialLayer: number, temporalLayer: number) {
     return this.#act('setConsumerPreferredLayers', { consumerId, spatialLayer, temporalLayer });
   }
@@ -314,6 +328,12 @@ class OpenCall implements Dialect {
     const answer = await this.#channel.request('getStats', {});
     const { stats } = answer as { stats: StreamStats[] };
     return stats.filter((each) => each[`${of}Id`] === id);
+  }
+
+  async availableBitrate(transportId: string): Promise<number | undefined> {
+    const answer = await this.#channel.request('getStats', {});
+    const { stats } = answer as { stats: TransportStats[] };
+    return stats.find(({ id }) => id === transportId)?.availableOutgoingBitrate;
   }
 
   async setPreferredLayers(consumerId: string, spatialLayer: number, temporalLayer: number) {

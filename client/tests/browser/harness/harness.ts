@@ -392,6 +392,11 @@ class TestPeer {
     return this.#dialect.streamStats(of, id);
   }
 
+  /** What the server estimates that it can send to this peer, bits per second. */
+  availableBitrate(): Promise<number | undefined> {
+    return this.#dialect.availableBitrate(this.#recv.id);
+  }
+
   async path(direction: 'send' | 'recv'): Promise<Path> {
     const transport = direction === 'send' ? this.#send : this.#recv;
     const reports = reportsOf(await transport.getStats());
@@ -610,6 +615,7 @@ const harness = {
   sent: (peerId: string, producerId: string) => find(peerId).sent(producerId),
   streamStats: (peerId: string, of: 'producer' | 'consumer', id: string) =>
     find(peerId).streamStats(of, id),
+  availableBitrate: (peerId: string) => find(peerId).availableBitrate(),
   path: (peerId: string, direction: 'send' | 'recv') => find(peerId).path(direction),
   setLayers: (peerId: string, consumerId: string, spatialLayer: number, temporalLayer: number) =>
     find(peerId).setLayers(consumerId, spatialLayer, temporalLayer),

@@ -43,6 +43,9 @@ const STAYING_PERCENT: u64 = 5;
 /// whose rate comes and goes would otherwise cost everyone a key frame each second.
 const LEFT_OUT_AT_LEAST: Duration = Duration::from_secs(3);
 
+/// The same where the budget is estimated: an estimate that fell too far is soon right again.
+const LEFT_OUT_BY_ESTIMATE_AT_LEAST: Duration = Duration::from_secs(1);
+
 /// Consumers of a transport up to which a new encoding is given to it within the turn, so that the
 /// key frame it begins with is not missed. With more, that would stall everyone's packets for
 /// milliseconds: then it comes at the end of the turn, and a key frame is asked for.
@@ -149,6 +152,16 @@ struct Left {
 }
 
 impl Left {
+    /// Takes so much of it for a lowest encoding, if that is there now.
+    fn take_first(&mut self, cost: i128, stays: bool) -> bool {
+        let room = if stays { self.now + self.tolerance } else { self.now };
+        if cost <= room {
+            self.now -= cost;
+            self.lasting -= cost;
+        }
+        cost <= room
+    }
+
     /// Takes so much of it, if it is there; what is sent already may exceed it a little.
     fn take(&mut self, cost: i128, stays: bool) -> bool {
         let fits = if stays { cost <= self.now + self.tolerance } else { cost <= self.lasting };
@@ -175,7 +188,7 @@ fn allocate(budget: Budget, demands: &mut [Demand]) {
             continue;
         };
         let cost = demand.cost(lowest, headroom_percent);
-        if left.take(cost, demand.current.is_some()) {
+        if left.take_first(cost, demand.current.is_some()) {
             demand.chosen = Some(lowest as u8);
         }
     }
@@ -227,6 +240,10 @@ impl Core {
         let mut demands: SmallVec<[Demand; 32]> = SmallVec::new();
         let mut supposed: SmallVec<[Demand; 32]> = SmallVec::new();
         let mut voices_bps = 0;
+        let left_out_at_least = match self.transports[key].path {
+            Some(_) => LEFT_OUT_BY_ESTIMATE_AT_LEAST,
+            None => LEFT_OUT_AT_LEAST,
+        };
         for &consumer_key in &self.transports[key].consumers {
             let consumer = &self.consumers[consumer_key];
             if consumer.paused {
@@ -246,7 +263,7 @@ impl Core {
                 current: consumer.current,
                 left_out: match consumer.left_out_since {
                     None => LeftOut::No,
-                    Some(since) if now.since(since) < LEFT_OUT_AT_LEAST => LeftOut::Waits,
+                    Some(since) if now.since(since) < left_out_at_least => LeftOut::Waits,
                     Some(_) => LeftOut::MayReturn,
                 },
                 chosen: None,
@@ -498,7 +515,8 @@ mod tests {
         assert_eq!(one(budget(9_000_000, 990_000), Some(1)), [Some(2)]);
         assert_eq!(one(budget(858_000, 858_000), Some(2)), [Some(2)], "a twentieth too little");
         assert_eq!(one(budget(850_000, 850_000), Some(2)), [Some(1)]);
-        assert_eq!(one(budget(9_000_000, 99_999), None), [None], "a beginning is a rise");
+        assert_eq!(one(budget(9_000_000, 99_999), None), [Some(0)], "a beginning need not last");
+        assert_eq!(one(budget(99_999, 99_999), None), [None]);
         let waits = Demand { may_rise: false, ..demand(1, 9, Some(1)) };
         assert_eq!(chosen_of(budget(9_000_000, 9_000_000), &[waits]), [Some(1)]);
     }

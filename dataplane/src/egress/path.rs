@@ -294,6 +294,6 @@ mod tests {
 
     #[test]
     fn a_path_is_small() {
-        assert!(size_of::<Path>() <= 4096, "{}", size_of::<Path>());
+        assert!(size_of::<Path>() <= 3584, "{}", size_of::<Path>());
     }
 }

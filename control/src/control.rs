@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use opencall_dataplane::message::{Command, ConsumerId, CoreId, Event, ProducerId, TransportId};
 use opencall_dataplane::records::{RecordCounts, Records};
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use opencall_dataplane::message::{
-    Command, ConsumerId, CoreId, EncodingConfig, ExtensionIds, Feedback, IceState, MediaKind,
-    ProducerConfig, ProducerId, ShortId, TransportId,
+    Command, ConsumerId, CoreId, EncodingConfig, Feedback, IceState, ProducerConfig, ProducerId,
+    ShortId, TransportId,
 };
 use opencall_dataplane::planted::{self, Bug};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtp::extension::ExtensionIds;
 use rand::RngExt as _;
 use smallvec::SmallVec;
 

@@ -118,7 +118,7 @@ impl Control {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         let news = room.speakers.poll(self.now);
         match room.speakers.next_poll() {
-            opencall_dataplane::time::Time::NEVER => self.timers.cancel(Timer::Speakers(id)),
+            opencall_wire::time::Time::NEVER => self.timers.cancel(Timer::Speakers(id)),
             // While anyone is heard the next level comes first and needs no timer.
             at => self.timers.set(Timer::Speakers(id), at + SILENCE),
         }

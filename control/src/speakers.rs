@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opencall_dataplane::message::ProducerId;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 /// News at most this often.
 const INTERVAL: Duration = Duration::from_millis(200);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 pub(crate) struct Timers<K> {
     deadlines: HashMap<K, Time>,

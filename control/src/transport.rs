@@ -8,7 +8,7 @@ use std::time::Duration;
 use opencall_dataplane::message::{
     Bandwidth, Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId,
 };
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use rand::RngExt as _;
 
 use crate::api::{

@@ -12,7 +12,7 @@ use opencall_control::dtls::{
     CertificateSource, DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, DtlsVersion,
     PeerFingerprints, Role,
 };
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use opencall_wire::srtp::{KeyingMaterial, Profile};
 
 /// Bytes exported: enough for the longest profile.
 const EXPORTED_BYTES: usize = 2 * (32 + 12);

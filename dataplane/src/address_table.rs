@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
-
-use crate::io::SocketId;
+use opencall_io::SocketId;
 
 /// A client's address and the socket of ours that it is heard on.
 pub type Tuple = (SocketAddr, SocketId);

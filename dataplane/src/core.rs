@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use opencall_io::{RxBatch, TurnReport, TxBatch};
+use opencall_wire::srtp::KeyingMaterial;
+use opencall_wire::time::{Time, WallClock};
 use slab::Slab;
 
 use crate::address_table::{AddressTable, Owner};
@@ -19,15 +22,12 @@ use crate::fanout::links::Links;
 use crate::fanout::{Gathered, PacketRef, Subscription};
 use crate::ingress::producer::Producer;
 use crate::ingress::stream_table::StreamRef;
-use crate::io::{RxBatch, TurnReport, TxBatch};
 use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
 };
 use crate::planted::{self, Bug};
 use crate::rate::PerSecond;
-use crate::srtp::KeyingMaterial;
-use crate::time::{Time, WallClock};
 use crate::timers::Timers;
 use crate::transport::{REPORT_INTERVAL, Srtp, Transport};
 
@@ -328,8 +328,8 @@ impl Core {
             return;
         };
         let checkpoint = &self.transports[key].checkpoint;
-        open.take_over(Arc::clone(checkpoint));
-        seal.take_over(Arc::clone(checkpoint));
+        open.take_over(Arc::clone(&checkpoint.srtp));
+        seal.take_over(Arc::clone(&checkpoint.srtp));
         self.transports[key].srtp = Some(Srtp { open, seal });
         self.transports[key].report_due = now + REPORT_INTERVAL;
         self.on_handshake_complete(now, key);

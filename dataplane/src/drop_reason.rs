@@ -1,6 +1,9 @@
 //! Every packet that is not forwarded has a name here and a counter per core.
 #![forbid(unsafe_code)]
 
+use opencall_wire::srtp::{OpenError, SrtpError};
+use opencall_wire::stun::StunError;
+
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)+) => {
         /// Why a packet went no further.
@@ -108,6 +111,39 @@ drop_reasons! {
     CoreReplaced => "core_replaced",
     /// What should be there is not: a fault of ours.
     Internal => "internal",
+}
+
+impl From<SrtpError> for DropReason {
+    fn from(error: SrtpError) -> Self {
+        match error {
+            SrtpError::BufferTooSmall { .. } | SrtpError::TooLong => DropReason::TooLarge,
+            SrtpError::IndexExhausted => DropReason::SrtpExhausted,
+            SrtpError::TakenOver => DropReason::CoreReplaced,
+            _ => DropReason::Internal,
+        }
+    }
+}
+
+impl From<OpenError> for DropReason {
+    #[inline]
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::TooShort => DropReason::TooShort,
+            OpenError::TooLong => DropReason::TooLarge,
+            OpenError::Replay => DropReason::SrtpReplay,
+            OpenError::AuthFailed => DropReason::SrtpAuthFailed,
+            OpenError::TooManySsrcs => DropReason::SrtpTooManySsrcs,
+        }
+    }
+}
+
+impl From<StunError> for DropReason {
+    fn from(error: StunError) -> Self {
+        match error {
+            StunError::Malformed => DropReason::StunMalformed,
+            StunError::Unexpected => DropReason::StunUnexpected,
+        }
+    }
 }
 
 /// One counter per [`DropReason`].

@@ -4,12 +4,9 @@
 //! io ─▶ demux ─▶ ice │ dtls door │ srtp open ─▶ ingress ─▶ fan-out ─▶ egress ─▶ srtp seal ─▶ io
 //! ```
 //!
-//! * [`io`] — the only place that talks to the kernel: io_uring, `recvmmsg`/`sendmmsg`, in-memory.
 //! * [`demux`] — which protocol a datagram is of.
 //! * [`dtls`] — what the door for DTLS reads of it; the records are control's.
 //! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
-//! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
-//! * [`rtp`], [`rtcp`] — views and writers of what is on the wire.
 //! * `ingress` — per producer stream: statistics, NACK, transport-wide feedback, history.
 //! * `fanout` — who gets a packet, on this core and (through rings) on the others.
 //! * `egress` — per consumer: layer choice, rewriting, retransmission.
@@ -18,7 +15,10 @@
 //! * [`records`], [`checkpoint`] — what control told a core, and the numbers that core used: what a
 //!   new core needs to go on in the place of one that died.
 //!
-//! Everything outside [`io`] and the rings in `fanout` is sans-IO: no clock, socket or thread.
+//! What is on the wire (RTP, RTCP, SRTP, STUN) is read and written by `opencall-wire`. What talks
+//! to the kernel, and the rings between cores, are `opencall-io`. But for [`threads`] everything
+//! here is sans-IO: no clock, socket or thread.
+#![forbid(unsafe_code)]
 
 mod address_table;
 pub mod checkpoint;
@@ -32,21 +32,14 @@ pub mod fanout;
 pub mod holdings;
 pub mod ice;
 pub mod ingress;
-pub mod io;
 pub mod message;
-pub mod mtu;
 pub mod outline;
 pub mod planted;
 pub mod rate;
 pub mod records;
 pub mod round_trip;
-pub mod rtcp;
-pub mod rtp;
 pub mod sender_clock;
-pub mod seq;
-pub mod srtp;
 pub mod threads;
-pub mod time;
 mod timers;
 pub mod transport;
 pub mod turn;

@@ -7,14 +7,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtp::extension::ExtensionIds;
+use opencall_wire::srtp::KeyingMaterial;
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::checkpoint::{ConsumerCheckpoint, ProducerCheckpoint, TransportCheckpoint};
 use crate::drop_reason::DropCounters;
 pub use crate::egress::path::Bandwidth;
 use crate::fanout::links::Link;
-use crate::srtp::KeyingMaterial;
-use crate::time::Time;
 
 macro_rules! ids {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {$(
@@ -36,122 +38,6 @@ ids! {
 /// Index of a data core, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoreId(pub u8);
-
-/// Audio or video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MediaKind {
-    /// Audio.
-    Audio,
-    /// Video.
-    Video,
-}
-
-/// What the data plane knows of a codec: how to find key frames and keep streams continuous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Codec {
-    /// Opus (RFC 7587).
-    Opus,
-    /// VP8 (RFC 7741).
-    Vp8,
-    /// VP9 (RFC 9628).
-    Vp9,
-    /// H.264 (RFC 6184).
-    H264,
-    /// AV1 (AOM RTP specification).
-    Av1,
-    /// Anything else: forwarded as it is; every packet may start a picture.
-    Opaque,
-}
-
-/// Header extensions the data plane reads, rewrites or copies. The discriminant is the index in
-/// [`ExtensionIds`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Extension {
-    /// `urn:ietf:params:rtp-hdrext:sdes:mid`
-    Mid,
-    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`
-    Rid,
-    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`
-    RepairedRid,
-    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time`
-    AbsSendTime,
-    /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`
-    TransportCc,
-    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`
-    AudioLevel,
-    /// AV1 dependency descriptor
-    DependencyDescriptor,
-    /// `urn:3gpp:video-orientation`
-    VideoOrientation,
-    /// `urn:ietf:params:rtp-hdrext:toffset`
-    TransmissionOffset,
-    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`
-    AbsCaptureTime,
-    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`
-    PlayoutDelay,
-}
-
-impl Extension {
-    /// How many there are.
-    pub const COUNT: usize = 11;
-
-    /// All extensions, in discriminant order.
-    pub const ALL: [Extension; Self::COUNT] = [
-        Extension::Mid,
-        Extension::Rid,
-        Extension::RepairedRid,
-        Extension::AbsSendTime,
-        Extension::TransportCc,
-        Extension::AudioLevel,
-        Extension::DependencyDescriptor,
-        Extension::VideoOrientation,
-        Extension::TransmissionOffset,
-        Extension::AbsCaptureTime,
-        Extension::PlayoutDelay,
-    ];
-}
-
-/// The negotiated id of each extension; 0 where it is not in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ExtensionIds([u8; Extension::COUNT]);
-
-impl ExtensionIds {
-    /// Sets the id (1–14 fit one-byte headers, 15–255 need two-byte headers; RFC 8285).
-    pub fn set(&mut self, extension: Extension, id: u8) {
-        self.0[extension as usize] = id;
-    }
-
-    /// The id, if the extension is in use.
-    pub fn id(&self, extension: Extension) -> Option<u8> {
-        match self.0[extension as usize] {
-            0 => None,
-            id => Some(id),
-        }
-    }
-
-    /// Adds the ids of another set; where both name an extension, the newer wins.
-    pub fn merge(&mut self, newer: &ExtensionIds) {
-        for (mine, theirs) in self.0.iter_mut().zip(newer.0) {
-            if theirs != 0 {
-                *mine = theirs;
-            }
-        }
-    }
-
-    /// Whether an id does not fit the one-byte form (RFC 8285 section 4.2).
-    pub fn needs_two_byte(&self) -> bool {
-        self.0.iter().any(|&id| id > 14)
-    }
-
-    /// Which extension has this id.
-    #[inline]
-    pub fn extension(&self, id: u8) -> Option<Extension> {
-        let index = self.0.iter().position(|&x| x == id && x != 0)?;
-        Some(Extension::ALL[index])
-    }
-}
 
 /// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16
 /// bytes.

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Buckets a window is cut into. More would follow the rate more smoothly and cost memory in every
 /// stream; with 20 the window is at most 5 % too short.

@@ -17,12 +17,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::KeyingMaterial;
+
 use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
-    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, MediaKind, ProducerConfig,
-    ProducerId, TransportConfig, TransportId,
+    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, ProducerConfig, ProducerId,
+    TransportConfig, TransportId,
 };
-use crate::srtp::KeyingMaterial;
 
 /// The records of all cores.
 #[derive(Default)]

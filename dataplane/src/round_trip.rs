@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::time::{NtpTime, Time};
+use opencall_wire::time::{NtpTime, Time};
 
 /// Reports whose departure is remembered. Clients answer the last they got, and reports go out once
 /// a second: an answer to one older than this is no round trip.

@@ -5,7 +5,7 @@
 //! clock stood at 90 000 − 9 000 = 81 000.
 #![forbid(unsafe_code)]
 
-use crate::time::NtpTime;
+use opencall_wire::time::NtpTime;
 
 /// One instant on a sender's two clocks (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Deadlines, earliest first. Entries are not removed when a deadline moves; the owner compares an
 /// expired entry with the deadline it holds now.

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use opencall_wire::rtp::extension::ExtensionIds;
+use opencall_wire::srtp::{OpenContext, SealContext};
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::checkpoint::{Place, RESERVED_TRANSPORT_SEQUENCES, TransportCheckpoint};
@@ -21,11 +24,9 @@ use crate::ingress::remb::RembEstimator;
 use crate::ingress::stream_table::StreamTable;
 use crate::ingress::timeliness::Timeliness;
 use crate::ingress::transport_cc::ArrivalRecorder;
-use crate::message::{ExtensionIds, IceState, TransportConfig, TransportId, TransportStats};
+use crate::message::{IceState, TransportConfig, TransportId, TransportStats};
 use crate::rate::{CounterRate, PerSecond};
 use crate::round_trip::RoundTrip;
-use crate::srtp::{OpenContext, SealContext};
-use crate::time::Time;
 
 /// Datagrams of DTLS a second that reach the control core whatever else happens. A handshake takes
 /// a dozen.

@@ -4,11 +4,12 @@
 //! who gets it, `scatter` seals that into the send arena, `report` does what time asks for.
 #![forbid(unsafe_code)]
 
+use opencall_io::{RxBatch, TurnReport, TxBatch};
+use opencall_wire::time::Time;
+
 use crate::core::Core;
 use crate::egress::scatter::Scattered;
-use crate::io::{RxBatch, TurnReport, TxBatch};
 use crate::message::Command;
-use crate::time::Time;
 
 /// What a turn needs beside its batches.
 pub trait Host {

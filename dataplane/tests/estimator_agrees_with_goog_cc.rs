@@ -32,8 +32,8 @@ use goog_cc::units::{DataRate, DataSize, TimeDelta, Timestamp};
 use goog_cc::{AlrDetectorConfig, GoogCcConfig, GoogCcNetworkController, LossBasedBweV2Config};
 use opencall_dataplane::congestion::feedback::ReceiverClock;
 use opencall_dataplane::congestion::{Config, Estimator, ProbeCluster, Scratch};
-use opencall_dataplane::rtcp::{Packet, packets};
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp::{Packet, packets};
+use opencall_wire::time::Time;
 
 const START_BPS: i64 = 600_000;
 const STEP: Duration = Duration::from_millis(1);

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use estimator_support::{Link, Phase, Random, Receiver};
 use opencall_dataplane::congestion::{Config, Demand, Estimator, ProbeCluster, Scratch};
-use opencall_dataplane::rtcp::{Packet, packets};
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp::{Packet, packets};
+use opencall_wire::time::Time;
 
 const PACKET_BYTES: usize = 1_200;
 const STEP: Duration = Duration::from_micros(250);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use estimator_support::{Link, Phase, Random, Receiver};
 use opencall_dataplane::congestion::{Config, Demand, Estimator, MIN_BPS, Scratch};
-use opencall_dataplane::rtcp::{Packet, packets};
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp::{Packet, packets};
+use opencall_wire::time::Time;
 
 const STEP: Duration = Duration::from_millis(1);
 

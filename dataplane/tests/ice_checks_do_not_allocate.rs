@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use opencall_dataplane::ice::IceAgent;
 use opencall_dataplane::ice::agent::Outcome;
-use opencall_dataplane::ice::stun::{MAX_RESPONSE_LEN, parse_binding_request};
-use opencall_dataplane::io::SocketId;
 use opencall_dataplane::message::{CoreId, IceCredentials};
-use opencall_dataplane::time::Time;
+use opencall_io::SocketId;
+use opencall_wire::stun::{MAX_RESPONSE_LEN, parse_binding_request};
+use opencall_wire::time::Time;
 use stun_types::attribute::{RawAttribute, Username};
 use stun_types::message::{
     BINDING, IntegrityAlgorithm, Message, MessageWrite, MessageWriteExt, MessageWriteVec,

@@ -14,8 +14,8 @@ use opencall_dataplane::ingress::nack::{MAX_MISSING_VIDEO, NackGenerator};
 use opencall_dataplane::ingress::receive_stats::{ArrivalKind, ReceiveStats};
 use opencall_dataplane::ingress::transport_cc::ArrivalRecorder;
 use opencall_dataplane::rate::RateMeter;
-use opencall_dataplane::seq::ExtendedSeq;
-use opencall_dataplane::time::Time;
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 const CLOCK_RATE_HZ: u32 = 90_000;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use opencall_dataplane::io::BackendChoice;
 use opencall_dataplane::message::*;
-use opencall_dataplane::srtp::Profile;
 use opencall_dataplane::threads::{Clock, DataPlane, DataPlaneConfig, Fault, Loss, start};
-
+use opencall_io::BackendChoice;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::Profile;
 use world::{Client, Video, World};
 
 /// After that a test has failed; nothing here takes a tenth of it.

@@ -1,4 +1,5 @@
-//! The shape of the source: 100 columns, and functions that fit a screen.
+//! The shape of the source: 100 columns, functions that fit a screen, `unsafe` in one crate, and
+//! dependencies that point one way.
 //!
 //! Left out: `vendor/`, whose layout is its authors'; in Markdown tables, code, and lines without a
 //! place to break, such as addresses.
@@ -136,4 +137,43 @@ fn a_function_that_is_too_long_is_found() {
         format!("impl X {{\n    pub(crate) fn long(\n{}    }}\n}}\n", "        a();\n".repeat(80));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(functions(&lines), [(1, "long", 82)]);
+}
+
+#[test]
+fn unsafe_stands_in_one_crate() {
+    let io = root().join("dataplane/io");
+    let word = concat!("un", "safe");
+    let mut faults = Vec::new();
+    for path in files("rs").into_iter().filter(|path| !path.starts_with(&io)) {
+        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            let uses = ["{", "fn", "impl", "extern"].map(|next| format!("{word} {next}"));
+            if uses.iter().any(|use_of| code.contains(use_of.as_str())) {
+                faults.push(at(&path, number));
+            }
+        }
+    }
+    report(&faults, "move it to dataplane/io, behind a safe interface");
+}
+
+/// Which of the workspace's crates the manifest of `folder` names, for whatever purpose.
+fn own_crates(folder: &str) -> Vec<String> {
+    let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+    let names = manifest.lines().filter_map(|line| line.split(['.', ' ']).next());
+    names.filter(|name| name.starts_with("opencall-")).map(str::to_owned).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let layers = [
+        ("dataplane/wire", &[][..]),
+        ("dataplane/io", &[]),
+        ("dataplane", &["opencall-io", "opencall-wire"]),
+        ("control", &["opencall-dataplane", "opencall-wire"]),
+        // It measures any server, and so knows of ours what is on the wire.
+        ("bench", &["opencall-io", "opencall-wire"]),
+    ];
+    for (folder, allowed) in layers {
+        assert_eq!(own_crates(folder), allowed, "what {folder} depends on");
+    }
 }

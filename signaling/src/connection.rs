@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt;
 use opencall_control::api::{CloseReason, ConsumeMode, Grants, Response, SessionConfig};
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -214,7 +214,7 @@ impl Connection {
             if self.envelope.has_joined() {
                 self.place.settle();
             }
-            opencall_dataplane::io::give_way();
+            opencall_io::give_way();
             if let Some(closing) = self.mailbox.closing() {
                 return Err(End::Closing(closing));
             }

@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
-use opencall_dataplane::io::Backend;
 use opencall_dataplane::message::CoreId;
 use opencall_dataplane::threads::{
     self, Clock, DataPlane, DataPlaneConfig, Fault, Faults, StartError,
 };
+use opencall_io::Backend;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -76,7 +76,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let plane = start_cores(&config, clock, Arc::clone(&wake))?;
     // Handshakes and JSON must not delay media where they share a CPU. The cores run already; the
     // web thread is started below and inherits this.
-    opencall_dataplane::io::step_back();
+    opencall_io::step_back();
     let gauges = Arc::new(Gauges::default());
     let auth = Auth::new(std::mem::take(&mut config.auth));
     log_start(&config, &plane, &listener, &auth);

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 /// Everything happens at whole milliseconds: who waits for one finds company, as on a real host.
 const TICK: Duration = Duration::from_millis(1);

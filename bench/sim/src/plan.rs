@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use opencall_control::PlacementPolicy;
 use opencall_control::dtls::DtlsVersion;
-use opencall_dataplane::srtp::Profile;
-use opencall_dataplane::time::Time;
 use opencall_testkit::wire::Wire;
+use opencall_wire::srtp::Profile;
+use opencall_wire::time::Time;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 

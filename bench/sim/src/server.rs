@@ -11,13 +11,13 @@ use opencall_control::api::{Output, Request, SessionConfig, SessionId, Token};
 use opencall_control::{Control, ControlConfig, CoreAddresses};
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::{Links, Mesh};
-use opencall_dataplane::fanout::ring::{RingConsumer, RingProducer, ring};
-use opencall_dataplane::io::memory::{Datagram, MemoryIo, Network};
-use opencall_dataplane::io::{Io as _, RxBatch, TxBatch, Wait};
 use opencall_dataplane::message::{Command, CoreId, Event};
 use opencall_dataplane::threads::seat::Seat;
-use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use opencall_io::memory::{Datagram, MemoryIo, Network};
+use opencall_io::ring::{RingConsumer, RingProducer, ring};
+use opencall_io::{Io as _, RxBatch, TxBatch, Wait};
 use opencall_testkit::seeded::{self, Side};
+use opencall_wire::time::{NtpTime, Time, WallClock};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 

@@ -13,10 +13,10 @@ use opencall_control::dtls::DtlsContext;
 use opencall_control::ortc;
 use opencall_control::rtp_parameters::RtpCapabilities;
 use opencall_dataplane::demux::{PacketClass, classify};
-use opencall_dataplane::io::memory::Datagram;
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::time::Time;
+use opencall_io::memory::Datagram;
 use opencall_testkit::seeded::{self, Side};
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::time::Time;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use opencall_wire::srtp::{KeyingMaterial, Profile};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use zeroize::Zeroizing;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver as Inlet, Sender, TryRecvError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::prctl::set_timerslack;
-use opencall_dataplane::time::NtpTime;
+use opencall_wire::time::NtpTime;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::emulation::{BadLinks, Links, Through, Way};

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use opencall_dataplane::srtp::KeyingMaterial;
+use opencall_wire::srtp::KeyingMaterial;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 

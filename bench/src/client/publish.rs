@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::rtcp::{self, DelaySinceLastRr, ExtendedBlock, Packet, Writer};
-use opencall_dataplane::rtp::extension::ExtensionForm;
-use opencall_dataplane::rtp::extension::writer::HeaderWriter;
-use opencall_dataplane::rtp::header::OutgoingHeader;
-use opencall_dataplane::srtp::{OpenContext, SealContext};
-use opencall_dataplane::time::NtpTime;
+use opencall_wire::rtcp::{self, DelaySinceLastRr, ExtendedBlock, Packet, Writer};
+use opencall_wire::rtp::extension::ExtensionForm;
+use opencall_wire::rtp::extension::writer::HeaderWriter;
+use opencall_wire::rtp::header::OutgoingHeader;
+use opencall_wire::srtp::{OpenContext, SealContext};
+use opencall_wire::time::NtpTime;
 
 use super::outlet::{Outlet, Path};
 use super::tally::Tally;

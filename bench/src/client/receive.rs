@@ -4,11 +4,10 @@
 
 use std::collections::HashMap;
 
-use opencall_dataplane::drop_reason::DropReason;
-use opencall_dataplane::rtcp::Writer;
-use opencall_dataplane::rtcp::report::ReportBlock;
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::srtp::{OpenContext, SealContext};
+use opencall_wire::rtcp::Writer;
+use opencall_wire::rtcp::report::ReportBlock;
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::srtp::{OpenContext, OpenError, SealContext};
 
 use super::outlet::{Outlet, Path};
 use super::tally::Tally;
@@ -171,7 +170,7 @@ impl Receiver {
         let opened = self.open.open_rtp(packet, header.ssrc, header.sequence, header_len);
         let packet = match opened {
             Ok(opened) => packet.get(..opened.len).unwrap_or_default(),
-            Err(DropReason::SrtpReplay) => {
+            Err(OpenError::Replay) => {
                 tally.duplicated += 1;
                 return;
             }
@@ -496,7 +495,7 @@ fn write_transport_cc(
 
 #[cfg(test)]
 mod tests {
-    use opencall_dataplane::rtcp::{Packet, packets};
+    use opencall_wire::rtcp::{Packet, packets};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::srtp::Profile;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 

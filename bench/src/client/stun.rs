@@ -135,7 +135,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use opencall_dataplane::ice::stun::{ClientRole, parse_binding_request};
+    use opencall_wire::stun::{ClientRole, parse_binding_request};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use opencall_dataplane::srtp::{Profile, SealContext};
+use opencall_wire::srtp::{Profile, SealContext};
 
 use super::sender::{HEADER_LEN, Sender};
 use crate::server::pin;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
-use opencall_dataplane::io::{
+use opencall_io::{
     self, BackendChoice, Io, Parker, RxBatch, SocketId, SocketOptions, TxBatch, Wait,
 };
-use opencall_dataplane::srtp::{Profile, SealContext};
+use opencall_wire::srtp::{Profile, SealContext};
 
 use super::neighbour::drain;
 
@@ -81,10 +81,10 @@ impl Sender {
     pub(super) fn new(packet_len: usize, receivers: usize) -> Result<Self, String> {
         let said = |error: &dyn std::fmt::Display| format!("floor: {error}");
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let sockets = io::socket::bind(&[loopback], 0, SocketOptions::default());
+        let sockets = opencall_io::socket::bind(&[loopback], 0, SocketOptions::default());
         let sockets = sockets.map_err(|error| said(&error))?;
         let parker = Parker::new().map_err(|error| said(&error))?;
-        let backend = io::open(BackendChoice::default(), sockets, &parker);
+        let backend = opencall_io::open(BackendChoice::default(), sockets, &parker);
         let (io, ..) = backend.map_err(|error| said(&error))?;
         let receivers = (0..receivers).map(|_| Receiver::new()).collect::<Result<_, _>>();
         Ok(Sender {

@@ -289,10 +289,10 @@ pub fn write_dependency(place: &Place, out: &mut [u8; MAX_DEPENDENCY_LEN]) -> us
 
 #[cfg(test)]
 mod tests {
-    use opencall_dataplane::message::Codec;
-    use opencall_dataplane::rtp::dependency_descriptor::DependencyTracker;
-    use opencall_dataplane::rtp::payload::inspect;
-    use opencall_dataplane::rtp::vp8::Vp8Descriptor;
+    use opencall_wire::codec::Codec;
+    use opencall_wire::rtp::dependency_descriptor::DependencyTracker;
+    use opencall_wire::rtp::payload::inspect;
+    use opencall_wire::rtp::vp8::Vp8Descriptor;
 
     use super::*;
 

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use opencall_control::rtp_parameters::{Kind, RtpParameters};
-use opencall_dataplane::rtcp;
-use opencall_dataplane::rtp::extension::{ExtensionForm, HeaderWriter};
-use opencall_dataplane::rtp::header::OutgoingHeader;
-use opencall_dataplane::time::{NtpTime, Time};
+use opencall_wire::rtcp;
+use opencall_wire::rtp::extension::{ExtensionForm, HeaderWriter};
+use opencall_wire::rtp::header::OutgoingHeader;
+use opencall_wire::time::{NtpTime, Time};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::json;

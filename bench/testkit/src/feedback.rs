@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use opencall_dataplane::rtcp;
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp;
+use opencall_wire::time::Time;
 
 /// Packets that one feedback tells of at most.
 const MAX_PACKETS: usize = 400;

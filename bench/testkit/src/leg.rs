@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use opencall_control::api::{DtlsParameters, DtlsRole, IceParameters, TransportOptions};
 use opencall_control::dtls::{DtlsContext, DtlsEndpoint, DtlsOutput, PeerFingerprints, Role};
 use opencall_dataplane::demux::{PacketClass, classify};
-use opencall_dataplane::rtcp;
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::srtp::{KeyingMaterial, OpenContext, SealContext};
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp;
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::srtp::{KeyingMaterial, OpenContext, OpenError, SealContext};
+use opencall_wire::time::Time;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
@@ -242,10 +242,9 @@ fn contexts(keys: &KeyingMaterial) -> Srtp {
     Srtp { seal, open: keys.open_context().expect("keys of the right length") }
 }
 
-fn refused(reason: opencall_dataplane::drop_reason::DropReason) -> Refused {
-    use opencall_dataplane::drop_reason::DropReason;
+fn refused(reason: OpenError) -> Refused {
     match reason {
-        DropReason::SrtpReplay => Refused::Replay,
+        OpenError::Replay => Refused::Replay,
         _ => Refused::Foreign,
     }
 }

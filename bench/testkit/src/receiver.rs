@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use opencall_control::api::ConsumerOptions;
 use opencall_control::rtp_parameters::Kind;
-use opencall_dataplane::message::{Extension, ExtensionIds};
-use opencall_dataplane::rtcp::{self, ReportBlock};
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp::{self, ReportBlock};
+use opencall_wire::rtp::extension::{Extension, ExtensionIds};
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::time::Time;
 
 use crate::camera::VP8_HEAD_LEN;
 use crate::stamp::Stamp;

@@ -13,7 +13,7 @@ use dimpl::crypto::{
 };
 use dimpl::{CryptoError, CryptoOperation};
 use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::srtp::Profile;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 

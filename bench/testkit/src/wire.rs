@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 

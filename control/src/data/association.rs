@@ -13,7 +13,7 @@ use dcsctp::api::{
     DcSctpSocket, Message, Options, PpId, SendOptions, SocketEvent, SocketState, SocketTime,
     StreamId, ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
 };
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 /// Bytes of a message at most, in both directions: what browsers announce and mediasoup takes.
 pub const MAX_MESSAGE_BYTES: usize = 262_144;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use opencall_dataplane::message::{IceState, TransportId};
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use super::association::DataMessage;
 use super::{DataConsumerId, DataProducerId, MAX_STREAMS, Reliability};

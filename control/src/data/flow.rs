@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_dataplane::message::TransportId;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use super::{
     DataConsumerId, DataDrop, DataMessage, DataProducerId, Received, SctpOutput, TransportData,

@@ -21,7 +21,7 @@ mod producer;
 use std::collections::{HashMap, VecDeque};
 
 use opencall_dataplane::message::TransportId;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use crate::api::{RequestError, SctpParameters, SctpStreamParameters};
 use crate::limits::malformed;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use dimpl::{Dtls, Output, ProtocolVersion, SrtpProfile};
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use opencall_wire::srtp::{KeyingMaterial, Profile};
 use zeroize::Zeroizing;
 
 use super::endpoint::{DtlsOutput, Role};

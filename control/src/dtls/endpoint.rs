@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use opencall_dataplane::srtp::KeyingMaterial;
+use opencall_wire::srtp::KeyingMaterial;
 
 use super::attempt::Attempt;
 use super::certificate::PeerFingerprints;

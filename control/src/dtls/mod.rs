@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dimpl::SrtpProfile;
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::srtp::Profile;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 

@@ -1,7 +1,7 @@
 //! What a client receives: the part of a producer's stream that it can take.
 #![forbid(unsafe_code)]
 
-use opencall_dataplane::message::Extension;
+use opencall_wire::rtp::extension::Extension;
 
 use super::matching::{apt, codecs_match, is_rtx, subtype};
 use super::router::extension_uri;

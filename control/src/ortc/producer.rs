@@ -1,7 +1,9 @@
 //! What a client sends, in the router's terms.
 #![forbid(unsafe_code)]
 
-use opencall_dataplane::message::{Codec, ExtensionIds, Feedback, PayloadTypeMapping};
+use opencall_dataplane::message::{Feedback, PayloadTypeMapping};
+use opencall_wire::codec::Codec;
+use opencall_wire::rtp::extension::ExtensionIds;
 use smallvec::SmallVec;
 
 use super::OrtcError;
@@ -178,10 +180,11 @@ fn consumable_encodings(encodings: &[RtpEncodingParameters]) -> Vec<RtpEncodingP
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::rtp::extension::Extension;
+    use serde_json::{Value, json};
+
     use super::super::{default_codecs, router_rtp_capabilities, validate_rtp_parameters};
     use super::*;
-    use opencall_dataplane::message::Extension;
-    use serde_json::{Value, json};
 
     fn router() -> RtpCapabilities {
         router_rtp_capabilities(&default_codecs()).expect("default codecs")

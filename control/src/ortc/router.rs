@@ -1,7 +1,7 @@
 //! The router's own capabilities: its codecs with payload types, feedback, and header extensions.
 #![forbid(unsafe_code)]
 
-use opencall_dataplane::message::Extension;
+use opencall_wire::rtp::extension::Extension;
 use serde_json::{Map, Value, json};
 
 use super::OrtcError;

@@ -7,7 +7,7 @@ use opencall_control::dtls::{
     CertificateSource, DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, DtlsVersion,
     PeerFingerprints, Role,
 };
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use opencall_wire::srtp::{KeyingMaterial, Profile};
 
 use crate::openssl_peer::{Identity, Peer};
 

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use opencall_control::api::*;
 use opencall_control::dtls::{DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, PeerFingerprints};
-use opencall_control::ortc;
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
-use opencall_control::{Control, ControlConfig, CoreAddresses, PlacementPolicy};
+use opencall_control::{Control, ControlConfig, CoreAddresses, PlacementPolicy, ortc};
 use opencall_dataplane::message::*;
-use opencall_dataplane::srtp::KeyingMaterial;
-use opencall_dataplane::time::Time;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::KeyingMaterial;
+use opencall_wire::time::Time;
 use serde_json::{Value, json};
 
 /// What one data core would hold.

@@ -3,7 +3,7 @@
 
 use opencall_dataplane::demux::{PacketClass, classify};
 use opencall_dataplane::drop_reason::DropReason;
-use opencall_dataplane::rtp::RtpHeader;
+use opencall_wire::rtp::RtpHeader;
 
 /// What a class promises to the parser behind it.
 pub fn run(data: &[u8]) {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::ice::IceAgent;
 use opencall_dataplane::ice::agent::{Handled, MAX_TUPLES, Outcome, Tuple};
-use opencall_dataplane::ice::stun::{MAX_RESPONSE_LEN, parse_binding_request};
-use opencall_dataplane::io::SocketId;
 use opencall_dataplane::message::{IceCredentials, IceState};
-use opencall_dataplane::time::Time;
+use opencall_io::SocketId;
+use opencall_wire::stun::{MAX_RESPONSE_LEN, parse_binding_request};
+use opencall_wire::time::Time;
 
 use crate::input::Input;
 use crate::stun_message::{BINDING_ERROR, BINDING_REQUEST, Message, attribute, check_answer};

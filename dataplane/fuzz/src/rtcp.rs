@@ -1,7 +1,7 @@
 //! Input: one RTCP datagram.
 #![forbid(unsafe_code)]
 
-use opencall_dataplane::rtcp::{
+use opencall_wire::rtcp::{
     DelaySinceLastRr, ExtendedBlock, ExtendedReport, Full, Nack, Packet, ReceiverReport, Remb,
     ReportBlock, Sdes, SenderInfo, SenderReport, TransportCc, Writer, packets,
 };

@@ -1,16 +1,16 @@
 //! Input: codec (1), which extension ids (1), then packets of one stream, each with its length (2).
 #![forbid(unsafe_code)]
 
-use opencall_dataplane::message::{Codec, Extension, ExtensionIds};
-use opencall_dataplane::rtp::dependency_descriptor::{DependencyTracker, Indication};
-use opencall_dataplane::rtp::extension::{AbsCaptureTime, parse_audio_level, transport_sequence};
-use opencall_dataplane::rtp::payload::{PayloadInfo, inspect, inspect_tracked};
-use opencall_dataplane::rtp::picture_ids::{PictureId, PictureIds};
-use opencall_dataplane::rtp::vp8::Vp8Descriptor;
-use opencall_dataplane::rtp::vp9::Vp9Descriptor;
-use opencall_dataplane::rtp::{
-    ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader,
+use opencall_wire::codec::Codec;
+use opencall_wire::rtp::dependency_descriptor::{DependencyTracker, Indication};
+use opencall_wire::rtp::extension::{
+    AbsCaptureTime, Extension, ExtensionIds, parse_audio_level, transport_sequence,
 };
+use opencall_wire::rtp::payload::{PayloadInfo, inspect, inspect_tracked};
+use opencall_wire::rtp::picture_ids::{PictureId, PictureIds};
+use opencall_wire::rtp::vp8::Vp8Descriptor;
+use opencall_wire::rtp::vp9::Vp9Descriptor;
+use opencall_wire::rtp::{ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader};
 
 use crate::input::Input;
 

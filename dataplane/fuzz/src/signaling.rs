@@ -24,13 +24,13 @@ use opencall_control::api::{Output, SessionConfig, SessionId, Token};
 use opencall_control::{Control, ControlConfig, CoreAddresses, Counts};
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::Links;
-use opencall_dataplane::io::TxBatch;
 use opencall_dataplane::message::{
     Command, ConsumerId, CoreId, Event, IceState, Layers, ProducerId, Stats, StatsQuery,
     TransportId,
 };
-use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use opencall_io::TxBatch;
 use opencall_signaling::envelope::{Effect, Envelope};
+use opencall_wire::time::{NtpTime, Time, WallClock};
 use serde_json::Value;
 
 /// Frames a script may have: the work of one input stays bounded.

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use opencall_dataplane::drop_reason::DropReason;
-use opencall_dataplane::rtp::RtpHeader;
-use opencall_dataplane::srtp::{MAX_SSRCS, OpenContext, Profile, SealContext};
+use opencall_wire::rtp::RtpHeader;
+use opencall_wire::srtp::{MAX_SSRCS, OpenContext, Profile, SealContext};
 
 use crate::input::Input;
 

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::ice::IceAgent;
 use opencall_dataplane::ice::agent::Outcome;
-use opencall_dataplane::ice::stun::{MAX_RESPONSE_LEN, parse_binding_request};
-use opencall_dataplane::io::SocketId;
 use opencall_dataplane::message::IceCredentials;
-use opencall_dataplane::time::Time;
+use opencall_io::SocketId;
+use opencall_wire::stun::{MAX_RESPONSE_LEN, parse_binding_request};
+use opencall_wire::time::Time;
 
 use crate::input::Input;
 use crate::stun_message::{
@@ -44,13 +44,7 @@ pub fn run(data: &[u8]) {
 }
 
 fn check_request(datagram: &[u8]) {
-    let request = match parse_binding_request(datagram) {
-        Ok(request) => request,
-        Err(reason) => {
-            assert!(matches!(reason, DropReason::StunMalformed | DropReason::StunUnexpected));
-            return;
-        }
-    };
+    let Ok(request) = parse_binding_request(datagram) else { return };
     assert_eq!(request.raw(), datagram);
     assert_eq!(request.transaction_id().0, datagram[8..20]);
     assert!(request.ufrag().len() + request.remote_ufrag().len() < 513);

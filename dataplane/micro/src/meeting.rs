@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links;
-use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::{
-    Command, ConsumerConfig, ConsumerId, EncodingConfig, MediaKind, ProducerConfig, ProducerId,
+    Command, ConsumerConfig, ConsumerId, EncodingConfig, ProducerConfig, ProducerId,
     TransportConfig, TransportId,
 };
-use opencall_dataplane::srtp::Profile;
-use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use opencall_io::memory::{MemoryIo, Network};
+use opencall_io::{Io, RxBatch, TurnReport, TxBatch, Wait};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::Profile;
+use opencall_wire::time::{NtpTime, Time, WallClock};
 use smallvec::smallvec;
 
 use crate::stage::{

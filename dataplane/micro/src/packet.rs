@@ -9,14 +9,11 @@ use opencall_dataplane::egress::picture_id::PictureContinuity;
 use opencall_dataplane::egress::sent::{Rewrite, SentLog};
 use opencall_dataplane::egress::sequence::SequenceTranslator;
 use opencall_dataplane::egress::timestamp::TimestampTranslator;
-use opencall_dataplane::message::{Extension, ExtensionIds};
-use opencall_dataplane::rtp::extension::abs_send_time;
-use opencall_dataplane::rtp::vp8::Vp8Descriptor;
-use opencall_dataplane::rtp::{
-    ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader,
-};
-use opencall_dataplane::seq::ExtendedSeq;
-use opencall_dataplane::time::Time;
+use opencall_wire::rtp::extension::{Extension, ExtensionIds, abs_send_time};
+use opencall_wire::rtp::vp8::Vp8Descriptor;
+use opencall_wire::rtp::{ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader};
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
 
 use crate::stage::{ABS_SEND_TIME, MID, TRANSPORT_CC};
 use crate::{Work, Workload};

@@ -3,8 +3,8 @@
 
 use std::hint::black_box;
 
-use opencall_dataplane::rtp::header::FIXED_LEN;
-use opencall_dataplane::srtp::{OpenContext, Profile, SealContext};
+use opencall_wire::rtp::header::FIXED_LEN;
+use opencall_wire::srtp::{OpenContext, Profile, SealContext};
 
 use crate::{AUDIO_PACKET_LEN, VIDEO_PACKET_LEN, Work, Workload};
 

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links;
-use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::{
-    Codec, Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Extension, ExtensionIds,
-    Feedback, IceCredentials, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
-    TransportConfig, TransportId,
+    Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Feedback, IceCredentials,
+    PayloadTypeMapping, ProducerConfig, ProducerId, ShortId, TransportConfig, TransportId,
 };
-use opencall_dataplane::rtcp::Writer;
-use opencall_dataplane::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader};
-use opencall_dataplane::srtp::{KeyingMaterial, Profile, SealContext};
-use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use opencall_io::memory::{MemoryIo, Network};
+use opencall_io::{Io, RxBatch, TurnReport, TxBatch, Wait};
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtcp::Writer;
+use opencall_wire::rtp::extension::{Extension, ExtensionIds};
+use opencall_wire::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader};
+use opencall_wire::srtp::{KeyingMaterial, Profile, SealContext};
+use opencall_wire::time::{NtpTime, Time, WallClock};
 use smallvec::smallvec;
 use zeroize::Zeroizing;
 

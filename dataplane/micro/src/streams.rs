@@ -8,9 +8,9 @@ use opencall_dataplane::ingress::history::{History, VIDEO_BYTES, VIDEO_PACKETS};
 use opencall_dataplane::ingress::nack::{MAX_MISSING_VIDEO, NackGenerator};
 use opencall_dataplane::ingress::receive_stats::ReceiveStats;
 use opencall_dataplane::ingress::transport_cc::ArrivalRecorder;
-use opencall_dataplane::rtcp::{self, Packet, Writer};
-use opencall_dataplane::seq::ExtendedSeq;
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp::{self, Packet, Writer};
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::{VIDEO_PACKET_LEN, Work, Workload};

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use opencall_dataplane::demux::{PacketClass, classify};
-use opencall_dataplane::io::{Train, TxBatch};
 use opencall_dataplane::message::Feedback;
-use opencall_dataplane::message::MediaKind::{self, Audio, Video};
-use opencall_dataplane::rtcp::Writer;
-use opencall_dataplane::srtp::Profile::{self, AeadAes128Gcm, AesCm128HmacSha1_80};
+use opencall_io::{Train, TxBatch};
+use opencall_wire::codec::MediaKind::{self, Audio, Video};
+use opencall_wire::rtcp::Writer;
+use opencall_wire::srtp::Profile::{self, AeadAes128Gcm, AesCm128HmacSha1_80};
 
 use crate::stage::Stage;
 use crate::{Work, Workload};

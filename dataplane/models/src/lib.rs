@@ -11,18 +11,13 @@
 //!     --target x86_64-unknown-linux-gnu --target-dir target/tsan
 //! ```
 
-/// The rings between cores.
-#[path = "../../src/fanout"]
-pub mod fanout {
-    pub mod ring;
-}
-
-/// The parker and, where there is nothing to model, the batches.
-#[path = "../../src/io"]
+/// The rings between cores, the parker and, where there is nothing to model, the batches.
+#[path = "../../io/src"]
 pub mod io {
     #[cfg(not(loom))]
     pub mod batch;
     pub mod park;
+    pub mod ring;
     #[cfg(not(loom))]
     mod types;
 }

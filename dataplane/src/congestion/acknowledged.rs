@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::millis_between;
-use crate::time::Time;
 
 /// More packets are kept than this only while they span less than [`SPAN_MIN`].
 const PACKETS_MIN: usize = 20;
@@ -247,8 +248,9 @@ fn rate_bps(bytes: u64, span_ms: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::rtp::test_support::Random;
+
     use super::*;
-    use crate::rtp::test_support::Random;
 
     /// Makes packets of 1000 bytes, sent and received at steady rates.
     struct Link {

@@ -8,9 +8,10 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::link_capacity::LinkCapacity;
 use super::{MIN_BPS, Usage};
-use crate::time::Time;
 
 /// What remains of the acknowledged rate after overuse.
 const BACKOFF: f64 = 0.85;

@@ -4,7 +4,7 @@
 //! When it is more than 80 % full the sender is limited by itself, until it is below half full.
 #![forbid(unsafe_code)]
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Part of the estimate below which a sender is limited by itself.
 const USAGE: f64 = 0.65;

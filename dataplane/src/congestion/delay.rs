@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::aimd::Aimd;
 use super::inter_arrival::InterArrival;
 use super::standing::StandingQueue;
 use super::trendline::Trendline;
 use super::{Usage, millis};
-use crate::time::Time;
 
 /// After so long without feedback the delays of before say nothing any more.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(2);

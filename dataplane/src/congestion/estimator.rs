@@ -11,6 +11,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::rtcp::{CongestionFeedback, TransportCc};
+use opencall_wire::time::Time;
+
 use super::acknowledged::Acknowledged;
 use super::alr::AlrDetector;
 use super::delay::DelayBased;
@@ -22,8 +25,6 @@ use super::sent::{Matched, Sent, SentPacket};
 use super::upgrade::{Demand, Upgrades};
 use super::watch::FeedbackWatch;
 use super::{MIN_BPS, Usage};
-use crate::rtcp::{CongestionFeedback, TransportCc};
-use crate::time::Time;
 
 /// The first rate. Enough for a voice and a picture of 180 lines, and few paths have less.
 pub const START_BPS: f64 = 600_000.0;

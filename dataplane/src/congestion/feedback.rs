@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use crate::rtcp::{CongestionFeedback, TransportCc};
-use crate::time::Time;
+use opencall_wire::rtcp::{CongestionFeedback, TransportCc};
+use opencall_wire::time::Time;
 
 /// Nanoseconds in one unit of a transport-wide reference time, and of a delta.
 const REFERENCE_NANOS: i64 = 64_000_000;
@@ -121,9 +121,10 @@ fn shifted(time: Time, nanos: i64) -> Time {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::rtcp::{Packet, Writer, packets};
+    use opencall_wire::rtp::test_support::{Random, hex};
+
     use super::*;
-    use crate::rtcp::{Packet, Writer, packets};
-    use crate::rtp::test_support::{Random, hex};
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -14,8 +14,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::millis_between;
-use crate::time::Time;
 
 /// Send time that one group spans.
 const GROUP_LENGTH: Duration = Duration::from_millis(5);

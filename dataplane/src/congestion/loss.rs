@@ -13,8 +13,9 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::MIN_BPS;
-use crate::time::Time;
 
 /// Most observations kept.
 const OBSERVATIONS_MAX: usize = 15;

@@ -63,7 +63,7 @@ pub use estimator::{Config, Estimator, Scratch, Update};
 pub use probe::ProbeCluster;
 pub use upgrade::Demand;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// The least there ever is.
 pub const MIN_BPS: f64 = 5_000.0;

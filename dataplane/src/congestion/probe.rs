@@ -9,8 +9,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::MIN_BPS;
-use crate::time::Time;
 
 /// First probes, as multiples of the first rate.
 const FIRST_SCALES: [f64; 2] = [3.0, 6.0];

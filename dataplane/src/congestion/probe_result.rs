@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::millis_between;
 use super::probe::ProbeCluster;
-use crate::time::Time;
 
 /// So much of the packets and of the bytes must have arrived.
 const ARRIVED: f64 = 0.80;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Records of the first ring: 2 KiB.
 const RECORDS_MIN: usize = 256;
@@ -183,8 +183,9 @@ fn micros(time: Time) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::rtp::test_support::Random;
+
     use super::*;
-    use crate::rtp::test_support::Random;
 
     fn at(ms: u64) -> Time {
         Time::from_millis(ms)

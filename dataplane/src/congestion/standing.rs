@@ -18,8 +18,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use super::millis_between;
-use crate::time::Time;
 
 /// More than this above the least delay is a queue.
 const QUEUE_MS: f64 = 50.0;

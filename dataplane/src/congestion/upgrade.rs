@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// How long more must be wanted than there is.
 const STAGNATION: Duration = Duration::from_secs(3);

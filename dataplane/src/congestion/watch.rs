@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Intervals without feedback.
 const MISSED_MAX: u32 = 3;

@@ -24,13 +24,14 @@
 
 use std::time::Duration;
 
+use opencall_wire::codec::MediaKind;
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::egress::path::{Budget, Outcome};
 use crate::ingress::producer::Producer;
-use crate::message::{Event, MediaKind};
-use crate::time::Time;
+use crate::message::Event;
 
 /// Encodings of one producer at most (r0–r3); control admits no more.
 pub const MAX_ENCODINGS: usize = 4;

@@ -11,13 +11,14 @@
 //! 2 goes out as a retransmission would: on the consumer's RTX stream, where it has one.
 #![forbid(unsafe_code)]
 
+use opencall_io::{RxBatch, TxBatch};
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
+
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::fanout::Pending;
 use crate::ingress::packet::MediaPacket;
-use crate::io::{RxBatch, TxBatch};
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
 
 /// Packets sent at once so at most: more than a key frame has. A client asks for what is beyond.
 const MAX_PACKETS: usize = 256;

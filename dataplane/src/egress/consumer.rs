@@ -4,6 +4,13 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtp::extension::ExtensionIds;
+use opencall_wire::rtp::header::OutgoingHeader;
+use opencall_wire::rtp::payload::PayloadInfo;
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
+
 use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, RESERVED_PACKETS};
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
@@ -19,14 +26,8 @@ use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
 use crate::ingress::source::SourceId;
 use crate::ingress::stream_table::needs_key_frame;
-use crate::message::{
-    ConsumerConfig, ConsumerId, ExtensionIds, Feedback, Layers, MediaKind, ShortId,
-};
+use crate::message::{ConsumerConfig, ConsumerId, Feedback, Layers, ShortId};
 use crate::planted::{self, Bug};
-use crate::rtp::header::OutgoingHeader;
-use crate::rtp::payload::PayloadInfo;
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
 
 /// Retransmission stream of a consumer (RFC 4588).
 #[derive(Debug, Clone)]

@@ -9,11 +9,13 @@
 //! has any; its CSRC list (RFC 3550 section 5.1) comes between SSRC and extensions.
 #![forbid(unsafe_code)]
 
+use opencall_wire::rtp::extension::{
+    Extension, ExtensionForm, ExtensionIds, ExtensionSpans, HeaderWriter, abs_send_time,
+};
+use opencall_wire::rtp::header::{FIXED_LEN, OutgoingHeader, csrcs, has_csrcs, insert_csrcs};
+use opencall_wire::time::Time;
+
 use crate::egress::consumer::Consumer;
-use crate::message::{Extension, ExtensionIds};
-use crate::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter, abs_send_time};
-use crate::rtp::header::{FIXED_LEN, OutgoingHeader, csrcs, has_csrcs, insert_csrcs};
-use crate::time::Time;
 
 /// Bytes of a template at most: fixed header, head of the block, and in the two-byte form a MID of
 /// 16 bytes, abs-send-time and transport-cc; to a multiple of four.
@@ -185,9 +187,10 @@ pub(crate) fn write_header(
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::rtp::header::RtpHeader;
+    use opencall_wire::rtp::test_support::hex;
+
     use super::*;
-    use crate::rtp::header::RtpHeader;
-    use crate::rtp::test_support::hex;
 
     const FIELDS: OutgoingHeader = OutgoingHeader {
         marker: true,

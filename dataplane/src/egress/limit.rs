@@ -13,9 +13,9 @@
 //! voice at any time.
 #![forbid(unsafe_code)]
 
-use crate::message::MediaKind;
-use crate::mtu::OUTGOING_PACKET_MAX;
-use crate::time::Time;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::mtu::OUTGOING_PACKET_MAX;
+use opencall_wire::time::Time;
 
 /// Above the budget so much may be sent for long, percent: rates that the allocation took for what
 /// they were a second ago may have risen by so much.

@@ -18,9 +18,10 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use crate::congestion::{Config, Demand, Estimator};
 use crate::egress::prober::Prober;
-use crate::time::Time;
 
 /// The least estimate of the last 2.5 s counts for a rise: five whole slots and the one at hand.
 const SLOT: Duration = Duration::from_millis(500);
@@ -232,9 +233,10 @@ impl Lasting {
 mod tests {
     use std::sync::Arc;
 
+    use opencall_wire::rtp::extension::ExtensionIds;
+
     use super::*;
     use crate::checkpoint::TransportCheckpoint;
-    use crate::message::ExtensionIds;
 
     fn at(ms: u64) -> Time {
         Time::from_millis(ms)

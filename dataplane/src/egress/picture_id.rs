@@ -15,10 +15,11 @@
 //! as 0x0002.
 #![forbid(unsafe_code)]
 
+use opencall_wire::rtp::picture_ids::{PictureId, PictureIds};
+
 use super::numbering::Numbering;
 use super::sent::Rewrite;
 use crate::checkpoint::PicturesCheckpoint;
-use crate::rtp::picture_ids::{PictureId, PictureIds};
 
 /// Words of 64 pictures over which drops are remembered: 128 are four seconds.
 const WINDOW_WORDS: usize = 2;
@@ -141,9 +142,10 @@ impl Pictures {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::rtp::vp8::Vp8Descriptor;
+    use opencall_wire::rtp::vp9::Vp9Descriptor;
+
     use super::*;
-    use crate::rtp::vp8::Vp8Descriptor;
-    use crate::rtp::vp9::Vp9Descriptor;
 
     /// A descriptor as it comes from the wire: `wide` for a 15-bit id.
     fn descriptor(picture_id: Option<(u16, bool)>, tl0: Option<u8>) -> PictureIds {

@@ -17,18 +17,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opencall_io::TxBatch;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::mtu::OUTGOING_PACKET_MAX;
+use opencall_wire::rtp::extension::ExtensionIds;
+use opencall_wire::rtp::header::OutgoingHeader;
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
+
 use crate::checkpoint::{RESERVED_PACKETS, TransportCheckpoint};
 use crate::congestion::{MIN_BPS, ProbeCluster};
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::scatter::OVERHEAD_BYTES;
-use crate::io::TxBatch;
-use crate::message::{ExtensionIds, MediaKind};
-use crate::mtu::OUTGOING_PACKET_MAX;
-use crate::rtp::header::OutgoingHeader;
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
 
 /// The stream of padding, as mediasoup names it (`RtpProbationGenerator`).
 pub const PROBATOR_SSRC: u32 = 1234;

@@ -20,13 +20,14 @@
 //! second of media on a lossy link would cause more loss.
 #![forbid(unsafe_code)]
 
+use opencall_io::TxBatch;
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
+
 use crate::core::Core;
 use crate::egress::consumer::{Consumer, Opening};
 use crate::egress::scatter::OVERHEAD_BYTES;
 use crate::ingress::history::KEEP;
-use crate::io::TxBatch;
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
 
 /// Packets retransmitted at most. The budget admits a tenth of a second at once, which has fewer
 /// packets up to 30 Mbit/s; a higher value would only lengthen one turn.

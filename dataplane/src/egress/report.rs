@@ -1,15 +1,15 @@
 //! What time asks for: feedback, reports, consent; and the numbers that control asks for.
 #![forbid(unsafe_code)]
 
+use opencall_io::TxBatch;
+use opencall_wire::rtcp::{Full, ReportBlock, SenderInfo, Writer};
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::core::Core;
 use crate::ingress::feedback::RTCP_MAX;
 use crate::ingress::receive_stats::Report;
-use crate::io::TxBatch;
 use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
-use crate::rtcp::{Full, ReportBlock, SenderInfo, Writer};
-use crate::time::Time;
 use crate::transport::REPORT_INTERVAL;
 
 /// Transports whose deadlines are served in one turn, so that media is not starved by timers.

@@ -1,14 +1,15 @@
 //! Answers to NACK: from the history that all consumers of a producer share.
 #![forbid(unsafe_code)]
 
+use opencall_io::TxBatch;
+use opencall_wire::mtu::OUTGOING_PACKET_MAX;
+use opencall_wire::time::Time;
+
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, Outgoing};
 use crate::egress::header::write_header;
 use crate::ingress::producer::router_rtx;
-use crate::io::TxBatch;
-use crate::mtu::OUTGOING_PACKET_MAX;
-use crate::time::Time;
 
 impl Core {
     /// Sends one packet again that the client has asked for, within what it may be sent.

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// A layer that goes within this was too much.
 const TRIED: Duration = Duration::from_secs(10);

@@ -2,6 +2,11 @@
 //! payload straight into its piece of the send arena, so that equal sizes become one GSO train.
 #![forbid(unsafe_code)]
 
+use opencall_io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
+use opencall_wire::mtu::OUTGOING_PACKET_MAX;
+use opencall_wire::rtp::header::mark_padded;
+use opencall_wire::srtp::SealContext;
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::core::{Core, NOTHING};
@@ -11,12 +16,7 @@ use crate::egress::header::write_header;
 use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
 use crate::ingress::packet::MediaPacket;
-use crate::io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
 use crate::message::{Event, Layers};
-use crate::mtu::OUTGOING_PACKET_MAX;
-use crate::rtp::header::mark_padded;
-use crate::srtp::SealContext;
-use crate::time::Time;
 
 /// Bytes of a packet beside its payload, about: header, extensions, tag.
 pub(super) const OVERHEAD_BYTES: usize = 64;

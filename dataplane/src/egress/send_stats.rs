@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::{NtpTime, Time};
+
 use crate::ingress::receive_stats::Report;
 use crate::message::RtpStreamStats;
 use crate::rate::CounterRate;
 use crate::round_trip::RoundTrip;
-use crate::time::{NtpTime, Time};
 
 /// The best score.
 const MAX_SCORE: u8 = 10;

@@ -21,9 +21,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::rtp::picture_ids::PictureIds;
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
+use opencall_wire::rtp::picture_ids::PictureIds;
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
 
 /// Runs remembered for video: with every other frame dropped at 30 frames per second, four seconds.
 /// Each costs 32 bytes.

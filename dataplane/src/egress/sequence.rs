@@ -12,9 +12,10 @@
 //! ([`SequenceTranslator::skip`]) leaves no gap, or the client would ask for it.
 #![forbid(unsafe_code)]
 
+use opencall_wire::seq::ExtendedSeq;
+
 use super::numbering::Numbering;
 use crate::planted::{self, Bug};
-use crate::seq::ExtendedSeq;
 
 /// Words of 64 source numbers over which drops are remembered: 512 packets, about a second of video
 /// and as many as a retransmission can be late. It costs 64 bytes per consumer.

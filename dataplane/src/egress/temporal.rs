@@ -24,7 +24,7 @@
 //! out.
 #![forbid(unsafe_code)]
 
-use crate::rtp::payload::{PayloadInfo, Reach};
+use opencall_wire::rtp::payload::{PayloadInfo, Reach};
 
 /// No limit: above any temporal layer a codec has.
 const ALL: u8 = u8::MAX;

@@ -13,8 +13,9 @@
 //! late), it would go out one millisecond after it; that push is not carried into later switches.
 #![forbid(unsafe_code)]
 
+use opencall_wire::time::Time;
+
 use crate::sender_clock::SenderClock;
-use crate::time::Time;
 
 /// By how much at least the first frame of a new source follows the last one sent, as part of a
 /// second: 1 ms. Receivers need it to be later; more would put picture and sound apart.
@@ -151,8 +152,9 @@ fn is_at_or_after(a: u32, b: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::time::NtpTime;
+
     use super::*;
-    use crate::time::NtpTime;
 
     const RATE: u32 = 90_000;
 

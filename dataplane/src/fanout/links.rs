@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use opencall_io::ring::{RingConsumer, RingProducer, ring};
+use opencall_wire::mtu::RING_SLOT_BYTES;
+
 use crate::drop_reason::DropReason;
-use crate::fanout::ring::{RingConsumer, RingProducer, ring};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::source::{SenderReport, SourceId};
 use crate::message::{Command, CoreId, ProducerId};
-use crate::mtu::RING_SLOT_BYTES;
 
 /// Slots of each ring between two cores. 1024 packets are 100 ms of 10,000 packets/s, far more than
 /// a core may stall; each slot costs 1.7 KiB.

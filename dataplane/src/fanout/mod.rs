@@ -3,6 +3,5 @@
 
 pub mod links;
 mod pending;
-pub mod ring;
 
 pub use pending::{Gathered, MAX_PENDING, PacketRef, Pending, Subscription};

@@ -38,18 +38,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use opencall_io::SocketId;
+use opencall_wire::stun::{
+    BindingRequest, ClientRole, ErrorCode, IntegrityKeys, write_error, write_success,
+};
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use super::CONSENT_TIMEOUT;
-use super::integrity::IntegrityKeys;
-use super::stun::{BindingRequest, ClientRole, ErrorCode, write_error, write_success};
 use super::transactions::{RecentTransactions, TupleNumber};
 use super::tuple::ValidatedTuple;
 pub use super::tuple::{Tuple, UNPROVEN_FACTOR};
 use crate::drop_reason::DropReason;
-use crate::io::SocketId;
 use crate::message::{IceCredentials, IceState};
-use crate::time::Time;
 
 /// Validated tuples of a transport at most. A client with two interfaces, IPv4 and IPv6, and a NAT
 /// rebinding has five; a higher bound would only serve who floods us with source ports.
@@ -200,7 +201,7 @@ impl IceAgent {
     }
 
     /// Authenticates a check, writes the answer into `out` (at most
-    /// [`MAX_RESPONSE_LEN`](super::stun::MAX_RESPONSE_LEN) bytes) and says what changed.
+    /// [`MAX_RESPONSE_LEN`](opencall_wire::stun::MAX_RESPONSE_LEN) bytes) and says what changed.
     ///
     /// # Errors
     /// No answer must be sent and nothing has changed: [`DropReason::StunUnknownUfrag`] when the

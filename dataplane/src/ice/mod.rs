@@ -1,9 +1,10 @@
 //! ICE-lite (RFC 8445, RFC 8489, RFC 7675): clients check, we answer.
 //!
-//! does is done in three steps, cheapest first:
+//! A check is handled in three steps, cheapest first:
 //!
-//! 1. [`stun::parse_binding_request`] reads the datagram and checks FINGERPRINT: what fails here
-//!    costs no key. The user fragment it finds names the transport.
+//! 1. [`parse_binding_request`](opencall_wire::stun::parse_binding_request) reads the datagram and
+//!    checks FINGERPRINT: what fails here costs no key. The user fragment it finds names the
+//!    transport.
 //! 2. [`IceAgent::handle_binding_request`] checks MESSAGE-INTEGRITY and writes the answer.
 //! 3. The agent's tuples say which addresses may speak to the transport, the selected one where to
 //!    send once it is proven that the client is there, and the time of the last check whether the
@@ -20,9 +21,8 @@ use std::time::Duration;
 
 pub mod agent;
 pub mod credentials;
-mod integrity;
-pub mod stun;
 #[cfg(test)]
+#[path = "../../wire/src/stun/test_client.rs"]
 mod test_client;
 mod transactions;
 mod tuple;

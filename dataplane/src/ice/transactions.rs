@@ -6,7 +6,7 @@
 //! nothing either: see the proof of tuples in [`super::agent`].
 #![forbid(unsafe_code)]
 
-use super::stun::TransactionId;
+use opencall_wire::stun::TransactionId;
 
 /// Transactions an agent remembers: with a check every 48 ms, as libwebrtc sends them while it
 /// looks for a path, those of three seconds, and of minutes once it has one. More costs 16 bytes

@@ -5,10 +5,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use opencall_io::SocketId;
+use opencall_wire::time::Time;
+
 use super::CONSENT_TIMEOUT;
 use super::transactions::TupleNumber;
-use crate::io::SocketId;
-use crate::time::Time;
 
 /// Bytes that may be sent to an address for each that came from there, until it is proven that the
 /// client is there. Three is what QUIC allows (RFC 9000 section 8.1): enough for the first flight

@@ -4,15 +4,16 @@
 
 use std::net::SocketAddr;
 
+use opencall_io::{SocketId, TxBatch};
+use opencall_wire::stun::parse_binding_request;
+use opencall_wire::time::Time;
+
 use crate::address_table::Owner;
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, Flight};
 use crate::ice::agent::{Outcome, Tuple};
-use crate::ice::stun::parse_binding_request;
-use crate::io::{SocketId, TxBatch};
 use crate::message::{Event, IceState, TransportId};
-use crate::time::Time;
 
 /// Room for a STUN response: header, XOR-MAPPED-ADDRESS, integrity, fingerprint, error reason.
 const STUN_RESPONSE_MAX: usize = 256;

@@ -4,6 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use opencall_io::{SocketId, TxBatch};
+use opencall_wire::rtcp::{self, ExtendedBlock, ExtendedReport, Nack, Packet, ReportBlock, Writer};
+use opencall_wire::rtp::extension::ExtensionIds;
+use opencall_wire::time::Time;
+
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::path::Path;
@@ -11,11 +16,7 @@ use crate::egress::prober::Prober;
 use crate::fanout::links::PipeMessage;
 use crate::ingress::receive_stats::Report;
 use crate::ingress::source::SenderReport;
-use crate::io::{SocketId, TxBatch};
-use crate::message::ExtensionIds;
-use crate::rtcp::{self, ExtendedBlock, ExtendedReport, Nack, Packet, ReportBlock, Writer};
 use crate::sender_clock::SenderClock;
-use crate::time::Time;
 
 /// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
 pub(crate) const RTCP_MAX: usize = 1200;

@@ -19,8 +19,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use crate::ingress::key_frame::MIN_INTERVAL;
-use crate::time::Time;
 
 /// Command sources remembered per consumer. A client has one; one that uses more is still limited
 /// by [`super::key_frame_ledger`].

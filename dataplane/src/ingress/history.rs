@@ -24,9 +24,9 @@
 
 use std::time::Duration;
 
-use crate::mtu::RTP_PACKET_MAX;
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
+use opencall_wire::mtu::RTP_PACKET_MAX;
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
 
 /// How long a packet should stay: receivers give up a second after they miss it, and the request
 /// takes its way. Rings grow for this and not beyond it.

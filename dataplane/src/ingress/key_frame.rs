@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Time between two requests at least. A key frame is five to ten times an ordinary frame: more
 /// often, and it costs everyone's picture quality; more seldom, and late joiners wait in the dark.

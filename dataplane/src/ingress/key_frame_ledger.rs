@@ -20,8 +20,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::time::Time;
+
 use crate::message::TransportId;
-use crate::time::Time;
 
 /// Key frames that one viewer may cause in [`WINDOW`]: an entry, a switch, and two losses that
 /// retransmission could not repair. More would leave everyone with blurred pictures for the sake of

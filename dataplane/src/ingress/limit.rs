@@ -17,8 +17,8 @@
 
 use std::time::Duration;
 
-use crate::message::MediaKind;
-use crate::time::Time;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::time::Time;
 
 /// How far ahead of its rate a sender may be, twice at most: a key frame of a large screen, or what
 /// a network held back for a moment and gives out at once.

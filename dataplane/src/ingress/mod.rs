@@ -22,16 +22,17 @@ pub mod transport_cc;
 
 use std::net::SocketAddr;
 
+use opencall_io::{RxBatch, SocketId, TxBatch};
+use opencall_wire::mtu::SRTP_DATAGRAM_MAX;
+use opencall_wire::time::Time;
+
 use crate::address_table::Owner;
 use crate::core::{Core, NOTHING};
 use crate::demux::{PacketClass, classify};
 use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
 use crate::fanout::links::PipeMessage;
-use crate::io::{RxBatch, SocketId, TxBatch};
-use crate::mtu::SRTP_DATAGRAM_MAX;
 use crate::planted::{self, Bug};
-use crate::time::Time;
 
 impl Core {
     /// Takes the whole receive batch up. What must be answered at once (STUN, retransmissions) is

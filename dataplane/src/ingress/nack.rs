@@ -17,10 +17,9 @@
 
 use std::time::Duration;
 
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
-
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
 
 /// Missing packets remembered for a video encoding. Beyond it a key frame repairs more for less:
 /// 512 packets are 600 kB. Each costs 12 bytes.

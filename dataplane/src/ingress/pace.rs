@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// Intervals between pictures for which an encoding may lack what others have. An encoder that has
 /// to save drops a picture or two now and then.

@@ -4,11 +4,12 @@
 
 use std::ops::Range;
 
+use opencall_wire::rtp::extension::ExtensionSpans;
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::rtp::payload::PayloadInfo;
+use opencall_wire::seq::ExtendedSeq;
+
 use crate::ingress::source::SourceId;
-use crate::rtp::extension::ExtensionSpans;
-use crate::rtp::header::RtpHeader;
-use crate::rtp::payload::PayloadInfo;
-use crate::seq::ExtendedSeq;
 
 /// One media packet in plain text, its bytes elsewhere. A retransmission (RFC 4588) has become its
 /// original here.

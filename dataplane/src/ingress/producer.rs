@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::checkpoint::{Instant, ProducerCheckpoint, SourceCheckpoint};
@@ -17,10 +19,8 @@ use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId};
 use crate::message::{
-    Codec, CoreId, Feedback, MediaKind, PayloadTypeMapping, ProducerConfig, ProducerId,
-    RtpStreamStats, ShortId,
+    CoreId, Feedback, PayloadTypeMapping, ProducerConfig, ProducerId, RtpStreamStats, ShortId,
 };
-use crate::time::Time;
 
 /// An encoding that was silent for so long counts as not arriving. Screen shares at rest send a
 /// frame a second at least; a paused simulcast layer sends nothing.

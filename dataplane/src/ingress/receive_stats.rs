@@ -17,10 +17,11 @@
 
 use std::time::Duration;
 
+use opencall_wire::seq::{ExtendedSeq, SeqUnwrapper};
+use opencall_wire::time::{NtpTime, Time};
+
 use crate::ingress::source::MAX_DISAGREEMENT;
 use crate::sender_clock::SenderClock;
-use crate::seq::{ExtendedSeq, SeqUnwrapper};
-use crate::time::{NtpTime, Time};
 
 /// How far back duplicates are told from late packets. At 500 packets per second it spans 4 s, far
 /// beyond every retransmission; it costs 256 bytes per stream.

@@ -3,6 +3,12 @@
 
 use std::net::SocketAddr;
 
+use opencall_io::SocketId;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtp::extension::{Extension, ExtensionSpans, parse_audio_level};
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::time::Time;
+
 use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::fanout::PacketRef;
@@ -11,11 +17,7 @@ use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::HomeEncoding;
 use crate::ingress::receive_stats::ArrivalKind;
 use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
-use crate::io::SocketId;
-use crate::message::{Event, Extension, MediaKind};
-use crate::rtp::extension::{ExtensionSpans, parse_audio_level};
-use crate::rtp::header::RtpHeader;
-use crate::time::Time;
+use crate::message::Event;
 
 impl Core {
     pub(crate) fn on_rtp(

@@ -21,19 +21,20 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use opencall_wire::codec::Codec;
+use opencall_wire::rtp::dependency_descriptor::DependencyTracker;
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::rtp::payload::{PayloadInfo, inspect_tracked};
+use opencall_wire::seq::ExtendedSeq;
+use opencall_wire::time::Time;
+
 use crate::ingress::key_frame::KeyFrameLimiter;
 use crate::ingress::nack::NackGenerator;
 use crate::ingress::pace::Pace;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::ingress::timeliness::MAX_LATENESS;
-use crate::message::Codec;
 use crate::rate::RateMeter;
-use crate::rtp::dependency_descriptor::DependencyTracker;
-use crate::rtp::header::RtpHeader;
-use crate::rtp::payload::{PayloadInfo, inspect_tracked};
 use crate::sender_clock::SenderClock;
-use crate::seq::ExtendedSeq;
-use crate::time::Time;
 
 /// Window of a source's bitrate meter: long enough to hold a key frame and its pause.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
@@ -302,8 +303,9 @@ impl HomeSource {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::time::NtpTime;
+
     use super::*;
-    use crate::time::NtpTime;
 
     const RATE: u32 = 90_000;
 

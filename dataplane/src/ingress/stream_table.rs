@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
+use opencall_wire::codec::Codec;
 
 use crate::drop_reason::DropReason;
-use crate::message::{Codec, PayloadTypeMapping, ProducerConfig, ShortId};
+use crate::message::{PayloadTypeMapping, ProducerConfig, ShortId};
 
 /// SSRCs a transport may have in use at once: 32 producers of 4 encodings, each with RTX. The SRTP
 /// context has the same bound.
@@ -272,6 +273,8 @@ pub fn needs_key_frame(codec: Codec) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::codec::MediaKind;
+    use opencall_wire::rtp::extension::ExtensionIds;
     use smallvec::{SmallVec, smallvec};
 
     use super::*;

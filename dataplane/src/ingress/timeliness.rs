@@ -76,9 +76,10 @@ fn max_lateness() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use opencall_wire::time::{NtpTime, Time};
+
     use super::*;
     use crate::sender_clock::SenderClock;
-    use crate::time::{NtpTime, Time};
 
     /// A report that arrives at one time and says another, both in milliseconds.
     fn report((arrives, says): (u64, u64)) -> SenderReport {

@@ -15,8 +15,8 @@
 
 use std::time::Duration;
 
-use crate::seq::{ExtendedSeq, SeqUnwrapper};
-use crate::time::Time;
+use opencall_wire::seq::{ExtendedSeq, SeqUnwrapper};
+use opencall_wire::time::Time;
 
 /// How often feedback goes out. The sender's estimate follows it: shorter reacts faster and costs a
 /// packet each; 100 ms is what senders are tuned for.

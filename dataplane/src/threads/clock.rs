@@ -3,7 +3,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::time::{NtpTime, Time, WallClock};
+use opencall_wire::time::{NtpTime, Time, WallClock};
 
 /// The one clock of the process, as every core and control read it.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::time::Time;
+use opencall_wire::time::Time;
 
 /// The thread's id, which it writes itself when it begins; 0 before.
 pub(super) type ThreadId = Arc<AtomicI32>;

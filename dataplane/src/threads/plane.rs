@@ -11,6 +11,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use opencall_io::ring::{RingConsumer, RingProducer, ring};
+use opencall_io::{
+    Backend, BackendChoice, Io, IoError, Parker, SocketOptions, SocketSet, Unparker,
+};
+use opencall_wire::time::Time;
+
 use super::clock::Clock;
 use super::load::{LoadMeter, ThreadId};
 use super::seat::Seat;
@@ -19,12 +25,7 @@ use super::worker::Worker;
 use crate::checkpoint::Suspect;
 use crate::core::{Core, CoreConfig};
 use crate::fanout::links::{Links, Mesh};
-use crate::fanout::ring::{RingConsumer, RingProducer, ring};
-use crate::io::{
-    self, Backend, BackendChoice, Io, IoError, Parker, SocketOptions, SocketSet, Unparker,
-};
 use crate::message::{Command, CoreId, Event};
-use crate::time::Time;
 
 /// Commands that may wait for a core: a join of a 500-person room makes some thousands, and what
 /// does not fit waits with control.
@@ -334,7 +335,7 @@ impl DataPlane {
         };
         let parker = Parker::new().map_err(StartError::Descriptors)?;
         let unparker = parker.unparker();
-        let (io, _, _) = io::open(choice, seat.sockets.clone(), &parker)?;
+        let (io, _, _) = opencall_io::open(choice, seat.sockets.clone(), &parker)?;
         seat.seed = seat.seed.wrapping_mul(SEED_STEP).wrapping_add(now.as_nanos());
         let mut empty = self.starter.core(core, seat.seed);
         let killers = seat.suspects.iter().filter(|(_, deaths)| *deaths >= DEATHS_TO_QUARANTINE);
@@ -370,12 +371,12 @@ pub fn start(
     let mut chosen = None;
     for index in 0..config.cores {
         let port = config.first_port.saturating_add(index as u16);
-        let sockets = io::bind(&config.listen, port, SocketOptions::default())?;
+        let sockets = opencall_io::bind(&config.listen, port, SocketOptions::default())?;
         for warning in sockets.warnings() {
             tracing::warn!("{warning}");
         }
         let parker = Parker::new().map_err(StartError::Descriptors)?;
-        let (io, backend, reason) = io::open(config.backend, sockets.clone(), &parker)?;
+        let (io, backend, reason) = opencall_io::open(config.backend, sockets.clone(), &parker)?;
         chosen.get_or_insert((backend, reason));
         seats.push((port, sockets, io, parker, Arc::new(Vitals::default())));
     }

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use opencall_io::ring::{RingConsumer, RingProducer};
+use opencall_io::{RxBatch, TurnReport, TxBatch};
+use opencall_wire::time::Time;
+
 use crate::core::Core;
-use crate::fanout::ring::{RingConsumer, RingProducer};
-use crate::io::{RxBatch, TurnReport, TxBatch};
 use crate::message::{Command, CoreId, Event};
-use crate::time::Time;
 use crate::turn::{Host, Turned};
 
 /// Commands taken in one turn at most, so that media is not starved by them: each costs some

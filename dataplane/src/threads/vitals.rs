@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use opencall_io::Unparker;
+use opencall_wire::time::Time;
+
 use crate::checkpoint::Suspect;
-use crate::io::Unparker;
 use crate::message::CoreId;
-use crate::time::Time;
 
 /// A thread's turns are looked at so often. What counts are looks, not time: when the whole machine
 /// or process stood still, nobody looked.

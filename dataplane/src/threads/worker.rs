@@ -6,12 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use opencall_io::{Io, Parker, RxBatch, TurnReport, TxBatch, Wait};
+
 use super::clock::Clock;
 use super::load::{self, ThreadId};
 use super::seat::Seat;
 use super::vitals::{Death, Peers, Vitals};
 use crate::checkpoint::Suspect;
-use crate::io::{self, Io, Parker, RxBatch, TurnReport, TxBatch, Wait};
 use crate::turn::Turned;
 
 /// The longest a core sleeps: it bounds what a lost wake-up costs.
@@ -39,7 +40,7 @@ impl Worker {
         {
             tracing::warn!(core, cpu = cpu.id, "cannot pin the thread to its CPU");
         }
-        io::run_promptly();
+        opencall_io::run_promptly();
         let mut rx = RxBatch::new();
         // What a panic leaves half done is looked at for what was in hand, and dropped: the core
         // that comes after this one is made of control's records and of checkpoints.

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use opencall_dataplane::rtcp::Writer;
-use opencall_dataplane::time::Time;
+use opencall_wire::rtcp::Writer;
+use opencall_wire::time::Time;
 
 /// SplitMix64: one seed replays a run.
 pub struct Random(pub u64);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::fanout::links::RING_SLOTS;
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet};
 
 use crate::world::*;
 
@@ -165,7 +166,7 @@ fn a_retransmission_of_the_old_source_is_none_of_the_new() {
     let old =
         Video { ssrc: 0x1000, rid: None, sequence: 115, timestamp: 5, picture_id: 22, key: false };
     payload.extend(old.payload());
-    let fields = opencall_dataplane::rtp::header::OutgoingHeader {
+    let fields = opencall_wire::rtp::header::OutgoingHeader {
         marker: true,
         payload_type: SENT_RTX_PT,
         sequence: 1,
@@ -233,7 +234,7 @@ fn a_voice_goes_on_at_once() {
         [(0x1000, 500_u16, 0_u32), (0x2000, 9, 1 << 31), (0x2000, 20_000, 5)]
     {
         for number in 0..20_u16 {
-            let fields = opencall_dataplane::rtp::header::OutgoingHeader {
+            let fields = opencall_wire::rtp::header::OutgoingHeader {
                 marker: false,
                 payload_type: SENT_PT,
                 sequence: first + number,

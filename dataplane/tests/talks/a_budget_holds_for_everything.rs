@@ -3,6 +3,7 @@
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

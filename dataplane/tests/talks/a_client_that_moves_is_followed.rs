@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

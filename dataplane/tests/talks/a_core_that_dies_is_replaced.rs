@@ -11,7 +11,8 @@ use opencall_dataplane::demux::{PacketClass, classify};
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::ingress::key_frame::MIN_INTERVAL;
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtp::header::RtpHeader;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtp::header::RtpHeader;
 
 use crate::world::*;
 

@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet};
+use opencall_wire::srtp::Profile;
 
 use crate::world::*;
 

@@ -2,7 +2,8 @@
 //! padding makes them one GSO train; the client gets the payload as it was.
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::Profile;
 
 use crate::world::*;
 

@@ -1,8 +1,9 @@
 //! A receive batch of a large room is more than the send arena holds: it leaves in parts, whole and
 //! in order.
 
-use opencall_dataplane::io::TX_ARENA_SIZE;
 use opencall_dataplane::message::*;
+use opencall_io::TX_ARENA_SIZE;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

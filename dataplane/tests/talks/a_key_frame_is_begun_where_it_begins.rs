@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
-use opencall_dataplane::rtp::header::OutgoingHeader;
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtcp::{self, Packet};
+use opencall_wire::rtp::header::OutgoingHeader;
 
 use crate::world::*;
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

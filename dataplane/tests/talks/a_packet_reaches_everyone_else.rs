@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::Profile;
 
 use crate::world::*;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

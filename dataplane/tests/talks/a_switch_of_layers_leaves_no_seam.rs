@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
+use opencall_wire::codec::{Codec, MediaKind};
 
 use crate::world::*;
 
@@ -151,7 +152,7 @@ fn fewer_temporal_layers_leave_no_gap_and_come_back_where_the_stream_allows() {
     let mut round = |world: &mut World, sync: bool| {
         let mut temporals = Vec::new();
         for temporal in [0, 2, 1, 2] {
-            let fields = opencall_dataplane::rtp::header::OutgoingHeader {
+            let fields = opencall_wire::rtp::header::OutgoingHeader {
                 marker: true,
                 payload_type: SENT_PT,
                 sequence: number,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
-use opencall_dataplane::rtp::header::OutgoingHeader;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet};
+use opencall_wire::rtp::header::OutgoingHeader;
 
 use crate::world::*;
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

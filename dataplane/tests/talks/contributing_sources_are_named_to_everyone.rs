@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtp::header::OutgoingHeader;
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtp::header::OutgoingHeader;
+use opencall_wire::srtp::Profile;
 
 use crate::world::*;
 

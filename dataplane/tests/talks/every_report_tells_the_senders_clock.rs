@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::message::Codec;
+use opencall_wire::codec::Codec;
 
 use crate::histories::film::{Drawn, L1T1, L1T3, Place};
 use crate::histories::{play, seeds};

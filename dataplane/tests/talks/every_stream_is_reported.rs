@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet, SenderInfo};
-use opencall_dataplane::time::NtpTime;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet, SenderInfo};
+use opencall_wire::time::NtpTime;
 
 use crate::world::*;
 

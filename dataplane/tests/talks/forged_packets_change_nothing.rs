@@ -2,6 +2,7 @@
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 
@@ -92,7 +93,7 @@ fn forged_truncated_and_replayed_rtp() {
     let mut room = Room::new();
     let speaker = room.speaker.address;
     let stranger = std::net::SocketAddr::from(([203, 0, 113, 9], 9));
-    let fields = opencall_dataplane::rtp::header::OutgoingHeader {
+    let fields = opencall_wire::rtp::header::OutgoingHeader {
         marker: false,
         payload_type: SENT_PT,
         sequence: 1,

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::{KeyingMaterial, Profile};
 
 use crate::world::*;
 

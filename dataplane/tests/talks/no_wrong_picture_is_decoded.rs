@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::message::Codec;
+use opencall_wire::codec::Codec;
 
 use crate::histories::encoded::{Encoded, wrong_pictures};
 use crate::histories::film::{CLIP, Film, L1T1, L1T3, Place};

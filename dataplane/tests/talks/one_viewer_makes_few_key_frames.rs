@@ -4,7 +4,8 @@
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::ingress::key_frame_ledger::{KEY_FRAMES_PER_VIEWER, WINDOW};
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet};
 
 use crate::world::*;
 

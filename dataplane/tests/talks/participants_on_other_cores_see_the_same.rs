@@ -6,6 +6,7 @@ use std::time::Duration;
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::fanout::links::RING_SLOTS;
 use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
 
 use crate::world::*;
 

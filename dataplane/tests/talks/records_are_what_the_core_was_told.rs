@@ -3,7 +3,8 @@
 
 use opencall_dataplane::message::*;
 use opencall_dataplane::records::RecordCounts;
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::srtp::Profile;
 
 use crate::world::*;
 

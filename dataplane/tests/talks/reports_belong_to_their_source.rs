@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet, ReportBlock, SenderInfo};
-use opencall_dataplane::rtp::header::OutgoingHeader;
-use opencall_dataplane::time::{NtpTime, Time};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet, ReportBlock, SenderInfo};
+use opencall_wire::rtp::header::OutgoingHeader;
+use opencall_wire::time::{NtpTime, Time};
 
 use crate::world::*;
 

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, DelaySinceLastRr, ExtendedBlock, Packet};
-use opencall_dataplane::time::Time;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, DelaySinceLastRr, ExtendedBlock, Packet};
+use opencall_wire::time::Time;
 
 use crate::world::*;
 

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{self, Packet};
 
 use crate::world::*;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::*;
-use opencall_dataplane::mtu::RTP_PACKET_MAX;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::mtu::RTP_PACKET_MAX;
 
 use crate::world::*;
 

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::{Links, Mesh};
-use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, SocketId, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
 use opencall_dataplane::records::Records;
-use opencall_dataplane::rtcp;
-use opencall_dataplane::rtp::extension::{ExtensionForm, ExtensionSpans, HeaderWriter};
-use opencall_dataplane::rtp::header::{
-    OutgoingHeader, RtpHeader, csrcs, insert_csrcs, mark_padded,
+use opencall_io::memory::{MemoryIo, Network};
+use opencall_io::{Io, RxBatch, SocketId, TurnReport, TxBatch, Wait};
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtcp;
+use opencall_wire::rtp::extension::{
+    Extension, ExtensionForm, ExtensionIds, ExtensionSpans, HeaderWriter,
 };
-use opencall_dataplane::srtp::{KeyingMaterial, OpenContext, Profile, SealContext};
-use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use opencall_wire::rtp::header::{OutgoingHeader, RtpHeader, csrcs, insert_csrcs, mark_padded};
+use opencall_wire::srtp::{KeyingMaterial, OpenContext, Profile, SealContext};
+use opencall_wire::time::{NtpTime, Time, WallClock};
 use smallvec::{SmallVec, smallvec};
 use stun_types::attribute::{RawAttribute, Username};
 use stun_types::message::{

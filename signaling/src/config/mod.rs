@@ -15,8 +15,8 @@ use args::{Arguments, MediaArguments};
 use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
 use opencall_control::rtp_parameters::RtpCodecCapability;
 use opencall_control::{PlacementPolicy, ortc};
-use opencall_dataplane::io::BackendChoice;
-use opencall_dataplane::srtp::Profile;
+use opencall_io::BackendChoice;
+use opencall_wire::srtp::Profile;
 
 pub use self::web::WebConfig;
 

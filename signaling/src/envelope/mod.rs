@@ -15,7 +15,7 @@ use std::time::Duration;
 use opencall_control::api::{
     CloseReason, Notification, Request, RequestError, Response, SessionConfig, Token,
 };
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use self::fields::Fields;
 

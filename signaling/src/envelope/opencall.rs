@@ -16,14 +16,13 @@ use opencall_control::api::{
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
 use opencall_dataplane::message::Layers;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::auth::claims::Admission;
-
 use super::fields::{Fields, bad_request};
 use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, not_a_frame, produce_data};
+use crate::auth::claims::Admission;
 
 /// What every message type begins with.
 const PREFIX: &str = "mediasoup:";

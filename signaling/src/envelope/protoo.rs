@@ -18,7 +18,7 @@ use opencall_control::api::{
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::message::Layers;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 

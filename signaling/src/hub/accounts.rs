@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use opencall_control::Work;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 /// How much work may be had, at once and in the long run.
 #[derive(Debug, Clone, Copy)]

@@ -23,18 +23,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use accounts::{ADDRESS_RATE, Account, Accounts, ROOM_RATE, Rate};
+use fair_queue::FairQueue;
+use link::Call;
 use opencall_control::api::{Output, SessionConfig, SessionId};
 use opencall_control::{Control, Work};
 use opencall_dataplane::message::{Command, CoreId};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, WATCH_INTERVAL};
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::envelope::Closing;
 use crate::gauges::Gauges;
-use accounts::{ADDRESS_RATE, Account, Accounts, ROOM_RATE, Rate};
-use fair_queue::FairQueue;
-use link::Call;
 pub use link::{HubGone, HubLink, Presence};
 use mail_queue::Mail;
 pub use mailbox::Mailbox;
@@ -152,7 +152,7 @@ impl Hub {
         tokio::pin!(stop);
         loop {
             let more = self.turn(self.clock.now());
-            opencall_dataplane::io::give_way();
+            opencall_io::give_way();
             if more {
                 tokio::task::yield_now().await;
                 continue;

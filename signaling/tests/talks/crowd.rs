@@ -73,7 +73,7 @@ async fn raw_at(address: SocketAddr, path: &str) -> Option<Socket> {
     Some(connect_async(request).await.ok()?.0)
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What floods, and how many of its frames or requests the server has taken.
 pub type Flood = (JoinHandle<()>, Arc<AtomicUsize>);

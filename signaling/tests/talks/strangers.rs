@@ -142,7 +142,8 @@ async fn questions_about_many_streams_do_not_hold_up_another_room() {
                               "rtpParameters": parameters});
             client.ask("produce", data).await.unwrap();
         }
-        speakers.push(client);
+        // Whoever answers no ping is closed after a while.
+        speakers.push(tokio::spawn(async move { client.accept_everything().await }));
     }
     let calm = witness.latencies(Duration::from_secs(1)).await;
     if is_strict() {
@@ -304,6 +305,17 @@ async fn what_is_passed_on_to_those_who_do_not_read_costs_little_memory() {
     assert!(back.is_ok(), "{} KiB stay", server.memory_kib() - before_kib);
 }
 
+/// Takes a frame now and then, about 100 kbit/s of renames, until the connection ends.
+async fn reads_slowly(socket: &mut crate::crowd::Socket) -> String {
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        match futures_util::StreamExt::next(socket).await {
+            Some(Ok(_)) => {}
+            end => return format!("{end:?}"),
+        }
+    }
+}
+
 /// A slow reader is not closed because of what others are called.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_slowly_is_not_closed_for_the_renames_of_others() {
@@ -327,7 +339,10 @@ async fn who_reads_slowly_is_not_closed_for_the_renames_of_others() {
         floods.push(flood(&server, "names", &format!("renames{number}"), frame));
     }
     all_have_begun(&floods).await;
-    let attacked = witness.latencies(duration() * 2).await;
+    let attacked = tokio::select! {
+        latencies = witness.latencies(duration() * 2) => latencies,
+        end = reads_slowly(&mut slow) => panic!("the slow reader was closed: {end}"),
+    };
     println!("renames: requests of another room p99 {:?}", attacked.percentile(99));
     floods.iter().for_each(|(task, _)| task.abort());
     // What waited is there, and the connection lives.

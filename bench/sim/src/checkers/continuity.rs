@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use opencall_dataplane::demux::{PacketClass, classify};
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::time::Time;
 use opencall_testkit::receiver::Arrived;
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::time::Time;
 
 /// Packets that are remembered of each stream.
 const WINDOW: usize = 1_024;

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use opencall_dataplane::demux::{PacketClass, classify};
 use opencall_dataplane::egress::prober::PROBATOR_SSRC;
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::srtp::Profile;
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::srtp::Profile;
 
 /// The bit of the SRTCP trailer that says that the packet is encrypted; the index is the rest.
 const ENCRYPTED: u32 = 1 << 31;

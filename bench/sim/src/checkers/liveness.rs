@@ -1,7 +1,7 @@
 //! Once nothing goes wrong any more, everyone sees and hears everyone they subscribe to.
 #![forbid(unsafe_code)]
 
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use crate::participant::Participant;
 

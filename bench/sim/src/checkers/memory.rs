@@ -4,7 +4,7 @@
 use opencall_control::Counts;
 use opencall_dataplane::holdings::Holdings;
 use opencall_dataplane::ice::agent::MAX_TUPLES;
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use crate::server::Server;
 

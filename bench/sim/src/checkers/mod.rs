@@ -13,8 +13,8 @@ pub mod subscriptions;
 
 use std::net::SocketAddr;
 
-use opencall_dataplane::srtp::Profile;
-use opencall_dataplane::time::Time;
+use opencall_wire::srtp::Profile;
+use opencall_wire::time::Time;
 
 use crate::participant::{Media, Participant};
 use crate::server::Server;

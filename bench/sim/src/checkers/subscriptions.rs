@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use crate::participant::{Media, Standing};
 

@@ -7,7 +7,7 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-use opencall_dataplane::srtp::{KeyingMaterial, Profile};
+use opencall_wire::srtp::{KeyingMaterial, Profile};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 

@@ -5,14 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use opencall_dataplane::demux::{PacketClass, classify};
-use opencall_dataplane::drop_reason::DropReason;
-use opencall_dataplane::message::{
-    CoreId, Extension, ExtensionIds, IceCredentials, TransportConfig, TransportId,
-};
-use opencall_dataplane::rtcp;
-use opencall_dataplane::rtp::vp8::Vp8Descriptor;
-use opencall_dataplane::rtp::{ExtensionSpans, RtpHeader};
-use opencall_dataplane::srtp::{KeyingMaterial, OpenContext, Profile, SealContext};
+use opencall_dataplane::message::{CoreId, IceCredentials, TransportConfig, TransportId};
+use opencall_wire::rtcp;
+use opencall_wire::rtp::extension::{Extension, ExtensionIds};
+use opencall_wire::rtp::vp8::Vp8Descriptor;
+use opencall_wire::rtp::{ExtensionSpans, RtpHeader};
+use opencall_wire::srtp::{KeyingMaterial, OpenContext, OpenError, Profile, SealContext};
 
 use crate::stun_message::{BINDING_REQUEST, Message, attribute};
 
@@ -170,7 +168,7 @@ impl Client {
         match self.open.open_rtp(&mut packet, header.ssrc, header.sequence, header_len) {
             Ok(opened) => packet.truncate(opened.len),
             // The same packet again is the same to the byte: a nonce protects one packet only.
-            Err(DropReason::SrtpReplay) if self.seen.contains(datagram) => return,
+            Err(OpenError::Replay) if self.seen.contains(datagram) => return,
             Err(reason) => panic!("a client cannot open {header:?}: {reason:?}"),
         }
         self.seen.insert(datagram.to_vec());

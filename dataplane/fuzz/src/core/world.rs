@@ -9,13 +9,15 @@ use std::time::Duration;
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::{self, Links};
 use opencall_dataplane::ice::agent::UNPROVEN_FACTOR;
-use opencall_dataplane::io::memory::{MemoryIo, Network};
-use opencall_dataplane::io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{ReportBlock, SenderInfo, Writer};
-use opencall_dataplane::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader, RtpHeader};
-use opencall_dataplane::srtp::Profile;
-use opencall_dataplane::time::{NtpTime, Time, WallClock};
+use opencall_io::memory::{MemoryIo, Network};
+use opencall_io::{Io, RxBatch, TurnReport, TxBatch, Wait};
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtcp::{ReportBlock, SenderInfo, Writer};
+use opencall_wire::rtp::extension::{Extension, ExtensionIds};
+use opencall_wire::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader, RtpHeader};
+use opencall_wire::srtp::Profile;
+use opencall_wire::time::{NtpTime, Time, WallClock};
 use smallvec::SmallVec;
 
 use super::client::{Client, DTLS_ANSWER, Promise, address, credentials, essence};
@@ -676,6 +678,9 @@ fn check_event(event: &Event, now: Time) {
         Event::ConsumerScore { score, .. } => assert!(*score <= 10),
         Event::EncodingsWanted { count, .. } => assert!(*count <= 3),
         Event::LayersChanged { layers, .. } => assert!(layers.is_none_or(|l| l.spatial < 3)),
+        Event::Bandwidth { bandwidth, .. } => {
+            assert!(bandwidth.available_bps > 0);
+        }
         Event::AudioLevel { level_dbov, .. } => assert!((-127..=0).contains(level_dbov)),
         Event::Stats { stats: Some(stats), .. } => match &**stats {
             Stats::Core(stats) => assert_eq!(stats.at, now),

@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
+use opencall_wire::stun::{MAX_RESPONSE_LEN, parse_binding_request};
+
 use super::*;
-use crate::ice::stun::{MAX_RESPONSE_LEN, parse_binding_request};
 use crate::ice::test_client::{Check, Random};
 
 const UDP: SocketId = SocketId(0);
@@ -13,6 +14,10 @@ const UDP6: SocketId = SocketId(1);
 /// Priorities as a browser gives its pairs.
 const WIFI_PRIORITY: u32 = 0x6e7f_1eff;
 const CELL_PRIORITY: u32 = 0x6e7e_1eff;
+
+fn check_of(server: &IceCredentials) -> Check {
+    Check::new(&server.ufrag, &server.pwd)
+}
 
 fn wifi() -> SocketAddr {
     "198.51.100.7:50000".parse().unwrap()
@@ -50,7 +55,7 @@ impl Talk {
 
     /// A plain check with the newest credentials.
     fn check(&self) -> Check {
-        Check::new(&self.credentials)
+        check_of(&self.credentials)
     }
 
     /// Sends a check from `source`; asserts that the client gets an answer of the right kind.
@@ -273,7 +278,7 @@ fn a_restart_in_the_middle_of_a_call_keeps_media_flowing() {
     assert_eq!(talk.selected(), Some(wifi()));
 
     // The client does not know yet: its checks with the old credentials are good.
-    let still = talk.handled(ms(1_000), wifi(), Check::new(&old).use_candidate());
+    let still = talk.handled(ms(1_000), wifi(), check_of(&old).use_candidate());
     assert_eq!((still.outcome, still.retired_ufrag), (Outcome::Unchanged, None));
 
     // Its first check with the new ones comes from a new network, and ends the old ones.
@@ -289,7 +294,7 @@ fn a_restart_in_the_middle_of_a_call_keeps_media_flowing() {
     assert_eq!(talk.agent.state(), Some(IceState::Completed));
     assert_eq!(talk.nominates(ms(1_150), cell()), Outcome::Selected { changed: true });
 
-    let late = talk.try_check(ms(1_200), wifi(), UDP, Check::new(&old).use_candidate());
+    let late = talk.try_check(ms(1_200), wifi(), UDP, check_of(&old).use_candidate());
     assert_eq!(late, Err(DropReason::StunUnknownUfrag));
     let again = talk.handled(ms(1_300), cell(), talk.check().use_candidate());
     assert_eq!((again.outcome, again.retired_ufrag), (Outcome::Unchanged, None));
@@ -324,9 +329,9 @@ fn a_restart_during_a_restart_keeps_the_credentials_in_use() {
     let never_used = talk.credentials.clone();
     assert_eq!(talk.restart(), Some(never_used.ufrag.clone()));
 
-    let refused = talk.try_check(ms(100), wifi(), UDP, Check::new(&never_used));
+    let refused = talk.try_check(ms(100), wifi(), UDP, check_of(&never_used));
     assert_eq!(refused, Err(DropReason::StunUnknownUfrag));
-    assert_eq!(talk.says(ms(200), wifi(), Check::new(&used)), Outcome::Unchanged);
+    assert_eq!(talk.says(ms(200), wifi(), check_of(&used)), Outcome::Unchanged);
     let done = talk.handled(ms(300), wifi(), talk.check());
     assert_eq!(done.retired_ufrag, Some(used.ufrag));
 }
@@ -337,7 +342,7 @@ fn a_restart_to_a_name_in_use_retires_nobody() {
     let first = talk.credentials.clone();
     assert_eq!(talk.agent.restart(first.clone()), None);
     assert!(talk.agent.ufrags().eq([first.ufrag.as_str()]));
-    assert_eq!(talk.handled(ms(0), wifi(), Check::new(&first)).retired_ufrag, None);
+    assert_eq!(talk.handled(ms(0), wifi(), check_of(&first)).retired_ufrag, None);
 
     talk.restart();
     let second = talk.credentials.clone();
@@ -345,7 +350,7 @@ fn a_restart_to_a_name_in_use_retires_nobody() {
     assert_eq!(talk.agent.ufrags().count(), 2);
     assert_eq!(talk.agent.restart(first.clone()), Some(second.ufrag));
     assert!(talk.agent.ufrags().eq([first.ufrag.as_str()]));
-    assert_eq!(talk.handled(ms(10), wifi(), Check::new(&first)).retired_ufrag, None);
+    assert_eq!(talk.handled(ms(10), wifi(), check_of(&first)).retired_ufrag, None);
 }
 
 #[test]

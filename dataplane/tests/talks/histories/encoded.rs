@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
-use opencall_dataplane::message::Codec;
+use opencall_wire::codec::Codec;
 
 use super::film::{CLIP, Film, Place, is_key};
 use super::sender::Picture;

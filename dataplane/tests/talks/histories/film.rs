@@ -1,6 +1,6 @@
 //! What a camera sees: pictures with numbers, each a key picture or referring to the one before.
 
-use opencall_dataplane::message::Codec;
+use opencall_wire::codec::Codec;
 
 use super::random::Random;
 

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{self, Packet};
-use opencall_dataplane::rtp::header::RtpHeader;
-use opencall_dataplane::time::{NtpTime, Time};
+use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtcp::{self, Packet};
+use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::time::{NtpTime, Time};
 
 use super::film::is_key;
 use super::packets::read;

@@ -16,14 +16,15 @@ pub mod track;
 use std::ops::Range;
 use std::time::Duration;
 
-use opencall_dataplane::message::*;
-
-use crate::world::*;
 use film::Film;
 use hearer::Hearer;
+use opencall_dataplane::message::*;
+use opencall_wire::codec::Codec;
 use random::Random;
 use sender::{CALM, JITTER_MS_MOST, Sender, Weather};
 use track::{LAYERS, SCREEN, VOICE};
+
+use crate::world::*;
 
 /// How long it is eventful, and then calm.
 const EVENTFUL: Duration = Duration::from_millis(5_000);

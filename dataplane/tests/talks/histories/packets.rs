@@ -4,7 +4,7 @@
 //! A picture is what an encoder writes: for H.264 NAL units behind start codes, for AV1 OBUs with
 //! sizes, without a temporal delimiter.
 
-use opencall_dataplane::message::Codec;
+use opencall_wire::codec::Codec;
 
 /// Bytes of a picture in one payload.
 const PART: usize = 900;

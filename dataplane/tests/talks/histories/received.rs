@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use opencall_dataplane::rtcp::ReportBlock;
-use opencall_dataplane::time::NtpTime;
+use opencall_wire::rtcp::ReportBlock;
+use opencall_wire::time::NtpTime;
 
 /// Packets by which a report may differ: a source that goes back is believed with its second
 /// packet.

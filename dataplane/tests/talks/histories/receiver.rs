@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use opencall_dataplane::message::Codec;
-use opencall_dataplane::time::Time;
+use opencall_wire::codec::Codec;
+use opencall_wire::time::Time;
 
 use super::packets::{Numbers, Part, assemble, read};
 use crate::world::Received;

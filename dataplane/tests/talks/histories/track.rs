@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opencall_dataplane::time::Time;
+use opencall_wire::time::Time;
 
 use super::film::CLIP;
 use super::random::Random;

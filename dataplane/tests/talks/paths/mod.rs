@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use opencall_dataplane::message::*;
-use opencall_dataplane::rtcp::{Packet, packets};
-use opencall_dataplane::time::Time;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::{Packet, packets};
+use opencall_wire::time::Time;
 
 use crate::estimator_support::{Link, Phase, Random, Receiver};
 use crate::world::*;
@@ -253,7 +254,7 @@ impl Room {
             let sequence = voice.sequence;
             voice.sequence = sequence.wrapping_add(1);
             let timestamp = u32::from(sequence).wrapping_mul(960);
-            let fields = opencall_dataplane::rtp::header::OutgoingHeader {
+            let fields = opencall_wire::rtp::header::OutgoingHeader {
                 marker: false,
                 payload_type: SENT_PT,
                 sequence,

@@ -1,0 +1,207 @@
+//! SRTP indexes that outlive the thread that used them: those that may have been sent, and the
+//! highest received. Atomics without a lock; what counts packets sent is written ahead, in blocks.
+//!
+//! Worked trace of a [`Reserve`], a consumer whose first number is 700, with blocks of 32:
+//!
+//! ```text
+//! core              held        mark   sends
+//! first  begins     700..732    732    700 … 731
+//!        extends    732..764    764    732 … 740, and dies (or stalls)
+//! second begins     764..796    796    764 …
+//! first  wakes up   732..764    796    741 at most to 763; extending fails: 796 is not 764
+//! ```
+//!
+//! So two cores never hold one number at a time, whatever the first one still does.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::StreamCheckpoint;
+
+/// SRTCP indexes reserved at a time, of which there are 2^31 and a few a second.
+const RESERVED_RTCP: u64 = 64;
+
+/// SSRCs whose receive indexes are kept in one piece: an ordinary publisher's.
+const SSRCS_PER_PIECE: usize = 16;
+
+/// Pieces: as many SSRCs as an SRTP context keeps.
+const PIECES: usize = super::MAX_SSRCS / SSRCS_PER_PIECE;
+
+/// Numbers that go up and are used once, reserved in blocks by one core at a time.
+#[derive(Debug, Default)]
+pub struct Reserve {
+    /// One above the highest number that any core may have used; 0 before the first.
+    mark: AtomicU64,
+}
+
+/// Another core has taken over: this one must not use any further number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenOver;
+
+impl Reserve {
+    /// Reserves the first block of a core: above all that any core before it may have used. The
+    /// very first begins at `first`.
+    pub fn begin(&self, first: u64, block: u64) -> Range<u64> {
+        let mut mark = self.mark.load(Ordering::Acquire);
+        loop {
+            let start = if mark == 0 { first } else { mark };
+            let end = start.saturating_add(block.max(1));
+            match self.mark.compare_exchange(mark, end, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return start..end,
+                Err(newer) => mark = newer,
+            }
+        }
+    }
+
+    /// Reserves all up to `end` for the core whose numbers ended at `held`.
+    ///
+    /// # Errors
+    /// Another core has begun since.
+    pub fn extend(&self, held: u64, end: u64) -> Result<(), TakenOver> {
+        let exchanged = self.mark.compare_exchange(held, end, Ordering::AcqRel, Ordering::Relaxed);
+        exchanged.map(drop).map_err(|_| TakenOver)
+    }
+
+    /// One above the highest number that any core may have used; 0 before the first.
+    pub fn mark(&self) -> u64 {
+        self.mark.load(Ordering::Acquire)
+    }
+}
+
+/// The SRTCP indexes of a transport, as one core holds them.
+#[derive(Debug)]
+pub struct RtcpIndexes {
+    checkpoint: Arc<SrtpCheckpoint>,
+    /// One above what it holds.
+    held: u64,
+}
+
+impl RtcpIndexes {
+    /// Takes them over; the first index to use.
+    pub fn begin(checkpoint: Arc<SrtpCheckpoint>) -> (Self, u64) {
+        let Range { start, end } = checkpoint.rtcp.begin(0, RESERVED_RTCP);
+        (RtcpIndexes { checkpoint, held: end }, start)
+    }
+
+    /// Whether `index` may be used.
+    #[inline]
+    pub fn admit(&mut self, index: u64) -> Result<(), TakenOver> {
+        if index < self.held {
+            return Ok(());
+        }
+        let end = index.saturating_add(RESERVED_RTCP);
+        self.checkpoint.rtcp.extend(self.held, end)?;
+        self.held = end;
+        Ok(())
+    }
+}
+
+/// SRTP and SRTCP indexes of one association.
+#[derive(Debug, Default)]
+pub struct SrtpCheckpoint {
+    rtcp: Reserve,
+    /// What was received, per SSRC; an SSRC has a place here while its SRTP context knows it.
+    received: [OnceLock<Box<[Received; SSRCS_PER_PIECE]>>; PIECES],
+}
+
+/// The highest indexes received of one SSRC, each one more than it is, 0 if there is none.
+#[derive(Debug, Default)]
+struct Received {
+    /// One more than the SSRC.
+    ssrc: AtomicU64,
+    rtp: AtomicU64,
+    rtcp: AtomicU64,
+}
+
+impl SrtpCheckpoint {
+    /// Gives a place in the table to an SSRC, of which nothing was received yet.
+    pub fn begin_ssrc(&self, slot: u16, ssrc: u32) {
+        let Some(piece) = self.received.get(usize::from(slot) / SSRCS_PER_PIECE) else { return };
+        let received = &piece.get_or_init(Default::default)[usize::from(slot) % SSRCS_PER_PIECE];
+        received.ssrc.store(0, Ordering::Release);
+        received.rtp.store(0, Ordering::Release);
+        received.rtcp.store(0, Ordering::Release);
+        received.ssrc.store(u64::from(ssrc) + 1, Ordering::Release);
+    }
+
+    /// Notes that the highest RTP index received is one below `next`.
+    #[inline]
+    pub fn note_rtp(&self, slot: u16, next: u64) {
+        if let Some(received) = self.received(slot) {
+            received.rtp.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the highest SRTCP index received is one below `next`.
+    pub fn note_rtcp(&self, slot: u16, next: u64) {
+        if let Some(received) = self.received(slot) {
+            received.rtcp.store(next, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn received(&self, slot: u16) -> Option<&Received> {
+        let piece = self.received.get(usize::from(slot) / SSRCS_PER_PIECE)?.get()?;
+        piece.get(usize::from(slot) % SSRCS_PER_PIECE)
+    }
+
+    /// What was received of every SSRC.
+    pub fn streams(&self) -> Vec<StreamCheckpoint> {
+        let pieces = self.received.iter().filter_map(OnceLock::get);
+        let received = pieces.flat_map(|piece| piece.iter());
+        let stream = |received: &Received| {
+            let ssrc = received.ssrc.load(Ordering::Acquire).checked_sub(1)?;
+            Some(StreamCheckpoint {
+                ssrc: ssrc as u32,
+                rtp_index: received.rtp.load(Ordering::Acquire).checked_sub(1),
+                rtcp_index: received.rtcp.load(Ordering::Acquire).checked_sub(1).map(|i| i as u32),
+            })
+        };
+        received.filter_map(stream).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_cores_never_hold_one_number() {
+        let reserve = Reserve::default();
+        assert_eq!(reserve.begin(700, 32), 700..732);
+        assert_eq!(reserve.extend(732, 764), Ok(()));
+        assert_eq!(reserve.begin(5, 32), 764..796);
+        assert_eq!(reserve.extend(764, 796), Err(TakenOver), "the first one wakes up");
+        assert_eq!(reserve.extend(796, 828), Ok(()));
+        assert_eq!(reserve.mark(), 828);
+    }
+
+    #[test]
+    fn a_core_replaced_before_its_first_packet_may_send_what_it_holds_and_no_more() {
+        let reserve = Reserve::default();
+        assert_eq!(reserve.begin(0, 32), 0..32);
+        assert_eq!(reserve.begin(9, 32), 32..64);
+        assert_eq!(reserve.extend(32, 64), Err(TakenOver));
+    }
+
+    #[test]
+    fn what_was_received_is_kept_per_ssrc() {
+        let checkpoint = SrtpCheckpoint::default();
+        checkpoint.note_rtp(0, 7);
+        assert!(checkpoint.streams().is_empty(), "no SSRC has that place");
+        checkpoint.begin_ssrc(0, 0);
+        checkpoint.begin_ssrc(17, u32::MAX);
+        checkpoint.note_rtp(0, 1 << 40);
+        checkpoint.note_rtcp(17, 1);
+        checkpoint.begin_ssrc(10_000, 5);
+        let streams = [
+            StreamCheckpoint { ssrc: 0, rtp_index: Some((1 << 40) - 1), rtcp_index: None },
+            StreamCheckpoint { ssrc: u32::MAX, rtp_index: None, rtcp_index: Some(0) },
+        ];
+        assert_eq!(checkpoint.streams(), streams);
+        checkpoint.begin_ssrc(0, 3);
+        assert_eq!(checkpoint.streams()[0].rtp_index, None, "another SSRC has the place");
+    }
+}

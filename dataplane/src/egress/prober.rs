@@ -34,8 +34,10 @@ use crate::egress::scatter::OVERHEAD_BYTES;
 
 /// The stream of padding, as mediasoup names it (`RtpProbationGenerator`).
 pub const PROBATOR_SSRC: u32 = 1234;
-const PROBATOR_PAYLOAD_TYPE: u8 = 127;
-const PROBATOR_MID: &[u8] = b"probator";
+/// Its payload type.
+pub const PROBATOR_PAYLOAD_TYPE: u8 = 127;
+/// Its MID.
+pub const PROBATOR_MID: &[u8] = b"probator";
 
 /// What padding consists of.
 static NOTHING: [u8; PADDING_MAX] = [0; PADDING_MAX];

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use opencall_dataplane::demux::{PacketClass, classify};
+use opencall_dataplane::egress::prober::{PROBATOR_MID, PROBATOR_PAYLOAD_TYPE, PROBATOR_SSRC};
 use opencall_dataplane::message::{CoreId, IceCredentials, TransportConfig, TransportId};
 use opencall_wire::rtcp;
 use opencall_wire::rtp::extension::{Extension, ExtensionIds};
@@ -172,6 +173,9 @@ impl Client {
             Err(reason) => panic!("a client cannot open {header:?}: {reason:?}"),
         }
         self.seen.insert(datagram.to_vec());
+        if header.ssrc == PROBATOR_SSRC {
+            return self.receive_padding(&packet, &header);
+        }
         // None for packets of a consumer that is closed since: nothing may come of those.
         let promise = self.promises.get(&header.ssrc).expect("an SSRC that was announced");
         assert!(promise.payload_types.contains(&header.payload_type));
@@ -186,6 +190,21 @@ impl Client {
         if !promise.rtx {
             self.received.push((header.ssrc, header.sequence));
         }
+    }
+
+    /// Takes a packet that measures the path: the stream that mediasoup's clients know, and
+    /// nothing that anybody has said.
+    fn receive_padding(&self, packet: &[u8], header: &RtpHeader) {
+        assert_eq!(header.payload_type, PROBATOR_PAYLOAD_TYPE);
+        let named = self.promises.values().any(|promise| {
+            let mut ids = ExtensionIds::default();
+            ids.set(Extension::Mid, promise.mid_id);
+            let spans = ExtensionSpans::parse(packet, header, &ids);
+            spans.of(Extension::Mid, packet) == Some(PROBATOR_MID)
+        });
+        assert!(named, "padding before there is a consumer, or without its name");
+        let payload = &packet[header.payload_range(packet).expect("padding that adds up")];
+        assert!(payload.iter().all(|&byte| byte == 0), "padding that says something");
     }
 }
 

@@ -49,6 +49,9 @@ apt_refresh() {
 apt_install() {
   apt_refresh "$@"
   say "Installing $*"
+  # What an interrupted installation left half done keeps everything else from being installed.
+  [ -z "$(dpkg --audit 2>/dev/null)" ] || as_root dpkg --configure -a >/dev/null ||
+    die 'an earlier installation was interrupted, and "dpkg --configure -a" could not complete it'
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
     die "apt-get could not install: $*"

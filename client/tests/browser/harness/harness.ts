@@ -156,6 +156,9 @@ const STEADY_BITRATE_KBPS = 1500;
 
 class TestPeer {
   readonly said: Said[] = [];
+  /** Each change of a transport's state, ICE and DTLS in one, as `send connected`. */
+  readonly states: string[] = [];
+  readonly #standstills = new Map<string, { longestMs: number; timer: number }>();
   readonly #device: Device;
   readonly #consumers = new Map<
     string,
@@ -358,6 +361,31 @@ class TestPeer {
     return timeline.take();
   }
 
+  /** Asks every 50 ms from now on how many pictures of this producer were decoded. */
+  watchDecoding(producerId: string): void {
+    const watch = { longestMs: 0, timer: 0 };
+    let last = { frames: -1, at: performance.now() };
+    const look = async () => {
+      const track = (await this.received()).find((one) => one.producerId === producerId);
+      const now = performance.now();
+      if (track && track.framesDecoded !== last.frames) {
+        last = { frames: track.framesDecoded, at: now };
+      }
+      watch.longestMs = Math.max(watch.longestMs, now - last.at);
+    };
+    watch.timer = window.setInterval(() => void look(), 50);
+    this.#standstills.set(producerId, watch);
+  }
+
+  /** For how long that number stood still, at most; ends the asking. */
+  longestStandstillMs(producerId: string): number {
+    const watch = this.#standstills.get(producerId);
+    if (!watch) throw new Error('nobody watches this producer');
+    clearInterval(watch.timer);
+    this.#standstills.delete(producerId);
+    return watch.longestMs;
+  }
+
   /** Encoded frames of this producer, as they came, as base64. */
   recordedFrames(producerId: string): string[] {
     const recorded = this.#recorded.get(producerId);
@@ -462,6 +490,9 @@ class TestPeer {
   }
 
   #watch(transport: types.Transport): types.Transport {
+    transport.on('connectionstatechange', (state) => {
+      this.states.push(`${transport.direction} ${state}`);
+    });
     transport.on('connect', ({ dtlsParameters }, done, fail) => {
       this.#announced.set(transport.id, dtlsParameters);
       this.#dialect.connectTransport(transport.id, dtlsParameters).then(done, fail);
@@ -624,6 +655,11 @@ const harness = {
   stop: (peerId: string, producerId: string) => find(peerId).stop(producerId),
   restartIce: (peerId: string, direction: 'send' | 'recv') => find(peerId).restartIce(direction),
   said: async (peerId: string) => find(peerId).said,
+  states: async (peerId: string) => find(peerId).states,
+  watchDecoding: async (peerId: string, producerId: string) =>
+    find(peerId).watchDecoding(producerId),
+  longestStandstillMs: async (peerId: string, producerId: string) =>
+    find(peerId).longestStandstillMs(producerId),
   close: async (peerId: string) => {
     find(peerId).close();
     peers.delete(peerId);

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { inject } from 'vitest';
 import { get } from './request';
-import { ceilingMs } from './wait';
+import { ceilingMs, until } from './wait';
 
 /** How to start a server. */
 export interface ServerOptions {
@@ -27,6 +27,13 @@ export interface ServerOptions {
 interface Ports {
   http: number;
   rtc: number;
+}
+
+/** What `/healthz` says of data cores. */
+export interface Workers {
+  died: number;
+  recovered: number;
+  lastRecoveryMs: number;
 }
 
 const repository = join(import.meta.dirname, '../../../..');
@@ -104,6 +111,23 @@ export class TestServer {
   async kill(): Promise<void> {
     this.#process.kill('SIGKILL');
     await this.#exited;
+  }
+
+  /** How many data cores died and were replaced. */
+  async workers(): Promise<Workers> {
+    const { body } = await get(`${this.httpUrl}/healthz`);
+    return JSON.parse(body).workers;
+  }
+
+  /** Kills a data core, each in turn, and waits until another thread has its place. Needs `--debug-faults`. */
+  async killCore(): Promise<Workers> {
+    const before = await this.workers();
+    this.#process.kill('SIGUSR1');
+    return until(
+      'a data core that died is replaced',
+      () => this.workers(),
+      ({ died, recovered }) => died > before.died && recovered === died,
+    );
   }
 
   async #ready(log: string): Promise<void> {

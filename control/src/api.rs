@@ -530,7 +530,8 @@ pub enum Response {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct RequestError {
-    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 429 limit, 500 ours.
+    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 429 limit, 500 ours, 503 no
+    /// room on this server now.
     pub code: u16,
     /// One sentence.
     pub reason: String,

@@ -178,6 +178,8 @@ pub struct Counts {
     pub data_consumers: usize,
     /// Producers that reach another core, once for each core.
     pub pipes: usize,
+    /// Data cores that cannot keep up.
+    pub overloaded_cores: usize,
 }
 
 /// What a request makes the server do, in units of about one message to one client or data core. It
@@ -454,6 +456,7 @@ impl Control {
             Event::Bandwidth { transport, bandwidth } => {
                 self.bandwidth_changed(transport, bandwidth)
             }
+            Event::Overload { ceiling_bps } => self.placement.set_ceiling(core, ceiling_bps),
             Event::AudioLevel { producer, level_dbov } => self.heard(core, producer, level_dbov),
             Event::Stats { token, stats } => self.stats_answered(token, stats),
         }
@@ -509,6 +512,7 @@ impl Control {
             data_producers: self.data.producers.len(),
             data_consumers: self.data.consumers.len(),
             pipes: self.producers.values().map(Producer::pipe_count).sum(),
+            overloaded_cores: self.placement.overloaded(),
         }
     }
 
@@ -558,6 +562,7 @@ impl Control {
         self.now = now;
         self.commands.retain(|(to, _)| *to != core);
         self.commands.extend(self.records.replay(core));
+        self.placement.set_ceiling(core, None);
         self.forget_demands_of(core);
     }
 

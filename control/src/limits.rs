@@ -89,6 +89,13 @@ pub(crate) fn too_many(what: &str, limit: usize) -> RequestError {
     RequestError { code: 429, reason: format!("{limit} {what} are the limit: close one first") }
 }
 
+/// Refuses a participant whom the server could give nothing: those inside have no pictures as it
+/// is.
+pub(crate) fn overloaded() -> RequestError {
+    let reason = "the server is overloaded: try again in a minute".to_owned();
+    RequestError { code: 503, reason }
+}
+
 /// Refuses an object that is longer than `limit` bytes as JSON.
 pub(crate) fn check_json(
     what: &str,

@@ -11,7 +11,8 @@ use crate::api::{
 use crate::control::{After, Control};
 use crate::data::{DataConsumerId, DataProducerId};
 use crate::limits::{
-    MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, check_json, malformed, not_allowed, too_many,
+    MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, check_json, malformed, not_allowed, overloaded,
+    too_many,
 };
 use crate::ortc;
 use crate::room::RoomId;
@@ -161,6 +162,9 @@ impl Control {
     ) -> Result<(Response, After), RequestError> {
         if let Some(capabilities) = &capabilities {
             ortc::validate_rtp_capabilities(capabilities).map_err(|e| malformed(e.to_string()))?;
+        }
+        if self.placement.is_exhausted() {
+            return Err(overloaded());
         }
         let room = self.peer(session)?.room;
         let limit = self.config.limits.peers_per_room;

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use opencall_dataplane::message::CoreId;
+use opencall_dataplane::overload::FLOOR_BPS;
 
 /// How rooms meet cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,9 @@ const FULL_CPU_TRANSPORTS: f32 = 1_000.0;
 /// Shares of CPU are told apart by so much only: what an idle core does is noise.
 const CPU_STEP: f32 = 0.05;
 
+/// What a core that cannot keep up counts as besides: it gets nobody as long as another does.
+const OVERLOAD_TRANSPORTS: f32 = 1_000_000.0;
+
 /// The load of all cores.
 pub(crate) struct Placement {
     policy: PlacementPolicy,
@@ -49,11 +53,14 @@ pub(crate) struct Placement {
 struct CoreLoad {
     transports: u32,
     cpu: f32,
+    /// What each client's pictures may take while the core cannot keep up, bits per second.
+    ceiling_bps: Option<u64>,
 }
 
 impl CoreLoad {
     fn figure(&self) -> f32 {
-        self.transports as f32 + self.cpu * FULL_CPU_TRANSPORTS
+        let overload = if self.ceiling_bps.is_some() { OVERLOAD_TRANSPORTS } else { 0.0 };
+        self.transports as f32 + self.cpu * FULL_CPU_TRANSPORTS + overload
     }
 }
 
@@ -86,7 +93,9 @@ impl Placement {
     pub fn choose(&mut self, room: &RoomCores) -> CoreId {
         if let PlacementPolicy::Pack { participants_per_core } = self.policy {
             // The fullest core that still takes one: a room fills one core before the next.
-            let open = room.0.iter().filter(|(_, count)| **count < participants_per_core);
+            let open = room.0.iter().filter(|&(core, count)| {
+                *count < participants_per_core && self.ceiling(*core).is_none()
+            });
             if let Some((core, _)) = open.min_by_key(|(_, count)| Reverse(**count)) {
                 return *core;
             }
@@ -128,6 +137,27 @@ impl Placement {
         }
     }
 
+    /// What each client's pictures may take on a core that cannot keep up; `None` for one that can.
+    pub fn set_ceiling(&mut self, core: CoreId, ceiling_bps: Option<u64>) {
+        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+            load.ceiling_bps = ceiling_bps;
+        }
+    }
+
+    fn ceiling(&self, core: CoreId) -> Option<u64> {
+        self.cores.get(usize::from(core.0))?.ceiling_bps
+    }
+
+    /// How many cores cannot keep up.
+    pub fn overloaded(&self) -> usize {
+        self.cores.iter().filter(|load| load.ceiling_bps.is_some()).count()
+    }
+
+    /// Whether no core has room for anybody: all have given up their pictures.
+    pub fn is_exhausted(&self) -> bool {
+        self.cores.iter().all(|load| load.ceiling_bps.is_some_and(|bps| bps <= FLOOR_BPS))
+    }
+
     pub fn transports(&self, core: CoreId) -> u32 {
         self.cores.get(usize::from(core.0)).map_or(0, |load| load.transports)
     }
@@ -136,6 +166,22 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_core_that_cannot_keep_up_gets_nobody_as_long_as_another_can() {
+        let mut placement = Placement::new(PlacementPolicy::default(), 2);
+        let mut room = RoomCores::default();
+        let core = enter(&mut placement, &mut room);
+        placement.set_ceiling(CoreId(core), Some(1_000_000));
+        assert_eq!(enter(&mut placement, &mut room), 1 - core);
+        assert_eq!((placement.overloaded(), placement.is_exhausted()), (1, false));
+        placement.set_ceiling(CoreId(1 - core), Some(FLOOR_BPS));
+        assert!(!placement.is_exhausted(), "the first has pictures still");
+        placement.set_ceiling(CoreId(core), Some(FLOOR_BPS));
+        assert!(placement.is_exhausted());
+        placement.set_ceiling(CoreId(core), None);
+        assert_eq!((enter(&mut placement, &mut room), placement.is_exhausted()), (core, false));
+    }
 
     fn enter(placement: &mut Placement, room: &mut RoomCores) -> u8 {
         let core = placement.choose(room);

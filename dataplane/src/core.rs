@@ -26,6 +26,7 @@ use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
 };
+use crate::overload::Overload;
 use crate::planted::{self, Bug};
 use crate::rate::PerSecond;
 use crate::timers::Timers;
@@ -117,6 +118,7 @@ pub struct Core {
     pub(crate) scratch: Scratch,
     /// A probe of some transport is out until then.
     pub(crate) feedback_awaited_until: Time,
+    pub(crate) overload: Overload,
     random: u64,
 }
 
@@ -140,6 +142,7 @@ impl Core {
             quarantine: Vec::new(),
             scratch: Scratch::default(),
             feedback_awaited_until: Time::ZERO,
+            overload: Overload::default(),
             random: config.seed | 1,
         }
     }

@@ -95,6 +95,8 @@ drop_reasons! {
     HistoryMiss => "history_miss",
     /// NACKs ask for more than retransmission may add to what a client is sent.
     ResendBudget => "resend_budget",
+    /// A NACK of pictures while the core cannot keep up.
+    Overload => "overload",
     /// STUN check from an address at which another transport's client was heard just now.
     AddressTaken => "address_taken",
     /// More than may be sent to an address at which the client is not proven to be.

@@ -34,6 +34,7 @@ pub mod ice;
 pub mod ingress;
 pub mod message;
 pub mod outline;
+pub mod overload;
 pub mod planted;
 pub mod rate;
 pub mod records;

@@ -359,6 +359,12 @@ pub enum Event {
         /// The numbers.
         bandwidth: Bandwidth,
     },
+    /// What each client's pictures may take has changed, for the core has fallen behind or has
+    /// caught up ([`crate::overload`]).
+    Overload {
+        /// Bits per second; `None`: no such limit any more.
+        ceiling_bps: Option<u64>,
+    },
     /// The loudest level of a producer since the last such event, at most every 100 ms while heard.
     AudioLevel {
         /// Which producer.

@@ -418,6 +418,11 @@ impl Transport {
         self.counters.bytes_sent += len as u64;
     }
 
+    /// Recent bits per second sent.
+    pub fn send_bps(&self, now: Time) -> u32 {
+        self.send_rate.bps(now, self.counters.bytes_sent)
+    }
+
     /// Ends one interval of the bitrates: to be called once a second.
     pub fn sample_rates(&mut self, now: Time) {
         self.receive_rate.sample(now, self.received_counters.bytes_received);
@@ -439,7 +444,7 @@ impl Transport {
             rtp_packets_received: self.received_counters.rtp_packets_received,
             rtp_packets_sent: self.counters.rtp_packets_sent,
             recv_bitrate_bps: self.receive_bps(now),
-            send_bitrate_bps: self.send_rate.bps(now, self.counters.bytes_sent),
+            send_bitrate_bps: self.send_bps(now),
             available_outgoing_bps: self
                 .path
                 .as_ref()

@@ -6,6 +6,8 @@ use opencall_control::CHALLENGE_TIMEOUT;
 use opencall_control::api::ConsumeMode::{Automatic, OnRequest};
 use opencall_control::api::{CloseReason, Grants, Request, SessionId};
 use opencall_control::rtp_parameters::Kind;
+use opencall_dataplane::message::Event;
+use opencall_dataplane::overload::FLOOR_BPS;
 
 use crate::talk::{Talk, audio, join, simulcast};
 
@@ -170,4 +172,22 @@ fn a_stopping_server_closes_all() {
         assert_eq!(talk.closed[&session], CloseReason::Shutdown);
     }
     talk.assert_nothing_is_left();
+}
+
+#[test]
+fn who_could_be_given_nothing_is_refused_and_those_inside_stay() {
+    let mut talk = Talk::on_two_cores();
+    let anna = talk.enter("anna", Automatic);
+    let bert = talk.connect("bert", Automatic);
+    talk.event(0, Event::Overload { ceiling_bps: Some(FLOOR_BPS) });
+    talk.event(1, Event::Overload { ceiling_bps: Some(1_000_000) });
+    talk.ok(bert, join("bert"));
+    talk.event(1, Event::Overload { ceiling_bps: Some(FLOOR_BPS) });
+    let cleo = talk.connect("cleo", Automatic);
+    let (code, reason) = talk.refused(cleo, join("cleo"));
+    assert_eq!((code, &*reason), (503, "the server is overloaded: try again in a minute"));
+    talk.produce(&anna, Kind::Audio, audio("0"));
+    assert_eq!(talk.control.counts().overloaded_cores, 2);
+    talk.event(0, Event::Overload { ceiling_bps: None });
+    talk.ok(cleo, join("cleo"));
 }

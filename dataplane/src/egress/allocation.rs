@@ -273,7 +273,9 @@ impl Core {
             supposed.push(Demand { rates_bps: supposed_bps, ..demand });
             order.push(consumer_key);
         }
+        let ceiling_bps = self.overload.ceiling_bps();
         let budget = self.transports[key].budget(now).without(voices_bps);
+        let budget = ceiling_bps.map_or(budget, |bps| budget.capped(bps));
         choose(budget, &mut demands);
         choose(budget, &mut supposed);
         for (index, &consumer_key) in order.iter().enumerate() {
@@ -283,7 +285,10 @@ impl Core {
             self.give(now, consumer_key, arriving.lowest().is_some(), arriving.chosen, hoped);
         }
         if let Some(path) = &mut self.transports[key].path {
-            path.on_allocated(now, outcome(budget, voices_bps, &demands, &supposed));
+            let outcome = outcome(budget, voices_bps, &demands, &supposed);
+            // No estimate is above a ceiling: until that changes nothing more is of use.
+            let outcome = ceiling_bps.map_or(outcome, |_| outcome.without_rise());
+            path.on_allocated(now, outcome);
             self.schedule_path(now, key);
         }
     }

@@ -71,6 +71,15 @@ impl Budget {
             headroom_percent: self.headroom_percent,
         }
     }
+
+    /// No more of it than so much.
+    pub fn capped(self, bps: u64) -> Self {
+        Budget {
+            now_bps: self.now_bps.min(bps),
+            lasting_bps: self.lasting_bps.min(bps),
+            headroom_percent: self.headroom_percent,
+        }
+    }
 }
 
 /// What an allocation came to, bits per second.
@@ -86,6 +95,13 @@ pub struct Outcome {
     pub upgrade_bps: Option<u64>,
     /// Whether some picture arrives and none found room.
     pub is_starved: bool,
+}
+
+impl Outcome {
+    /// The same where nothing more would be sent, however much the path carried.
+    pub fn without_rise(self) -> Self {
+        Outcome { up_at_bps: u64::MAX, upgrade_bps: None, is_starved: false, ..self }
+    }
 }
 
 /// What is told of a path to control, bits per second.

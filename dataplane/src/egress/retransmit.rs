@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use opencall_io::TxBatch;
+use opencall_wire::codec::MediaKind;
 use opencall_wire::mtu::OUTGOING_PACKET_MAX;
 use opencall_wire::time::Time;
 
@@ -22,6 +23,9 @@ impl Core {
     ) {
         let Consumer { kind, transport: key, .. } = self.consumers[consumer];
         // Before anything is looked up: a storm of requests costs no more than counting them.
+        if kind == MediaKind::Video && self.overload.is_behind(now) {
+            return self.stats.drops.count(DropReason::Overload);
+        }
         let limit = &self.transports[key].limit;
         if !limit.may_resend(OUTGOING_PACKET_MAX) {
             return self.stats.drops.count(DropReason::ResendBudget);

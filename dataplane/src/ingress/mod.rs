@@ -39,6 +39,7 @@ impl Core {
     /// written to `tx`; media waits in pending lists for [`Core::scatter`].
     pub(crate) fn gather(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
         self.stats.turns += 1;
+        self.watch_load(now, rx.is_full());
         self.share_out_stale(now);
         self.stats.datagrams_received += rx.len() as u64;
         for index in 0..rx.len() {

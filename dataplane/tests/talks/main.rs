@@ -11,6 +11,7 @@ mod a_beginning_lost_across_a_wrap_is_no_end;
 mod a_break_in_content_waits_for_a_key_frame;
 mod a_budget_holds_for_everything;
 mod a_client_that_moves_is_followed;
+mod a_core_that_cannot_keep_up_spares_pictures;
 mod a_core_that_dies_is_replaced;
 mod a_fir_that_was_answered_asks_no_more;
 mod a_first_picture_that_came_too_soon_comes_again;

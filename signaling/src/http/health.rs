@@ -47,6 +47,7 @@ fn details(door: &Door) -> Map<String, Value> {
     let mut workers: Map<String, Value> =
         workers.into_iter().map(|(label, count)| (label.to_owned(), json!(count))).collect();
     workers.insert("lastRecoveryMs".to_owned(), json!(last_recovery_ms));
+    workers.insert("overloaded".to_owned(), json!(counts.overloaded_cores));
     let details = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": front.started.elapsed().as_secs(),

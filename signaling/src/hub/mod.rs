@@ -28,7 +28,7 @@ use fair_queue::FairQueue;
 use link::Call;
 use opencall_control::api::{Output, SessionConfig, SessionId};
 use opencall_control::{Control, Work};
-use opencall_dataplane::message::{Command, CoreId};
+use opencall_dataplane::message::{Command, CoreId, Event};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, WATCH_INTERVAL};
 use opencall_wire::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
@@ -265,6 +265,9 @@ impl Hub {
         for core in &mut self.plane.cores {
             let mut taken = 0;
             while let Some(event) = core.poll_event() {
+                if let Event::Overload { ceiling_bps } = &event {
+                    report_load(core.id, *ceiling_bps);
+                }
                 self.control.handle_event(now, core.id, event);
                 taken += 1;
                 if taken == MAX_EVENTS_PER_TURN {
@@ -447,6 +450,19 @@ impl Hub {
         if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
             tracing::warn!("a data core does not stop; leaving it");
         }
+    }
+}
+
+/// Says that a data core cannot keep up, or that it can again.
+fn report_load(core: CoreId, ceiling_bps: Option<u64>) {
+    let core = core.0;
+    match ceiling_bps {
+        Some(bps) => tracing::warn!(
+            core,
+            kbps = bps / 1000,
+            "the data core cannot keep up: each client's pictures may take so much"
+        ),
+        None => tracing::info!(core, "the data core keeps up again: no limit to pictures"),
     }
 }
 

@@ -681,6 +681,7 @@ fn check_event(event: &Event, now: Time) {
         Event::Bandwidth { bandwidth, .. } => {
             assert!(bandwidth.available_bps > 0);
         }
+        Event::Overload { ceiling_bps } => assert!(ceiling_bps.is_none_or(|bps| bps > 0)),
         Event::AudioLevel { level_dbov, .. } => assert!((-127..=0).contains(level_dbov)),
         Event::Stats { stats: Some(stats), .. } => match &**stats {
             Stats::Core(stats) => assert_eq!(stats.at, now),

@@ -249,7 +249,7 @@ impl Core {
             Command::PauseConsumer(id) => self.set_consumer_paused(id, true),
             Command::ResumeConsumer(id) => self.set_consumer_paused(id, false),
             Command::SetPreferredLayers { consumer, layers } => {
-                self.update_consumer(consumer, |consumer| consumer.prefer(layers));
+                self.update_consumer(consumer, |consumer| consumer.layers.prefer(layers));
             }
             Command::SetPriority { consumer, priority } => {
                 self.update_consumer(consumer, |consumer| consumer.priority = priority.max(1));
@@ -418,7 +418,7 @@ impl Core {
         }
         for index in 0..self.producers[key].subscriptions.len() {
             let consumer = self.producers[key].subscriptions[index].consumer as usize;
-            self.consumers[consumer].restart();
+            self.consumers[consumer].layers.restart();
             self.refresh_subscription(consumer);
             self.request_key_frame_for(now, consumer);
         }
@@ -515,7 +515,7 @@ impl Core {
         }
         self.update_consumer(id, |consumer| {
             consumer.paused = paused;
-            consumer.restart();
+            consumer.layers.restart();
         });
     }
 

@@ -9,7 +9,8 @@
 //! * [`ice`] — ICE-lite: binding checks, nomination, consent, restart.
 //! * `ingress` — per producer stream: statistics, NACK, transport-wide feedback, history.
 //! * `fanout` — who gets a packet, on this core and (through rings) on the others.
-//! * `egress` — per consumer: layer choice, rewriting, retransmission.
+//! * `layers` — which layers each consumer gets.
+//! * `egress` — per consumer: rewriting, pacing of probes, retransmission.
 //! * [`congestion`] — per client: how much it can be sent.
 //! * [`message`] — what the control core says to a data core and hears from it.
 //! * [`records`], [`checkpoint`] — what control told a core, and the numbers that core used: what a
@@ -32,6 +33,7 @@ pub mod fanout;
 pub mod holdings;
 pub mod ice;
 pub mod ingress;
+pub mod layers;
 pub mod message;
 pub mod outline;
 pub mod overload;

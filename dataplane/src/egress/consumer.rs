@@ -7,7 +7,6 @@ use std::sync::Arc;
 use opencall_wire::codec::MediaKind;
 use opencall_wire::rtp::extension::ExtensionIds;
 use opencall_wire::rtp::header::OutgoingHeader;
-use opencall_wire::rtp::payload::PayloadInfo;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
@@ -15,18 +14,19 @@ use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, RESERVED_P
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
-use crate::egress::rise::Rise;
 use crate::egress::send_stats::SendStats;
 use crate::egress::sent::{Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
-use crate::egress::temporal::TemporalLayers;
 use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::fir_log::FirLog;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
 use crate::ingress::source::SourceId;
 use crate::ingress::stream_table::needs_key_frame;
-use crate::message::{ConsumerConfig, ConsumerId, Feedback, Layers, ShortId};
+use crate::layers::EncodingIndex;
+use crate::layers::rise::Rise;
+use crate::layers::selector::Selector;
+use crate::message::{ConsumerConfig, ConsumerId, Feedback, ShortId};
 use crate::planted::{self, Bug};
 
 /// Retransmission stream of a consumer (RFC 4588).
@@ -118,23 +118,14 @@ pub struct Consumer {
     pub kind: MediaKind,
     /// Paused by its client.
     pub paused: bool,
-    /// Whether it gets every temporal layer.
-    all_temporal: bool,
-    /// The encoding that is forwarded.
-    pub current: Option<u8>,
-    /// The source of it that is forwarded; `None` when what came last does not go on with what went
-    /// out, and the next key frame has to.
-    source: Option<SourceId>,
-    /// The encoding that should be: a key frame of it makes the switch.
-    pub target: Option<u8>,
     /// Whether its producer's pictures depend on each other.
     key_frame_needed: bool,
-    /// Its source broke off, and nobody has been asked for a key frame yet.
-    key_frame_due: bool,
-    /// Feedback it gives.
-    pub feedback: Feedback,
     /// Whether its packets are sent again as they were.
     repeatable: bool,
+    /// Which layers it gets.
+    pub layers: Selector,
+    /// Whether what goes out is noted, for its client asks for what it misses.
+    is_logged: bool,
     /// What the headers of its packets have in common; `None` if they fit no packet.
     pub header: Option<HeaderTemplate>,
     /// Continuity of timestamps.
@@ -151,6 +142,8 @@ pub struct Consumer {
     pub picture_id: PictureContinuity,
     /// Retransmission stream, if negotiated.
     pub rtx: Option<Rtx>,
+    /// Feedback it gives.
+    pub feedback: Feedback,
     /// Extension ids it negotiated.
     pub extensions: ExtensionIds,
     /// MID it is sent with.
@@ -161,18 +154,10 @@ pub struct Consumer {
     pub subscription: u32,
     /// Weight in its transport's budget.
     pub priority: u8,
-    /// Highest encoding its client wants.
-    pub preferred: Option<u8>,
-    /// The encoding it would get if all of its producer's arrived.
-    pub hoped: Option<u8>,
     /// When it may have a better layer.
     pub rise: Rise,
     /// Since when it gets nothing because its transport's budget has no room for it.
     pub left_out_since: Option<Time>,
-    /// The current encoding told to control last.
-    pub reported: Option<u8>,
-    /// Which temporal layers go out.
-    pub temporal: TemporalLayers,
     /// RTP timestamp, at the source, of the picture with which the present source began.
     began_at: Option<u32>,
     /// The encoding and source whose clock its timestamps follow, also while nothing is forwarded.
@@ -249,24 +234,20 @@ impl Consumer {
             header: HeaderTemplate::new(&config.extensions, &config.mid, !repeatable),
             paused: config.paused,
             priority: 1,
-            preferred: config.preferred_layers.map(|layers| layers.spatial),
-            all_temporal: false,
-            current: None,
-            source: None,
             // What it had before its core was replaced is the first guess at what it can have.
-            target: Some(clock.map_or(0, |clock| clock.encoding)),
-            hoped: None,
+            layers: Selector::new(
+                config.preferred_layers,
+                clock.map_or(EncodingIndex::LOWEST, |clock| EncodingIndex(clock.encoding)),
+            ),
             rise: Rise::default(),
             left_out_since: None,
-            reported: None,
             began_at: None,
             clock_of: clock.map(|clock| (clock.encoding, clock.source)),
             // Who had pictures before needs a new one, and not the first again.
             opening: if clock.is_some() { Opening::Over } else { Opening::Awaited },
             firs: FirLog::default(),
-            temporal: TemporalLayers::new(config.preferred_layers.and_then(|l| l.temporal)),
             key_frame_needed: needs_key_frame(source.codec),
-            key_frame_due: false,
+            is_logged: config.feedback.nack,
             held: numbers.end,
             sequence: SequenceTranslator::new(ExtendedSeq(numbers.start)),
             timestamp: match clock {
@@ -283,67 +264,27 @@ impl Consumer {
         }
     }
 
-    /// What its client wants at most.
-    pub fn prefer(&mut self, layers: Layers) {
-        self.preferred = Some(layers.spatial);
-        self.temporal.want(layers.temporal);
-        self.all_temporal = false;
-    }
-
-    /// Begins anew at the next key frame, continuing the outgoing numbers.
-    pub fn restart(&mut self) {
-        self.current = None;
-        self.source = None;
-    }
-
-    /// Whether it is in the middle of what this source of its current encoding sends.
-    pub fn follows(&self, source: SourceId) -> bool {
-        self.source == Some(source)
-    }
-
-    /// Whether a key frame is to be asked for since the last call: its source broke off.
-    pub fn take_key_frame_due(&mut self) -> bool {
-        std::mem::take(&mut self.key_frame_due)
-    }
-
-    /// Gets nothing from now on, for its transport's budget has no room for it.
-    pub fn leave_out(&mut self, now: Time) {
-        self.left_out_since.get_or_insert(now);
-        self.restart();
-        self.target = None;
-    }
-
     /// Bit per encoding that the gather phase should bring.
     pub fn wanted_encodings(&self) -> u8 {
-        if self.paused {
-            return 0;
-        }
-        [self.current, self.target].into_iter().flatten().fold(0, |bits, e| bits | 1 << e)
+        if self.paused { 0 } else { self.layers.wanted_encodings() }
     }
 
     /// How many encodings, from the lowest, its producer should send for it.
     pub fn wanted_count(&self) -> u8 {
-        if self.paused {
-            return 0;
-        }
-        let highest = [self.current, self.target, self.hoped].into_iter().flatten().max();
-        highest.map_or(0, |encoding| encoding.saturating_add(1))
+        if self.paused { 0 } else { self.layers.wanted_count() }
     }
 
     /// The encoding whose key frame this consumer waits for, or can use at any time.
-    pub fn needs_key_frame_of(&self) -> Option<u8> {
+    pub fn needs_key_frame_of(&self) -> Option<EncodingIndex> {
         if self.paused || !self.key_frame_needed {
             return None;
         }
-        self.target.or(self.current)
+        self.layers.target().or(self.layers.current())
     }
 
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
-        !self.paused
-            && self.key_frame_needed
-            && self.target.is_some()
-            && (self.target != self.current || self.source.is_none())
+        !self.paused && self.key_frame_needed && self.layers.waits()
     }
 
     /// Decides on one packet: `None` when it is not for this consumer now.
@@ -370,7 +311,7 @@ impl Consumer {
         if switched && !self.begin_with(now, packet, source) {
             return None;
         }
-        if !self.takes_temporal_layer(&packet.info) {
+        if !self.layers.takes(&packet.info) {
             self.sequence.skip(packet.sequence);
             if let Some(ids) = &packet.info.ids {
                 self.picture_id.skip(ids);
@@ -412,33 +353,20 @@ impl Consumer {
         Some(())
     }
 
-    /// Whether a packet's temporal layer goes through.
-    #[inline]
-    fn takes_temporal_layer(&mut self, info: &PayloadInfo) -> bool {
-        if self.all_temporal {
-            return true;
-        }
-        let takes = self.temporal.takes(info);
-        self.all_temporal = self.temporal.takes_all();
-        takes
-    }
-
     /// Whether a packet is of the source that is forwarded, and no more was lost before it than its
     /// number tells the client.
     #[inline]
     pub(crate) fn goes_on_with(&self, packet: &MediaPacket) -> bool {
-        Some(packet.encoding) == self.current
-            && Some(packet.source) == self.source
+        self.layers.forwards(packet.encoding, packet.source)
             && self.sequence.reaches(packet.sequence)
     }
 
     /// What began as a key frame was none: who began with it waits for the next.
     #[cold]
     fn on_false_start(&mut self, packet: &MediaPacket) {
-        let is_ours = Some(packet.encoding) == self.current && Some(packet.source) == self.source;
+        let is_ours = self.layers.forwards(packet.encoding, packet.source);
         if is_ours && self.began_at == Some(packet.header.timestamp) {
-            self.source = None;
-            self.key_frame_due = true;
+            self.layers.break_off();
         }
     }
 
@@ -450,12 +378,14 @@ impl Consumer {
     /// on top of other pictures, wrongly and without an error.
     #[cold]
     fn begin_with(&mut self, now: Time, packet: &MediaPacket, source: &Producer) -> bool {
-        let encoding = Some(packet.encoding);
-        if encoding != self.current && encoding != self.target {
+        let encoding = EncodingIndex(packet.encoding);
+        if !self.layers.may_begin(encoding) {
             return false;
         }
         if self.key_frame_needed && !packet.info.key_frame {
-            self.key_frame_due |= encoding == self.current && self.source.take().is_some();
+            if Some(encoding) == self.layers.current() {
+                self.layers.break_off();
+            }
             return false;
         }
         let clock = |(encoding, id): (u8, SourceId)| {
@@ -478,8 +408,7 @@ impl Consumer {
         if let Some(ids) = &packet.info.ids {
             self.picture_id.switch(ids);
         }
-        self.current = encoding;
-        self.source = Some(packet.source);
+        self.layers.begin(encoding, packet.source);
         self.began_at = Some(packet.header.timestamp);
         true
     }
@@ -509,7 +438,7 @@ impl Consumer {
 
     /// Notes a packet that should have left and for which there was no room.
     pub fn on_missed(&mut self, packet: &MediaPacket, out: &Outgoing) {
-        if self.feedback.nack {
+        if self.is_logged {
             self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }
     }
@@ -518,7 +447,7 @@ impl Consumer {
     #[inline]
     pub fn on_sent(&mut self, packet: &MediaPacket, out: &Outgoing, len: usize) {
         self.stats.on_sent(packet.payload().len(), len);
-        if self.feedback.nack {
+        if self.is_logged {
             self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }
     }

@@ -1,6 +1,7 @@
 //! How much a client is sent: its budget, and what may be sent again.
 //!
-//! The budget is kept by the allocation, which sends no more than fits ([`super::allocation`]).
+//! The budget is kept by the allocation, which sends no more than fits
+//! ([`crate::layers::allocation`]).
 //! This is the last resort, for what comes between two looks at the rates: whatever the sources do,
 //! a client is sent no more than a twentieth above its budget, but for a burst.
 //!

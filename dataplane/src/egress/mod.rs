@@ -1,7 +1,6 @@
 //! The way out: which encoding a consumer gets, and how it becomes one continuous stream.
 #![forbid(unsafe_code)]
 
-pub mod allocation;
 mod catch_up;
 pub mod consumer;
 pub mod header;
@@ -13,10 +12,8 @@ pub mod prober;
 mod replay;
 pub mod report;
 pub mod retransmit;
-pub mod rise;
 pub mod scatter;
 pub mod send_stats;
 pub mod sent;
 pub mod sequence;
-pub mod temporal;
 pub mod timestamp;

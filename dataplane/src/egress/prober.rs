@@ -211,7 +211,7 @@ impl Core {
         };
         let is_repeated = |key: &&usize| {
             let consumer = &self.consumers[**key];
-            let is_sent = consumer.current.is_some() && !consumer.paused;
+            let is_sent = consumer.layers.current().is_some() && !consumer.paused;
             consumer.kind == MediaKind::Video && consumer.rtx.is_some() && is_sent
         };
         let &consumer = self.transports[key].consumers.iter().find(is_repeated)?;

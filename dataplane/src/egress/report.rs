@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::core::Core;
 use crate::ingress::feedback::RTCP_MAX;
 use crate::ingress::receive_stats::Report;
+use crate::layers::EncodingIndex;
 use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
 use crate::transport::REPORT_INTERVAL;
 
@@ -310,8 +311,8 @@ impl Core {
         let consumer = &mut self.consumers[key];
         let producer = &self.producers[consumer.producer];
         let (packets, octets) = consumer.stats.sent()?;
-        let source = &producer.encodings.get(usize::from(consumer.current?))?.source;
-        if !consumer.follows(source.id) {
+        let source = &producer.encodings.get(consumer.layers.current()?.index())?.source;
+        if !consumer.layers.follows(source.id) {
             return None;
         }
         let report = source.report(producer.clock_rate_hz)?;
@@ -332,7 +333,7 @@ impl Core {
         for index in 0..self.transports[key].consumers.len() {
             let consumer = self.transports[key].consumers[index];
             self.consumers[consumer].stats.sample_rate(now);
-            if self.consumers[consumer].temporal.needs_key_frame() {
+            if self.consumers[consumer].layers.needs_key_frame() {
                 self.request_key_frame_for(now, consumer);
             }
         }
@@ -372,7 +373,7 @@ impl Core {
                 let key = *self.index.consumers.get(&id)?;
                 let consumer = &mut self.consumers[key];
                 let producer = &self.producers[consumer.producer];
-                let encoding = usize::from(consumer.current.unwrap_or(0));
+                let encoding = consumer.layers.current().map_or(0, EncodingIndex::index);
                 let key_frames = producer.encodings.get(encoding).map_or(0, |e| e.key_frames);
                 let base = RtpStreamStats {
                     ssrc: consumer.ssrc,

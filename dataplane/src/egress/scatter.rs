@@ -16,7 +16,7 @@ use crate::egress::header::write_header;
 use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
 use crate::ingress::packet::MediaPacket;
-use crate::message::{Event, Layers};
+use crate::message::Event;
 
 /// Bytes of a packet beside its payload, about: header, extensions, tag.
 pub(super) const OVERHEAD_BYTES: usize = 64;
@@ -205,7 +205,7 @@ impl Core {
         };
         let producer = &self.producers[consumer.producer];
         let Some(out) = consumer.translate(now, packet, producer) else {
-            if consumer.take_key_frame_due() {
+            if consumer.layers.take_key_frame_due() {
                 self.request_key_frame_for(now, consumer_key);
             }
             return Ok(false);
@@ -254,14 +254,10 @@ impl Core {
     /// Tells control what a consumer gets, when that has changed.
     pub(crate) fn report_layers(&mut self, key: usize) {
         let consumer = &mut self.consumers[key];
-        if consumer.reported == consumer.current {
-            return;
-        }
-        consumer.reported = consumer.current;
+        let Some(layers) = consumer.layers.take_report() else { return };
         if self.producers[consumer.producer].encodings.len() < 2 {
             return;
         }
-        let layers = consumer.current.map(|spatial| Layers { spatial, temporal: None });
         self.events.push_back(Event::LayersChanged { consumer: consumer.id, layers });
     }
 }

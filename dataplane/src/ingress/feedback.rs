@@ -138,7 +138,7 @@ impl Core {
         let consumer = &mut self.consumers[key];
         consumer.stats.on_fir();
         let encodings = &self.producers[consumer.producer].encodings;
-        let encoding = consumer.needs_key_frame_of().and_then(|e| encodings.get(usize::from(e)));
+        let encoding = consumer.needs_key_frame_of().and_then(|e| encodings.get(e.index()));
         let key_frame = encoding.and_then(|encoding| encoding.source.key_frame_at);
         let round_trip = consumer.stats.round_trip();
         if consumer.firs.admit(now, request, key_frame, round_trip) {
@@ -279,9 +279,9 @@ impl Core {
         let Some(index) = consumer.needs_key_frame_of() else { return };
         let (producer, viewer) = (consumer.producer, self.transports[consumer.transport].id);
         let encodings = &mut self.producers[producer].encodings;
-        let Some(encoding) = encodings.get_mut(usize::from(index)) else { return };
+        let Some(encoding) = encodings.get_mut(index.index()) else { return };
         if encoding.asked_by.admit(now, viewer, encoding.key_frames) {
-            self.request_key_frame(producer, index);
+            self.request_key_frame(producer, index.0);
         } else {
             self.stats.drops.count(DropReason::KeyFrameBudget);
         }

@@ -31,7 +31,7 @@ use smallvec::SmallVec;
 use crate::core::Core;
 use crate::egress::path::{Budget, Outcome};
 use crate::ingress::producer::Producer;
-use crate::message::Event;
+use crate::layers::EncodingIndex;
 
 /// Encodings of one producer at most (r0–r3); control admits no more.
 pub const MAX_ENCODINGS: usize = 4;
@@ -260,8 +260,8 @@ impl Core {
                 may_rise: consumer.rise.may_rise(now),
                 priority: consumer.priority,
                 rates_bps,
-                cap: consumer.preferred.unwrap_or(u8::MAX),
-                current: consumer.current,
+                cap: consumer.layers.preferred().map_or(u8::MAX, |preferred| preferred.0),
+                current: consumer.layers.current().map(|current| current.0),
                 left_out: match consumer.left_out_since {
                     None => LeftOut::No,
                     Some(since) if now.since(since) < left_out_at_least => LeftOut::Waits,
@@ -303,18 +303,18 @@ impl Core {
         hoped: Option<u8>,
     ) {
         let consumer = &mut self.consumers[key];
-        let before = (consumer.target, consumer.current, consumer.hoped);
+        let [chosen, hoped] = [chosen, hoped].map(|encoding| encoding.map(EncodingIndex));
         // What does not arrive fits as well as it would if it did.
         let was_left_out = consumer.left_out_since.is_some();
         let finds_no_room = chosen.is_none() && (arrives || was_left_out && hoped.is_none());
-        if finds_no_room {
-            consumer.leave_out(now);
+        let has_changed = if finds_no_room {
+            consumer.left_out_since.get_or_insert(now);
+            consumer.layers.leave_out(hoped)
         } else {
             consumer.left_out_since = None;
-            consumer.target = chosen.or(consumer.target).or(Some(0));
-        }
-        consumer.hoped = hoped;
-        if before != (consumer.target, consumer.current, consumer.hoped) {
+            consumer.layers.give(chosen, hoped)
+        };
+        if has_changed {
             self.refresh_subscription(key);
         }
         if finds_no_room {
@@ -368,30 +368,6 @@ impl Core {
         while let Some(key) = self.turn.stale_allocations.pop() {
             if self.transports.get(key).is_some_and(|transport| transport.allocation_stale) {
                 self.allocate_layers(now, key);
-            }
-        }
-    }
-
-    /// Has control told in this turn how many of a producer's encodings are wanted, if that has
-    /// changed; once, however many consumers have changed their mind.
-    pub(crate) fn count_demand_later(&mut self, producer: usize) {
-        let source = &mut self.producers[producer];
-        if source.encodings.len() > 1 && !std::mem::replace(&mut source.demand_stale, true) {
-            self.turn.stale_demands.push(producer);
-        }
-    }
-
-    /// Does what [`Core::count_demand_later`] noted.
-    pub(crate) fn count_stale_demands(&mut self) {
-        while let Some(key) = self.turn.stale_demands.pop() {
-            let Some(source) = self.producers.get_mut(key) else { continue };
-            if !std::mem::replace(&mut source.demand_stale, false) {
-                continue;
-            }
-            let wanted = source.subscriptions.iter().map(|subscription| subscription.wanted);
-            let count = wanted.max().unwrap_or(0).min(source.encodings.len() as u8);
-            if std::mem::replace(&mut source.demand, count) != count {
-                self.events.push_back(Event::EncodingsWanted { producer: source.id, count });
             }
         }
     }

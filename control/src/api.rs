@@ -674,6 +674,14 @@ pub enum Notification {
     Speakers(Arc<[(Arc<str>, i8)]>),
     /// Quality of this client's connection as a whole.
     ConnectionQuality(ConnectionQuality),
+    /// A producer of this client was muted or unmuted by an administrator: while it is muted it is
+    /// not forwarded, and cannot be resumed.
+    ProducerMuted {
+        /// Which.
+        producer_id: String,
+        /// Whether it is now.
+        muted: bool,
+    },
     /// What can be sent to this client, all media together.
     DownlinkBandwidth(DownlinkBandwidth),
 }
@@ -766,6 +774,10 @@ pub enum CloseReason {
     PeerIdInUse,
     /// ICE consent was lost, or DTLS failed or was closed.
     TransportLost,
+    /// An administrator removed the participant.
+    Removed,
+    /// The room is locked, and the participant is not in it.
+    RoomLocked,
     /// The server stops.
     Shutdown,
 }

@@ -40,6 +40,18 @@ pub(crate) struct Consumer {
     told_score: Option<ConsumerScore>,
 }
 
+impl Consumer {
+    /// Whether its client wants nothing sent to it: it paused it, or has not accepted it yet.
+    pub fn is_paused(&self) -> bool {
+        self.paused || self.waiting
+    }
+
+    /// What it gets now.
+    pub fn layers(&self) -> Option<Layers> {
+        self.layers
+    }
+}
+
 /// How a consumer begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {

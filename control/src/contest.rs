@@ -30,10 +30,15 @@ pub(crate) struct Contest {
 }
 
 impl Control {
-    /// Opens a session, or lets it wait for an older one of the same peer.
+    /// Opens a session, or lets it wait for an older one of the same peer. Into a locked room only
+    /// those come who are in it, on another connection.
     pub(crate) fn open(&mut self, config: SessionConfig) -> SessionId {
         let session = SessionId(self.ids.next());
         let room = self.room_names.get(&config.room).and_then(|room| self.rooms.get(room));
+        if room.is_some_and(|room| room.locked && !room.by_peer.contains_key(&config.peer)) {
+            self.output(Output::Close { session, reason: CloseReason::RoomLocked });
+            return session;
+        }
         match room.and_then(|room| room.by_peer.get(&config.peer)).copied() {
             None => self.admit(session, config),
             Some(older) if config.grants.identity_proven => {

@@ -21,6 +21,7 @@ use opencall_wire::time::Time;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use crate::admin::AdminResponse;
 use crate::api::{
     CloseReason, Notification, Output, Request, RequestError, Response, SessionConfig, SessionId,
     Token,
@@ -222,6 +223,8 @@ pub struct Control {
     /// Sessions whose peer another client claims to be, and who claims it.
     pub(crate) contests: HashMap<SessionId, Contest>,
     pub(crate) timers: Timers<Timer>,
+    /// Answers to administrators.
+    pub(crate) administered: VecDeque<(Token, Result<AdminResponse, RequestError>)>,
     outputs: VecDeque<Output>,
     commands: VecDeque<(CoreId, Command)>,
     /// What data cores were told and still holds.
@@ -262,6 +265,7 @@ impl Control {
             stats_queries: HashMap::new(),
             contests: HashMap::new(),
             timers: Timers::new(),
+            administered: VecDeque::new(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
             records: Records::default(),
@@ -317,11 +321,26 @@ impl Control {
         request: Request,
     ) -> Work {
         self.now = now;
-        let (outputs, commands) = (self.outputs.len(), self.commands.len());
+        let before = self.waiting();
         self.serve(session, token, request);
+        self.work_since(before, 0)
+    }
+
+    /// It is so late.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// How many outputs and commands wait to be taken.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.outputs.len(), self.commands.len())
+    }
+
+    /// What was done since so many waited, and `seen` things looked at.
+    pub(crate) fn work_since(&self, (outputs, commands): (usize, usize), seen: usize) -> Work {
         let outputs = self.outputs.range(outputs..);
         let bytes: usize = outputs.clone().map(Output::size).sum();
-        Work::of(outputs.len() + self.commands.len() - commands, bytes)
+        Work::of(outputs.len() + self.commands.len() - commands + seen, bytes)
     }
 
     fn serve(&mut self, session: SessionId, token: Token, request: Request) {
@@ -343,7 +362,10 @@ impl Control {
                         self.announce_peer(session);
                     }
                     After::Offer => self.offer_existing(session),
-                    After::Produced(producer) => self.offer_producer(producer),
+                    After::Produced(producer) => {
+                        self.offer_producer(producer);
+                        self.tell_if_muted(producer);
+                    }
                     After::ProducedData(producer) => self.offer_data_producer(producer),
                 }
             }

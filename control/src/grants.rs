@@ -64,6 +64,15 @@ impl Sources {
     /// Every source.
     pub const ALL: Sources = Sources(0b1111);
 
+    /// No source.
+    pub const NONE: Sources = Sources(0);
+
+    /// The set with a source in it, or without it.
+    pub const fn with(self, source: Source, contained: bool) -> Self {
+        let bit = 1 << source as u8;
+        Sources(if contained { self.0 | bit } else { self.0 & !bit })
+    }
+
     /// Whether a source is in it.
     pub const fn contains(self, source: Source) -> bool {
         self.0 & (1 << source as u8) != 0

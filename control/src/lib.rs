@@ -6,6 +6,7 @@
 //!                                      └─▶ data (sctp): channels, which end here
 //! ```
 //!
+//! * [`admin`] — what administrators may see and do.
 //! * [`api`] — the typed requests, answers and notifications that signaling speaks to it.
 //! * [`Control`] — the machine itself: feed it, drain it.
 //! * [`dtls`] — handshakes, fingerprints, SRTP keys.
@@ -16,6 +17,7 @@
 //! * [`rtp_parameters`] — RTP capabilities and parameters as mediasoup-client writes them in JSON.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod api;
 mod consumer;
 mod contest;
@@ -47,5 +49,4 @@ pub use data::{DataDrop, DataDropCounters, MAX_MESSAGE_BYTES};
 pub use demand::LOWER_AFTER;
 pub use error::ControlError;
 pub use placement::{PARTICIPANTS_PER_CORE, PlacementPolicy};
-pub use room::RoomSummary;
 pub use transport::TRANSPORT_LOST_GRACE;

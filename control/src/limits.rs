@@ -84,6 +84,11 @@ pub(crate) fn unknown(what: &str, id: &str) -> RequestError {
     RequestError { code: 404, reason }
 }
 
+/// Refuses a request about what is not there.
+pub(crate) fn not_found(reason: impl Into<String>) -> RequestError {
+    RequestError { code: 404, reason: reason.into() }
+}
+
 /// Refuses a request for one more than there may be.
 pub(crate) fn too_many(what: &str, limit: usize) -> RequestError {
     RequestError { code: 429, reason: format!("{limit} {what} are the limit: close one first") }

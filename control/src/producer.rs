@@ -54,7 +54,12 @@ pub(crate) struct Producer {
     pub session: SessionId,
     pub kind: Kind,
     pub app_data: JsonObject,
+    /// Whether it is not forwarded: its client paused it, or it is muted.
     pub paused: bool,
+    /// Whether its client paused it.
+    paused_by_client: bool,
+    /// Whether an administrator muted it.
+    pub muted: bool,
     /// What consumers can get.
     pub consumable: Arc<RtpParameters>,
     pub consumer_type: ConsumerType,
@@ -75,6 +80,11 @@ impl Producer {
     /// The core it arrives on.
     pub fn home(&self) -> CoreId {
         self.config.home
+    }
+
+    /// What it shows or lets be heard, as its client says.
+    pub fn source(&self) -> Source {
+        Source::of(self.kind, &self.app_data)
     }
 
     /// The transport it arrives on.
@@ -146,12 +156,14 @@ impl Control {
     ) -> Result<(Response, After), RequestError> {
         let refused = |error: ortc::OrtcError| malformed(error.to_string());
         let transport_id = self.producing_transport(session, transport_id)?;
-        self.peer(session)?.grants.check_publish(Source::of(kind, &app_data))?;
+        let source = Source::of(kind, &app_data);
+        self.peer(session)?.grants.check_publish(source)?;
         check_json("appData", &app_data, MAX_APP_DATA_BYTES)?;
         ortc::validate_rtp_parameters(kind, parameters).map_err(refused)?;
         let mapping = ortc::producer_rtp_mapping(parameters, &self.router).map_err(refused)?;
         let consumable =
             ortc::consumable_rtp_parameters(kind, parameters, &self.router).map_err(refused)?;
+        let muted = self.is_muted(session, source);
         let Some(transport) = self.transports.get_mut(&transport_id) else {
             return Err(not_allowed("the transport was closed: create another"));
         };
@@ -176,7 +188,7 @@ impl Control {
             encodings: encodings(&parameters.encodings),
             extensions: mapping.extensions,
             feedback: mapping.feedback,
-            paused,
+            paused: paused || muted,
             checkpoint: Default::default(),
         };
         self.command(home, Command::CreateProducer(Box::new(config.clone())));
@@ -184,7 +196,9 @@ impl Control {
             session,
             kind,
             app_data,
-            paused,
+            paused: paused || muted,
+            paused_by_client: paused,
+            muted,
             consumer_type: ortc::consumer_type(&consumable),
             consumable: Arc::new(consumable),
             cname,
@@ -322,8 +336,37 @@ impl Control {
         let Some(producer) = self.producers.get_mut(&id) else {
             return Err(unknown("producer", producer_id));
         };
+        if !paused && producer.muted {
+            let reason = "this producer was muted by an administrator, who alone can unmute it";
+            return Err(not_allowed(reason));
+        }
+        producer.paused_by_client = paused;
+        self.settle_pause(id);
+        Ok(())
+    }
+
+    /// A source of a client was muted before it was produced.
+    fn is_muted(&self, session: SessionId, source: Source) -> bool {
+        let Some(peer) = self.peers.get(&session) else { return false };
+        let muted = self.rooms.get(&peer.room).and_then(|room| room.muted.get(&peer.name));
+        muted.is_some_and(|muted| muted.contains(source))
+    }
+
+    /// Tells the client of a new producer that it is muted.
+    pub(crate) fn tell_if_muted(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.get(&id).filter(|producer| producer.muted) else {
+            return;
+        };
+        let (session, producer_id) = (producer.session, self.ids.text(id.0));
+        self.notify(session, Notification::ProducerMuted { producer_id, muted: true });
+    }
+
+    /// Pauses or resumes a producer, after its client or an administrator has said so.
+    pub(crate) fn settle_pause(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        let (session, paused) = (producer.session, producer.paused_by_client || producer.muted);
         if producer.paused == paused {
-            return Ok(());
+            return;
         }
         producer.paused = paused;
         producer.config.paused = paused;
@@ -349,7 +392,6 @@ impl Control {
         if paused {
             self.hush(session, id);
         }
-        Ok(())
     }
 
     /// A producer is heard no more.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use opencall_dataplane::message::{CoreId, ProducerId};
 use opencall_dataplane::planted::{self, Bug};
 
-use crate::api::{Notification, SessionId};
+use crate::api::{Notification, RequestError, SessionId, Source, Sources};
 use crate::control::{Control, Timer};
+use crate::limits::too_many;
 use crate::placement::RoomCores;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
@@ -32,35 +33,35 @@ pub(crate) struct Room {
     pub members: BTreeSet<SessionId>,
     pub cores: RoomCores,
     pub speakers: Speakers,
+    /// Nobody else is let in.
+    pub locked: bool,
+    /// Sources that an administrator muted, by peer id.
+    pub muted: HashMap<Arc<str>, Sources>,
 }
 
-/// A room as administrators see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomSummary {
-    /// Its name.
-    pub name: String,
-    /// Peers that have entered.
-    pub peers: usize,
-    /// Producers.
-    pub producers: usize,
-    /// Consumers.
-    pub consumers: usize,
+impl Room {
+    /// Mutes or unmutes a source of whoever has that name, for at most `limit` names.
+    pub fn mute(
+        &mut self,
+        peer: &str,
+        source: Source,
+        muted: bool,
+        limit: usize,
+    ) -> Result<(), RequestError> {
+        let of_peer = self.muted.get(peer).copied().unwrap_or(Sources::NONE);
+        let sources = of_peer.with(source, muted);
+        if sources == Sources::NONE {
+            self.muted.remove(peer);
+        } else if !self.muted.contains_key(peer) && self.muted.len() >= limit {
+            return Err(too_many("muted participants of a room", limit));
+        } else {
+            self.muted.insert(Arc::from(peer), sources);
+        }
+        Ok(())
+    }
 }
 
 impl Control {
-    /// All rooms, oldest first.
-    pub fn rooms(&self) -> impl Iterator<Item = RoomSummary> {
-        self.rooms.values().map(|room| {
-            let members = || room.members.iter().filter_map(|session| self.peers.get(session));
-            RoomSummary {
-                name: room.name.clone(),
-                peers: room.members.len(),
-                producers: members().map(|peer| peer.producers.len()).sum(),
-                consumers: members().map(|peer| peer.consumers.len()).sum(),
-            }
-        })
-    }
-
     /// The room of that name, made if there is none.
     pub(crate) fn room_named(&mut self, name: &str) -> RoomId {
         if let Some(room) = self.room_names.get(name) {
@@ -73,6 +74,8 @@ impl Control {
             members: BTreeSet::new(),
             cores: RoomCores::default(),
             speakers: Speakers::default(),
+            locked: false,
+            muted: HashMap::new(),
         };
         self.rooms.insert(id, room);
         self.room_names.insert(name.to_owned(), id);

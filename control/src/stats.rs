@@ -9,6 +9,7 @@ use opencall_dataplane::message::{
     Command, CoreId, IceState, ProducerId, RtpStreamStats, Stats, StatsQuery, TransportId,
     TransportStats,
 };
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::api::{RequestError, Response, SessionId, StatsOf, Token};
@@ -21,14 +22,34 @@ use crate::rtp_parameters::{Kind, RtpParameters};
 /// others' answers from the client.
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One question of a client, possibly to several cores.
+/// Who asks for statistics.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A client, for what is its own.
+    Client(SessionId, Token),
+    /// An administrator, for all of a participant's.
+    Administrator {
+        /// Of the question.
+        token: Token,
+        /// The participant's.
+        session: SessionId,
+    },
+}
+
+/// One question, possibly to several cores.
 pub(crate) struct StatsJob {
-    session: SessionId,
-    token: Token,
+    asker: Asker,
     asked: Vec<(u64, StatsQuery)>,
     /// The answers that have come, in the order of the questions.
     found: Vec<Option<Stats>>,
     missing: usize,
+}
+
+impl StatsJob {
+    /// Whether an administrator asks.
+    pub fn is_administrators(&self) -> bool {
+        matches!(self.asker, Asker::Administrator { .. })
+    }
 }
 
 /// The statistics of one transport or stream. Written as an object by whoever sends it, which need
@@ -74,9 +95,14 @@ impl Control {
             Ok(queries) => queries,
             Err(error) => return self.answer(session, token, Err(error)),
         };
-        if queries.is_empty() {
-            return self.answer(session, token, Ok(Response::Stats(Vec::new())));
+        if let Some(peer) = self.peers.get_mut(&session) {
+            peer.stats_jobs += 1;
         }
+        self.start_stats(Asker::Client(session, token), queries);
+    }
+
+    /// Asks the data cores.
+    pub(crate) fn start_stats(&mut self, asker: Asker, queries: Vec<(CoreId, StatsQuery)>) {
         let id = self.ids.next();
         let mut asked = Vec::with_capacity(queries.len());
         for (index, (core, of)) in queries.into_iter().enumerate() {
@@ -87,12 +113,11 @@ impl Control {
         }
         let missing = asked.len();
         let found = vec![None; missing];
-        let job = StatsJob { session, token, asked, found, missing };
-        self.stats_jobs.insert(id, job);
-        self.timers.set(Timer::Stats(id), self.now + STATS_TIMEOUT);
-        if let Some(peer) = self.peers.get_mut(&session) {
-            peer.stats_jobs += 1;
+        self.stats_jobs.insert(id, StatsJob { asker, asked, found, missing });
+        if missing == 0 {
+            return self.finish_stats(id);
         }
+        self.timers.set(Timer::Stats(id), self.now + STATS_TIMEOUT);
     }
 
     fn queries(
@@ -116,20 +141,27 @@ impl Control {
             }
             // Control itself knows these.
             StatsOf::DataProducer(_) | StatsOf::DataConsumer(_) => None,
-            StatsOf::Peer => {
-                let transports = peer.transports.iter();
-                let producers = peer.producers.iter();
-                let consumers = peer.consumers.values().filter_map(|id| {
-                    Some((self.consumers.get(id)?.core, StatsQuery::Consumer(*id)))
-                });
-                return Ok(transports
-                    .filter_map(|id| self.transport_query(*id))
-                    .chain(producers.filter_map(|id| self.producer_query(*id)))
-                    .chain(consumers)
-                    .collect());
-            }
+            StatsOf::Peer => return self.queries_of_peer(session),
         };
         Ok(one.into_iter().collect())
+    }
+
+    /// About all that a peer has.
+    pub(crate) fn queries_of_peer(
+        &self,
+        session: SessionId,
+    ) -> Result<Vec<(CoreId, StatsQuery)>, RequestError> {
+        let peer = self.peer(session)?;
+        let transports = peer.transports.iter();
+        let producers = peer.producers.iter();
+        let consumers = peer.consumers.values();
+        let consumers = consumers
+            .filter_map(|id| Some((self.consumers.get(id)?.core, StatsQuery::Consumer(*id))));
+        Ok(transports
+            .filter_map(|id| self.transport_query(*id))
+            .chain(producers.filter_map(|id| self.producer_query(*id)))
+            .chain(consumers)
+            .collect())
     }
 
     fn transport_query(&self, id: TransportId) -> Option<(CoreId, StatsQuery)> {
@@ -157,16 +189,23 @@ impl Control {
         let Some(job) = self.stats_jobs.remove(&id) else { return };
         self.timers.cancel(Timer::Stats(id));
         self.forget_queries(&job);
-        if let Some(peer) = self.peers.get_mut(&job.session) {
-            peer.stats_jobs = peer.stats_jobs.saturating_sub(1);
-        }
         let mut reports = Vec::with_capacity(job.found.len());
         for ((_, of), stats) in job.asked.iter().zip(job.found) {
             if let Some(stats) = stats {
                 self.report(*of, stats, &mut reports);
             }
         }
-        self.answer(job.session, job.token, Ok(Response::Stats(reports)));
+        match job.asker {
+            Asker::Client(session, token) => {
+                if let Some(peer) = self.peers.get_mut(&session) {
+                    peer.stats_jobs = peer.stats_jobs.saturating_sub(1);
+                }
+                self.answer(session, token, Ok(Response::Stats(reports)));
+            }
+            Asker::Administrator { token, session } => {
+                self.describe_participant(token, session, reports);
+            }
+        }
     }
 
     fn forget_queries(&mut self, job: &StatsJob) {
@@ -182,7 +221,8 @@ impl Control {
         if self.peers.get(&session).is_none_or(|peer| peer.stats_jobs == 0) {
             return;
         }
-        let jobs = self.stats_jobs.iter().filter(|(_, job)| job.session == session);
+        let is_its = |asker: Asker| matches!(asker, Asker::Client(whose, _) if whose == session);
+        let jobs = self.stats_jobs.iter().filter(|(_, job)| is_its(job.asker));
         for id in jobs.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(job) = self.stats_jobs.remove(&id) {
                 self.forget_queries(&job);
@@ -275,6 +315,12 @@ impl Control {
 
     fn timestamp_ms(&self) -> u64 {
         self.config.unix_origin_ms.saturating_add(self.now.as_millis())
+    }
+}
+
+impl Serialize for StatsReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_object().serialize(serializer)
     }
 }
 

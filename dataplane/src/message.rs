@@ -502,3 +502,26 @@ pub struct CoreStats {
     /// Drops by reason.
     pub drops: DropCounters,
 }
+
+impl CoreStats {
+    /// Adds what another core had counted, in whose place this one is. What there is now stays.
+    pub fn add_counters(&mut self, other: &CoreStats) {
+        let counters = [
+            (&mut self.datagrams_received, other.datagrams_received),
+            (&mut self.datagrams_taken, other.datagrams_taken),
+            (&mut self.datagrams_sent, other.datagrams_sent),
+            (&mut self.trains_sent, other.trains_sent),
+            (&mut self.send_calls, other.send_calls),
+            (&mut self.packets_forwarded, other.packets_forwarded),
+            (&mut self.packets_piped, other.packets_piped),
+            (&mut self.reports_unmatched, other.reports_unmatched),
+            (&mut self.turns, other.turns),
+        ];
+        for (counter, more) in counters {
+            *counter += more;
+        }
+        for (reason, more) in other.drops.iter() {
+            self.drops.count_n(reason, more);
+        }
+    }
+}

@@ -393,8 +393,20 @@ impl Connection {
 
     /// Says why, and waits a little for the client to have heard it.
     async fn close(&mut self, closing: Closing) {
+        self.envelope.handle_closing(closing, &mut self.effects);
+        let farewell = self.effects.drain(..).filter_map(|effect| match effect {
+            Effect::Send(frame) => Some(Message::Text(frame.into())),
+            _ => None,
+        });
+        let farewell: Vec<Message> = farewell.collect();
         let frame = CloseFrame { code: closing.code(), reason: closing.reason().into() };
-        let send = self.socket.send(Message::Close(Some(frame)));
+        let socket = &mut self.socket;
+        let send = async move {
+            for message in farewell {
+                socket.feed(message).await?;
+            }
+            socket.send(Message::Close(Some(frame))).await
+        };
         if let Ok(Ok(())) = tokio::time::timeout(CLOSE_TIMEOUT, send).await {
             self.finish().await;
         }

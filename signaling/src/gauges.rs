@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use opencall_control::{Counts, DataDrop, DataDropCounters};
+use opencall_dataplane::message::CoreStats;
 use opencall_dataplane::threads::Loss;
 
 use crate::envelope::Closing;
@@ -64,11 +65,35 @@ impl Workers {
     }
 }
 
+/// A data core as it was a moment ago.
+#[derive(Debug, Clone, Default)]
+pub struct CoreView {
+    /// Its UDP port.
+    pub port: u16,
+    /// What it and those before it have counted, and what it has now.
+    pub totals: CoreStats,
+    /// The share of time, 0–1, that its thread ran in the last second.
+    pub busy: f32,
+    /// Datagrams received in a second, lately.
+    pub received_per_second: u64,
+    /// Datagrams sent in a second, lately.
+    pub sent_per_second: u64,
+    /// Whether it is dead now.
+    pub is_lost: bool,
+    /// How often it died.
+    pub died: u64,
+    /// How often it was taken for dead.
+    pub stalled: u64,
+    /// How often it was replaced.
+    pub recovered: u64,
+}
+
 /// Counters written by the hub and the connections, read by HTTP handlers.
 pub struct Gauges {
     /// WebSocket connections now.
     pub connections: AtomicU64,
     counts: Mutex<Counts>,
+    cores: Mutex<Vec<CoreView>>,
     data_drops: Mutex<DataDropCounters>,
     started: Instant,
     /// When the control thread made its last turn, milliseconds after the start.
@@ -86,6 +111,7 @@ impl Default for Gauges {
         Gauges {
             connections: AtomicU64::new(0),
             counts: Mutex::default(),
+            cores: Mutex::default(),
             data_drops: Mutex::default(),
             started: Instant::now(),
             beat: AtomicU64::new(0),
@@ -123,6 +149,16 @@ impl Gauges {
     /// What control had when it was last looked at.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the data cores do.
+    pub fn set_cores(&self, cores: Vec<CoreView>) {
+        *self.cores.lock().unwrap_or_else(PoisonError::into_inner) = cores;
+    }
+
+    /// What the data cores did when they were last looked at.
+    pub fn cores(&self) -> Vec<CoreView> {
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What of data channels went no further.
@@ -174,9 +210,10 @@ mod tests {
 
     /// A protoo client stays away after 4000 and comes back after any other code.
     #[test]
-    fn only_a_replaced_peer_is_told_to_stay_away() {
+    fn only_the_replaced_and_the_removed_are_told_to_stay_away() {
         for closing in Closing::ALL {
-            let stays_away = closing == Closing::ByControl(CloseReason::Replaced);
+            let away = [CloseReason::Replaced, CloseReason::Removed].map(Closing::ByControl);
+            let stays_away = away.contains(&closing);
             assert_eq!(closing.code() == 4000, stays_away, "{closing:?}");
         }
     }

@@ -3,8 +3,9 @@
 //! * [`auth`] — join tokens: who may enter which room.
 //! * [`config`] — flags and environment variables, parsed into a [`config::Config`].
 //! * [`envelope`] — JSON to typed requests and back, in two dialects.
-//! * [`http`] — the WebSocket upgrade, the meeting page, `/healthz`.
+//! * [`http`] — the WebSocket upgrade, the meeting page, `/healthz`, the admin API.
 //! * [`connection`] — one WebSocket: its limits, time-outs and closing.
+//! * [`drain`] — nobody new is let in.
 //! * [`hub`] — control between the connections and the data cores.
 //! * [`server`] — start and stop.
 //! * [`log`] — lines that peers cannot forge.
@@ -16,6 +17,7 @@ pub mod addresses;
 pub mod auth;
 pub mod config;
 pub mod connection;
+pub mod drain;
 pub mod envelope;
 pub mod gauges;
 pub mod http;

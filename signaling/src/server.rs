@@ -22,7 +22,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::connection;
+use crate::drain::Drain;
 use crate::gauges::Gauges;
+use crate::http::admin::Admin;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Hub, HubLink};
 
@@ -81,10 +83,23 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let auth = Auth::new(std::mem::take(&mut config.auth));
     log_start(&config, &plane, &listener, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
-    let front = front(&config, &plane, sender, auth, Arc::clone(&gauges));
+    let (cores, backend) = (plane.cores.len(), plane.backend);
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
     let faults = config.debug_faults.then(|| (plane.faults(), plane.cores.len()));
     let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate);
+    let drain = Drain::default();
+    let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
+    let front = Front {
+        connections: sender,
+        auth,
+        admin,
+        limits: config.limits,
+        gauges: Arc::clone(&gauges),
+        cores,
+        io: backend_name(backend),
+        started: Instant::now(),
+        web: config.web.clone(),
+    };
     let web = Web::start(web_runtime, listener, front, connections, link, Arc::clone(&gauges))?;
     let result = control_runtime.block_on(async {
         let signals = Signals::new().map_err(ServerError::Runtime)?;
@@ -92,7 +107,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
             let asked = FaultSignals::new().map_err(ServerError::Runtime)?;
             tokio::spawn(asked.obey(faults, cores));
         }
-        supervise(&gauges, hub.run(stop_signal(signals))).await
+        supervise(&gauges, hub.run(stop_reason(signals, &drain, &gauges))).await
     });
     web.stop(if result.is_ok() { Duration::ZERO } else { FAREWELL });
     if result.is_ok() {
@@ -122,6 +137,14 @@ async fn supervise(gauges: &Gauges, hub: impl Future<Output = ()>) -> Result<(),
         gauges.control_lost.store(true, Ordering::Relaxed);
     }
     outcome
+}
+
+/// Waits until the server is to stop: by a signal, or because it has drained.
+async fn stop_reason(signals: Signals, drain: &Drain, gauges: &Gauges) {
+    tokio::select! {
+        () = stop_signal(signals) => {}
+        () = drain.over(gauges) => tracing::info!("drained: stopping"),
+    }
 }
 
 /// Waits for the first signal; a second one ends the process at once.
@@ -173,25 +196,6 @@ impl Web {
     fn stop(self, farewell: Duration) {
         let _ = self.stop.send(farewell);
         let _ = self.thread.join();
-    }
-}
-
-fn front(
-    config: &Config,
-    plane: &DataPlane,
-    connections: mpsc::Sender<NewConnection>,
-    auth: Arc<Auth>,
-    gauges: Arc<Gauges>,
-) -> Front {
-    Front {
-        connections,
-        auth,
-        limits: config.limits,
-        gauges,
-        cores: plane.cores.len(),
-        io: backend_name(plane.backend),
-        started: Instant::now(),
-        web: config.web.clone(),
     }
 }
 

@@ -301,6 +301,7 @@ export class Meeting {
         if (owner) this.#showEncryption(owner);
       }),
       pausedChanged: current((producerId, paused) => this.#roster.setPaused(producerId, paused)),
+      ownMuted: current((producerId, muted) => this.#mutedByServer(producerId, muted)),
       speakersChanged: current((ids) => {
         this.#speakers = ids;
         this.#roster.setSpeaking(ids);
@@ -466,7 +467,27 @@ export class Meeting {
     local.paused = paused;
     local.track.enabled = !paused;
     this.#showLocal(source);
-    if (local.producer) await this.#session?.setProducerPaused(local.producer, paused);
+    if (!local.producer) return;
+    try {
+      await this.#session?.setProducerPaused(local.producer, paused);
+    } catch (error) {
+      // What an administrator has muted cannot be resumed.
+      if (!paused) this.#showPaused(source, local);
+      throw error;
+    }
+  }
+
+  #showPaused(source: LocalSource, local: LocalMedia): void {
+    local.paused = true;
+    local.track.enabled = false;
+    this.#showLocal(source);
+  }
+
+  /** What an administrator mutes is muted here, too; after it is unmuted, it is the person who resumes it. */
+  #mutedByServer(producerId: string, muted: boolean): void {
+    for (const [source, local] of this.#local) {
+      if (muted && local.producer?.id === producerId) this.#showPaused(source, local);
+    }
   }
 
   #consumerId(participantId: string, source: Source): string | undefined {

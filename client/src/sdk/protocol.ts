@@ -108,6 +108,10 @@ export interface ServerEvents {
   consumerResumed: { consumerId: string };
   /** Nobody takes a higher layer of this client's simulcast: the others need not be sent. */
   producerMaxSpatialLayer: { producerId: string; spatialLayer: number };
+  /** An administrator muted this producer, which cannot be resumed then, or unmuted it. */
+  producerMuted: { producerId: string; muted: boolean };
+  /** An administrator removed this participant; the connection closes next, with the same reason. */
+  removed: { reason: string };
   activeSpeakers: string[];
   connectionQuality: ConnectionQuality;
 }

@@ -49,6 +49,8 @@ export interface SessionHandlers {
   trackAdded(track: RemoteTrack): void;
   producerClosed(producerId: string): void;
   pausedChanged(producerId: string, paused: boolean): void;
+  /** An administrator muted or unmuted what this client sends. */
+  ownMuted(producerId: string, muted: boolean): void;
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
   encryptionChanged(encryption: TrackEncryption): void;
@@ -203,9 +205,10 @@ export class Session {
   /** Mutes or unmutes what is sent. */
   async setProducerPaused(producer: types.Producer, paused: boolean): Promise<void> {
     if (paused) producer.pause();
-    else producer.resume();
     const name = paused ? 'pauseProducer' : 'resumeProducer';
     await this.#channel.request(name, { producerId: producer.id });
+    // What an administrator muted is refused, and stays paused.
+    if (!paused) producer.resume();
   }
 
   /** Asks for a layer of a received video; the server sends at most that. */
@@ -352,6 +355,11 @@ export class Session {
         const { producerId, spatialLayer } = event.data;
         return this.#sentLayers.limit(producerId, spatialLayer, this.#producers.get(producerId));
       }
+      case 'producerMuted':
+        return this.#producerMuted(event.data.producerId, event.data.muted);
+      case 'removed':
+        // The connection closes next, and says why.
+        return;
       case 'activeSpeakers':
         return this.#handlers.speakersChanged(event.data);
       case 'connectionQuality':
@@ -493,6 +501,11 @@ export class Session {
     if (!consumer) return;
     this.#forget(consumer);
     this.#handlers.producerClosed(consumer.producerId);
+  }
+
+  #producerMuted(producerId: string, muted: boolean): void {
+    if (muted) this.#producers.get(producerId)?.pause();
+    this.#handlers.ownMuted(producerId, muted);
   }
 
   #consumerPaused(consumerId: string, paused: boolean): void {

@@ -12,8 +12,11 @@ const OPEN_TIMEOUT_MS = 8_000;
 /** How long the server may take to say why it refused. */
 const REASON_TIMEOUT_MS = 3_000;
 
-/** The server's close codes for "do not come back": someone took this place, or someone who is there has this id. */
-export const FINAL_CLOSE_CODES: readonly number[] = [4000, 4003];
+/**
+ * The server's close codes for "do not come back": someone took this place or an administrator removed this client,
+ * someone who is there has this id, the room is locked.
+ */
+export const FINAL_CLOSE_CODES: readonly number[] = [4000, 4003, 4004];
 
 /** What a channel says by itself. */
 export interface ChannelEvents {

@@ -1,6 +1,7 @@
 //! Talks between clients, the control core and data cores that only keep books: one file for each
 //! promise.
 
+mod administrators_see_and_act;
 mod data_channels_carry_messages;
 mod every_order_ends_alike;
 mod grants_are_enforced;

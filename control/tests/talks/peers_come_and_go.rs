@@ -86,7 +86,7 @@ fn a_client_that_does_not_answer_gives_way() {
     talk.pass(Duration::from_millis(1));
     assert_eq!(talk.closed[&anna.session], CloseReason::Replaced);
     talk.ok(again, join("Anna"));
-    let room = talk.control.rooms().next().map(|room| (room.name, room.peers));
+    let room = talk.rooms().into_iter().next().map(|room| (room.name, room.participants));
     assert_eq!(room, Some(("room".to_owned(), 1)));
     talk.leave(again);
     talk.assert_nothing_is_left();

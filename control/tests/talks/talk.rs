@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use opencall_control::admin::{AdminRequest, AdminResponse, RoomSummary};
 use opencall_control::api::*;
 use opencall_control::dtls::{DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, PeerFingerprints};
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
@@ -54,6 +55,7 @@ pub struct Talk {
     pub opened: BTreeSet<SessionId>,
     /// Sessions whose client was to show that it is there.
     pub challenged: Vec<SessionId>,
+    administered: HashMap<Token, Result<AdminResponse, RequestError>>,
     next_token: u64,
     /// A core was replaced, and is told again what its books said.
     replacing: bool,
@@ -104,6 +106,7 @@ impl Talk {
             closed: HashMap::new(),
             opened: BTreeSet::new(),
             challenged: Vec::new(),
+            administered: HashMap::new(),
             next_token: 0,
             replacing: false,
         }
@@ -188,6 +191,33 @@ impl Talk {
         }
     }
 
+    /// An administrator asks; the answer comes by [`Talk::administered`].
+    pub fn administer(&mut self, request: AdminRequest) -> Token {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.control.administer(self.now, token, request);
+        self.drain();
+        token
+    }
+
+    pub fn administered(&mut self, token: Token) -> Option<Result<AdminResponse, RequestError>> {
+        self.administered.remove(&token)
+    }
+
+    /// The same, where control answers at once.
+    pub fn admin(&mut self, request: AdminRequest) -> Result<AdminResponse, RequestError> {
+        let token = self.administer(request);
+        self.administered(token).expect("answered at once")
+    }
+
+    /// All rooms, as administrators see them.
+    pub fn rooms(&mut self) -> Vec<RoomSummary> {
+        match self.admin(AdminRequest::Rooms { after: None, limit: usize::MAX }) {
+            Ok(AdminResponse::Rooms { rooms, .. }) => rooms,
+            _ => panic!("rooms were asked for"),
+        }
+    }
+
     pub fn event(&mut self, core: u8, event: Event) {
         self.control.handle_event(self.now, CoreId(core), event);
         self.drain();
@@ -261,6 +291,7 @@ impl Talk {
                 Output::Challenge { session } => self.challenged.push(session),
             }
         }
+        self.administered.extend(std::iter::from_fn(|| self.control.poll_administered()));
         while let Some((core, command)) = self.control.poll_command() {
             self.book(core, command);
         }
@@ -456,6 +487,7 @@ pub fn text_of(notification: &Notification) -> String {
         }
         Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
         Notification::ConnectionQuality(quality) => format!("{quality:?}"),
+        Notification::ProducerMuted { muted, .. } => format!("ProducerMuted {muted}"),
         Notification::DownlinkBandwidth(bandwidth) => {
             let (desired, effective) =
                 (bandwidth.desired_bitrate, bandwidth.effective_desired_bitrate);

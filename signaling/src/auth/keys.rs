@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use zeroize::Zeroizing;
 
@@ -89,6 +91,25 @@ impl ApiKeys {
         self.0.keys().map(String::as_str)
     }
 
+    /// The name of the key whose secret this is. All are compared, each by its hash and in constant
+    /// time: how long it takes tells nothing of them.
+    pub fn holder(&self, secret: &str) -> Option<&str> {
+        let hash = |text: &str| digest(&SHA256, text.as_bytes());
+        let given = hash(secret);
+        self.0.iter().fold(None, |found, (name, known)| {
+            match verify_slices_are_equal(hash(known).as_ref(), given.as_ref()) {
+                Ok(()) => Some(name.as_str()),
+                Err(_) => found,
+            }
+        })
+    }
+
+    /// A key whose secret one of `others` has as well.
+    pub fn shared_with(&self, others: &ApiKeys) -> Option<&str> {
+        let shares = |secret: &Zeroizing<String>| others.0.values().any(|other| other == secret);
+        self.0.iter().find(|(_, secret)| shares(secret)).map(|(name, _)| name.as_str())
+    }
+
     /// The key of that name, to verify with.
     pub fn decoding(&self, name: &str) -> Option<DecodingKey> {
         DecodingKey::from_secret(self.0.get(name)?.as_bytes()).ok()
@@ -140,6 +161,21 @@ mod tests {
         assert!(ApiKeys::from_file(b"\xff").is_err());
         let many: String = (0..=MAX_KEYS).map(|index| format!("k{index}={SECRET}\n")).collect();
         assert!(ApiKeys::from_file(many.as_bytes()).is_err_and(|error| error.contains("1000")));
+    }
+
+    #[test]
+    fn the_holder_of_a_secret_is_found_by_the_whole_of_it() {
+        let other = SECRET.replace('0', "1");
+        let pairs = [format!("alpha={SECRET}"), format!("beta={other}")];
+        let keys = ApiKeys::from_pairs(pairs.iter().map(String::as_str)).unwrap();
+        assert_eq!(keys.holder(SECRET), Some("alpha"));
+        assert_eq!(keys.holder(&other), Some("beta"));
+        for wrong in ["", "alpha", &SECRET[1..], &format!("{SECRET} ")] {
+            assert_eq!(keys.holder(wrong), None, "{wrong}");
+        }
+        let shared = ApiKeys::from_pairs([format!("gamma={other}").as_str()]).unwrap();
+        assert_eq!(keys.shared_with(&shared), Some("beta"));
+        assert_eq!(ApiKeys::default().shared_with(&keys), None);
     }
 
     #[test]

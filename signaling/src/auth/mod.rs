@@ -1,6 +1,7 @@
 //! Join tokens: who may enter which room, and what for. JWTs with LiveKit's claims, signed with an
 //! API key (HS256) or by an identity provider (RS256, ES256, EdDSA by JWK Set).
 //!
+//! * [`admin`] — keys of administrators, which no token is made with.
 //! * [`claims`] — what a token says, and whom it lets in.
 //! * [`error`] — why it does not, with a code and a sentence.
 //! * [`keys`], [`jwks`] — secrets and public keys; [`watched`] files and [`remote`] sets of them.
@@ -9,6 +10,7 @@
 //! * [`mint`] — `opencall-sfu token`.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod claims;
 pub mod error;
 mod fetch;

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use serde::Deserialize;
@@ -34,18 +35,19 @@ impl<S: Sync> FromRequestParts<S> for Presented {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let token = from_header(parts).or_else(|| {
+        let token = bearer(&parts.headers).or_else(|| {
             let query = Query::<TokenQuery>::try_from_uri(&parts.uri).ok()?.0;
-            query.access_token.or(query.token)
+            query.access_token.or(query.token).map(Zeroizing::new)
         });
-        Ok(Presented(token.filter(|token| !token.is_empty()).map(Zeroizing::new)))
+        Ok(Presented(token.filter(|token| !token.is_empty())))
     }
 }
 
-fn from_header(parts: &Parts) -> Option<String> {
-    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+/// What the `Authorization: Bearer` header of a request has.
+pub fn bearer(headers: &HeaderMap) -> Option<Zeroizing<String>> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim().to_owned())
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| Zeroizing::new(token.trim().to_owned()))
 }
 
 #[cfg(test)]

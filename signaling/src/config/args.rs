@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use opencall_control::PARTICIPANTS_PER_CORE;
 
-use super::auth::AuthArguments;
+use super::auth::{AdminArguments, AuthArguments};
 
 /// What stands below the flags.
 const AFTER_HELP: &str = "opencall-sfu token --help: mint a join token by hand";
@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Join tokens.
     #[command(flatten)]
     pub auth: AuthArguments,
+    /// Administration.
+    #[command(flatten)]
+    pub admin: AdminArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{ConfigError, wrong};
 use crate::auth::AuthConfig;
+use crate::auth::admin::AdminKeys;
 use crate::auth::jwks::KeySet;
 use crate::auth::keys::ApiKeys;
 use crate::auth::url::SetUrl;
@@ -86,6 +87,51 @@ impl AuthArguments {
             );
         }
         Ok(config)
+    }
+}
+
+/// Keys of administrators. No `Debug`: there are secrets in it.
+#[derive(Args)]
+#[command(next_help_heading = "Administration (without a key, the admin API is off)")]
+pub struct AdminArguments {
+    /// Name of a key of the admin API and its secret, at least 32 bytes. The name is in the log of
+    /// what was done with it. Can be given several times, or with commas between; none of them may
+    /// be a secret of join tokens.
+    #[arg(
+        long,
+        env = "OPENCALL_ADMIN_KEYS",
+        value_name = "KEY=SECRET",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub admin_key: Vec<String>,
+    /// File of such keys, one KEY=SECRET or KEY: SECRET on a line. It is read again when it
+    /// changes.
+    #[arg(long, env = "OPENCALL_ADMIN_KEYS_FILE", value_name = "FILE")]
+    pub admin_keys_file: Option<PathBuf>,
+}
+
+impl AdminArguments {
+    /// The keys, none of which may be one of `tokens`.
+    pub fn read(self, tokens: &AuthConfig) -> Result<AdminKeys, ConfigError> {
+        let keys = ApiKeys::from_pairs(self.admin_key.iter().map(String::as_str))
+            .or_else(|reason| wrong(format!("--admin-key (OPENCALL_ADMIN_KEYS): {reason}")))?;
+        let parse = ApiKeys::from_file;
+        let file = watched("--admin-keys-file", self.admin_keys_file.as_ref(), parse)?;
+        let now = Instant::now();
+        let of_file = file.as_ref().map(|file| file.current(now));
+        let token_file = tokens.keys_file.as_ref().map(|file| file.current(now));
+        for admin in [Some(&keys), of_file.as_deref()].into_iter().flatten() {
+            for tokens in [Some(&tokens.keys), token_file.as_deref()].into_iter().flatten() {
+                if let Some(name) = admin.shared_with(tokens) {
+                    return wrong(format!(
+                        "the admin key \"{name}\" is a secret of join tokens as well: give \
+                         administrators one of their own"
+                    ));
+                }
+            }
+        }
+        Ok(AdminKeys { keys, file })
     }
 }
 

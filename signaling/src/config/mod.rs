@@ -21,6 +21,7 @@ use opencall_wire::srtp::Profile;
 pub use self::web::WebConfig;
 
 use crate::auth::AuthConfig;
+use crate::auth::admin::AdminKeys;
 
 /// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
 const MAX_WORKERS: usize = 128;
@@ -62,6 +63,8 @@ pub struct Config {
     pub log: tracing_subscriber::EnvFilter,
     /// Join tokens.
     pub auth: AuthConfig,
+    /// Keys of administrators.
+    pub admin: AdminKeys,
     /// Limits of connections.
     pub limits: Limits,
 }
@@ -113,8 +116,9 @@ impl Config {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
-        let Arguments { media, web, auth, limits } = arguments;
+        let Arguments { media, web, auth, admin, limits } = arguments;
         let workers = workers(media.workers)?;
+        let auth = auth.read()?;
         Ok(Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
             workers,
@@ -139,7 +143,8 @@ impl Config {
             pin: media.pin,
             debug_faults: media.debug_faults,
             log: log_filter(&web.log)?,
-            auth: auth.read()?,
+            admin: admin.read(&auth)?,
+            auth,
             web: WebConfig::read(web)?,
             limits: limits_of(&limits)?,
         })
@@ -465,6 +470,14 @@ mod tests {
             ("--frame-ancestors https://a.example;script-src", "no source of frames"),
             ("--http-request-rate 0", "give at least 1"),
             ("--http-request-burst 0", "give at least 1"),
+            ("--admin-key ops", "expected KEY=SECRET"),
+            ("--admin-key ops=short", "32 are the least"),
+            ("--admin-keys-file /nowhere/keys", "--admin-keys-file /nowhere/keys"),
+            (
+                "--admin-key a=0123456789abcdefghijklmnopqrstuv \
+                 --auth-key b=0123456789abcdefghijklmnopqrstuv",
+                "one of their own",
+            ),
             ("--log info,=,", "give a level such as info"),
             ("--max-message-size 10", "from 16384"),
             ("--request-rate 0", "give at least 1"),

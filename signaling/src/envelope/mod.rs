@@ -69,6 +69,9 @@ pub trait Envelope: Send {
         effects: &mut Vec<Effect>,
     );
 
+    /// The connection is about to be closed: what the client is told before.
+    fn handle_closing(&mut self, closing: Closing, effects: &mut Vec<Effect>);
+
     /// [`Envelope::next_timeout`] has passed.
     fn handle_timeout(&mut self, now: Time, effects: &mut Vec<Effect>);
 
@@ -103,10 +106,12 @@ pub enum Closing {
 
 impl Closing {
     /// All of them, in counter order.
-    pub const ALL: [Closing; 10] = [
+    pub const ALL: [Closing; 12] = [
         Closing::ByControl(CloseReason::Replaced),
         Closing::ByControl(CloseReason::PeerIdInUse),
         Closing::ByControl(CloseReason::TransportLost),
+        Closing::ByControl(CloseReason::Removed),
+        Closing::ByControl(CloseReason::RoomLocked),
         Closing::ByControl(CloseReason::Shutdown),
         Closing::SlowReader,
         Closing::TooLarge,
@@ -117,14 +122,15 @@ impl Closing {
     ];
 
     /// WebSocket close code. 4000 tells clients not to come back: for the loser of two clients with
-    /// one peer id, else they would throw each other out forever. Every other code lets them
-    /// reconnect and join anew, which is what helps after a lost transport, a restart of the server
-    /// or a stalled network.
+    /// one peer id, else they would throw each other out forever, and for who was removed. Every
+    /// other code lets them reconnect and join anew, which is what helps after a lost transport, a
+    /// restart of the server or a stalled network.
     pub const fn code(self) -> u16 {
         match self {
-            Closing::ByControl(CloseReason::Replaced) => 4000,
+            Closing::ByControl(CloseReason::Replaced | CloseReason::Removed) => 4000,
             Closing::ByControl(CloseReason::TransportLost) => 4001,
             Closing::ByControl(CloseReason::PeerIdInUse) => 4003,
+            Closing::ByControl(CloseReason::RoomLocked) => 4004,
             Closing::ControlLost => 1011,
             Closing::ByControl(CloseReason::Shutdown) => 1001,
             Closing::Flood | Closing::Idle => 1008,
@@ -138,6 +144,8 @@ impl Closing {
         match self {
             Closing::ByControl(CloseReason::Replaced) => "this peer connected again",
             Closing::ByControl(CloseReason::TransportLost) => "media transport lost; join again",
+            Closing::ByControl(CloseReason::Removed) => "removed by an administrator",
+            Closing::ByControl(CloseReason::RoomLocked) => "this room is locked",
             Closing::ByControl(CloseReason::Shutdown) => "server is stopping",
             Closing::SlowReader => "client reads too slowly",
             Closing::TooLarge => "message too large",
@@ -156,6 +164,8 @@ impl Closing {
         match self {
             Closing::ByControl(CloseReason::Replaced) => "replaced",
             Closing::ByControl(CloseReason::TransportLost) => "transport_lost",
+            Closing::ByControl(CloseReason::Removed) => "removed",
+            Closing::ByControl(CloseReason::RoomLocked) => "room_locked",
             Closing::ByControl(CloseReason::Shutdown) => "shutdown",
             Closing::SlowReader => "slow_reader",
             Closing::TooLarge => "too_large",

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumeMode, ConsumerOptions, ConsumerRtpParameters, ConsumerType, DataConsumerOptions, Grants,
-    JsonObject, Notification, PeerInfo, Request, RequestError, Response, SessionConfig, StatsOf,
-    StatsReport, Token,
+    CloseReason, ConsumeMode, ConsumerOptions, ConsumerRtpParameters, ConsumerType,
+    DataConsumerOptions, Grants, JsonObject, Notification, PeerInfo, Request, RequestError,
+    Response, SessionConfig, StatsOf, StatsReport, Token,
 };
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
@@ -312,12 +312,21 @@ impl Envelope for OpenCall {
                 "producerMaxSpatialLayer",
                 json!({"producerId": producer_id, "spatialLayer": spatial_layer}),
             ),
+            Notification::ProducerMuted { producer_id, muted } => {
+                ("producerMuted", json!({"producerId": producer_id, "muted": muted}))
+            }
             // Clients of this envelope have no use for these.
             Notification::ConsumerLayersChanged { .. }
             | Notification::ConsumerScore { .. }
             | Notification::ProducerScore { .. } => return,
         };
         event(effects, name, data);
+    }
+
+    fn handle_closing(&mut self, closing: Closing, effects: &mut Vec<Effect>) {
+        if closing == Closing::ByControl(CloseReason::Removed) {
+            event(effects, "removed", json!({"reason": closing.reason()}));
+        }
     }
 
     fn handle_timeout(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -890,6 +899,10 @@ mod tests {
             (
                 Notification::ProducerMaxSpatialLayer { producer_id: "p".into(), spatial_layer: 1 },
                 json!(["producerMaxSpatialLayer", {"producerId": "p", "spatialLayer": 1}]),
+            ),
+            (
+                Notification::ProducerMuted { producer_id: "p".into(), muted: true },
+                json!(["producerMuted", {"producerId": "p", "muted": true}]),
             ),
             (
                 Notification::NewPeer(samples::peer()),

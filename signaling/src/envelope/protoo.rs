@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType, DataConsumerOptions,
-    Direction, Notification, PeerInfo, Request, RequestError, Response, StatsOf, StatsReport,
-    Token,
+    CloseReason, ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType,
+    DataConsumerOptions, Direction, Notification, PeerInfo, Request, RequestError, Response,
+    StatsOf, StatsReport, Token,
 };
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::Kind;
@@ -440,6 +440,9 @@ impl Protoo {
             Notification::ProducerScore { producer_id, score } => {
                 ("producerScore", json!({"producerId": producer_id, "score": score}))
             }
+            Notification::ProducerMuted { producer_id, muted } => {
+                ("producerMuted", json!({"producerId": producer_id, "muted": muted}))
+            }
             Notification::DownlinkBandwidth(bandwidth) if self.generation == Generation::Old => {
                 ("downlinkBwe", json!(bandwidth))
             }
@@ -515,6 +518,12 @@ impl Envelope for Protoo {
             return held.hold(notification);
         }
         self.tell(notification, effects);
+    }
+
+    fn handle_closing(&mut self, closing: Closing, effects: &mut Vec<Effect>) {
+        if closing == Closing::ByControl(CloseReason::Removed) {
+            notify(effects, "removed", json!({"reason": closing.reason()}));
+        }
     }
 
     fn handle_timeout(&mut self, now: Time, effects: &mut Vec<Effect>) {

@@ -9,12 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::{Client, Door};
 
-/// Answers 200, or 503 while a data core is dead or control makes no turns.
+/// Answers 200, or 503 while a data core is dead, control makes no turns, or the server drains.
 pub(super) fn answer(door: &Door, client: &Client) -> Response {
     let degraded = door.front.gauges.is_degraded();
-    let (code, status) = match degraded {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-        false => (StatusCode::OK, "ok"),
+    let draining = door.front.admin.draining().is_some();
+    let (code, status) = match (degraded, draining) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, false) => (StatusCode::OK, "ok"),
     };
     let mut health = json!({ "status": status });
     if let (true, Value::Object(health)) = (may_see_details(client), &mut health) {

@@ -4,6 +4,7 @@
 //! * [`listener`] — from the listening socket to HTTP; [`tls`] and [`proxy`] on the way.
 //! * [`open`], [`stream`] — the open connections: their pace, and who makes way when there are too
 //!   many.
+//! * [`admin`] — the admin API.
 //! * [`bucket`] — rates; [`crate::addresses`] counts by address.
 //! * [`origin`] — which pages may connect; [`files`] — the meeting page; [`refusals`] — who was
 //!   refused.
@@ -11,6 +12,7 @@
 //! Nothing in here knows of meetings: an accepted WebSocket goes to [`Front::connections`].
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod bucket;
 pub mod files;
 mod health;
@@ -46,11 +48,12 @@ use axum::{Extension, Router};
 use hyper::body::{Frame, SizeHint};
 use opencall_control::api::Grants;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use self::admin::Admin;
 use self::bucket::Rate;
 use self::files::Files;
 use self::open::{Connection, OpenConnections};
@@ -143,6 +146,8 @@ pub struct Front {
     pub limits: Limits,
     /// Who may enter.
     pub auth: Arc<Auth>,
+    /// The admin API.
+    pub admin: Admin,
     /// Numbers for `/healthz`.
     pub gauges: Arc<Gauges>,
     /// Number of data cores.
@@ -249,6 +254,7 @@ fn router(door: Arc<Door>) -> Router {
         .route("/v1/server", get(server))
         .route("/ws", get(upgrade))
         .route("/", get(root))
+        .merge(admin::routes(&door))
         .fallback(page)
         .with_state(Arc::clone(&door))
         .layer(middleware::from_fn_with_state(door, admit))
@@ -342,6 +348,13 @@ fn too_many_requests(wait: Duration) -> Response {
     (StatusCode::TOO_MANY_REQUESTS, headers, text).into_response()
 }
 
+/// Nobody new is let in.
+fn full(reason: &str, wait: Duration) -> Response {
+    let body = Json(json!({"code": "draining", "reason": reason}));
+    let headers = [(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, body).into_response()
+}
+
 /// A body that tells when it has been handed over.
 struct AnswerBody {
     body: Body,
@@ -380,7 +393,11 @@ async fn health(State(door): State<Arc<Door>>, Extension(client): Extension<Clie
 
 /// What clients may know before they connect.
 async fn server(State(door): State<Arc<Door>>) -> Json<Value> {
-    Json(door.front.auth.describe())
+    let mut about = door.front.auth.describe();
+    if let Some(about) = about.as_object_mut() {
+        about.insert("draining".to_owned(), door.front.admin.draining().is_some().into());
+    }
+    Json(about)
 }
 
 /// The ids that protoo clients have in their URL.
@@ -429,6 +446,10 @@ async fn upgrade(
             return error.into_response();
         }
     };
+    if let Some(draining) = door.front.admin.draining() {
+        door.refuse(Refusal::Draining, client.ip, &"the server drains");
+        return full(&draining.reason, draining.retry_after(Instant::now()));
+    }
     let socket = match socket {
         Ok(socket) => socket,
         Err(_) => {

@@ -26,11 +26,15 @@ pub enum Refusal {
     ProxyHeader,
     /// The TLS handshake failed, or took too long.
     Handshake,
+    /// A wrong key for the admin API.
+    AdminKey,
+    /// The server drains.
+    Draining,
 }
 
 impl Refusal {
     /// All of them, each at the index of its counter.
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 9] = [
         Refusal::Connections,
         Refusal::Sockets,
         Refusal::Requests,
@@ -38,6 +42,8 @@ impl Refusal {
         Refusal::Full,
         Refusal::ProxyHeader,
         Refusal::Handshake,
+        Refusal::AdminKey,
+        Refusal::Draining,
     ];
 
     /// Its name in `/healthz`.
@@ -50,6 +56,8 @@ impl Refusal {
             Refusal::Full => "full",
             Refusal::ProxyHeader => "proxyHeader",
             Refusal::Handshake => "handshake",
+            Refusal::AdminKey => "adminKey",
+            Refusal::Draining => "draining",
         }
     }
 }

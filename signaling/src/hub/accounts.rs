@@ -28,6 +28,10 @@ pub const ADDRESS_RATE: Rate = Rate { per_second: 20_000, burst: 400_000 };
 /// 100,000 units.
 pub const ROOM_RATE: Rate = Rate { per_second: 50_000, burst: 1_000_000 };
 
+/// Work for all administrators together: a page of them that looks at a room of 500 each second
+/// makes some 1,000 units a second. A tenth of what control can do at most.
+pub const ADMINISTRATORS_RATE: Rate = Rate { per_second: 20_000, burst: 100_000 };
+
 /// One account: when everything charged to it is paid off (the generic cell rate algorithm of
 /// ITU-T I.371).
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,12 +5,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opencall_control::api::{Request, SessionConfig, SessionId, Token};
+use opencall_control::admin::{AdminRequest, AdminResponse};
+use opencall_control::api::{Request, RequestError, SessionConfig, SessionId, Token};
 use opencall_control::rtp_parameters::RtpCapabilities;
 use opencall_dataplane::threads::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::mailbox::{AllMail, Mailbox};
+
+/// Control's answer to an administrator.
+pub type Administered = Result<AdminResponse, RequestError>;
+
+/// Where such an answer goes, with how long it is to be held back.
+pub(super) type AdminReply = oneshot::Sender<(Administered, Duration)>;
 
 /// A call of a connection.
 pub(super) enum Call {
@@ -30,6 +37,8 @@ pub(super) enum Call {
     },
     /// The client of a session was challenged, and is there.
     Alive { session: SessionId },
+    /// An administrator asks; the reply comes when control has answered.
+    Administer { request: Box<AdminRequest>, reply: AdminReply },
     /// The connection is gone.
     Leave { session: SessionId },
 }
@@ -38,7 +47,8 @@ pub(super) enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HubGone;
 
-/// How connections reach the hub. Each has one call under way at most, which bounds their number.
+/// How connections reach the hub. Each has one call under way at most, which bounds their number;
+/// administrators have a few together.
 #[derive(Clone)]
 pub struct HubLink {
     calls: mpsc::UnboundedSender<Call>,
@@ -91,6 +101,17 @@ impl HubLink {
         self.call(Call::Open { config, mailbox, address, reply })?;
         let (session, wait) = answer.await.map_err(|_| HubGone)?;
         Ok((Presence { session, link: self.clone() }, wait))
+    }
+
+    /// Asks for an administrator. Returns the answer, and how long to hold it back: who asks for
+    /// more than the share of administrators waits.
+    pub async fn administer(
+        &self,
+        request: AdminRequest,
+    ) -> Result<(Administered, Duration), HubGone> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Administer { request: Box::new(request), reply })?;
+        answer.await.map_err(|_| HubGone)
     }
 
     fn call(&self, call: Call) -> Result<(), HubGone> {

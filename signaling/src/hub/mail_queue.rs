@@ -81,6 +81,7 @@ impl Subject {
             Notification::ProducerMaxSpatialLayer { producer_id, .. } => {
                 producer(About::Layers, producer_id)
             }
+            Notification::ProducerMuted { producer_id, .. } => producer(About::Pause, producer_id),
             Notification::NewDataConsumer(options) => consumer(About::Coming, &options.id),
             Notification::NewDataProducer { data_producer_id, .. } => {
                 producer(About::Coming, data_producer_id)

@@ -16,6 +16,7 @@ mod fair_queue;
 mod link;
 pub mod mail_queue;
 mod mailbox;
+mod meters;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -23,10 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use accounts::{ADDRESS_RATE, Account, Accounts, ROOM_RATE, Rate};
+use accounts::{ADDRESS_RATE, ADMINISTRATORS_RATE, Account, Accounts, ROOM_RATE, Rate};
 use fair_queue::FairQueue;
-use link::Call;
-use opencall_control::api::{Output, SessionConfig, SessionId};
+use link::{AdminReply, Call};
+use meters::Meters;
+use opencall_control::admin::AdminRequest;
+use opencall_control::api::{Output, SessionConfig, SessionId, Token};
 use opencall_control::{Control, Work};
 use opencall_dataplane::message::{Command, CoreId, Event};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, WATCH_INTERVAL};
@@ -35,7 +38,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::envelope::Closing;
 use crate::gauges::Gauges;
-pub use link::{HubGone, HubLink, Presence};
+pub use link::{Administered, HubGone, HubLink, Presence};
 use mail_queue::Mail;
 pub use mailbox::Mailbox;
 
@@ -85,6 +88,13 @@ struct Client {
     account: Account,
 }
 
+/// Whose calls take turns.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Group {
+    Room(Arc<str>),
+    Administrators,
+}
+
 /// The hub; all of it lives on the control thread.
 pub struct Hub {
     clock: Clock,
@@ -93,11 +103,18 @@ pub struct Hub {
     /// Commands that did not fit a core's ring.
     backlog: Vec<VecDeque<Command>>,
     calls: mpsc::UnboundedReceiver<Call>,
-    waiting: FairQueue<Arc<str>, Call>,
+    waiting: FairQueue<Group, Call>,
     clients: HashMap<SessionId, Client>,
     /// Work of one connection.
     rate: Rate,
     rooms: Accounts<Arc<str>>,
+    /// Work of all administrators together.
+    administrators: Account,
+    /// Questions of administrators so far.
+    asked: u64,
+    /// Those that wait for control's answer.
+    administered: HashMap<Token, (AdminReply, Duration)>,
+    meters: Meters,
     addresses: Accounts<IpAddr>,
     /// A data core has news.
     wake: Arc<Notify>,
@@ -124,6 +141,7 @@ impl Hub {
         let (stopping, stops) = watch::channel(false);
         let router = Arc::clone(control.router_rtp_capabilities());
         let link = HubLink::new(sender, clock, router, stops);
+        let meters = Meters::new(plane.cores.iter().map(|core| core.port));
         let hub = Hub {
             clock,
             control,
@@ -134,6 +152,10 @@ impl Hub {
             clients: HashMap::new(),
             rate: Rate { per_second: rate.0, burst: rate.1 },
             rooms: Accounts::new(ROOM_RATE),
+            administrators: Account::default(),
+            asked: 0,
+            administered: HashMap::new(),
+            meters,
             addresses: Accounts::new(ADDRESS_RATE),
             wake,
             stopping,
@@ -190,14 +212,16 @@ impl Hub {
         let now = self.clock.now();
         match call {
             Call::Open { ref config, .. } => {
-                self.waiting.push(Arc::from(config.room.as_str()), call);
+                let room = Arc::from(config.room.as_str());
+                self.waiting.push(Group::Room(room), call);
             }
             Call::Ask { session, .. } => {
                 // Control has forgotten sessions that it closed itself; their mailbox says so.
                 if let Some(client) = self.clients.get(&session) {
-                    self.waiting.push(Arc::clone(&client.room), call);
+                    self.waiting.push(Group::Room(Arc::clone(&client.room)), call);
                 }
             }
+            Call::Administer { .. } => self.waiting.push(Group::Administrators, call),
             Call::Alive { session } => self.control.challenge_answered(now, session),
             Call::Leave { session } => self.leave(now, session),
         }
@@ -222,9 +246,19 @@ impl Hub {
                     let _ = reply.send(self.charge(now, session, work));
                     work.0
                 }
+                Call::Administer { request, reply } => self.administer(now, *request, reply).0,
                 Call::Alive { .. } | Call::Leave { .. } => 0,
             };
         }
+    }
+
+    fn administer(&mut self, now: Time, request: AdminRequest, reply: AdminReply) -> Work {
+        self.asked += 1;
+        let token = Token(self.asked);
+        let work = self.control.administer(now, token, request);
+        let wait = self.administrators.charge(now, ADMINISTRATORS_RATE, work);
+        self.administered.insert(token, (reply, wait));
+        work
     }
 
     fn open(
@@ -265,10 +299,14 @@ impl Hub {
         for core in &mut self.plane.cores {
             let mut taken = 0;
             while let Some(event) = core.poll_event() {
-                if let Event::Overload { ceiling_bps } = &event {
-                    report_load(core.id, *ceiling_bps);
+                match &event {
+                    Event::Stats { token, stats } if self.meters.take(*token, stats) => {}
+                    Event::Overload { ceiling_bps } => {
+                        report_load(core.id, *ceiling_bps);
+                        self.control.handle_event(now, core.id, event);
+                    }
+                    _ => self.control.handle_event(now, core.id, event),
                 }
-                self.control.handle_event(now, core.id, event);
                 taken += 1;
                 if taken == MAX_EVENTS_PER_TURN {
                     more = true;
@@ -282,6 +320,7 @@ impl Hub {
     /// Carries away what control has to say.
     fn settle(&mut self) {
         self.deliver();
+        self.answer_administrators();
         self.send_commands();
     }
 
@@ -305,6 +344,15 @@ impl Hub {
                         client.mailbox.close(Closing::ByControl(reason));
                     }
                 }
+            }
+        }
+    }
+
+    /// Answers to administrators; one who is gone needs none.
+    fn answer_administrators(&mut self) {
+        while let Some((token, answer)) = self.control.poll_administered() {
+            if let Some((reply, wait)) = self.administered.remove(&token) {
+                let _ = reply.send((answer, wait));
             }
         }
     }
@@ -344,6 +392,7 @@ impl Hub {
         for loss in self.plane.losses(now) {
             report_loss(&loss);
             self.gauges.workers.count_loss(&loss);
+            self.meters.lost(&loss);
             self.lost.insert(loss.core, loss.death.at);
         }
         while let Some(core) = self.plane.due_for_replacement(now) {
@@ -355,7 +404,10 @@ impl Hub {
         // What it said while it lived is true of the new one.
         if let Some(dead) = self.plane.cores.get_mut(usize::from(core.0)) {
             while let Some(event) = dead.poll_event() {
-                self.control.handle_event(now, core, event);
+                match &event {
+                    Event::Stats { token, stats } if self.meters.take(*token, stats) => {}
+                    _ => self.control.handle_event(now, core, event),
+                }
             }
         }
         let to_others = match self.plane.replace(core, now) {
@@ -371,6 +423,7 @@ impl Hub {
                 queue.push_back(command);
             }
         }
+        self.meters.replaced(core);
         self.control.core_replaced(now, core);
         self.settle();
         let died = self.lost.remove(&core).unwrap_or(now);
@@ -394,12 +447,20 @@ impl Hub {
             self.counted_at = now;
             self.gauges.set_counts(self.control.counts());
             self.gauges.set_data_drops(*self.control.data_drops());
+            self.gauges.set_cores(self.meters.views());
         }
         if now.since(self.load_measured_at) >= LOAD_INTERVAL {
             self.load_measured_at = now;
             for core in &mut self.plane.cores {
                 if let Some(busy) = core.busy(now) {
                     self.control.set_core_load(core.id, busy);
+                    self.meters.set_busy(core.id, busy);
+                }
+                // Not by way of control: it holds for no core that comes after this one.
+                if let Some(queue) = self.backlog.get_mut(usize::from(core.id.0))
+                    && queue.is_empty()
+                {
+                    queue.push_back(Meters::question(core.id));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Talks between real WebSocket clients and the real server: the binary, its data cores, its HTTP.
 
+mod administration;
 mod client;
 mod configuration;
 mod crowd;

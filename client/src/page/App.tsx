@@ -1,8 +1,9 @@
-import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { useCallback, useEffect, useMemo, useState } from 'react';
 import { MeetingView } from '../react/index';
 import { type EncryptionOptions, Meeting, sameOriginUrl } from '../sdk/index';
 import { type Choice, Lobby } from './Lobby';
 import {
+  addressOf,
   adoptToken,
   inviteLink,
   type Lock,
@@ -29,12 +30,15 @@ export function App() {
     null,
   );
   const [hasLeft, setHasLeft] = useState(false);
-  const hasAutojoined = useRef(false);
+  // Someone has to type a passphrase.
+  const [isEntering, setEntering] = useState(
+    settings.autojoin && settings.lock !== 'passphrase' && Boolean(settings.room && settings.name),
+  );
 
   const join = useCallback(
     (choice: Choice) => {
       remember(choice, localStorage);
-      history.replaceState(null, '', inviteLink(location.origin, choice.room, choice.lock));
+      history.replaceState(null, '', addressOf(location, choice.room, choice.lock));
       document.title = `${choice.room} · OpenCall`;
       setHasLeft(false);
       const { room, lock } = choice;
@@ -52,12 +56,10 @@ export function App() {
   }, [meeting]);
 
   useEffect(() => {
-    if (!settings.autojoin || hasAutojoined.current || !settings.room || !settings.name) return;
-    // Someone has to type it.
-    if (settings.lock === 'passphrase') return;
-    hasAutojoined.current = true;
+    if (!isEntering || settings.lock === 'passphrase') return;
+    setEntering(false);
     join({ ...settings, lock: settings.lock });
-  }, [settings, join]);
+  }, [isEntering, settings, join]);
 
   useEffect(() => {
     // A link with a key, opened where the lobby already is, changes only the part behind "#".
@@ -85,6 +87,8 @@ export function App() {
       />
     );
   }
+  // The lobby would open the devices that the meeting is about to open.
+  if (isEntering) return null;
   if (hasLeft) return <Farewell onBack={() => setHasLeft(false)} />;
   return <Lobby settings={read()} onJoin={join} />;
 }
@@ -121,7 +125,12 @@ function start(choice: Choice, settings: Settings): Meeting {
   // Failures are part of what the meeting shows.
   const ignore = () => undefined;
   meeting.join().catch(ignore);
-  if (choice.microphone) meeting.enable('microphone').catch(ignore);
-  if (choice.camera) meeting.enable('camera').catch(ignore);
+  const { camera, microphone } = choice.preview ?? {};
+  if (choice.microphone && choice.camera && !camera && !microphone) {
+    meeting.enableBoth().catch(ignore);
+    return meeting;
+  }
+  if (choice.microphone) meeting.enable('microphone', { track: microphone }).catch(ignore);
+  if (choice.camera) meeting.enable('camera', { track: camera }).catch(ignore);
   return meeting;
 }

@@ -2,6 +2,7 @@ import { type FormEvent, useEffect, useRef, useState } from 'react';
 import { CameraIcon, LockIcon, MicrophoneIcon } from '../react/icons';
 import { initialsOf } from '../react/layout';
 import { canEncrypt } from '../sdk/index';
+import { type Preview, usePreview } from './preview';
 import { useDoors } from './server';
 import { chooseLock, type LinkLock, type Lock, type Settings } from './settings';
 
@@ -12,6 +13,8 @@ export interface Choice {
   camera: boolean;
   microphone: boolean;
   lock: Lock;
+  /** What was open in the lobby, and goes on in the meeting. */
+  preview?: Preview;
 }
 
 /** Before the meeting: who, where, and a look in the mirror. */
@@ -28,10 +31,12 @@ export function Lobby({
   const [microphone, setMicrophone] = useState(settings.microphone);
   const [isLocked, setLocked] = useState(settings.lock !== undefined);
   const [passphrase, setPassphrase] = useState('');
+  const preview = usePreview(camera, microphone, settings.video);
   const submit = (event: FormEvent) => {
     event.preventDefault();
     const lock = chooseLock(isLocked, passphrase, settings.lock);
-    onJoin({ room: room.trim(), name: name.trim(), camera, microphone, lock });
+    const choice = { room: room.trim(), name: name.trim(), camera, microphone, lock };
+    onJoin({ ...choice, preview: preview.take() });
   };
   return (
     <main className="page-lobby">
@@ -43,7 +48,7 @@ export function Lobby({
             <p>Video meetings, served by your own machine.</p>
           </div>
         </header>
-        <Mirror isOn={camera} name={name}>
+        <Mirror track={preview.camera} problem={camera ? preview.problem : ''} name={name}>
           <button
             type="button"
             className="page-toggle"
@@ -191,48 +196,24 @@ function Doors({ hasToken }: { hasToken: boolean }) {
 }
 
 function Mirror({
-  isOn,
+  track,
+  problem,
   name,
   children,
 }: {
-  isOn: boolean;
+  track: MediaStreamTrack | undefined;
+  problem: string;
   name: string;
   children: React.ReactNode;
 }) {
   const video = useRef<HTMLVideoElement>(null);
-  const [isShown, setShown] = useState(false);
-  const [problem, setProblem] = useState('');
   useEffect(() => {
-    if (!isOn) return;
-    let stream: MediaStream | undefined;
-    let isGone = false;
-    const stop = () => {
-      for (const track of stream?.getTracks() ?? []) track.stop();
-    };
-    const devices = navigator.mediaDevices as MediaDevices | undefined;
-    const opening = devices
-      ? devices.getUserMedia({ video: true })
-      : Promise.reject(new Error('no devices on an insecure page'));
-    opening.then(
-      (opened) => {
-        stream = opened;
-        if (isGone || !video.current) return stop();
-        video.current.srcObject = opened;
-        setShown(true);
-      },
-      () => setProblem('No camera here. You can join without one.'),
-    );
-    return () => {
-      isGone = true;
-      stop();
-      setShown(false);
-      setProblem('');
-    };
-  }, [isOn]);
+    if (video.current) video.current.srcObject = track ? new MediaStream([track]) : null;
+  }, [track]);
   return (
     <div className="page-mirror">
-      <video ref={video} autoPlay muted playsInline hidden={!isShown} />
-      {!isShown && <div className="page-mirror-off">{problem || initialsOf(name || '·')}</div>}
+      <video ref={video} autoPlay muted playsInline hidden={!track} />
+      {!track && <div className="page-mirror-off">{problem || initialsOf(name || '·')}</div>}
       <div className="page-toggles">{children}</div>
     </div>
   );

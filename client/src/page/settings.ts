@@ -147,6 +147,24 @@ export function inviteLink(origin: string, room: string, lock?: Lock): string {
   return `${address}#${'linkKey' in lock ? `k=${lock.linkKey}` : 'e2ee=passphrase'}`;
 }
 
+/** The address of a meeting one is in: what was asked for in the query stays, and so does what else is behind `#`. */
+export function addressOf(
+  { pathname, search, hash }: Pick<Location, 'pathname' | 'search' | 'hash'>,
+  room: string,
+  lock?: Lock,
+): string {
+  const query = new URLSearchParams(search);
+  const fragment = new URLSearchParams(hash.replace(/^#/, ''));
+  query.set('room', room);
+  // Whoever reloads is asked in the lobby, and a name in the address would be copied with it.
+  for (const name of ['name', 'autojoin', 'token']) query.delete(name);
+  for (const name of ['k', 'e2ee', 'token']) fragment.delete(name);
+  if (lock && 'linkKey' in lock) fragment.set('k', lock.linkKey);
+  else if (lock) fragment.set('e2ee', 'passphrase');
+  const behind = fragment.toString();
+  return `${pathname}?${query}${behind && `#${behind}`}`;
+}
+
 function positive(text: string | null): number | undefined {
   const value = Number(text);
   return Number.isFinite(value) && value > 0 ? value : undefined;

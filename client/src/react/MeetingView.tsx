@@ -1,4 +1,4 @@
-import { type RefObject, useCallback, useEffect, useRef, useState } from 'react';
+import { type RefObject, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import {
   type DeviceStatus,
   type LocalSource,
@@ -21,6 +21,7 @@ import {
 } from './icons';
 import { layoutTiles, pickVisible, rememberSpeakers } from './layout';
 import './meeting.css';
+import { copyText } from './copyText';
 import { Tile, Voice } from './Tile';
 import { useMeetingSnapshot } from './useMeeting';
 
@@ -35,8 +36,8 @@ export interface MeetingViewProps {
 
 const GAP_PX = 12;
 
-/** More faces than this are too small to be known, and too many videos to decode. */
-const MAX_TILES = 24;
+/** More faces than this are too small to be known, and more videos too many to receive. */
+const MAX_TILES = 20;
 
 /** The whole meeting: people, screens, and the buttons. */
 export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingViewProps) {
@@ -75,7 +76,7 @@ function TopBar({
   const [isCopied, setCopied] = useState(false);
   const count = snapshot.participants.length;
   const copy = async () => {
-    await navigator.clipboard.writeText(inviteLink ?? '');
+    if (!(await copyText(inviteLink ?? ''))) return;
     setCopied(true);
     setTimeout(() => setCopied(false), 2000);
   };
@@ -109,12 +110,20 @@ const STATUS_TEXT: Record<MeetingStatus, string> = {
   left: 'You left',
 };
 
-function ConnectionState({ snapshot: { status, quality } }: { snapshot: MeetingSnapshot }) {
+function ConnectionState({ snapshot }: { snapshot: MeetingSnapshot }) {
+  const { status, quality, isUnstable } = snapshot;
   const isPoor = status === 'joined' && (quality === 'poor' || quality === 'disconnected');
+  const words = isPoor ? 'Weak connection' : STATUS_TEXT[status];
   return (
-    <span className="oc-status" role="status" data-status={status} data-quality={quality}>
+    <span
+      className="oc-status"
+      role="status"
+      data-status={status}
+      data-quality={isUnstable ? 'poor' : quality}
+      data-unstable={isUnstable}
+    >
       <i className="oc-dot" />
-      {isPoor ? 'Weak connection' : STATUS_TEXT[status]}
+      {isUnstable && status === 'joined' ? 'The server does not answer…' : words}
     </span>
   );
 }
@@ -210,7 +219,9 @@ function Stage({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnaps
       }
     : layoutTiles(visible.length, size.width, size.height, GAP_PX);
   useLayers(meeting, visible, grid.tileHeight);
-  const tile = { width: grid.tileWidth, height: grid.tileHeight };
+  const { tileWidth: width, tileHeight: height } = grid;
+  // The same object while the size is the same: a tile is drawn anew only when something on it changes.
+  const tile = useMemo(() => ({ width, height }), [width, height]);
   const hidden = participants.length - visible.length;
   const people = visible.map((participant) => (
     <Tile key={participant.id} participant={participant} source="camera" style={tile} />

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'react';
+import { memo, useEffect, useRef } from 'react';
 import type { EncryptionState, Participant, Source } from '../sdk/index';
 import { ENCRYPTION_TEXT, isPlayable } from './encryption';
 import { LockIcon, MicrophoneIcon, ScreenIcon } from './icons';
@@ -10,8 +10,11 @@ export interface TileProps {
   style?: React.CSSProperties;
 }
 
-/** One picture of one participant, or their initials. */
-export function Tile({ participant, source, style }: TileProps) {
+/**
+ * One picture of one participant, or their initials. Drawn anew when that participant has changed: when someone speaks,
+ * the other tiles stay as they are.
+ */
+export const Tile = memo(function Tile({ participant, source, style }: TileProps) {
   const { id, displayName, isLocal, isSpeaking, media, encryption } = participant;
   const picture = media[source];
   const isMuted = !media.microphone || media.microphone.paused;
@@ -44,7 +47,7 @@ export function Tile({ participant, source, style }: TileProps) {
       </figcaption>
     </figure>
   );
-}
+});
 
 /** A lock while all is well, and words when it is not. */
 function EncryptionMark({ state }: { state: EncryptionState }) {

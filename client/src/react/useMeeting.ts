@@ -9,17 +9,22 @@ export interface MeetingHandle {
 
 /**
  * Joins a meeting while the component is mounted and leaves with it. A change of server, meeting or participant is
- * another meeting; other options are read once.
+ * another meeting, and a change of name is a rename; other options are read once.
  */
 export function useMeeting(options: MeetingOptions): MeetingHandle {
   const { url, meetingId, participantId, displayName } = options;
   // biome-ignore lint/correctness/useExhaustiveDependencies: other options are read once, on purpose
-  const meeting = useMemo(() => new Meeting(options), [url, meetingId, participantId, displayName]);
+  const meeting = useMemo(() => new Meeting(options), [url, meetingId, participantId]);
   useEffect(() => {
     // A failure is part of the snapshot.
     meeting.join().catch(() => undefined);
     return () => meeting.leave();
   }, [meeting]);
+  useEffect(() => {
+    meeting
+      .setDisplayName(displayName)
+      .catch((error) => console.info('opencall: the name stays as it is', error));
+  }, [meeting, displayName]);
   return { meeting, snapshot: useMeetingSnapshot(meeting) };
 }
 

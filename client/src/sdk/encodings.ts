@@ -7,10 +7,18 @@ export const CAMERA_ENCODINGS: types.RtpEncodingParameters[] = [
   { rid: 'r2', maxBitrate: 900_000, scaleResolutionDownBy: 1, scalabilityMode: 'L1T3' },
 ];
 
-/** The screen: one encoding, sharp and smooth enough for video. */
+/** The screen: one encoding, sharp and smooth enough for video; on a slow link fewer pictures, not smaller ones. */
 export const SCREEN_ENCODINGS: types.RtpEncodingParameters[] = [
-  { maxBitrate: 1_500_000, maxFramerate: 30 },
+  { maxBitrate: 1_500_000, maxFramerate: 30, scalabilityMode: 'L1T3' },
 ];
+
+/** The sound of a screen: music, not a voice that pauses. */
+export const SCREEN_AUDIO_CODEC: types.ProducerCodecOptions = {
+  opusStereo: true,
+  opusFec: true,
+  opusMaxAverageBitrate: 128_000,
+  opusPtime: 20,
+};
 
 /** Opus for speech and music; FEC against loss, DTX so that silence costs nothing. */
 export const MICROPHONE_CODEC: types.ProducerCodecOptions = {

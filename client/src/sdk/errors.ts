@@ -5,6 +5,7 @@ export type MeetingErrorCode =
   | 'device-denied'
   | 'device-missing'
   | 'device-busy'
+  | 'device-lost'
   | 'insecure-page'
   | 'server-unreachable'
   | 'server-gone'

@@ -11,9 +11,8 @@ export {
 export { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff';
 export { spatialLayerFor } from './encodings';
 export { MeetingError, type MeetingErrorCode } from './errors';
+export { constraintsOf, type DeviceStatus, type GivenTracks, type LocalSource } from './localMedia';
 export {
-  type DeviceStatus,
-  type LocalSource,
   Meeting,
   type MeetingEvents,
   type MeetingOptions,
@@ -23,6 +22,7 @@ export {
 export type { EncryptionSnapshot } from './meetingEncryption';
 export type { EncryptionState, Media, Participant, Source } from './participants';
 export type { ConnectionQuality, Layers } from './protocol';
+export type { RemoteTrack } from './receiver';
 export {
   type SignalingChannel,
   sameOriginUrl,

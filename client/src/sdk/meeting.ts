@@ -1,12 +1,23 @@
-import type { Device, types } from 'mediasoup-client';
+import type { Device } from 'mediasoup-client';
 import type { EncryptionOptions, FrameCounts, SharedSecret } from '../e2ee/index';
 import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
-import { asMeetingError, explainDeviceError, MeetingError, type MeetingErrorCode } from './errors';
+import { asMeetingError, MeetingError, type MeetingErrorCode } from './errors';
+import {
+  type DeviceStatus,
+  type GivenTracks,
+  LocalMedia,
+  type LocalMediaHost,
+  type LocalSource,
+  type LocalTrack,
+} from './localMedia';
 import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption';
 import { type EncryptionState, type Participant, Roster, type Source } from './participants';
 import type { ConnectionQuality, Layers } from './protocol';
-import { type Publication, type RemoteTrack, Session, type SessionHandlers } from './session';
+import { randomId } from './randomId';
+import type { RemoteTrack } from './receiver';
+import { Reception } from './reception';
+import { Session, type SessionHandlers } from './session';
 import { type SignalingChannel, WebSocketChannel } from './signaling';
 import { readToken } from './token';
 
@@ -37,9 +48,6 @@ export interface MeetingOptions {
 /** Where a meeting stands. */
 export type MeetingStatus = 'idle' | 'joining' | 'joined' | 'reconnecting' | 'failed' | 'left';
 
-/** Where a device of one's own stands. */
-export type DeviceStatus = 'off' | 'starting' | 'on' | 'muted';
-
 /** All there is to show of a meeting; a new object after every change. */
 export interface MeetingSnapshot {
   readonly status: MeetingStatus;
@@ -47,6 +55,8 @@ export interface MeetingSnapshot {
   /** Loudest first. */
   readonly speakers: readonly string[];
   readonly quality: ConnectionQuality;
+  /** The server has not answered for some seconds; if it stays silent, the status changes. */
+  readonly isUnstable: boolean;
   readonly devices: Readonly<Record<'camera' | 'microphone' | 'screen', DeviceStatus>>;
   readonly encryption: EncryptionSnapshot;
   /** The last thing that went wrong and was not dismissed. */
@@ -64,39 +74,11 @@ export interface MeetingEvents {
   error: MeetingError;
 }
 
-/** What can be switched on and off. */
-export type LocalSource = 'camera' | 'microphone' | 'screen';
-
-interface LocalMedia {
-  track: MediaStreamTrack;
-  paused: boolean;
-  producer: types.Producer | undefined;
-}
-
-const CAMERA: MediaTrackConstraints = {
-  width: { ideal: 1280 },
-  height: { ideal: 720 },
-  frameRate: { ideal: 30 },
-};
-
 /**
  * What trying again does not mend: a token that was refused, because it has expired for example, is refused for good, and
  * a browser does not learn to encrypt.
  */
 const HOPELESS: readonly MeetingErrorCode[] = ['token-refused', 'encryption-unsupported'];
-
-/** Why a track is not sent, where trying again would not help; a lost connection sends it again. */
-const REFUSALS: readonly MeetingErrorCode[] = [
-  'request-refused',
-  'media-unsupported',
-  'encryption-unsupported',
-];
-
-const MICROPHONE: MediaTrackConstraints = {
-  echoCancellation: true,
-  noiseSuppression: true,
-  autoGainControl: true,
-};
 
 /** A meeting, from this participant's side. It outlives lost connections and restarted servers. */
 export class Meeting {
@@ -104,15 +86,15 @@ export class Meeting {
   readonly #options: MeetingOptions;
   readonly #emitter = new Emitter<MeetingEvents>();
   readonly #roster = new Roster();
-  readonly #local = new Map<LocalSource, LocalMedia>();
-  readonly #starting = new Set<LocalSource>();
-  readonly #consumerIds = new Map<string, string>();
-  readonly #queues = new Map<LocalSource, Promise<unknown>>();
+  readonly #local: LocalMedia;
+  readonly #reception = new Reception();
   readonly #encryption: MeetingEncryption;
+  #displayName: string;
   #session: Session | undefined;
   #status: MeetingStatus = 'idle';
   #speakers: readonly string[] = [];
   #quality: ConnectionQuality = 'excellent';
+  #isUnstable = false;
   #error: MeetingError | null = null;
   #snapshot: MeetingSnapshot;
   /** Grows whenever the user joins or leaves, so that late answers of an older life are ignored. */
@@ -121,8 +103,10 @@ export class Meeting {
   constructor(options: MeetingOptions) {
     this.#options = options;
     const identity = options.token ? readToken(options.token).identity : undefined;
-    this.participantId = options.participantId ?? identity ?? crypto.randomUUID();
+    this.participantId = options.participantId ?? identity ?? randomId();
+    this.#displayName = options.displayName;
     this.#roster.upsert(this.participantId, { displayName: options.displayName, isLocal: true });
+    this.#local = new LocalMedia(options, this.#localHost());
     this.#encryption = new MeetingEncryption(
       options.encryption,
       { meetingId: options.meetingId, participantId: this.participantId },
@@ -150,6 +134,7 @@ export class Meeting {
     if (this.#status !== 'idle' && this.#status !== 'failed' && this.#status !== 'left') return;
     this.#life += 1;
     this.#error = null;
+    this.#local.reopen();
     this.#setStatus('joining');
     const life = this.#life;
     try {
@@ -167,40 +152,35 @@ export class Meeting {
     this.#life += 1;
     this.#session?.close();
     this.#session = undefined;
-    for (const source of [...this.#local.keys()]) this.#stopLocal(source);
+    this.#local.stopAll();
+    this.#reception.clear();
     this.#forgetRemote();
     this.#encryption.stop();
     this.#setStatus('left');
   }
 
-  /** Starts a device and sends it to the others. Rejects with words for the user if it cannot. */
-  enable(source: LocalSource): Promise<void> {
-    return this.#inTurn(source, async () => {
-      const local = this.#local.get(source);
-      if (local) {
-        await this.#setPaused(source, local, false);
-        return;
-      }
-      await this.#start(source);
-    });
+  /**
+   * Starts a device and sends it to the others, with a track that is given or a new one. A screen comes with its sound
+   * where the browser has it. Rejects with words for the user if it cannot.
+   */
+  enable(source: LocalSource, given: GivenTracks = {}): Promise<void> {
+    return this.#local.enable(source, given);
+  }
+
+  /** Starts camera and microphone with one question to the user; each goes on without the other. */
+  enableBoth(): Promise<void> {
+    return this.#local.enableBoth();
   }
 
   /** Stops a device; the others see it go. */
-  disable(source: LocalSource): Promise<void> {
-    return this.#inTurn(source, async () => {
-      const producer = this.#stopLocal(source);
-      this.#showSending();
-      this.#changed();
-      if (producer) await this.#session?.unpublish(producer);
-    });
+  async disable(source: LocalSource): Promise<void> {
+    await this.#local.disable(source);
+    this.#changed();
   }
 
   /** Keeps the microphone open but sends nothing. */
   mute(): Promise<void> {
-    return this.#inTurn('microphone', async () => {
-      const local = this.#local.get('microphone');
-      if (local) await this.#setPaused('microphone', local, true);
-    });
+    return this.#local.pause('microphone');
   }
 
   /** Opens the microphone, starting it if need be. */
@@ -208,16 +188,38 @@ export class Meeting {
     return this.enable('microphone');
   }
 
-  /** Asks for at most this layer of someone's video. */
-  async setPreferredLayers(participantId: string, source: Source, layers: Layers): Promise<void> {
-    const consumerId = this.#consumerId(participantId, source);
-    if (consumerId) await this.#session?.setPreferredLayers(consumerId, layers);
+  /** Has the others see another name. */
+  async setDisplayName(displayName: string): Promise<void> {
+    const before = this.#displayName;
+    if (displayName === before) return;
+    const show = (name: string) => {
+      this.#displayName = name;
+      this.#roster.upsert(this.participantId, { displayName: name });
+      this.#changed();
+    };
+    show(displayName);
+    try {
+      await this.#session?.rename(displayName);
+    } catch (error) {
+      const isRefused = error instanceof MeetingError && error.code === 'request-refused';
+      if (isRefused && this.#displayName === displayName) show(before);
+      throw error;
+    }
   }
 
-  /** What nobody looks at need not be sent: stops it, or lets it come again. */
+  /** Asks for at most this layer of someone's video, now and after every reconnection. */
+  async setPreferredLayers(participantId: string, source: Source, layers: Layers): Promise<void> {
+    this.#reception.setLayers(participantId, source, layers);
+    await this.#session?.setLayers(participantId, source, layers);
+  }
+
+  /**
+   * Says whether someone's track is looked at, now and after every reconnection. What is not is not sent; in a large room,
+   * what is comes before what nobody has spoken of.
+   */
   async setReceiving(participantId: string, source: Source, isWanted: boolean): Promise<void> {
-    const consumerId = this.#consumerId(participantId, source);
-    if (consumerId) await this.#session?.setConsumerPaused(consumerId, !isWanted);
+    this.#reception.setWanted(participantId, source, isWanted);
+    await this.#session?.review();
   }
 
   /** Searches a new network path, for example after the network changed. */
@@ -253,7 +255,7 @@ export class Meeting {
 
   async #enter(life: number): Promise<void> {
     const identity = { meetingId: this.#options.meetingId, participantId: this.participantId };
-    const { url, token, displayName, makeDevice } = this.#options;
+    const { url, token, makeDevice } = this.#options;
     this.#encryption.check();
     // A passphrase takes its time, in which the server can be reached.
     const encrypting = this.#encryption.start();
@@ -267,15 +269,17 @@ export class Meeting {
     if (life !== this.#life) return channel.close();
     this.#forgetRemote();
     const session = await Session.enter(channel, this.#handlers(life), {
-      displayName,
+      displayName: this.#displayName,
       makeDevice,
       encryption,
+      reception: this.#reception,
     });
     if (life !== this.#life) return session.close();
     this.#session = session;
     this.#quality = 'excellent';
+    this.#isUnstable = false;
     this.#setStatus('joined');
-    for (const source of this.#local.keys()) void this.#republish(source);
+    this.#local.publishAll();
   }
 
   #handlers(life: number): SessionHandlers {
@@ -290,21 +294,28 @@ export class Meeting {
       participantJoined: current((id, displayName) => this.#participantJoined(id, displayName)),
       participantLeft: current((id) => {
         this.#roster.remove(id);
+        this.#reception.forgetParticipant(id);
         this.#encryption.forgetParticipant(id);
         this.#encryption.rotate();
       }),
       trackAdded: current((track) => this.#trackAdded(track)),
+      trackOffered: current(({ participantId, source, producerId }) => {
+        this.#roster.setMedia(participantId, source, { producerId, track: null, paused: false });
+      }),
       producerClosed: current((producerId) => {
-        this.#consumerIds.delete(producerId);
         this.#roster.removeProducer(producerId);
         const owner = this.#encryption.forgetProducer(producerId);
         if (owner) this.#showEncryption(owner);
       }),
       pausedChanged: current((producerId, paused) => this.#roster.setPaused(producerId, paused)),
-      ownMuted: current((producerId, muted) => this.#mutedByServer(producerId, muted)),
+      ownMuted: current((producerId, muted) => this.#local.mutedByServer(producerId, muted)),
       speakersChanged: current((ids) => {
         this.#speakers = ids;
         this.#roster.setSpeaking(ids);
+        if (this.#reception.noteSpeakers(ids)) this.#session?.review().catch(() => undefined);
+      }),
+      unstable: current((isUnstable) => {
+        this.#isUnstable = isUnstable;
       }),
       qualityChanged: current((quality) => {
         this.#quality = quality;
@@ -335,8 +346,29 @@ export class Meeting {
     this.#emitter.emit('encryptionChanged', { participantId, state });
   }
 
-  #showSending(): void {
-    this.#encryption.setSending([...this.#local.values()].some(({ producer }) => producer));
+  #localHost(): LocalMediaHost {
+    return {
+      publish: async (local) => {
+        const session = this.#session;
+        if (!session || session.closed) return undefined;
+        return session.publish({
+          source: local.source,
+          track: local.track,
+          paused: local.paused,
+          appData: { displayName: this.#displayName },
+          mimeType: this.#options.videoCodec,
+        });
+      },
+      unpublish: async (producer) => this.#session?.unpublish(producer),
+      setProducerPaused: async (producer, paused) =>
+        this.#session?.setProducerPaused(producer, paused),
+      show: (source, local) => this.#showLocal(source, local),
+      changed: () => this.#changed(),
+      report: (error) => this.#report(error),
+      solved: (code) => {
+        if (this.#error?.code === code) this.#error = null;
+      },
+    };
   }
 
   /** Without its worker nothing leaves this browser; the meeting ends rather than go on in the clear. */
@@ -344,7 +376,7 @@ export class Meeting {
     this.#life += 1;
     this.#session?.close();
     this.#session = undefined;
-    for (const local of this.#local.values()) local.producer = undefined;
+    this.#local.forgetProducers();
     this.#roster.dropRemoteMedia();
     this.#speakers = [];
     this.#setStatus('failed');
@@ -354,16 +386,16 @@ export class Meeting {
   #trackAdded(track: RemoteTrack): void {
     const { participantId, displayName, source, producerId, paused } = track;
     this.#roster.upsert(participantId, { displayName });
-    this.#consumerIds.set(producerId, track.consumerId);
     this.#roster.setMedia(participantId, source, { producerId, track: track.track, paused });
     this.#emitter.emit('trackAdded', track);
   }
 
   async #reconnect(life: number, reason: MeetingError): Promise<void> {
-    for (const local of this.#local.values()) local.producer = undefined;
+    this.#local.forgetProducers();
     this.#roster.dropRemoteMedia();
     this.#encryption.forgetAll();
     this.#speakers = [];
+    this.#isUnstable = false;
     if (reason.code === 'sent-away') {
       this.#setStatus('failed');
       this.#report(reason);
@@ -396,122 +428,14 @@ export class Meeting {
     this.#report(last);
   }
 
-  async #start(source: LocalSource): Promise<void> {
-    this.#starting.add(source);
-    this.#changed();
-    try {
-      const track = await this.#openDevice(source);
-      if (this.#status === 'left') return track.stop();
-      track.addEventListener('ended', () => void this.disable(source));
-      this.#local.set(source, { track, paused: false, producer: undefined });
-      this.#showLocal(source);
-      await this.#publish(source);
-    } catch (error) {
-      this.#stopRefused(source, error);
-      throw this.#report(explainDeviceError(error, source));
-    } finally {
-      this.#starting.delete(source);
-      this.#changed();
+  #showLocal(source: Source, local: LocalTrack | undefined): void {
+    const producerId = `local-${source}`;
+    if (local) {
+      const { track, paused } = local;
+      this.#roster.setMedia(this.participantId, source, { producerId, track, paused });
+    } else {
+      this.#roster.removeProducer(producerId);
     }
-  }
-
-  async #openDevice(source: LocalSource): Promise<MediaStreamTrack> {
-    const devices = navigator.mediaDevices as MediaDevices | undefined;
-    if (!devices) {
-      throw new MeetingError(
-        'insecure-page',
-        'Browsers give camera and microphone to https pages only. Open this page with https.',
-      );
-    }
-    const stream = await openStream(devices, source, this.#options);
-    const [track] = stream.getTracks();
-    if (!track) throw new MeetingError('device-missing', `The browser gave no ${source}.`);
-    track.contentHint = source === 'screen' ? 'detail' : '';
-    return track;
-  }
-
-  async #publish(source: LocalSource): Promise<void> {
-    const local = this.#local.get(source);
-    const session = this.#session;
-    if (!local || local.producer || !session || session.closed) return;
-    const publication: Publication = {
-      source,
-      track: local.track,
-      paused: local.paused,
-      appData: { displayName: this.#options.displayName },
-      mimeType: this.#options.videoCodec,
-    };
-    local.producer = await session.publish(publication);
-    this.#showSending();
-    if (this.#local.get(source) !== local) await session.unpublish(local.producer);
-  }
-
-  async #republish(source: LocalSource): Promise<void> {
-    try {
-      await this.#inTurn(source, () => this.#publish(source));
-    } catch (error) {
-      // A session lost on the way is made anew, and this with it.
-      if (this.#status !== 'joined') return;
-      this.#stopRefused(source, error);
-      this.#report(error);
-    }
-  }
-
-  /** A device that is not sent, and will not be, does not stay on. */
-  #stopRefused(source: LocalSource, error: unknown): void {
-    if (error instanceof MeetingError && REFUSALS.includes(error.code)) this.#stopLocal(source);
-  }
-
-  async #setPaused(source: LocalSource, local: LocalMedia, paused: boolean): Promise<void> {
-    if (local.paused === paused) return;
-    local.paused = paused;
-    local.track.enabled = !paused;
-    this.#showLocal(source);
-    if (!local.producer) return;
-    try {
-      await this.#session?.setProducerPaused(local.producer, paused);
-    } catch (error) {
-      // What an administrator has muted cannot be resumed.
-      if (!paused) this.#showPaused(source, local);
-      throw error;
-    }
-  }
-
-  #showPaused(source: LocalSource, local: LocalMedia): void {
-    local.paused = true;
-    local.track.enabled = false;
-    this.#showLocal(source);
-  }
-
-  /** What an administrator mutes is muted here, too; after it is unmuted, it is the person who resumes it. */
-  #mutedByServer(producerId: string, muted: boolean): void {
-    for (const [source, local] of this.#local) {
-      if (muted && local.producer?.id === producerId) this.#showPaused(source, local);
-    }
-  }
-
-  #consumerId(participantId: string, source: Source): string | undefined {
-    const media = this.#roster.find(participantId)?.media[source];
-    return media && this.#consumerIds.get(media.producerId);
-  }
-
-  #stopLocal(source: LocalSource): types.Producer | undefined {
-    const local = this.#local.get(source);
-    if (!local) return undefined;
-    this.#local.delete(source);
-    local.track.stop();
-    this.#roster.removeProducer(localProducerId(source));
-    return local.producer;
-  }
-
-  #showLocal(source: LocalSource): void {
-    const local = this.#local.get(source);
-    if (!local) return;
-    this.#roster.setMedia(this.participantId, source, {
-      producerId: localProducerId(source),
-      track: local.track,
-      paused: local.paused,
-    });
     this.#changed();
   }
 
@@ -519,19 +443,7 @@ export class Meeting {
     this.#roster.clearRemote();
     this.#roster.setSpeaking([]);
     this.#encryption.forgetAll();
-    this.#consumerIds.clear();
     this.#speakers = [];
-  }
-
-  /** One change of a device at a time, in the order of the clicks. */
-  #inTurn<T>(source: LocalSource, action: () => Promise<T>): Promise<T> {
-    const before = this.#queues.get(source) ?? Promise.resolve();
-    const result = before.then(action, action);
-    this.#queues.set(
-      source,
-      result.catch(() => undefined),
-    );
-    return result;
   }
 
   #report(error: unknown): MeetingError {
@@ -550,49 +462,25 @@ export class Meeting {
   }
 
   #changed(): void {
+    this.#encryption.setSending(this.#local.isSending);
     this.#snapshot = this.#takeSnapshot();
     this.#emitter.emit('change', this.#snapshot);
   }
 
   #takeSnapshot(): MeetingSnapshot {
-    const device = (source: LocalSource): DeviceStatus => {
-      const local = this.#local.get(source);
-      if (this.#starting.has(source)) return 'starting';
-      if (!local) return 'off';
-      return local.paused ? 'muted' : 'on';
-    };
     return {
       status: this.#status,
       participants: this.#roster.all,
       speakers: this.#speakers,
       quality: this.#quality,
+      isUnstable: this.#isUnstable,
       devices: {
-        camera: device('camera'),
-        microphone: device('microphone'),
-        screen: device('screen'),
+        camera: this.#local.status('camera'),
+        microphone: this.#local.status('microphone'),
+        screen: this.#local.status('screen'),
       },
       encryption: this.#encryption.snapshot,
       error: this.#error,
     };
   }
-}
-
-function openStream(
-  devices: MediaDevices,
-  source: LocalSource,
-  options: MeetingOptions,
-): Promise<MediaStream> {
-  switch (source) {
-    case 'camera':
-      return devices.getUserMedia({ video: { ...CAMERA, ...options.camera } });
-    case 'microphone':
-      return devices.getUserMedia({ audio: { ...MICROPHONE, ...options.microphone } });
-    case 'screen':
-      return devices.getDisplayMedia({ video: { frameRate: { max: 30 } } });
-  }
-}
-
-/** Names one's own media in the roster, which knows producers only. */
-function localProducerId(source: LocalSource): string {
-  return `local-${source}`;
 }

@@ -7,7 +7,7 @@ import {
 } from '../e2ee/index';
 import { MeetingError } from './errors';
 import type { EncryptionState } from './participants';
-import type { TrackEncryption } from './session';
+import type { TrackEncryption } from './receiver';
 
 /** The state of a meeting's encryption, for display. */
 export interface EncryptionSnapshot {

@@ -124,12 +124,16 @@ export class Roster {
     this.setMedia(found.participant.id, found.source, { ...found.media, paused });
   }
 
-  /** Marks exactly these as speaking. */
+  /** Marks exactly these as speaking; nobody else becomes a new object. */
   setSpeaking(ids: readonly string[]): void {
-    for (const participant of this.#participants) {
-      const isSpeaking = ids.includes(participant.id);
-      if (isSpeaking !== participant.isSpeaking) this.#replace({ ...participant, isSpeaking });
-    }
+    const speaking = new Set(ids);
+    const isNews = ({ id, isSpeaking }: Participant) => isSpeaking !== speaking.has(id);
+    if (!this.#participants.some(isNews)) return;
+    this.#participants = this.#participants.map((participant) =>
+      isNews(participant)
+        ? { ...participant, isSpeaking: speaking.has(participant.id) }
+        : participant,
+    );
   }
 
   #byProducer(producerId: string) {

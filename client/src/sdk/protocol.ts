@@ -78,7 +78,11 @@ export interface Requests {
   resumeConsumer: { data: { consumerId: string }; answer: unknown };
   setConsumerPreferredLayers: { data: { consumerId: string; layers: Layers }; answer: unknown };
   setConsumerPriority: { data: { consumerId: string; priority: number }; answer: unknown };
+  closeConsumer: { data: { consumerId: string }; answer: unknown };
+  changeDisplayName: { data: { displayName: string }; answer: unknown };
   getStats: { data: object; answer: unknown };
+  /** Any answer, a refusal too, shows that the server is there. */
+  ping: { data: object; answer: unknown };
 }
 
 /** Events of the OpenCall envelope, and what each carries. */

@@ -1,10 +1,19 @@
 import { Device, type types } from 'mediasoup-client';
-import { codecOf, type SealableCodec } from '../e2ee/codecs';
-import { type Encryption, readAnnouncement } from '../e2ee/index';
-import { CAMERA_ENCODINGS, MICROPHONE_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
+import { codecOf } from '../e2ee/codecs';
+import type { Encryption } from '../e2ee/index';
+import {
+  CAMERA_ENCODINGS,
+  MICROPHONE_CODEC,
+  SCREEN_AUDIO_CODEC,
+  SCREEN_ENCODINGS,
+  VIDEO_CODEC,
+} from './encodings';
 import { MeetingError } from './errors';
-import { displayNameOf, type EncryptionState, type Source, sourceOf } from './participants';
-import type { AppData, ConnectionQuality, ConsumerData, Layers, ServerEvents } from './protocol';
+import { Liveness } from './liveness';
+import { displayNameOf, type Source } from './participants';
+import type { AppData, ConnectionQuality, Layers, ServerEvents } from './protocol';
+import { Receiver, type ReceiverHandlers } from './receiver';
+import type { Reception } from './reception';
 import { SentLayers } from './sentLayers';
 import {
   type ChannelEvents,
@@ -16,44 +25,26 @@ import {
 /** A path that is only disturbed often heals by itself within this time. */
 const DISCONNECTED_GRACE_MS = 1_500;
 
+/** When a path that is lost is searched anew: a network that has just changed may not be ready yet. */
+const RESTARTS_AT_MS = [0, 2_000, 4_000];
+
 /** If the server does not answer a restart this fast, the path to it is gone too. */
 const RESTART_TIMEOUT_MS = 5_000;
 
-/** A restarted path that does not carry packets after this long is given up. */
+/** A path that carries no packets again after this long is given up. */
 const RECOVERY_TIMEOUT_MS = 8_000;
 
-/** A track of another participant. */
-export interface RemoteTrack {
-  participantId: string;
-  displayName: string | undefined;
-  source: Source;
-  producerId: string;
-  consumerId: string;
-  track: MediaStreamTrack;
-  paused: boolean;
-}
-
-/** What is known of the encryption of one track of another participant. */
-export interface TrackEncryption {
-  participantId: string;
-  producerId: string;
-  state: EncryptionState;
-  /** Of the sender session, where it announces one. */
-  salt: Uint8Array<ArrayBuffer> | undefined;
-}
-
 /** What a session tells its owner. */
-export interface SessionHandlers {
+export interface SessionHandlers extends ReceiverHandlers {
   participantJoined(participantId: string, displayName: string | undefined): void;
   participantLeft(participantId: string): void;
-  trackAdded(track: RemoteTrack): void;
   producerClosed(producerId: string): void;
-  pausedChanged(producerId: string, paused: boolean): void;
   /** An administrator muted or unmuted what this client sends. */
   ownMuted(producerId: string, muted: boolean): void;
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
-  encryptionChanged(encryption: TrackEncryption): void;
+  /** The server does not answer, or does so again; if it stays silent the session is lost. */
+  unstable(isUnstable: boolean): void;
   /** The session is over and cannot be used any more. */
   lost(reason: MeetingError): void;
 }
@@ -74,16 +65,8 @@ export interface EnterOptions {
   makeDevice?: (() => Promise<Device>) | undefined;
   /** All media are encrypted by it, or not sent and not played. It is its owner's. */
   encryption?: Encryption | undefined;
-}
-
-/** A producer on its way to being received. What the server says of it meanwhile holds. */
-interface Offer {
-  participantId: string;
-  /** Known once the server has answered. */
-  consumerId: string | undefined;
-  paused: boolean;
-  /** Its track, or its owner, is gone. */
-  isWithdrawn: boolean;
+  /** What is received. */
+  reception: Reception;
 }
 
 /**
@@ -95,14 +78,18 @@ export class Session {
   readonly #device: Device;
   readonly #handlers: SessionHandlers;
   readonly #encryption: Encryption | undefined;
-  readonly #consumers = new Map<string, types.Consumer>();
-  /** By producer. */
-  readonly #offers = new Map<string, Offer>();
+  readonly #reception: Reception;
+  readonly #liveness: Liveness;
+  /** Transports whose path is being searched anew, and which search that is. */
+  readonly #recovering = new Map<types.Transport, object>();
   readonly #producers = new Map<string, types.Producer>();
   readonly #sentLayers = new SentLayers();
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
+  #receiver: Receiver | undefined;
+  /** What was offered before there was a transport to take it on. */
+  #early: ServerEvents['newProducer'][] = [];
   #entered = false;
   #closed = false;
 
@@ -110,23 +97,31 @@ export class Session {
     channel: SignalingChannel,
     device: Device,
     handlers: SessionHandlers,
-    encryption: Encryption | undefined,
+    { encryption, reception }: EnterOptions,
   ) {
     this.#channel = channel;
     this.#device = device;
     this.#handlers = handlers;
     this.#encryption = encryption;
+    this.#reception = reception;
+    this.#liveness = new Liveness({
+      ping: () => channel.request('ping', {}),
+      unstable: (isUnstable) => handlers.unstable(isUnstable),
+      dead: () =>
+        this.#lose(new MeetingError('server-gone', 'The meeting server does not answer.')),
+    });
   }
 
   /** Enters the meeting. The channel is closed if that fails. */
   static async enter(
     channel: SignalingChannel,
     handlers: SessionHandlers,
-    { displayName, makeDevice = detectDevice, encryption }: EnterOptions,
+    options: EnterOptions,
   ): Promise<Session> {
+    const { displayName, makeDevice = detectDevice } = options;
     let session: Session | undefined;
     try {
-      session = new Session(channel, await makeDevice(), handlers, encryption);
+      session = new Session(channel, await makeDevice(), handlers, options);
       await session.#enter(displayName);
       return session;
     } catch (error) {
@@ -150,11 +145,21 @@ export class Session {
     if (this.#closed) throw connectionLost();
     this.#send = this.#watch(this.#device.createSendTransport(send));
     this.#recv = this.#watch(this.#device.createRecvTransport(recv));
+    this.#receiver = new Receiver({
+      channel: this.#channel,
+      transport: this.#recv,
+      rtpCapabilities: this.#device.recvRtpCapabilities,
+      reception: this.#reception,
+      encryption: this.#encryption,
+      handlers: this.#handlers,
+    });
+    for (const event of this.#early.splice(0)) this.#receiver.offered(event);
     await this.#channel.request('setRtpCapabilities', {
       rtpCapabilities: this.#device.recvRtpCapabilities,
       displayName,
     });
     this.#entered = true;
+    this.#liveness.start();
   }
 
   get closed(): boolean {
@@ -212,18 +217,18 @@ export class Session {
   }
 
   /** Asks for a layer of a received video; the server sends at most that. */
-  async setPreferredLayers(consumerId: string, layers: Layers): Promise<void> {
-    if (this.#closed || !this.#consumers.has(consumerId)) return;
-    await this.#channel.request('setConsumerPreferredLayers', { consumerId, layers });
+  async setLayers(participantId: string, source: Source, layers: Layers): Promise<void> {
+    if (!this.#closed) await this.#receiver?.setLayers(participantId, source, layers);
   }
 
-  /** Stops or resumes the sending of a received track by the server. */
-  async setConsumerPaused(consumerId: string, paused: boolean): Promise<void> {
-    const consumer = this.#consumers.get(consumerId);
-    if (this.#closed || !consumer || consumer.paused === paused) return;
-    if (paused) consumer.pause();
-    else consumer.resume();
-    await this.#channel.request(paused ? 'pauseConsumer' : 'resumeConsumer', { consumerId });
+  /** The reception has changed: receives what it chooses now. */
+  async review(): Promise<void> {
+    if (!this.#closed) await this.#receiver?.review();
+  }
+
+  /** Has the others see another name. */
+  async rename(displayName: string): Promise<void> {
+    await this.#channel.request('changeDisplayName', { displayName });
   }
 
   /** New credentials and a new search for a path, for both directions. */
@@ -247,6 +252,8 @@ export class Session {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+    this.#liveness.stop();
+    this.#receiver?.close();
     this.#send?.close();
     this.#recv?.close();
     this.#channel.close();
@@ -280,8 +287,10 @@ export class Session {
     const codecs = this.#device.sendRtpCapabilities.codecs ?? [];
     // The first is what would be taken; it is named where it must be known.
     const first = this.#encryption && codecs.find(({ kind }) => kind === track.kind);
-    if (source === 'microphone' || source === 'screenAudio')
-      return { codecOptions: MICROPHONE_CODEC, ...(first ? { codec: first } : {}) };
+    if (source === 'microphone' || source === 'screenAudio') {
+      const codecOptions = source === 'microphone' ? MICROPHONE_CODEC : SCREEN_AUDIO_CODEC;
+      return { codecOptions, ...(first ? { codec: first } : {}) };
+    }
     const codec =
       codecs.find((candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase()) ??
       first;
@@ -304,6 +313,7 @@ export class Session {
         .then(({ producerId }) => done({ id: producerId }), fail);
     });
     transport.on('connectionstatechange', (state) => {
+      if (state === 'connected') this.#recovering.delete(transport);
       if (state === 'failed') this.#recover(transport);
       if (state !== 'disconnected') return;
       this.#after(DISCONNECTED_GRACE_MS, () => {
@@ -314,14 +324,26 @@ export class Session {
   }
 
   #recover(transport: types.Transport): void {
-    if (this.#closed || transport.closed) return;
-    const lose = () =>
+    if (this.#closed || transport.closed || this.#recovering.has(transport)) return;
+    const search = {};
+    this.#recovering.set(transport, search);
+    const isOver = () => this.#closed || this.#recovering.get(transport) !== search;
+    const lose = () => {
+      if (isOver()) return;
       this.#lose(new MeetingError('server-gone', 'Sound and pictures no longer reach the server.'));
-    this.#restart(transport).then(() => {
-      this.#after(RECOVERY_TIMEOUT_MS, () => {
-        if (transport.connectionState !== 'connected') lose();
+    };
+    const restart = () => {
+      if (isOver()) return;
+      this.#restart(transport).catch((error) => {
+        // What the server refuses once it refuses again.
+        if (error instanceof MeetingError && error.code === 'request-refused') lose();
       });
-    }, lose);
+    };
+    for (const delayMs of RESTARTS_AT_MS) {
+      if (delayMs === 0) restart();
+      else this.#after(delayMs, restart);
+    }
+    this.#after(RECOVERY_TIMEOUT_MS, lose);
   }
 
   async #restart(transport: types.Transport): Promise<void> {
@@ -335,22 +357,24 @@ export class Session {
 
   #handle(event: ChannelEvents['event']): void {
     if (this.#closed) return;
+    this.#liveness.heard();
     switch (event.name) {
       case 'newProducer':
-        void this.#offered(event.data);
-        return;
+        return this.#offered(event.data);
       case 'newParticipant':
         return this.#handlers.participantJoined(event.data.participantId, event.data.displayName);
       case 'participantLeft':
-        return this.#participantLeft(event.data.participantId);
+        this.#receiver?.participantLeft(event.data.participantId);
+        return this.#handlers.participantLeft(event.data.participantId);
       case 'producerClosed':
-        return this.#producerClosed(event.data.producerId);
+        this.#receiver?.producerClosed(event.data.producerId);
+        return this.#handlers.producerClosed(event.data.producerId);
       case 'consumerClosed':
         return this.#consumerClosed(event.data.consumerId);
       case 'consumerPaused':
-        return this.#consumerPaused(event.data.consumerId, true);
+        return this.#receiver?.consumerPaused(event.data.consumerId, true);
       case 'consumerResumed':
-        return this.#consumerPaused(event.data.consumerId, false);
+        return this.#receiver?.consumerPaused(event.data.consumerId, false);
       case 'producerMaxSpatialLayer': {
         const { producerId, spatialLayer } = event.data;
         return this.#sentLayers.limit(producerId, spatialLayer, this.#producers.get(producerId));
@@ -370,137 +394,10 @@ export class Session {
     }
   }
 
-  async #offered(event: ServerEvents['newProducer']): Promise<void> {
-    const { participantId, producerId, appData } = event;
-    this.#handlers.participantJoined(participantId, displayNameOf(appData ?? {}));
-    const isKnown = [...this.#consumers.values()].some((known) => known.producerId === producerId);
-    if (isKnown || this.#offers.has(producerId)) return;
-    if (!this.#mayPlay(event)) return;
-    const offer = { participantId, consumerId: undefined, paused: false, isWithdrawn: false };
-    this.#offers.set(producerId, offer);
-    try {
-      await this.#consume(event, offer);
-    } catch (error) {
-      if (this.#closed || offer.isWithdrawn) return;
-      console.warn('opencall: a track cannot be received', error);
-    } finally {
-      this.#offers.delete(producerId);
-    }
-  }
-
-  async #consume(event: ServerEvents['newProducer'], offer: Offer): Promise<void> {
-    const { participantId, producerId, kind, appData } = event;
-    const answer: ConsumerData = await this.#channel.request('consume', {
-      producerId,
-      rtpCapabilities: this.#device.recvRtpCapabilities,
-    });
-    if (this.#closed || offer.isWithdrawn || !this.#recv) return;
-    offer.consumerId = answer.id;
-    offer.paused = answer.producerPaused ?? false;
-    const protection = this.#openingOf(event, answer);
-    const consumer = await this.#recv.consume({
-      id: answer.id,
-      producerId,
-      kind: answer.kind,
-      rtpParameters: answer.rtpParameters,
-      streamId: streamIdOf(participantId, sourceOf(kind, appData ?? {})),
-      appData: { participantId },
-      ...protection?.options,
-    });
-    consumer.observer.once('close', () => protection?.release());
-    // Negotiation takes a busy browser seconds, in which people leave.
-    if (this.#closed || offer.isWithdrawn) return consumer.close();
-    if (protection && !protection.isOn()) {
-      consumer.close();
-      throw new MeetingError('encryption-unsupported', 'This browser cannot decrypt media.');
-    }
-    this.#consumers.set(consumer.id, consumer);
-    this.#handlers.trackAdded({
-      participantId,
-      displayName: displayNameOf(appData ?? {}),
-      source: sourceOf(kind, appData ?? answer.appData ?? {}),
-      producerId,
-      consumerId: consumer.id,
-      track: consumer.track,
-      paused: offer.paused,
-    });
-    // Whoever was told of the track may have put it aside already.
-    if (consumer.paused) return;
-    await this.#channel.request('resumeConsumer', { consumerId: consumer.id });
-  }
-
-  /** Whether a producer fits this end's encryption; if not, it is not even asked for. */
-  #mayPlay({ participantId, producerId, appData }: ServerEvents['newProducer']): boolean {
-    const isEncrypted = appData?.e2ee !== undefined && appData.e2ee !== null;
-    if (!this.#encryption && !isEncrypted) return true;
-    const salt = readAnnouncement(appData);
-    const tell = (state: EncryptionState) =>
-      this.#handlers.encryptionChanged({ participantId, producerId, state, salt });
-    if (this.#encryption && salt) {
-      tell('pending');
-      return true;
-    }
-    if (!isEncrypted) tell('not-encrypted');
-    // Without encryption here it would be noise; in another way than is known here it cannot be opened.
-    else tell(this.#encryption ? 'wrong-key' : 'waiting-for-key');
-    return false;
-  }
-
-  /** Decrypts a track that is about to be received. */
-  #openingOf(
-    { participantId, producerId, kind, appData }: ServerEvents['newProducer'],
-    { rtpParameters }: ConsumerData,
-  ) {
-    const encryption = this.#encryption;
-    const salt = readAnnouncement(appData);
-    if (!encryption || !salt) return undefined;
-    const codec: SealableCodec | undefined = codecOf(rtpParameters.codecs[0]?.mimeType);
-    if (!codec) throw new MeetingError('encryption-unsupported', 'An unknown codec is not played.');
-    const track = {
-      participantId,
-      source: sourceOf(kind, appData ?? {}),
-      salt,
-      codec,
-      onState: (state: EncryptionState) =>
-        this.#handlers.encryptionChanged({ participantId, producerId, state, salt }),
-    };
-    let release: (() => void) | undefined;
-    const onRtpReceiver = (receiver: RTCRtpReceiver) => {
-      release = encryption.protectReceiver(receiver, track);
-    };
-    return {
-      options: { onRtpReceiver },
-      isOn: () => release !== undefined,
-      release: () => release?.(),
-    };
-  }
-
-  #participantLeft(participantId: string): void {
-    for (const offer of this.#offers.values()) {
-      if (offer.participantId === participantId) offer.isWithdrawn = true;
-    }
-    for (const consumer of this.#consumers.values()) {
-      if (consumer.appData.participantId === participantId) this.#forget(consumer);
-    }
-    this.#handlers.participantLeft(participantId);
-  }
-
-  #producerClosed(producerId: string): void {
-    const offer = this.#offers.get(producerId);
-    if (offer) offer.isWithdrawn = true;
-    for (const consumer of this.#consumers.values()) {
-      if (consumer.producerId === producerId) this.#forget(consumer);
-    }
-    this.#handlers.producerClosed(producerId);
-  }
-
-  #consumerClosed(consumerId: string): void {
-    const offer = this.#offerOf(consumerId);
-    if (offer) offer.isWithdrawn = true;
-    const consumer = this.#consumers.get(consumerId);
-    if (!consumer) return;
-    this.#forget(consumer);
-    this.#handlers.producerClosed(consumer.producerId);
+  #offered(event: ServerEvents['newProducer']): void {
+    this.#handlers.participantJoined(event.participantId, displayNameOf(event.appData ?? {}));
+    if (this.#receiver) this.#receiver.offered(event);
+    else this.#early.push(event);
   }
 
   #producerMuted(producerId: string, muted: boolean): void {
@@ -508,20 +405,9 @@ export class Session {
     this.#handlers.ownMuted(producerId, muted);
   }
 
-  #consumerPaused(consumerId: string, paused: boolean): void {
-    const offer = this.#offerOf(consumerId);
-    if (offer) offer.paused = paused;
-    const consumer = this.#consumers.get(consumerId);
-    if (consumer) this.#handlers.pausedChanged(consumer.producerId, paused);
-  }
-
-  #offerOf(consumerId: string): Offer | undefined {
-    return [...this.#offers.values()].find((offer) => offer.consumerId === consumerId);
-  }
-
-  #forget(consumer: types.Consumer): void {
-    this.#consumers.delete(consumer.id);
-    consumer.close();
+  #consumerClosed(consumerId: string): void {
+    const producerId = this.#receiver?.consumerClosed(consumerId);
+    if (producerId) this.#handlers.producerClosed(producerId);
   }
 
   #after(delayMs: number, action: () => void): void {
@@ -531,15 +417,6 @@ export class Session {
     }, delayMs);
     this.#timers.add(timer);
   }
-}
-
-/**
- * One stream for each participant's person and one for their screen: lips stay with voices, and screens apart. Encoded,
- * because it becomes a word of the SDP.
- */
-function streamIdOf(participantId: string, source: Source): string {
-  const part = source.startsWith('screen') ? 'screen' : 'person';
-  return `${encodeURIComponent(participantId)}-${part}`;
 }
 
 function explainClose({ code, reason }: ChannelEvents['close']): MeetingError {

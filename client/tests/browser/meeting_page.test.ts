@@ -256,6 +256,59 @@ test('the lobby takes a name and a room, and remembers them', async () => {
   await page.close();
 });
 
+/** Runs in the page: counts how often the user is asked. */
+function countQuestions() {
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const page = window as unknown as { questions: number };
+  page.questions = 0;
+  navigator.mediaDevices.getUserMedia = (wanted) => {
+    page.questions += 1;
+    return open(wanted);
+  };
+}
+
+const questions = (page: Page) =>
+  page.evaluate(() => (window as unknown as { questions: number }).questions);
+
+test('for camera and microphone the user is asked once, with and without the lobby', async () => {
+  const room = newRoom();
+  const ann = await openPage();
+  await ann.addInitScript(countQuestions);
+  await ann.goto(`${server.httpUrl}/?room=${room}&name=Ann&height=360&fps=15#x=1`);
+  await ann.waitForSelector('.page-mirror video:not([hidden])');
+  await ann.click('button[type="submit"]');
+  const ben = await enter('Ben', room, '', countQuestions);
+  await Promise.all([sees(ben, ['Ann']), sees(ann, ['Ben'])]);
+  await Promise.all([hears(ben), hears(ann)]);
+  expect(await Promise.all([questions(ann), questions(ben)])).toEqual([1, 1]);
+  const { hash, searchParams } = new URL(ann.url());
+  expect([hash, searchParams.get('height')]).toEqual(['#x=1', '360']);
+  await Promise.all([ann.close(), ben.close()]);
+});
+
+/** Until people are told that the server does not answer; two of them pass between two looks. */
+const NOTICE_MS = 6_000;
+
+test('a frozen server is noticed, and the meeting goes on when it thaws', async () => {
+  const own = await TestServer.start({ name: 'frozen' });
+  try {
+    const page = await openPage();
+    await page.goto(`${own.httpUrl}/?room=r&name=Ann&autojoin=1&height=360&fps=15`);
+    await page.waitForSelector('[data-status="joined"]');
+    own.freeze(true);
+    const frozenAt = Date.now();
+    await page.waitForSelector('[data-unstable="true"], [data-status="reconnecting"]');
+    await page.waitForSelector('[data-status="reconnecting"]');
+    holds('ms until a frozen server is noticed', Date.now() - frozenAt, NOTICE_MS + 500);
+    own.freeze(false);
+    await page.waitForSelector('.oc-status[data-status="joined"]');
+    await page.close();
+  } finally {
+    own.freeze(false);
+    expect(await own.stop()).toBe(0);
+  }
+});
+
 test('after a restart of the server the meeting goes on by itself', async () => {
   const own = await TestServer.start({ name: 'restart' });
   let revived: TestServer | undefined;

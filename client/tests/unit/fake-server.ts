@@ -17,12 +17,20 @@ export class FakeChannel implements SignalingChannel {
   readonly refused = new Set<Name>();
   readonly #held = new Map<Name, Promise<void>>();
   isClosed = false;
+  /** Its connection stays, and nothing comes over it any more. */
+  isFrozen = false;
+  pings = 0;
   /** Instead of VP8 and Opus. */
   consumedMimeType: string | undefined;
   #lastId = 0;
 
   // The answers are of different types for each name, which only the interface knows.
   request = vi.fn(async (name: Name, data: object) => {
+    if (name === 'ping') {
+      this.pings += 1;
+      if (this.isFrozen) return new Promise(() => undefined);
+      return {};
+    }
     this.asked.push({ name, data: data as Record<string, unknown> });
     await this.#held.get(name);
     if (this.isClosed) throw new MeetingError('server-gone', 'closed');

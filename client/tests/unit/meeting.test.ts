@@ -461,3 +461,152 @@ test('what nobody looks at is not sent', async () => {
   expect(channel.names().slice(-3)).toEqual(['resumeConsumer', 'pauseConsumer', 'resumeConsumer']);
   expect(channel.names().filter((name) => name === 'pauseConsumer')).toHaveLength(1);
 });
+
+test('a frozen server is noticed within six seconds', async () => {
+  const { meeting, channel } = await joined();
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', isUnstable: false });
+  channel.isFrozen = true;
+  isServerUp = false;
+  await vi.advanceTimersByTimeAsync(4_000);
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', isUnstable: true });
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(meeting.snapshot).toMatchObject({ status: 'reconnecting', isUnstable: false });
+  expect(channel.isClosed).toBe(true);
+});
+
+test('whatever is heard shows that the server is there', async () => {
+  const { meeting, channel } = await joined();
+  channel.isFrozen = true;
+  for (let second = 0; second < 30; second += 1) {
+    await vi.advanceTimersByTimeAsync(1_000);
+    channel.say('activeSpeakers', []);
+  }
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', isUnstable: false });
+  channel.isFrozen = false;
+  await vi.advanceTimersByTimeAsync(3_000);
+  const { pings } = channel;
+  meeting.leave();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(channel.pings).toBe(pings);
+});
+
+test('a window that is resized asks for layers once', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newProducer', offer('ann', 'video-1'));
+  await settle();
+  const asked = () =>
+    channel.names().filter((name) => name === 'setConsumerPreferredLayers').length;
+  await meeting.setPreferredLayers('ann', 'camera', { spatialLayer: 2, temporalLayer: 2 });
+  expect(asked()).toBe(1);
+  for (let step = 0; step < 34; step += 1) {
+    const spatialLayer = step < 12 ? 2 : step < 24 ? 1 : 0;
+    await meeting.setPreferredLayers('ann', 'camera', { spatialLayer, temporalLayer: 2 });
+    await vi.advanceTimersByTimeAsync(16);
+  }
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(asked()).toBe(2);
+  expect(channel.asked.at(-1)?.data.layers).toEqual({ spatialLayer: 0, temporalLayer: 2 });
+  // There and back again is no change.
+  await meeting.setPreferredLayers('ann', 'camera', { spatialLayer: 1, temporalLayer: 2 });
+  await meeting.setPreferredLayers('ann', 'camera', { spatialLayer: 0, temporalLayer: 2 });
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(asked()).toBe(2);
+});
+
+test('layers and what is put aside hold after a reconnection', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newProducer', offer('ann', 'video-1'));
+  channel.say('newProducer', offer('ben', 'video-2'));
+  await settle();
+  await meeting.setPreferredLayers('ann', 'camera', { spatialLayer: 1 });
+  await meeting.setReceiving('ben', 'camera', false);
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(1000);
+  last().say('newProducer', offer('ann', 'video-3'));
+  last().say('newProducer', offer('ben', 'video-4'));
+  await settle();
+  const asked = last().asked.filter(({ name }) => /consume$|Layers$/i.test(name));
+  expect(asked.map(({ data }) => data.producerId ?? data.consumerId)).toEqual([
+    'video-3',
+    'c-video-3',
+  ]);
+});
+
+test('of a room of 500 no more than 30 tracks are received, by what is looked at and who speaks', async () => {
+  const { meeting, channel } = await joined();
+  const people = Array.from({ length: 499 }, (_, index) => `p${index}`);
+  for (const id of people) {
+    channel.say('newProducer', offer(id, `video-${id}`));
+    channel.say('newProducer', offer(id, `audio-${id}`));
+  }
+  await vi.advanceTimersByTimeAsync(100);
+  const received = () => {
+    const open = new Set<unknown>();
+    for (const { name, data } of channel.asked) {
+      if (name === 'consume') open.add(`c-${data.producerId}`);
+      if (name === 'closeConsumer') open.delete(data.consumerId);
+    }
+    return open;
+  };
+  expect(received().size).toBeLessThanOrEqual(30);
+  expect(meeting.snapshot.participants).toHaveLength(500);
+  const shown = ['p400', 'p401', 'p402'];
+  for (const id of people) void meeting.setReceiving(id, 'camera', shown.includes(id));
+  channel.say('activeSpeakers', ['p300']);
+  await vi.advanceTimersByTimeAsync(100);
+  expect(received().size).toBeLessThanOrEqual(30);
+  for (const id of shown) expect(received()).toContain(`c-video-${id}`);
+  expect(received()).toContain('c-audio-p300');
+  const media = (id: string) => meeting.snapshot.participants.find((one) => one.id === id)?.media;
+  expect(media('p400')?.camera?.track?.kind).toBe('video');
+  expect(media('p200')?.camera).toMatchObject({ producerId: 'video-p200', track: null });
+  expect(channel.names().filter((name) => name === 'consume').length).toBeLessThan(60);
+});
+
+test('a path is searched anew three times before the session is given up', async () => {
+  const { meeting, channel } = await joined();
+  handlers[1]?.setConnectionState('connected');
+  handlers[1]?.setConnectionState('failed');
+  const restarts = () => channel.names().filter((name) => name === 'restartIce').length;
+  await vi.advanceTimersByTimeAsync(1_900);
+  expect(restarts()).toBe(1);
+  await vi.advanceTimersByTimeAsync(200);
+  expect(restarts()).toBe(2);
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(restarts()).toBe(3);
+  expect(meeting.snapshot.status).toBe('joined');
+  handlers[1]?.setConnectionState('connected');
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect([restarts(), channels.length]).toEqual([3, 1]);
+  handlers[1]?.setConnectionState('failed');
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect([restarts(), channels.length]).toEqual([6, 2]);
+});
+
+test('a rename is no other meeting', async () => {
+  const { meeting, channel } = await joined();
+  await meeting.setDisplayName('Myself');
+  expect(channel.asked.at(-1)).toEqual({
+    name: 'changeDisplayName',
+    data: { displayName: 'Myself' },
+  });
+  expect(meeting.snapshot.participants[0]?.displayName).toBe('Myself');
+  channel.refused.add('changeDisplayName');
+  await expect(meeting.setDisplayName('Someone')).rejects.toMatchObject({
+    code: 'request-refused',
+  });
+  expect(meeting.snapshot.participants[0]?.displayName).toBe('Myself');
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(last().asked[3]?.data.displayName).toBe('Myself');
+});
+
+test('on a page without https there is an id all the same', () => {
+  vi.stubGlobal('crypto', { getRandomValues: crypto.getRandomValues.bind(crypto) });
+  const options = { url: 'ws://unused', meetingId: 'm', displayName: 'Ann' };
+  const ids = [new Meeting(options).participantId, new Meeting(options).participantId];
+  for (const id of ids)
+    expect(id).toMatch(/^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
+  expect(new Set(ids).size).toBe(2);
+});

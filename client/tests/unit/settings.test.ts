@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import {
+  addressOf,
   chooseLock,
   inviteLink,
   type Lock,
@@ -80,4 +81,16 @@ test('the lobby locks by a passphrase, by the link’s key, or by a new key', ()
   expect(other).not.toEqual(one);
   expect(secretOf({ linkKey: KEY })?.kind).toBe('key');
   expect(secretOf({ passphrase: 'green light' })?.kind).toBe('passphrase');
+});
+
+test('in a meeting the address keeps what it said, but whom and what one would not copy', () => {
+  const address = { pathname: '/', search: '?room=a&name=Ann&autojoin=1&camera=0', hash: '#x=1' };
+  expect(addressOf(address, 'b c')).toBe('/?room=b+c&camera=0#x=1');
+  expect(addressOf({ ...address, hash: '#k=old' }, 'a', { linkKey: 'new' })).toBe(
+    '/?room=a&camera=0#k=new',
+  );
+  expect(addressOf({ ...address, hash: '' }, 'a', { passphrase: 'secret' })).toBe(
+    '/?room=a&camera=0#e2ee=passphrase',
+  );
+  expect(addressOf({ ...address, hash: '#k=old' }, 'a')).toBe('/?room=a&camera=0');
 });

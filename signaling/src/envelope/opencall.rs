@@ -31,6 +31,10 @@ const PREFIX: &str = "mediasoup:";
 /// connection, and expects no answer.
 const PING: &str = "\"ping\"";
 
+/// Asks whether the server is there, and is answered before anyone is looked for who could know
+/// more.
+const LIVENESS: &str = "mediasoup:ping";
+
 /// How often the server pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -111,6 +115,10 @@ impl OpenCall {
     ) -> Result<(), RequestError> {
         let kind: String =
             frame.typed("type").map_err(|_| bad_request("type: expected a string"))?;
+        if kind == LIVENESS {
+            respond(effects, id, json!({}));
+            return Ok(());
+        }
         let mut fields = frame.nested("data")?;
         let identity = self.identify(&mut fields)?;
         let request = request(&kind, &mut fields)?;
@@ -406,6 +414,10 @@ fn stream_request(
     fields: &mut Fields<'_>,
 ) -> Result<Request, RequestError> {
     let request = match name {
+        "changeDisplayName" => {
+            let display_name = fields.shown_name("displayName")?.unwrap_or_default();
+            Request::ChangeDisplayName { display_name }
+        }
         "closeProducer" => Request::CloseProducer { producer_id: fields.string("producerId")? },
         "pauseProducer" => Request::PauseProducer { producer_id: fields.string("producerId")? },
         "resumeProducer" => Request::ResumeProducer { producer_id: fields.string("producerId")? },
@@ -984,6 +996,22 @@ mod tests {
             assert!(text(&mut envelope, &ping).is_empty());
         }
         asked(text(&mut envelope, &request("getStats", json!({}))));
+    }
+
+    #[test]
+    fn whoever_asks_whether_the_server_is_there_is_answered_at_once() {
+        // Before it has said who it is, too.
+        let mut envelope = OpenCall::new(None);
+        let frame = json!({"type": "mediasoup:ping", "id": "7"});
+        let expected = json!({"type": "response", "id": "7", "data": {}});
+        assert_eq!(sent(&text(&mut envelope, &frame)), [expected]);
+    }
+
+    #[test]
+    fn a_name_can_be_changed() {
+        let data = json!({"displayName": "Alice B"});
+        let (_, asked_for) = asked(text(&mut open(), &request("changeDisplayName", data)));
+        assert_eq!(asked_for, Request::ChangeDisplayName { display_name: "Alice B".into() });
     }
 
     #[test]

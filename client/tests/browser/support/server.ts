@@ -113,6 +113,11 @@ export class TestServer {
     await this.#exited;
   }
 
+  /** Stops it where it is, with all connections open, or lets it go on. */
+  freeze(isFrozen: boolean): void {
+    this.#process.kill(isFrozen ? 'SIGSTOP' : 'SIGCONT');
+  }
+
   /** How many data cores died and were replaced. */
   async workers(): Promise<Workers> {
     const { body } = await get(`${this.httpUrl}/healthz`);

@@ -1,0 +1,204 @@
+import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { Meeting } from '../../src/sdk/meeting';
+import { FakeChannel, makeDevice } from './fake-server';
+
+/** What is plugged in, by kind. */
+let plugged: { kind: 'videoinput' | 'audioinput'; deviceId: string; label: string }[];
+let opened: { constraints: MediaStreamConstraints; tracks: FakeMediaStreamTrack[] }[];
+let denied: string[];
+let listeners: Set<() => void>;
+let channel: FakeChannel;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  plugged = [
+    { kind: 'videoinput', deviceId: 'cam-1', label: 'Desk camera' },
+    { kind: 'audioinput', deviceId: 'mic-1', label: 'Headset' },
+  ];
+  opened = [];
+  denied = [];
+  listeners = new Set();
+  vi.stubGlobal('navigator', {
+    mediaDevices: {
+      getUserMedia: open,
+      getDisplayMedia: async (constraints: MediaStreamConstraints) =>
+        note(constraints, [
+          new FakeMediaStreamTrack({ kind: 'video' }),
+          ...(constraints.audio ? [new FakeMediaStreamTrack({ kind: 'audio' })] : []),
+        ]),
+      enumerateDevices: async () => plugged,
+      addEventListener: (_: string, listener: () => void) => listeners.add(listener),
+      removeEventListener: (_: string, listener: () => void) => listeners.delete(listener),
+    },
+    permissions: { query: async () => ({ state: 'prompt' }) },
+  });
+  vi.spyOn(console, 'info').mockImplementation(() => undefined);
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+function note(constraints: MediaStreamConstraints, tracks: FakeMediaStreamTrack[]) {
+  opened.push({ constraints, tracks });
+  return { getTracks: () => tracks };
+}
+
+/** As a browser: the device that is asked for, or any of its kind. */
+async function open(constraints: MediaStreamConstraints) {
+  const tracks = (['video', 'audio'] as const).flatMap((kind) => {
+    const wanted = constraints[kind];
+    if (!wanted) return [];
+    if (denied.includes(kind)) throw new DOMException('no', 'NotAllowedError');
+    const exactly = (wanted as { deviceId?: { exact: string } }).deviceId?.exact;
+    const found = plugged.find(
+      (device) => device.kind === `${kind}input` && (!exactly || device.deviceId === exactly),
+    );
+    if (!found) throw new DOMException('none', 'NotFoundError');
+    const track = new FakeMediaStreamTrack({ kind, label: found.label });
+    track.getSettings = () => ({ deviceId: found.deviceId });
+    return [track];
+  });
+  return note(constraints, tracks);
+}
+
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+async function unplug(deviceId: string) {
+  const gone = plugged.find((device) => device.deviceId === deviceId);
+  plugged = plugged.filter((device) => device !== gone);
+  for (const { tracks } of opened) {
+    for (const track of tracks) if (track.label === gone?.label) track.remoteStop();
+  }
+  await settle();
+  for (const listener of listeners) listener();
+  await settle();
+}
+
+async function plugIn(device: (typeof plugged)[number]) {
+  plugged.push(device);
+  for (const listener of listeners) listener();
+  await settle();
+}
+
+async function joined(): Promise<Meeting> {
+  const meeting = new Meeting({
+    url: 'ws://unused',
+    meetingId: 'm',
+    participantId: 'me',
+    displayName: 'Me',
+    makeDevice,
+    openChannel: async () => {
+      channel = new FakeChannel();
+      return channel;
+    },
+  });
+  await meeting.join();
+  return meeting;
+}
+
+const own = (meeting: Meeting) => meeting.snapshot.participants[0]?.media;
+
+test('camera and microphone are asked for by one question', async () => {
+  const meeting = await joined();
+  await meeting.enableBoth();
+  expect(opened).toHaveLength(1);
+  expect(meeting.snapshot.devices).toMatchObject({ camera: 'on', microphone: 'on' });
+});
+
+test('where one is missing the other goes on without it', async () => {
+  const meeting = await joined();
+  await unplug('cam-1');
+  await expect(meeting.enableBoth()).rejects.toMatchObject({ code: 'device-missing' });
+  expect(meeting.snapshot.devices).toMatchObject({ camera: 'off', microphone: 'on' });
+});
+
+test('whoever says no is not asked again', async () => {
+  const meeting = await joined();
+  denied = ['video', 'audio'];
+  const asked = vi.spyOn(navigator.mediaDevices, 'getUserMedia');
+  await expect(meeting.enableBoth()).rejects.toMatchObject({ code: 'device-denied' });
+  expect(asked).toHaveBeenCalledOnce();
+});
+
+test('a track that is given goes on, and nobody is asked', async () => {
+  const meeting = await joined();
+  const track = new FakeMediaStreamTrack({ kind: 'video' });
+  await meeting.enable('camera', { track: track as unknown as MediaStreamTrack });
+  expect(opened).toHaveLength(0);
+  expect(own(meeting)?.camera?.track).toBe(track);
+});
+
+test('a microphone that is unplugged is replaced by another, with words, and comes back', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  await meeting.mute();
+  plugged.push({ kind: 'audioinput', deviceId: 'mic-2', label: 'Built-in' });
+  await unplug('mic-1');
+  expect(own(meeting)?.microphone?.track?.label).toBe('Built-in');
+  // Whoever was muted is so on the other device.
+  expect(meeting.snapshot.devices.microphone).toBe('muted');
+  expect(own(meeting)?.microphone?.track?.enabled).toBe(false);
+  expect(meeting.snapshot.error).toMatchObject({
+    code: 'device-lost',
+    message: 'Headset was unplugged. Built-in is used instead.',
+  });
+  await plugIn({ kind: 'audioinput', deviceId: 'mic-1', label: 'Headset' });
+  expect(own(meeting)?.microphone?.track?.label).toBe('Headset');
+  expect(meeting.snapshot.error).toBeNull();
+  expect(meeting.snapshot.devices.microphone).toBe('muted');
+  // The others have seen one track all the time.
+  expect(channel.names().filter((name) => /^(produce|closeProducer)$/.test(name))).toEqual([
+    'produce',
+  ]);
+  expect(
+    opened.flatMap(({ tracks }) => tracks).filter(({ readyState }) => readyState === 'live'),
+  ).toHaveLength(1);
+});
+
+test('a camera that has no substitute goes on when it, or another, is plugged in', async () => {
+  const meeting = await joined();
+  await meeting.enable('camera');
+  await unplug('cam-1');
+  expect(meeting.snapshot.devices.camera).toBe('off');
+  expect(meeting.snapshot.error?.message).toBe(
+    'Desk camera was unplugged. Plug it in again, and it goes on.',
+  );
+  expect(channel.names()).toContain('closeProducer');
+  await plugIn({ kind: 'videoinput', deviceId: 'cam-9', label: 'Other camera' });
+  expect(meeting.snapshot.devices.camera).toBe('on');
+  expect(own(meeting)?.camera?.track?.label).toBe('Other camera');
+  expect(meeting.snapshot.error).toBeNull();
+});
+
+test('a camera that was switched off meanwhile stays off', async () => {
+  const meeting = await joined();
+  await meeting.enable('camera');
+  await unplug('cam-1');
+  await meeting.disable('camera');
+  await plugIn({ kind: 'videoinput', deviceId: 'cam-1', label: 'Desk camera' });
+  expect(meeting.snapshot.devices.camera).toBe('off');
+  meeting.leave();
+  expect(listeners.size).toBe(0);
+});
+
+test('a screen is shared with its sound and in temporal layers, and both end together', async () => {
+  const meeting = await joined();
+  await meeting.enable('screen');
+  const produced = channel.asked.filter(({ name }) => name === 'produce');
+  expect(produced.map(({ data }) => (data.appData as { source: string }).source)).toEqual([
+    'screen',
+    'screenAudio',
+  ]);
+  const [picture] = produced.map(({ data }) => data.rtpParameters as RTCRtpSendParameters);
+  expect(picture?.encodings[0]).toMatchObject({ scalabilityMode: 'L1T3' });
+  opened[0]?.tracks[0]?.remoteStop();
+  await settle();
+  expect(meeting.snapshot.devices.screen).toBe('off');
+  expect(own(meeting)).toEqual({});
+  expect(opened[0]?.tracks[1]?.readyState).toBe('ended');
+  expect(channel.names().filter((name) => name === 'closeProducer')).toHaveLength(2);
+});

@@ -1,5 +1,6 @@
 import { createRoot } from 'react-dom/client';
 import { App } from './App';
+import '../react/meeting.css';
 import './page.css';
 
 const root = document.getElementById('root');

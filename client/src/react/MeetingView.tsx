@@ -8,6 +8,7 @@ import {
   type Participant,
   spatialLayerFor,
 } from '../sdk/index';
+import { copyText } from './copyText';
 import { explainEncryption } from './encryption';
 import {
   CameraIcon,
@@ -20,8 +21,6 @@ import {
   ScreenIcon,
 } from './icons';
 import { layoutTiles, pickVisible, rememberSpeakers } from './layout';
-import './meeting.css';
-import { copyText } from './copyText';
 import { Tile, Voice } from './Tile';
 import { useMeetingSnapshot } from './useMeeting';
 

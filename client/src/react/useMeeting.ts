@@ -16,9 +16,16 @@ export function useMeeting(options: MeetingOptions): MeetingHandle {
   // biome-ignore lint/correctness/useExhaustiveDependencies: other options are read once, on purpose
   const meeting = useMemo(() => new Meeting(options), [url, meetingId, participantId]);
   useEffect(() => {
-    // A failure is part of the snapshot.
-    meeting.join().catch(() => undefined);
-    return () => meeting.leave();
+    let isGone = false;
+    // React mounts twice in development: what goes at once does not connect.
+    queueMicrotask(() => {
+      // A failure is part of the snapshot.
+      if (!isGone) meeting.join().catch(() => undefined);
+    });
+    return () => {
+      isGone = true;
+      meeting.leave();
+    };
   }, [meeting]);
   useEffect(() => {
     meeting
@@ -32,6 +39,7 @@ export function useMeeting(options: MeetingOptions): MeetingHandle {
 export function useMeetingSnapshot(meeting: Meeting): MeetingSnapshot {
   return useSyncExternalStore(
     (changed) => meeting.on('change', changed),
+    () => meeting.snapshot,
     () => meeting.snapshot,
   );
 }

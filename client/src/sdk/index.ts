@@ -20,6 +20,7 @@ export {
   type MeetingStatus,
 } from './meeting';
 export type { EncryptionSnapshot } from './meetingEncryption';
+export type { Message } from './messages';
 export type { EncryptionState, Media, Participant, Source } from './participants';
 export type { ConnectionQuality, Layers } from './protocol';
 export type { RemoteTrack } from './receiver';

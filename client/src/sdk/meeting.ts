@@ -12,6 +12,7 @@ import {
   type LocalTrack,
 } from './localMedia';
 import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption';
+import type { Message } from './messages';
 import { type EncryptionState, type Participant, Roster, type Source } from './participants';
 import type { ConnectionQuality, Layers } from './protocol';
 import { randomId } from './randomId';
@@ -69,6 +70,7 @@ export interface MeetingEvents {
   change: MeetingSnapshot;
   statusChanged: MeetingStatus;
   trackAdded: RemoteTrack;
+  message: Message;
   /** How far someone's media are encrypted, after each change. */
   encryptionChanged: { participantId: string; state: EncryptionState | undefined };
   error: MeetingError;
@@ -207,6 +209,13 @@ export class Meeting {
     }
   }
 
+  /** Sends anything that JSON can say to everyone else in the meeting, 16 KiB at most; they hear `message`. */
+  async send(message: unknown): Promise<void> {
+    const session = this.#session;
+    if (!session) throw new MeetingError('server-gone', 'Not connected to the meeting.');
+    await session.send(message);
+  }
+
   /** Asks for at most this layer of someone's video, now and after every reconnection. */
   async setPreferredLayers(participantId: string, source: Source, layers: Layers): Promise<void> {
     this.#reception.setLayers(participantId, source, layers);
@@ -314,6 +323,9 @@ export class Meeting {
         this.#roster.setSpeaking(ids);
         if (this.#reception.noteSpeakers(ids)) this.#session?.review().catch(() => undefined);
       }),
+      messageReceived: (message) => {
+        if (life === this.#life) this.#emitter.emit('message', message);
+      },
       unstable: current((isUnstable) => {
         this.#isUnstable = isUnstable;
       }),

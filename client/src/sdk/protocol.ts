@@ -65,8 +65,8 @@ export interface Requests {
     data: {
       transportId: string;
       sctpStreamParameters: types.SctpStreamParameters;
-      label?: string;
-      protocol?: string;
+      label?: string | undefined;
+      protocol?: string | undefined;
       appData: AppData;
     };
     answer: { dataProducerId: string };

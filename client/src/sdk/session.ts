@@ -10,6 +10,7 @@ import {
 } from './encodings';
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
+import { type Message, Messages } from './messages';
 import { displayNameOf, type Source } from './participants';
 import type { AppData, ConnectionQuality, Layers, ServerEvents } from './protocol';
 import { Receiver, type ReceiverHandlers } from './receiver';
@@ -43,6 +44,7 @@ export interface SessionHandlers extends ReceiverHandlers {
   ownMuted(producerId: string, muted: boolean): void;
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
+  messageReceived(message: Message): void;
   /** The server does not answer, or does so again; if it stays silent the session is lost. */
   unstable(isUnstable: boolean): void;
   /** The session is over and cannot be used any more. */
@@ -88,6 +90,7 @@ export class Session {
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
   #receiver: Receiver | undefined;
+  #messages: Messages | undefined;
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
   #entered = false;
@@ -152,6 +155,12 @@ export class Session {
       reception: this.#reception,
       encryption: this.#encryption,
       handlers: this.#handlers,
+    });
+    this.#messages = new Messages({
+      channel: this.#channel,
+      send: this.#send,
+      recv: this.#recv,
+      received: (message) => this.#handlers.messageReceived(message),
     });
     for (const event of this.#early.splice(0)) this.#receiver.offered(event);
     await this.#channel.request('setRtpCapabilities', {
@@ -224,6 +233,18 @@ export class Session {
   /** The reception has changed: receives what it chooses now. */
   async review(): Promise<void> {
     if (!this.#closed) await this.#receiver?.review();
+  }
+
+  /** Sends a message to everyone else. */
+  async send(message: unknown): Promise<void> {
+    if (this.#encryption) {
+      throw new MeetingError(
+        'encryption-unsupported',
+        'Messages cannot be encrypted yet, and were not sent.',
+      );
+    }
+    if (!this.#messages) throw connectionLost();
+    await this.#messages.send(message);
   }
 
   /** Has the others see another name. */
@@ -312,6 +333,15 @@ export class Session {
         .request('produce', { transportId: transport.id, kind, rtpParameters, appData })
         .then(({ producerId }) => done({ id: producerId }), fail);
     });
+    transport.on(
+      'producedata',
+      ({ sctpStreamParameters, label, protocol, appData }, done, fail) => {
+        const channel = { sctpStreamParameters, label, protocol, appData };
+        this.#channel
+          .request('produceData', { transportId: transport.id, ...channel })
+          .then(({ dataProducerId }) => done({ id: dataProducerId }), fail);
+      },
+    );
     transport.on('connectionstatechange', (state) => {
       if (state === 'connected') this.#recovering.delete(transport);
       if (state === 'failed') this.#recover(transport);
@@ -361,6 +391,10 @@ export class Session {
     switch (event.name) {
       case 'newProducer':
         return this.#offered(event.data);
+      case 'newDataProducer':
+        // What is not encrypted is not taken where all is to be.
+        if (!this.#encryption) this.#messages?.offered(event.data);
+        return;
       case 'newParticipant':
         return this.#handlers.participantJoined(event.data.participantId, event.data.displayName);
       case 'participantLeft':

@@ -20,6 +20,8 @@ export interface ServerOptions {
   workers?: number;
   /** Whether its flags make it speak TLS. */
   tls?: boolean;
+  /** Pages of its flags' instead of the meeting page. */
+  pageDir?: false;
   /** Given when a server is to come back where it was. */
   ports?: Ports;
 }
@@ -72,7 +74,7 @@ export class TestServer {
       `--workers=${workers}`,
       // Two threads bound to the same few CPUs as the browser would only disturb each other.
       '--pin=false',
-      `--page-dir=${join(repository, 'client/dist')}`,
+      ...(options.pageDir === false ? [] : [`--page-dir=${join(repository, 'client/dist')}`]),
       // The harness, where there is one, is a page of another server.
       `--allowed-origins=${['self', inject('pagesUrl')].filter(Boolean).join()}`,
       ...(options.flags ?? []),

@@ -147,22 +147,20 @@ export function inviteLink(origin: string, room: string, lock?: Lock): string {
   return `${address}#${'linkKey' in lock ? `k=${lock.linkKey}` : 'e2ee=passphrase'}`;
 }
 
-/** The address of a meeting one is in: what was asked for in the query stays, and so does what else is behind `#`. */
+/** The address of a meeting one is in: as others are invited to it, and with what else was behind `#`. */
 export function addressOf(
-  { pathname, search, hash }: Pick<Location, 'pathname' | 'search' | 'hash'>,
+  { origin, hash }: Pick<Location, 'origin' | 'hash'>,
   room: string,
   lock?: Lock,
 ): string {
-  const query = new URLSearchParams(search);
-  const fragment = new URLSearchParams(hash.replace(/^#/, ''));
-  query.set('room', room);
-  // Whoever reloads is asked in the lobby, and a name in the address would be copied with it.
-  for (const name of ['name', 'autojoin', 'token']) query.delete(name);
-  for (const name of ['k', 'e2ee', 'token']) fragment.delete(name);
-  if (lock && 'linkKey' in lock) fragment.set('k', lock.linkKey);
-  else if (lock) fragment.set('e2ee', 'passphrase');
+  const address = new URL(inviteLink(origin, room, lock));
+  const fragment = new URLSearchParams(address.hash.replace(/^#/, ''));
+  for (const [name, value] of new URLSearchParams(hash.replace(/^#/, ''))) {
+    // The lock is the one chosen in the lobby, and a token is not for copying.
+    if (!['k', 'e2ee', 'token'].includes(name)) fragment.set(name, value);
+  }
   const behind = fragment.toString();
-  return `${pathname}?${query}${behind && `#${behind}`}`;
+  return `${address.origin}/${address.search}${behind && `#${behind}`}`;
 }
 
 function positive(text: string | null): number | undefined {

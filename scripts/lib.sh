@@ -65,6 +65,17 @@ need() {
   has "$command" || die "$command is still missing after installing: $*"
 }
 
+# Debian's promtool, unpacked into .cache: its package would start a server.
+ensure_promtool() {
+  local place="$cache/prometheus"
+  [ ! -x "$place/usr/bin/promtool" ] || return 0
+  has promtool && return
+  apt_refresh prometheus
+  say "Fetching promtool into .cache"
+  mkdir -p "$place"
+  (cd "$place" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb)
+}
+
 node_is_good() {
   has node && has npm && node -e '
     const [major, minor] = process.versions.node.split(".").map(Number);

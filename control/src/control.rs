@@ -223,6 +223,8 @@ pub struct Control {
     /// Sessions whose peer another client claims to be, and who claims it.
     pub(crate) contests: HashMap<SessionId, Contest>,
     pub(crate) timers: Timers<Timer>,
+    /// How many peers have entered a room so far.
+    pub(crate) joins: u64,
     /// Answers to administrators.
     pub(crate) administered: VecDeque<(Token, Result<AdminResponse, RequestError>)>,
     outputs: VecDeque<Output>,
@@ -265,6 +267,7 @@ impl Control {
             stats_queries: HashMap::new(),
             contests: HashMap::new(),
             timers: Timers::new(),
+            joins: 0,
             administered: VecDeque::new(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
@@ -536,6 +539,11 @@ impl Control {
             pipes: self.producers.values().map(Producer::pipe_count).sum(),
             overloaded_cores: self.placement.overloaded(),
         }
+    }
+
+    /// How many peers have entered a room so far.
+    pub fn joins(&self) -> u64 {
+        self.joins
     }
 
     /// DTLS records and messages that went no further, by reason.

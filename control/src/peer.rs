@@ -173,6 +173,7 @@ impl Control {
             return Err(too_many("peers in a room", limit));
         }
         room.members.insert(session);
+        self.joins += 1;
         let capabilities = capabilities.map(|own| self.known_capabilities.share(own));
         let peer = self.peer_mut(session)?;
         peer.joined = true;

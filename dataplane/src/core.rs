@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use opencall_io::{RxBatch, TurnReport, TxBatch};
@@ -108,6 +109,8 @@ pub struct Core {
     pub(crate) timers: Timers,
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: CoreStats,
+    /// Forwarded packets whose delay is in the statistics.
+    delays_counted: u64,
     /// DTLS beyond what each transport is sure of.
     pub(crate) spare_dtls: PerSecond,
     /// Datagrams of data channels of all transports together.
@@ -137,6 +140,7 @@ impl Core {
             timers: Timers::default(),
             events: VecDeque::new(),
             stats: CoreStats::default(),
+            delays_counted: 0,
             spare_dtls: PerSecond::default(),
             data_records: PerSecond::default(),
             quarantine: Vec::new(),
@@ -199,6 +203,16 @@ impl Core {
         self.stats.trains_sent += u64::from(report.sent_trains);
         self.stats.send_calls += u64::from(report.send_calls);
         self.stats.drops.count_n(DropReason::SendFailed, u64::from(report.send_failed));
+    }
+
+    /// What was forwarded since the last call is handed to the kernel, so long after its batch was
+    /// read.
+    pub fn count_delays(&mut self, delay: Duration) {
+        let forwarded = self.stats.packets_forwarded - self.delays_counted;
+        if forwarded > 0 {
+            self.delays_counted = self.stats.packets_forwarded;
+            self.stats.forward_delays.note(delay, forwarded);
+        }
     }
 
     /// When the next [`Core::turn`] is due if nothing arrives.

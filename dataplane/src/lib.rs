@@ -30,6 +30,7 @@ pub mod drop_reason;
 pub mod dtls;
 pub mod egress;
 pub mod fanout;
+pub mod histogram;
 pub mod holdings;
 pub mod ice;
 pub mod ingress;

@@ -17,6 +17,7 @@ use crate::checkpoint::{ConsumerCheckpoint, ProducerCheckpoint, TransportCheckpo
 use crate::drop_reason::DropCounters;
 pub use crate::egress::path::Bandwidth;
 use crate::fanout::links::Link;
+use crate::histogram::Histogram;
 
 macro_rules! ids {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {$(
@@ -479,8 +480,12 @@ pub struct CoreStats {
     pub datagrams_received: u64,
     /// Of these, those that were taken up: the others are drops.
     pub datagrams_taken: u64,
+    /// Their bytes of UDP payload.
+    pub bytes_received: u64,
     /// Datagrams sent.
     pub datagrams_sent: u64,
+    /// Bytes of UDP payload handed to the kernel.
+    pub bytes_sent: u64,
     /// Send operations: GSO trains and single datagrams.
     pub trains_sent: u64,
     /// System calls these took.
@@ -491,6 +496,17 @@ pub struct CoreStats {
     pub packets_piped: u64,
     /// Reports of clients about packets that were never sent, or too long ago.
     pub reports_unmatched: u64,
+    /// NACK messages of viewers.
+    pub nacks_received: u64,
+    /// NACK messages to senders.
+    pub nacks_sent: u64,
+    /// PLIs and FIRs of viewers.
+    pub key_frame_requests_received: u64,
+    /// PLIs and FIRs to senders.
+    pub key_frame_requests_sent: u64,
+    /// From when the batch of a forwarded packet was read until the packet was handed to the
+    /// kernel, for each packet.
+    pub forward_delays: Histogram,
     /// Turns of the loop.
     pub turns: u64,
     /// Transports now.
@@ -509,17 +525,24 @@ impl CoreStats {
         let counters = [
             (&mut self.datagrams_received, other.datagrams_received),
             (&mut self.datagrams_taken, other.datagrams_taken),
+            (&mut self.bytes_received, other.bytes_received),
             (&mut self.datagrams_sent, other.datagrams_sent),
+            (&mut self.bytes_sent, other.bytes_sent),
             (&mut self.trains_sent, other.trains_sent),
             (&mut self.send_calls, other.send_calls),
             (&mut self.packets_forwarded, other.packets_forwarded),
             (&mut self.packets_piped, other.packets_piped),
             (&mut self.reports_unmatched, other.reports_unmatched),
+            (&mut self.nacks_received, other.nacks_received),
+            (&mut self.nacks_sent, other.nacks_sent),
+            (&mut self.key_frame_requests_received, other.key_frame_requests_received),
+            (&mut self.key_frame_requests_sent, other.key_frame_requests_sent),
             (&mut self.turns, other.turns),
         ];
         for (counter, more) in counters {
             *counter += more;
         }
+        self.forward_delays.add(&other.forward_delays);
         for (reason, more) in other.drops.iter() {
             self.drops.count_n(reason, more);
         }

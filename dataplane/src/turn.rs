@@ -51,16 +51,19 @@ impl Core {
         tx: &mut TxBatch,
         host: &mut impl Host,
     ) -> Turned {
+        let begin = tx.len_bytes();
         if self.take(now, tx, host) == Turned::Stop {
             return Turned::Stop;
         }
         self.gather(now, rx, tx);
         self.gather_piped(now);
         while self.scatter(now, rx, tx) == Scattered::More {
+            self.stats.bytes_sent += tx.len_bytes() as u64;
             let report = host.flush(tx);
             self.count_turn(&report);
         }
         self.report(now, tx);
+        self.stats.bytes_sent += tx.len_bytes().saturating_sub(begin) as u64;
         Turned::Done
     }
 

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use opencall_control::dtls::DtlsDropCounters;
 use opencall_control::{Counts, DataDrop, DataDropCounters};
+use opencall_dataplane::histogram::Histogram;
 use opencall_dataplane::message::CoreStats;
 use opencall_dataplane::threads::Loss;
 
+use crate::auth::error::TokenError;
 use crate::envelope::Closing;
 
 /// The control thread makes a turn every half second at least; one that makes none for so long is
@@ -88,12 +91,26 @@ pub struct CoreView {
     pub recovered: u64,
 }
 
+/// What the control thread counts, as it was a moment ago.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// Participants who entered a room.
+    pub joins: u64,
+    /// DTLS records and messages that went no further.
+    pub dtls_drops: DtlsDropCounters,
+    /// How much later than it meant to the control thread woke up.
+    pub lateness: Histogram,
+}
+
 /// Counters written by the hub and the connections, read by HTTP handlers.
 pub struct Gauges {
     /// WebSocket connections now.
     pub connections: AtomicU64,
     counts: Mutex<Counts>,
     cores: Mutex<Vec<CoreView>>,
+    watched: Mutex<Watched>,
+    /// Refused join tokens, by [`TokenError::CODES`].
+    tokens_refused: [AtomicU64; TokenError::CODES.len()],
     data_drops: Mutex<DataDropCounters>,
     started: Instant,
     /// When the control thread made its last turn, milliseconds after the start.
@@ -112,6 +129,8 @@ impl Default for Gauges {
             connections: AtomicU64::new(0),
             counts: Mutex::default(),
             cores: Mutex::default(),
+            watched: Mutex::default(),
+            tokens_refused: Default::default(),
             data_drops: Mutex::default(),
             started: Instant::now(),
             beat: AtomicU64::new(0),
@@ -159,6 +178,30 @@ impl Gauges {
     /// What the data cores did when they were last looked at.
     pub fn cores(&self) -> Vec<CoreView> {
         self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the control thread counts.
+    pub fn set_watched(&self, watched: Watched) {
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+    }
+
+    /// What the control thread counted when it was last looked at.
+    pub fn watched(&self) -> Watched {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a join token that was refused.
+    pub fn count_token_refused(&self, error: &TokenError) {
+        let index = TokenError::CODES.iter().position(|code| *code == error.code());
+        if let Some(counter) = index.and_then(|index| self.tokens_refused.get(index)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often join tokens were refused, by code.
+    pub fn tokens_refused(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.tokens_refused.iter().map(|counter| counter.load(Ordering::Relaxed));
+        TokenError::CODES.into_iter().zip(counts)
     }
 
     /// What of data channels went no further.

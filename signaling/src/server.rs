@@ -43,7 +43,7 @@ const INTERRUPTED: i32 = 130;
 #[non_exhaustive]
 pub enum ServerError {
     /// The HTTP port is taken or not ours.
-    #[error("cannot listen on {address} for HTTP: {cause}; {cure}")]
+    #[error("cannot listen on {address} for HTTP: {cause}; {cure} {flag}")]
     Http {
         /// Where.
         address: SocketAddr,
@@ -51,6 +51,8 @@ pub enum ServerError {
         cause: std::io::Error,
         /// What to do.
         cure: &'static str,
+        /// The flag that says where.
+        flag: &'static str,
     },
     /// Data cores.
     #[error(transparent)]
@@ -74,14 +76,16 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let control = Control::new(control_config(&config), clock.origin())?;
     let control_runtime = runtime()?;
     let web_runtime = runtime()?;
-    let listener = listen(&config)?;
+    let listener = listen(config.web.listen, "--http-listen")?;
+    let metrics = config.web.metrics_listen.map(|address| listen(address, "--metrics-listen"));
+    let listeners = (listener, metrics.transpose()?);
     let plane = start_cores(&config, clock, Arc::clone(&wake))?;
     // Handshakes and JSON must not delay media where they share a CPU. The cores run already; the
     // web thread is started below and inherits this.
     opencall_io::step_back();
     let gauges = Arc::new(Gauges::default());
     let auth = Auth::new(std::mem::take(&mut config.auth));
-    log_start(&config, &plane, &listener, &auth);
+    log_start(&config, &plane, &listeners, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
     let (cores, backend) = (plane.cores.len(), plane.backend);
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
@@ -100,7 +104,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         started: Instant::now(),
         web: config.web.clone(),
     };
-    let web = Web::start(web_runtime, listener, front, connections, link, Arc::clone(&gauges))?;
+    let web = Web::start(web_runtime, listeners, front, connections, link, Arc::clone(&gauges))?;
     let result = control_runtime.block_on(async {
         let signals = Signals::new().map_err(ServerError::Runtime)?;
         if let Some((faults, cores)) = faults {
@@ -166,7 +170,7 @@ struct Web {
 impl Web {
     fn start(
         runtime: Runtime,
-        listener: TcpListener,
+        (listener, metrics): Listeners,
         front: Front,
         connections: mpsc::Receiver<NewConnection>,
         link: HubLink,
@@ -176,7 +180,7 @@ impl Web {
         let work = async move {
             let auth = Arc::clone(&front.auth);
             tokio::spawn(async move { auth.run().await });
-            let web = tokio::spawn(http::serve(listener, front));
+            let web = tokio::spawn(http::serve(listener, metrics, front));
             let doors = tokio::spawn(admit(connections, link, gauges));
             let farewell = stopped.await.unwrap_or_default();
             web.abort();
@@ -209,15 +213,17 @@ async fn admit(mut connections: mpsc::Receiver<NewConnection>, link: HubLink, ga
     }
 }
 
-fn listen(config: &Config) -> Result<TcpListener, ServerError> {
-    let address = config.web.listen;
+/// The web side's, and that of metrics.
+type Listeners = (TcpListener, Option<TcpListener>);
+
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
     http::listener::listen(address).map_err(|cause| {
         let cure = match cause.kind() {
-            ErrorKind::AddrInUse => "another program has this port: stop it, or set --http-listen",
-            ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set --http-listen",
-            _ => "set --http-listen to an address of this machine",
+            ErrorKind::AddrInUse => "another program has this port: stop it, or set another with",
+            ErrorKind::PermissionDenied => "ports below 1024 need a privilege: set another with",
+            _ => "give an address of this machine with",
         };
-        ServerError::Http { address, cause, cure }
+        ServerError::Http { address, cause, cure, flag }
     })
 }
 
@@ -272,7 +278,7 @@ fn raise_file_limit() {
 }
 
 /// One line each: what runs, how, where.
-fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener, auth: &Auth) {
+fn log_start(config: &Config, plane: &DataPlane, listeners: &Listeners, auth: &Auth) {
     tracing::info!("{}", crate::envelope::VERSION);
     tracing::info!("I/O: {} ({})", backend_name(plane.backend), plane.reason);
     let last = plane.cores.last().map_or(config.first_port, |core| core.port);
@@ -292,7 +298,10 @@ fn log_start(config: &Config, plane: &DataPlane, listener: &TcpListener, auth: &
         );
     }
     auth.log_start();
-    match listener.local_addr() {
+    if let Some(Ok(address)) = listeners.1.as_ref().map(TcpListener::local_addr) {
+        tracing::info!("metrics: http://{address}/metrics");
+    }
+    match listeners.0.local_addr() {
         Ok(address) => {
             let scheme = config.web.scheme();
             let socket = scheme.replace("http", "ws");

@@ -162,6 +162,7 @@ impl Core {
             let media = home.source.ssrc;
             if let (false, Some(media)) = (missing.is_empty(), media) {
                 let sender = self.transports[key].local_ssrc;
+                self.stats.nacks_sent += 1;
                 self.write_rtcp(key, tx, |writer| {
                     writer.nack(sender, media, missing.iter().copied())
                 });

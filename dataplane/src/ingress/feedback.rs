@@ -75,6 +75,7 @@ impl Core {
     ) {
         let Some(consumer) = self.outgoing(key, nack.media_ssrc) else { return };
         self.consumers[consumer].stats.on_nack();
+        self.stats.nacks_received += 1;
         let most = self.transports[key].nacks_left(now).min(*left);
         let mut asked = 0;
         for sequence in nack.sequences() {
@@ -108,6 +109,7 @@ impl Core {
             Packet::Pli { media_ssrc, .. } => {
                 let Some(consumer) = self.outgoing(key, *media_ssrc) else { return };
                 self.consumers[consumer].stats.on_pli();
+                self.stats.key_frame_requests_received += 1;
                 self.on_picture_missing(now, consumer, tx);
             }
             Packet::Fir(fir) => {
@@ -137,6 +139,7 @@ impl Core {
     fn on_fir(&mut self, now: Time, key: usize, request: (u32, u8), tx: &mut TxBatch) {
         let consumer = &mut self.consumers[key];
         consumer.stats.on_fir();
+        self.stats.key_frame_requests_received += 1;
         let encodings = &self.producers[consumer.producer].encodings;
         let encoding = consumer.needs_key_frame_of().and_then(|e| encodings.get(e.index()));
         let key_frame = encoding.and_then(|encoding| encoding.source.key_frame_at);
@@ -351,9 +354,11 @@ impl Core {
         let sender = self.transports[transport].local_ssrc;
         if feedback.pli {
             home.pli_count += 1;
+            self.stats.key_frame_requests_sent += 1;
             self.write_rtcp(transport, tx, |writer| writer.pli(sender, media));
         } else if feedback.fir {
             home.fir_count += 1;
+            self.stats.key_frame_requests_sent += 1;
             if !home.source.key_frame.is_repeated() {
                 home.fir_sequence = home.fir_sequence.wrapping_add(1);
             }

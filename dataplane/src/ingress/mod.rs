@@ -42,6 +42,7 @@ impl Core {
         self.watch_load(now, rx.is_full());
         self.share_out_stale(now);
         self.stats.datagrams_received += rx.len() as u64;
+        let mut received = 0;
         for index in 0..rx.len() {
             let (source, socket) = {
                 let datagram = rx.datagram(index);
@@ -49,6 +50,7 @@ impl Core {
             };
             self.turn.taking = index as u16;
             let bytes = rx.bytes_mut(index);
+            received += bytes.len() as u64;
             let taken = match classify(bytes) {
                 _ if !self.quarantine.is_empty() && self.quarantine.contains(&source) => {
                     Err(DropReason::Quarantined)
@@ -70,6 +72,7 @@ impl Core {
                 Err(reason) => self.stats.drops.count(reason),
             }
         }
+        self.stats.bytes_received += received;
         self.turn.taking = NOTHING;
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_io::{Io, Parker, RxBatch, TurnReport, TxBatch, Wait};
+use opencall_wire::time::Time;
 
 use super::clock::Clock;
 use super::load::{self, ThreadId};
@@ -88,7 +89,9 @@ impl Worker {
                 io.hurry();
             }
             self.parker.prepare();
-            let wait = self.wait();
+            let before_io = self.clock.now();
+            self.seat.core_mut().count_delays(before_io.since(now));
+            let wait = self.wait(before_io);
             vitals.begin_io();
             let report = io.turn(&mut tx, rx, wait)?;
             self.parker.done();
@@ -106,9 +109,9 @@ impl Worker {
     }
 
     /// How long the core may sleep.
-    fn wait(&mut self) -> Wait {
+    fn wait(&mut self, now: Time) -> Wait {
         let Some(due) = self.seat.next_turn() else { return Wait::Poll };
-        let until = due.since(self.clock.now()).min(MAX_SLEEP);
+        let until = due.since(now).min(MAX_SLEEP);
         if until.is_zero() { Wait::Poll } else { Wait::Until(until) }
     }
 

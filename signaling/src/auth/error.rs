@@ -77,6 +77,25 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// All codes, for metrics: their number must not depend on what happens.
+    pub const CODES: [&str; 15] = [
+        "missing_token",
+        "token_too_large",
+        "malformed_token",
+        "wrong_algorithm",
+        "unknown_key",
+        "bad_signature",
+        "expired",
+        "not_yet_valid",
+        "wrong_issuer",
+        "wrong_audience",
+        "no_join_grant",
+        "no_room",
+        "no_identity",
+        "wrong_room",
+        "wrong_identity",
+    ];
+
     /// The same for programs; stays as it is from version to version.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -128,5 +147,36 @@ impl IntoResponse for TokenError {
 impl From<TokenError> for RequestError {
     fn from(error: TokenError) -> Self {
         RequestError { code: error.status().as_u16(), reason: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed_once() {
+        let ids = || (String::new(), String::new());
+        let (granted, asked) = ids();
+        let room = TokenError::WrongRoom { granted, asked };
+        let (granted, asked) = ids();
+        let all = [
+            TokenError::Missing,
+            TokenError::TooLarge,
+            TokenError::Malformed(String::new()),
+            TokenError::WrongAlgorithm(String::new(), ""),
+            TokenError::UnknownKey(""),
+            TokenError::BadSignature,
+            TokenError::Expired(1),
+            TokenError::NotYetValid(1),
+            TokenError::WrongIssuer,
+            TokenError::WrongAudience,
+            TokenError::NoJoinGrant,
+            TokenError::NoRoom,
+            TokenError::NoIdentity,
+            room,
+            TokenError::WrongIdentity { granted, asked },
+        ];
+        assert_eq!(all.map(|error| error.code()), TokenError::CODES);
     }
 }

@@ -181,6 +181,10 @@ pub struct WebArguments {
         default_value_t = 2_000
     )]
     pub http_request_burst: u32,
+    /// Address and port of a listener of its own that serves /metrics, without TLS and without a
+    /// key: for a network that strangers do not reach. On --http-listen it wants an admin key.
+    #[arg(long, env = "OPENCALL_METRICS_LISTEN", value_name = "IP:PORT")]
+    pub metrics_listen: Option<String>,
     /// Folder of the built meeting page. The default is client/dist, in the working directory or
     /// beside the executable.
     #[arg(long, env = "OPENCALL_PAGE_DIR", value_name = "DIR")]

@@ -458,6 +458,7 @@ mod tests {
             ("--io epoll", "[possible values: uring, mmsg, auto]"),
             ("--placement random", "[possible values: pack, spread]"),
             ("--http-listen 8080", "such as 0.0.0.0:8080"),
+            ("--metrics-listen 9100", "such as 0.0.0.0:8080"),
             ("--trusted-proxy proxy.example", "like 127.0.0.1 or 10.0.0.0/8"),
             ("--trusted-proxy 10.0.0.0/33", "like 127.0.0.1 or 10.0.0.0/8"),
             ("--proxy-protocol", "add --trusted-proxy"),

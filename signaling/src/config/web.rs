@@ -21,6 +21,8 @@ const PAGE_DIR: &str = "client/dist";
 pub struct WebConfig {
     /// Where HTTP listens.
     pub listen: SocketAddr,
+    /// Where metrics are served without a key.
+    pub metrics_listen: Option<SocketAddr>,
     /// TLS of our own.
     pub tls: Option<Tls>,
     /// Whom to believe about addresses.
@@ -38,7 +40,11 @@ pub struct WebConfig {
 impl WebConfig {
     pub(super) fn read(web: WebArguments) -> Result<Self, ConfigError> {
         Ok(WebConfig {
-            listen: listen(&web.http_listen)?,
+            listen: listen("--http-listen", &web.http_listen)?,
+            metrics_listen: web
+                .metrics_listen
+                .map(|text| listen("--metrics-listen", &text))
+                .transpose()?,
             tls: tls(web.tls_cert_file, web.tls_key_file)?,
             proxies: proxies(web.trusted_proxy.as_deref(), web.proxy_protocol)?,
             origins: origins(&web.allowed_origins)?,
@@ -54,10 +60,10 @@ impl WebConfig {
     }
 }
 
-fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
+fn listen(flag: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     text.trim().parse().or_else(|_| {
         wrong(format!(
-            "--http-listen \"{text}\": give an IP address and a port, such as 0.0.0.0:8080 or \
+            "{flag} \"{text}\": give an IP address and a port, such as 0.0.0.0:8080 or \
              [::]:8080"
         ))
     })

@@ -93,7 +93,12 @@ pub fn max_connections() -> usize {
 }
 
 /// Accepts connections; never ends.
-pub(super) async fn accept(listener: TcpListener, door: Arc<Door>, router: Router) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    door: Arc<Door>,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -110,8 +115,8 @@ pub(super) async fn accept(listener: TcpListener, door: Arc<Door>, router: Route
             door.refuse(Refusal::Full, peer.ip().to_canonical(), &detail);
             continue;
         };
-        let (door, router) = (Arc::clone(&door), router.clone());
-        tokio::spawn(async move { door.open_connection(stream, peer, slot, router).await });
+        let (door, router, tls) = (Arc::clone(&door), router.clone(), tls.clone());
+        tokio::spawn(async move { door.open_connection(stream, peer, slot, (router, tls)).await });
     }
 }
 
@@ -128,7 +133,7 @@ impl Door {
         stream: TcpStream,
         peer: SocketAddr,
         slot: OwnedSemaphorePermit,
-        router: Router,
+        (router, tls): (Router, Option<TlsAcceptor>),
     ) {
         // Signaling is small messages that someone waits for.
         let _ = stream.set_nodelay(true);
@@ -137,7 +142,7 @@ impl Door {
         let connection = self.open.enter(peer, slot, Instant::now().into_std());
         let stream = LimitedStream::new(stream, Arc::clone(&connection));
         let ip = peer.ip().to_canonical();
-        let opening = self.open_stream(stream, ip, &connection);
+        let opening = self.open_stream(stream, ip, &connection, tls.as_ref());
         let opened = tokio::time::timeout(OPENING_TIMEOUT, opening).await.unwrap_or_else(|_| {
             let detail = "the handshake took too long".to_owned();
             Err(Failure::Refused(Refusal::Handshake, ip, detail))
@@ -167,6 +172,7 @@ impl Door {
         mut stream: LimitedStream<TcpStream>,
         peer: IpAddr,
         connection: &Connection,
+        tls: Option<&TlsAcceptor>,
     ) -> Result<(Opened, IpAddr), Failure> {
         let proxies = &self.front.web.proxies;
         let mut client = peer;
@@ -190,7 +196,7 @@ impl Door {
             connection.belongs_to(address, Some(place), now);
             connection.charge(CONNECTION_COST, now);
         }
-        let Some(acceptor) = &self.tls else { return Ok((Opened::Plain(stream), client)) };
+        let Some(acceptor) = tls else { return Ok((Opened::Plain(stream), client)) };
         let stream = shake_hands(acceptor, stream, connection).await.map_err(|error| {
             Failure::Refused(Refusal::Handshake, client, format!("TLS handshake: {error}"))
         })?;

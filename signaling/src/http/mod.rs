@@ -6,6 +6,7 @@
 //!   many.
 //! * [`admin`] — the admin API.
 //! * [`bucket`] — rates; [`crate::addresses`] counts by address.
+//! * [`metrics`] — what Prometheus scrapes.
 //! * [`origin`] — which pages may connect; [`files`] — the meeting page; [`refusals`] — who was
 //!   refused.
 //!
@@ -17,6 +18,7 @@ pub mod bucket;
 pub mod files;
 mod health;
 pub mod listener;
+mod metrics;
 pub mod open;
 pub mod origin;
 pub mod proxy;
@@ -51,7 +53,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
 
 use self::admin::Admin;
 use self::bucket::Rate;
@@ -167,7 +168,6 @@ struct Door {
     open: Arc<OpenConnections>,
     refusals: Refusals,
     files: Arc<Files>,
-    tls: Option<TlsAcceptor>,
     policy: HeaderValue,
     /// Says once that a proxy is not trusted.
     unknown_proxy: Once,
@@ -208,8 +208,13 @@ fn now() -> Instant {
 }
 
 /// Serves HTTP on a socket of [`listener::listen`]; never ends. To be called within a runtime.
-pub async fn serve(listener: std::net::TcpListener, front: Front) -> std::io::Result<()> {
+pub async fn serve(
+    listener: std::net::TcpListener,
+    metrics: Option<std::net::TcpListener>,
+    front: Front,
+) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let metrics = metrics.map(TcpListener::from_std).transpose()?;
     if let Some(tls) = &front.web.tls {
         tokio::spawn(Arc::clone(&tls.certificate).watch());
     }
@@ -225,14 +230,18 @@ pub async fn serve(listener: std::net::TcpListener, front: Front) -> std::io::Re
         open: OpenConnections::new(max_connections),
         refusals: Refusals::default(),
         files,
-        tls: front.web.tls.as_ref().map(|tls| tls.acceptor.clone()),
         policy: HeaderValue::from_str(&policy)
             .unwrap_or(HeaderValue::from_static("frame-ancestors 'self'")),
         unknown_proxy: Once::new(),
         front,
     });
+    if let Some(listener) = metrics {
+        let (door, router) = (Arc::clone(&door), metrics_router(&door));
+        tokio::spawn(async move { listener::accept(listener, door, router, None).await });
+    }
     let router = router(Arc::clone(&door));
-    listener::accept(listener, door, router).await;
+    let tls = door.front.web.tls.as_ref().map(|tls| tls.acceptor.clone());
+    listener::accept(listener, door, router, tls).await;
     Ok(())
 }
 
@@ -258,6 +267,14 @@ fn router(door: Arc<Door>) -> Router {
         .fallback(page)
         .with_state(Arc::clone(&door))
         .layer(middleware::from_fn_with_state(door, admit))
+}
+
+/// What is served on `--metrics-listen`.
+fn metrics_router(door: &Arc<Door>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::answer))
+        .with_state(Arc::clone(door))
+        .layer(middleware::from_fn_with_state(Arc::clone(door), admit))
 }
 
 impl Door {
@@ -443,6 +460,7 @@ async fn upgrade(
         Ok(admission) => admission,
         Err(error) => {
             tracing::debug!(remote = %client.ip, code = error.code(), "refused a token");
+            door.front.gauges.count_token_refused(&error);
             return error.into_response();
         }
     };

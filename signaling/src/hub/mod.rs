@@ -31,13 +31,14 @@ use meters::Meters;
 use opencall_control::admin::AdminRequest;
 use opencall_control::api::{Output, SessionConfig, SessionId, Token};
 use opencall_control::{Control, Work};
+use opencall_dataplane::histogram::Histogram;
 use opencall_dataplane::message::{Command, CoreId, Event};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, WATCH_INTERVAL};
 use opencall_wire::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::envelope::Closing;
-use crate::gauges::Gauges;
+use crate::gauges::{Gauges, Watched};
 pub use link::{Administered, HubGone, HubLink, Presence};
 use mail_queue::Mail;
 pub use mailbox::Mailbox;
@@ -115,6 +116,8 @@ pub struct Hub {
     /// Those that wait for control's answer.
     administered: HashMap<Token, (AdminReply, Duration)>,
     meters: Meters,
+    /// How much later than it meant to this thread woke up.
+    lateness: Histogram,
     addresses: Accounts<IpAddr>,
     /// A data core has news.
     wake: Arc<Notify>,
@@ -156,6 +159,7 @@ impl Hub {
             asked: 0,
             administered: HashMap::new(),
             meters,
+            lateness: Histogram::default(),
             addresses: Accounts::new(ADDRESS_RATE),
             wake,
             stopping,
@@ -179,11 +183,14 @@ impl Hub {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let until = self.sleeps_until().since(self.clock.now());
+            let due = self.sleeps_until();
+            let until = due.since(self.clock.now());
             tokio::select! {
                 () = self.wake.notified() => {}
                 Some(call) = self.calls.recv() => self.take_call(call),
-                () = tokio::time::sleep(until) => {}
+                () = tokio::time::sleep(until) => {
+                    self.lateness.note(self.clock.now().since(due), 1);
+                }
                 () = &mut stop => break,
             }
         }
@@ -448,6 +455,11 @@ impl Hub {
             self.gauges.set_counts(self.control.counts());
             self.gauges.set_data_drops(*self.control.data_drops());
             self.gauges.set_cores(self.meters.views());
+            self.gauges.set_watched(Watched {
+                joins: self.control.joins(),
+                dtls_drops: self.control.dtls_drops().clone(),
+                lateness: self.lateness.clone(),
+            });
         }
         if now.since(self.load_measured_at) >= LOAD_INTERVAL {
             self.load_measured_at = now;

@@ -8,6 +8,7 @@ mod faults;
 mod floods;
 mod hostile;
 mod log_lines;
+mod metrics;
 mod opencall;
 mod protoo;
 mod proxies;

@@ -1,6 +1,6 @@
-//! The admin API, under `/v1/`: see, remove, mute, lock, drain. Each request brings a key of
-//! administrators in its `Authorization: Bearer` header; without one in the configuration there is
-//! no admin API.
+//! The admin API under `/v1/`: see, remove, mute, lock, drain; and `/metrics`. Each request brings
+//! a key of administrators in its `Authorization: Bearer` header; without one in the configuration
+//! there is no admin API.
 //!
 //! * [`answer`] — the one shape of its errors; [`workers`] — what the data cores do.
 //!
@@ -98,6 +98,7 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
         .route("/v1/rooms/{room}/participants/{id}", get(participant).delete(remove))
         .route("/v1/rooms/{room}/participants/{id}/mute", post(mute))
         .route("/v1/workers", get(workers))
+        .route("/metrics", get(super::metrics::answer))
         .route("/v1/drain", post(drain))
         .route("/v1/drain", delete(end_drain))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -1,0 +1,204 @@
+//! `/metrics`: what an operator watches, in Prometheus's text format.
+//!
+//! The number of series depends on the number of data cores, and on nothing that clients do: labels
+//! are core, direction, reason and what else is fixed when this is compiled, never a room or a
+//! participant. All is read from what the hub and the connections left behind: a scrape costs the
+//! control thread and the data cores nothing.
+#![forbid(unsafe_code)]
+
+mod process;
+mod text;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use opencall_control::dtls::DtlsDrop;
+use opencall_dataplane::drop_reason::DropReason;
+
+use self::text::Text;
+use super::Door;
+use crate::gauges::CoreView;
+
+/// Answers a scrape.
+pub(super) async fn answer(State(door): State<Arc<Door>>) -> Response {
+    ([(CONTENT_TYPE, text::CONTENT_TYPE)], write(&door)).into_response()
+}
+
+fn write(door: &Door) -> String {
+    let mut text = Text::default();
+    let front = &door.front;
+    let (version, io) = (env!("CARGO_PKG_VERSION"), front.io);
+    text.gauge("opencall_build_info", "Version and I/O backend.")
+        .sample(&[("version", &version), ("io", &io)], 1);
+    text.gauge("opencall_uptime_seconds", "Seconds since the start.")
+        .sample(&[], front.started.elapsed().as_secs_f64());
+    let draining = u8::from(front.admin.draining().is_some());
+    text.gauge("opencall_draining", "1 while nobody new is let in.").sample(&[], draining);
+    write_cores(&mut text, &front.gauges.cores());
+    write_drops(&mut text, &front.gauges.cores());
+    write_control(&mut text, door);
+    write_door(&mut text, door);
+    process::write(&mut text);
+    text.finish()
+}
+
+/// A counter of each core.
+fn per_core(
+    text: &mut Text,
+    (name, help): (&'static str, &str),
+    views: &[CoreView],
+    value: impl Fn(&CoreView) -> u64,
+) {
+    let mut family = text.counter(name, help);
+    for (core, view) in views.iter().enumerate() {
+        family.sample(&[("core", &core)], value(view));
+    }
+}
+
+/// A counter of each core and direction.
+fn both_ways(
+    text: &mut Text,
+    (name, help): (&'static str, &str),
+    views: &[CoreView],
+    values: impl Fn(&CoreView) -> (u64, u64),
+) {
+    let mut family = text.counter(name, help);
+    for (core, view) in views.iter().enumerate() {
+        let (received, sent) = values(view);
+        for (direction, value) in [("received", received), ("sent", sent)] {
+            family.sample(&[("core", &core), ("direction", &direction)], value);
+        }
+    }
+}
+
+/// Name, help, and value of a gauge of each core.
+type Gauge = (&'static str, &'static str, fn(&CoreView) -> f64);
+
+fn write_cores(text: &mut Text, views: &[CoreView]) {
+    let name = ("opencall_core_datagrams_total", "Datagrams, by direction.");
+    both_ways(text, name, views, |v| (v.totals.datagrams_received, v.totals.datagrams_sent));
+    let name = ("opencall_core_bytes_total", "Bytes of UDP payload, by direction.");
+    both_ways(text, name, views, |v| (v.totals.bytes_received, v.totals.bytes_sent));
+    let name = ("opencall_core_nacks_total", "NACKs from viewers and to senders.");
+    both_ways(text, name, views, |v| (v.totals.nacks_received, v.totals.nacks_sent));
+    let name = ("opencall_core_key_frame_requests_total", "PLIs and FIRs, from and to clients.");
+    both_ways(text, name, views, |v| {
+        (v.totals.key_frame_requests_received, v.totals.key_frame_requests_sent)
+    });
+    let name = ("opencall_core_datagrams_taken_total", "Datagrams received that are no drops.");
+    per_core(text, name, views, |v| v.totals.datagrams_taken);
+    let name = ("opencall_core_packets_forwarded_total", "RTP packets sealed for viewers.");
+    per_core(text, name, views, |v| v.totals.packets_forwarded);
+    let name = ("opencall_core_packets_piped_total", "RTP packets passed to other cores.");
+    per_core(text, name, views, |v| v.totals.packets_piped);
+    let name = ("opencall_core_send_calls_total", "System calls that sent.");
+    per_core(text, name, views, |v| v.totals.send_calls);
+    let name = ("opencall_core_turns_total", "Turns of the loop.");
+    per_core(text, name, views, |v| v.totals.turns);
+    let name = ("opencall_core_recovered_total", "Times that the core was replaced.");
+    per_core(text, name, views, |v| v.recovered);
+    let mut lost = text.counter("opencall_core_lost_total", "Times that the core was lost.");
+    for (core, view) in views.iter().enumerate() {
+        for (how, value) in [("died", view.died), ("stalled", view.stalled)] {
+            lost.sample(&[("core", &core), ("how", &how)], value);
+        }
+    }
+    let gauges: [Gauge; 5] = [
+        ("opencall_core_up", "0 while the core is dead.", |v| if v.is_lost { 0.0 } else { 1.0 }),
+        ("opencall_core_busy_ratio", "Share of time its thread ran lately.", |v| v.busy.into()),
+        ("opencall_core_transports", "Transports now.", |v| v.totals.transports as f64),
+        ("opencall_core_producers", "Producers now, piped ones too.", |v| {
+            v.totals.producers as f64
+        }),
+        ("opencall_core_consumers", "Consumers now.", |v| v.totals.consumers as f64),
+    ];
+    for (name, help, value) in gauges {
+        let mut family = text.gauge(name, help);
+        for (core, view) in views.iter().enumerate() {
+            family.sample(&[("core", &core)], value(view));
+        }
+    }
+    let help = "From when a packet's batch was read until it was handed to the kernel.";
+    let mut delays = text.histogram("opencall_core_forward_delay_seconds", help);
+    for (core, view) in views.iter().enumerate() {
+        delays.buckets(&[("core", &core)], &view.totals.forward_delays);
+    }
+}
+
+fn write_drops(text: &mut Text, views: &[CoreView]) {
+    let mut family = text.counter("opencall_core_drops_total", "Packets that went no further.");
+    for (core, view) in views.iter().enumerate() {
+        for &reason in DropReason::ALL {
+            let labels: [(&'static str, &dyn Display); 2] =
+                [("core", &core), ("reason", &reason.label())];
+            family.sample(&labels, view.totals.drops.of(reason));
+        }
+    }
+}
+
+fn write_control(text: &mut Text, door: &Door) {
+    let gauges = &door.front.gauges;
+    let counts = gauges.counts();
+    let now: [(&'static str, &str, usize); 9] = [
+        ("opencall_rooms", "Rooms.", counts.rooms),
+        ("opencall_participants", "Participants who have entered a room.", counts.peers),
+        ("opencall_sessions", "Signaling sessions.", counts.sessions),
+        ("opencall_transports", "Transports.", counts.transports),
+        ("opencall_producers", "Producers.", counts.producers),
+        ("opencall_consumers", "Consumers.", counts.consumers),
+        ("opencall_data_producers", "Data producers.", counts.data_producers),
+        ("opencall_data_consumers", "Data consumers.", counts.data_consumers),
+        ("opencall_pipes", "Producers that reach another core, for each.", counts.pipes),
+    ];
+    for (name, help, value) in now {
+        text.gauge(name, help).sample(&[], value);
+    }
+    let watched = gauges.watched();
+    text.counter("opencall_joins_total", "Participants who entered a room.")
+        .sample(&[], watched.joins);
+    let mut data = text.counter("opencall_data_drops_total", "Messages of data channels lost.");
+    for (reason, value) in gauges.data_drops() {
+        data.sample(&[("reason", &reason)], value);
+    }
+    let help = "DTLS records and messages that went no further.";
+    let mut dtls = text.counter("opencall_dtls_drops_total", help);
+    for &drop in DtlsDrop::ALL {
+        dtls.sample(&[("reason", &drop.label())], watched.dtls_drops.of(drop));
+    }
+    let help = "How much later than it meant to the control thread woke up.";
+    text.histogram("opencall_control_lateness_seconds", help).buckets(&[], &watched.lateness);
+    let help = "1 while the control thread makes no turns or has failed, or a core is dead.";
+    text.gauge("opencall_degraded", help).sample(&[], u8::from(gauges.is_degraded()));
+    let (workers, last_recovery_ms) = gauges.workers.counts();
+    let help = "Addresses from which nothing is taken any more.";
+    let quarantined = workers.iter().find(|(name, _)| *name == "quarantined");
+    text.counter("opencall_quarantined_total", help)
+        .sample(&[], quarantined.map_or(0, |(_, count)| *count));
+    text.gauge("opencall_last_recovery_seconds", "How long the last recovery of a core took.")
+        .sample(&[], last_recovery_ms / 1e3);
+}
+
+fn write_door(text: &mut Text, door: &Door) {
+    let gauges = &door.front.gauges;
+    text.gauge("opencall_connections", "WebSockets.")
+        .sample(&[], gauges.connections.load(Ordering::Relaxed));
+    let mut closed = text.counter("opencall_closed_total", "WebSockets that the server closed.");
+    for (reason, value) in gauges.closed() {
+        closed.sample(&[("reason", &reason)], value);
+    }
+    let mut refused =
+        text.counter("opencall_refused_total", "Connections and requests refused at the door.");
+    for (reason, value) in door.refusals.counts() {
+        refused.sample(&[("reason", &reason)], value);
+    }
+    let mut tokens = text.counter("opencall_tokens_refused_total", "Join tokens refused.");
+    for (reason, value) in gauges.tokens_refused() {
+        tokens.sample(&[("reason", &reason)], value);
+    }
+    text.counter("opencall_evicted_total", "Connections that made way for others.")
+        .sample(&[], door.open.evicted());
+}

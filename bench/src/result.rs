@@ -120,6 +120,8 @@ pub struct BenchResult {
     pub bad_links: Option<BadLinkFigures>,
     /// A storm of joins: before and during.
     pub storm: Option<Storm>,
+    /// Data cores that died or stalled: how long pictures stood still.
+    pub faults: Option<Faults>,
     /// A ramp's steps.
     pub steps: Vec<Step>,
     /// Where it broke.
@@ -213,6 +215,18 @@ pub struct Storm {
     pub during_us: Latency,
     /// 99th percentile during over before.
     pub p99_ratio: f64,
+}
+
+/// What the deaths or stalls of data cores do to pictures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Faults {
+    /// How many there were.
+    pub count: u64,
+    /// The longest time without a packet, per second and picture, in seconds without a fault.
+    pub calm_us: Latency,
+    /// The same in the two seconds after each fault.
+    pub after_us: Latency,
 }
 
 /// One step of a ramp.

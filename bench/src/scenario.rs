@@ -28,6 +28,19 @@ pub enum Scenario {
     Ramp,
     /// People who are connected and neither send nor receive.
     Idle,
+    /// Meetings whose data cores are killed, one every four seconds.
+    KillCore,
+    /// Meetings whose data cores are made to stall, one every four seconds.
+    StallCore,
+}
+
+/// What is done to a data core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its thread panics.
+    Death,
+    /// Its thread makes no turns.
+    Stall,
 }
 
 /// Participants of one room who pass through in a storm of joins.
@@ -46,6 +59,8 @@ impl Scenario {
             Scenario::Soak => "soak",
             Scenario::Ramp => "ramp",
             Scenario::Idle => "idle",
+            Scenario::KillCore => "kill-core",
+            Scenario::StallCore => "stall-core",
         }
     }
 
@@ -64,6 +79,7 @@ impl Scenario {
             // A ramp goes on until something breaks.
             Scenario::Ramp => 1000,
             Scenario::Idle => 50,
+            Scenario::KillCore | Scenario::StallCore => 10,
             _ => 1,
         }
     }
@@ -74,6 +90,15 @@ impl Scenario {
             Scenario::JoinStorm => 100.0,
             Scenario::Churn => 10.0,
             _ => 50.0,
+        }
+    }
+
+    /// What is done to the server's data cores.
+    pub fn fault(self) -> Option<Fault> {
+        match self {
+            Scenario::KillCore => Some(Fault::Death),
+            Scenario::StallCore => Some(Fault::Stall),
+            _ => None,
         }
     }
 

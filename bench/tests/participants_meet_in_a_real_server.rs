@@ -154,3 +154,17 @@ fn the_idle_cost_memory_only() {
     let nobody = sound(&options(Scenario::Idle, 0, 1));
     assert_eq!((nobody.participants, nobody.rss_per_participant_bytes), (0, None));
 }
+
+/// Each core is killed in turn: nobody has to come again, and what comes is whole. How long
+/// pictures stand still is for the release build to tell (`run kill-core`).
+#[test]
+fn a_core_that_dies_interrupts_nobody_for_long() {
+    let mut options = options(Scenario::KillCore, 4, 8);
+    options.server.workers = 2;
+    options.rooms = 2;
+    let result = sound(&options);
+    assert_eq!(result.participants, 8);
+    let faults = result.faults.expect("two deaths");
+    assert_eq!(faults.count, 2);
+    assert!(faults.after_us.p50 > 0.0 && faults.after_us.max < 2e6, "{faults:?}");
+}

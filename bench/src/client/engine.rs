@@ -400,8 +400,9 @@ impl Engine {
 
     fn hand_in(&mut self, now: u64) {
         let mut losses = self.gone;
-        for receiver in self.slots.iter().flatten().filter_map(|slot| slot.receiver.as_ref()) {
+        for receiver in self.slots.iter_mut().flatten().filter_map(|slot| slot.receiver.as_mut()) {
             losses.add(receiver.losses(now));
+            receiver.record_standstills(now, &mut self.tally);
         }
         let before = std::mem::replace(&mut self.known, losses);
         let mut tally = std::mem::take(&mut self.tally);

@@ -95,6 +95,9 @@ struct Consumer {
     window_from: u64,
     missing: Vec<(u64, u8)>,
     received: u64,
+    /// When its newest packet came, and the longest time without one since it was asked.
+    newest_ns: u64,
+    standstill_ns: u64,
 }
 
 /// A receiving transport.
@@ -156,6 +159,8 @@ impl Receiver {
             window_from: 0,
             missing: Vec::new(),
             received: 0,
+            newest_ns: 0,
+            standstill_ns: 0,
         });
     }
 
@@ -275,6 +280,18 @@ impl Receiver {
         tally.corrupted += u64::from(self.open.open_rtcp(packet).is_err());
     }
 
+    /// Records for each picture the longest time without a packet since the last call.
+    pub fn record_standstills(&mut self, now_ns: u64, tally: &mut Tally) {
+        let pictures = self.consumers.iter_mut().filter(|consumer| {
+            let counts = consumer.standing == Standing::Regular;
+            counts && consumer.setup.is_video && consumer.received > 0
+        });
+        for picture in pictures {
+            let open_ns = now_ns.saturating_sub(picture.newest_ns);
+            tally.standstill.record(std::mem::take(&mut picture.standstill_ns).max(open_ns));
+        }
+    }
+
     /// What is lost by now.
     pub fn losses(&self, now_ns: u64) -> Losses {
         let mut losses = Losses::default();
@@ -323,6 +340,11 @@ impl Consumer {
             tally.corrupted += 1;
             return;
         };
+        if self.received > 0 {
+            let still_ns = now_ns.saturating_sub(self.newest_ns);
+            self.standstill_ns = self.standstill_ns.max(still_ns);
+        }
+        self.newest_ns = self.newest_ns.max(now_ns);
         self.received += 1;
         if is_rtx {
             match self.standing {
@@ -531,6 +553,8 @@ mod tests {
             window_from: 0,
             missing: Vec::new(),
             received: 0,
+            newest_ns: 0,
+            standstill_ns: 0,
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Tally {
     pub lag: Latencies,
     /// From sender to receiver.
     pub latency: Latencies,
+    /// Per second and picture, the longest time without a packet.
+    pub standstill: Latencies,
     /// What concerns participants on bad links, who are no part of the other figures.
     pub bad: BadTally,
 }
@@ -76,6 +78,7 @@ impl Tally {
             skipped,
             lag,
             latency,
+            standstill,
             bad,
         } = later;
         self.at_ns = *at_ns;
@@ -95,6 +98,7 @@ impl Tally {
         self.skipped += skipped;
         self.lag.merge(lag);
         self.latency.merge(latency);
+        self.standstill.merge(standstill);
         self.bad.merge(bad);
     }
 

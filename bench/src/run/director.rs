@@ -15,7 +15,7 @@ use super::{SETTLE_SECONDS, Shares};
 use crate::client::tally::Tally;
 use crate::ramp::Streak;
 use crate::result::{BenchResult, Second};
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, Scenario};
 
 /// Everyone must have come within this time beyond what their rate needs.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +42,8 @@ pub(super) struct Director<'a> {
     on_second: &'a mut dyn FnMut(&Second),
     load: Load,
     meter: Meter,
+    /// The process that faults are done to.
+    pub(super) server_pid: Option<u32>,
     minutes: Minutes,
     /// The measured seconds since the last measurement began.
     measured: Tally,
@@ -64,6 +66,7 @@ impl<'a> Director<'a> {
             result: BenchResult::default(),
             on_second,
             load,
+            server_pid: pids.first().copied(),
             meter: Meter::new(pids),
             minutes: Minutes::default(),
             measured: Tally::default(),
@@ -83,6 +86,8 @@ impl<'a> Director<'a> {
         let sums = match scenario {
             Scenario::JoinStorm => self.storm()?,
             Scenario::Churn => self.measure(duration, Moves::Exchange)?,
+            Scenario::KillCore => self.faults(Fault::Death)?,
+            Scenario::StallCore => self.faults(Fault::Stall)?,
             _ => self.measure(duration, Moves::None)?,
         };
         if scenario == Scenario::Churn {

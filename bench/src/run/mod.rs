@@ -2,8 +2,8 @@
 //!
 //! * `options` — what is asked for.
 //! * `load` — the threads of the participants; `crowd` — who of them is there.
-//! * `director` — the phases: gathering, settling, measuring; `climb` and `storm` — those that
-//!   only a ramp and a storm of joins have.
+//! * `director` — the phases: gathering, settling, measuring; `climb`, `storm` and `faults`
+//!   — those that only a ramp, a storm of joins and dying data cores have.
 //! * `meter` — every second what everyone takes; `sums`, `minutes` — what seconds add up to.
 //! * `outcome` — the result that becomes of it.
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ use crate::server::{Server, ServerOptions, allowed_cpus, pin};
 mod climb;
 mod crowd;
 mod director;
+mod faults;
 mod load;
 mod meter;
 mod minutes;
@@ -68,7 +69,11 @@ pub fn run(
 
 fn start_server(options: &RunOptions, shares: &Shares) -> Result<Server, String> {
     let cpus = if options.pin { shares.server.clone() } else { options.server.cpus.clone() };
-    Server::start(&ServerOptions { cpus, ..options.server.clone() })
+    let mut server = ServerOptions { cpus, ..options.server.clone() };
+    if options.scenario.fault().is_some() {
+        server.more.push("--debug-faults".to_owned());
+    }
+    Server::start(&server)
 }
 
 /// The CPUs of the server and those of the load; both empty where nobody is to have its own.

@@ -72,6 +72,8 @@ pub struct TransportCheckpoint {
     local_ssrc: AtomicU64,
     /// Transport-wide sequence numbers below it may have been used.
     transport_sequence: AtomicU64,
+    /// What its path was last estimated to carry, bits per second; 0 before.
+    estimate_bps: AtomicU64,
     /// Where its client is. Written when ICE moves.
     place: Mutex<Place>,
 }
@@ -101,6 +103,16 @@ impl TransportCheckpoint {
     /// Says that transport-wide sequence numbers below `end` may be used.
     pub fn reserve_transport_sequences(&self, end: u16) {
         self.transport_sequence.store(end.into(), Ordering::Release);
+    }
+
+    /// What its path was last estimated to carry, bits per second.
+    pub fn estimate_bps(&self) -> Option<u64> {
+        Some(self.estimate_bps.load(Ordering::Relaxed)).filter(|&bps| bps > 0)
+    }
+
+    /// Notes what its path carries: a core that dies changes nothing about that.
+    pub fn note_estimate(&self, bps: u64) {
+        self.estimate_bps.store(bps, Ordering::Relaxed);
     }
 
     /// Notes where its client is.

@@ -57,7 +57,7 @@ pub struct SentPacket {
 pub enum Matched {
     /// News about this packet.
     News(SentPacket),
-    /// Said before.
+    /// Said before; or of a packet from before the first one here, which another core sent.
     Known,
     /// Nothing is known of such a packet.
     Unmatched,
@@ -70,6 +70,8 @@ pub struct Sent {
     /// Extended number of the oldest record, and the one after the newest.
     first: u64,
     next: u64,
+    /// The first one ever.
+    born: u64,
     newest_at: Time,
 }
 
@@ -82,6 +84,7 @@ impl Sent {
             // A cycle up, so that there are numbers before it.
             self.next = u64::from(sequence) + 0x1_0000;
             self.first = self.next;
+            self.born = self.next;
         }
         let skipped = sequence.wrapping_sub(self.next as u16);
         if skipped >= 0x8000 {
@@ -124,7 +127,10 @@ impl Sent {
     fn on_word(&mut self, sequence: u16, state: u8, period: u8) -> Matched {
         let behind = (self.next as u16).wrapping_sub(sequence);
         let number = self.next.wrapping_sub(u64::from(behind));
-        if self.records.is_empty() || behind == 0 || number < self.first {
+        if self.records.is_empty() || behind != 0 && number < self.born {
+            return Matched::Known;
+        }
+        if behind == 0 || number < self.first {
             return Matched::Unmatched;
         }
         let newest_at = self.newest_at;
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn a_packet_is_found_once() {
         let mut sent = Sent::default();
-        assert_eq!(sent.on_arrived(7, 0), Matched::Unmatched);
+        assert_eq!(sent.on_arrived(7, 0), Matched::Known, "nothing was sent: not by us");
         sent.push(at(1_000), 65_535, 1200, None);
         sent.push(at(1_005), 0, 100, Some(3));
         let packet =
@@ -209,8 +215,9 @@ mod tests {
         assert_eq!(sent.on_arrived(0, 0), Matched::News(packet));
         assert_eq!(sent.on_arrived(0, 0), Matched::Known);
         assert_eq!(news(sent.on_arrived(65_535, 0)), Some((at(1_000), 1200)));
-        for unsent in [1, 2, 40_000, 65_534] {
-            assert_eq!(sent.on_arrived(unsent, 0), Matched::Unmatched);
+        assert_eq!(sent.on_arrived(1, 0), Matched::Unmatched, "not sent yet");
+        for before in [2, 40_000, 65_534] {
+            assert_eq!(sent.on_arrived(before, 0), Matched::Known, "a core before may have");
         }
     }
 

@@ -126,9 +126,14 @@ pub struct Path {
 }
 
 impl Path {
-    /// Of a transport that is sent `max_bps` at most.
-    pub fn new(now: Time, max_bps: u32, prober: Prober) -> Self {
-        let estimator = Estimator::new(Config { max_bps: f64::from(max_bps), ..Config::default() });
+    /// Of a transport that is sent `max_bps` at most. Of a path that a core before has estimated,
+    /// `known_bps` is what it came to.
+    pub fn new(now: Time, max_bps: u32, known_bps: Option<u64>, prober: Prober) -> Self {
+        let mut config = Config { max_bps: f64::from(max_bps), ..Config::default() };
+        if let Some(bps) = known_bps {
+            config.start_bps = bps as f64;
+        }
+        let estimator = Estimator::new(config);
         Path {
             lasting: Lasting::new(now, estimator.target_bps()),
             prober,
@@ -260,7 +265,7 @@ mod tests {
 
     fn path() -> Path {
         let checkpoint = Arc::new(TransportCheckpoint::default());
-        Path::new(at(1_000), 6_000_000, Prober::new(&ExtensionIds::default(), 7, &checkpoint))
+        Path::new(at(1_000), 6_000_000, None, Prober::new(&ExtensionIds::default(), 7, &checkpoint))
     }
 
     #[test]

@@ -85,7 +85,9 @@ impl Core {
     /// Tells control what can be sent to a client, and what could be used, if that has changed.
     fn report_bandwidth(&mut self, key: usize) {
         let transport = &mut self.transports[key];
-        let changed = transport.path.as_mut().and_then(|path| path.changed_bandwidth());
+        let Some(path) = &mut transport.path else { return };
+        transport.checkpoint.note_estimate(path.estimator.target_bps());
+        let changed = path.changed_bandwidth();
         if let Some(bandwidth) = changed {
             self.events.push_back(Event::Bandwidth { transport: transport.id, bandwidth });
         }

@@ -246,7 +246,8 @@ impl Core {
         let first = u64::from(self.random_u32() & 0x7fff);
         let transport = &mut self.transports[key];
         let prober = Prober::new(ids, first, &transport.checkpoint);
-        let mut path = Path::new(now, transport.outgoing_bitrate_bps, prober);
+        let known_bps = transport.checkpoint.estimate_bps();
+        let mut path = Path::new(now, transport.outgoing_bitrate_bps, known_bps, prober);
         if transport.srtp.is_some() {
             path.estimator.start(now);
         }

@@ -170,3 +170,17 @@ fn what_is_told_is_what_is_estimated() {
     let stats = room.world.transport_stats(&room.watchers[0].client);
     assert_eq!(stats.unmatched_reports, 0);
 }
+
+#[test]
+fn a_core_that_dies_leaves_the_estimate_as_it_was() {
+    let mut room = Room::of_one(&LAYERS, &[phase(0.0, 4000.0)]);
+    room.run_until_layer(0, Some(2), 1.5);
+    room.run_to(10.0);
+    let before = room.kbps(0);
+    room.world.kill(CoreId(0), 99);
+    // Feedback on what the dead one sent comes for a while: nothing follows from it.
+    room.run(std::time::Duration::from_millis(50));
+    let (lowest, _) = room.extremes_to(0, 14.0);
+    assert_between(lowest, 0.75 * before, before, "least of 4 s after the death");
+    assert_eq!(room.watchers[0].layer, Some(2));
+}

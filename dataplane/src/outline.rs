@@ -89,7 +89,7 @@ impl Core {
                 transport: self.transports[consumer.transport].id,
                 producer: self.producers[consumer.producer].id,
                 paused: consumer.paused,
-                preferred: consumer.layers.preferred().map(|preferred| preferred.0),
+                preferred: consumer.layers.preferred().map(|preferred| preferred.spatial),
                 priority: consumer.priority,
                 ssrc: consumer.ssrc,
                 rtx_ssrc: consumer.rtx.as_ref().map(|rtx| rtx.ssrc),

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use opencall_wire::codec::Codec;
-use opencall_wire::rtp::dependency_descriptor::{DependencyTracker, Indication};
+use opencall_wire::rtp::dependency_descriptor::{
+    DependencyTracker, Indication, write_active_targets,
+};
 use opencall_wire::rtp::extension::{
     AbsCaptureTime, Extension, ExtensionIds, parse_audio_level, transport_sequence,
 };
-use opencall_wire::rtp::payload::{PayloadInfo, inspect, inspect_tracked};
+use opencall_wire::rtp::payload::{LayerTracker, PayloadInfo, inspect, inspect_tracked};
 use opencall_wire::rtp::picture_ids::{PictureId, PictureIds};
 use opencall_wire::rtp::vp8::Vp8Descriptor;
 use opencall_wire::rtp::vp9::Vp9Descriptor;
@@ -26,7 +28,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let codec = CODECS[usize::from(input.below(CODECS.len() as u8))];
     let ids = extension_ids(input.byte());
-    let mut tracker = DependencyTracker::default();
+    let mut tracker = LayerTracker::default();
     while !input.is_empty() {
         read_packet(input.bytes(), codec, &ids, &mut tracker);
     }
@@ -42,7 +44,7 @@ fn extension_ids(wide: u8) -> ExtensionIds {
     ids
 }
 
-fn read_packet(packet: &[u8], codec: Codec, ids: &ExtensionIds, tracker: &mut DependencyTracker) {
+fn read_packet(packet: &[u8], codec: Codec, ids: &ExtensionIds, tracker: &mut LayerTracker) {
     let Some(header) = RtpHeader::parse(packet) else { return };
     let header_len = usize::from(header.header_len);
     assert!(header_len <= packet.len());
@@ -59,7 +61,7 @@ fn read_packet(packet: &[u8], codec: Codec, ids: &ExtensionIds, tracker: &mut De
         check_info(&inspect(any, payload, header.marker, None), any, payload);
     }
     if let Some(descriptor) = descriptor {
-        read_descriptor(descriptor, &mut tracker.clone());
+        read_descriptor(descriptor, &mut tracker.dependencies().clone());
     }
     let info = inspect_tracked(codec, payload, header.marker, descriptor, tracker);
     check_info(&info, codec, payload);
@@ -161,6 +163,16 @@ fn read_descriptor(descriptor: &[u8], tracker: &mut DependencyTracker) {
         let switches = (0..targets).any(|t| indications.of(t) == Indication::Switch);
         assert_eq!(indications.any_switch(), switches);
         assert_eq!(indications.of(targets), Indication::NotPresent);
+    }
+    if let Some(frame) = tracker.layer_frame(&found)
+        && let Some(mask) = frame.active_targets(1, 1, true)
+    {
+        let mut out = [0; 300];
+        let len = write_active_targets(descriptor, &frame, mask, &mut out);
+        let len = len.expect("there is room for any descriptor");
+        let again = tracker.clone().read(&out[..len]).expect("only the mask is another");
+        assert_eq!(again.active_decode_targets, Some(mask));
+        assert_eq!(again.frame, found.frame);
     }
 }
 

@@ -80,9 +80,10 @@ impl Core {
             let producer = &self.producers[consumer.producer];
             let Some(out) = consumer.translate(now, &packet, producer) else { continue };
             consumer.on_missed(&packet, &out);
+            let (transport, kind) = (consumer.transport, consumer.kind);
+            self.after_switch(key, out.switched);
             // It goes out for the first time, on the way of what goes out again.
             let written = tx.len_bytes() - begin;
-            let (transport, kind) = (consumer.transport, consumer.kind);
             if self.transports[transport].limit.admits(now, written + len, kind) {
                 self.send_again(now, key, out.sequence.wire(), tx);
             } else {

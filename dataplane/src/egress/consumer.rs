@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::mem::offset_of;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use opencall_wire::codec::MediaKind;
@@ -15,7 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
 use crate::egress::send_stats::SendStats;
-use crate::egress::sent::{Rewrite, SentLog};
+use crate::egress::sent::{Origin, Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
 use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::fir_log::FirLog;
@@ -55,7 +56,7 @@ impl Rtx {
     /// Another core sends the next packet.
     pub fn header_fields(
         &mut self,
-        packet: &MediaPacket,
+        marker: bool,
         payload_type: u8,
         timestamp: u32,
     ) -> Result<(ExtendedSeq, OutgoingHeader), DropReason> {
@@ -70,7 +71,7 @@ impl Rtx {
             self.held = end;
         }
         self.next.0 += 1;
-        let (marker, sequence, ssrc) = (packet.header.marker, index.wire(), self.ssrc);
+        let (sequence, ssrc) = (index.wire(), self.ssrc);
         Ok((index, OutgoingHeader { marker, payload_type, sequence, timestamp, ssrc }))
     }
 }
@@ -198,8 +199,22 @@ pub struct Outgoing {
     pub timestamp: u32,
     /// How it differs from its source.
     pub rewrite: Rewrite,
-    /// Whether this packet begins a new current encoding.
-    pub switched: bool,
+    /// What begins with it.
+    pub switched: Switched,
+    /// The mask of decode targets that its dependency descriptor tells the client instead of the
+    /// sender's.
+    pub targets: Option<NonZeroU32>,
+}
+
+/// What begins with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// Nothing.
+    No,
+    /// Other layers inside the current encoding.
+    Inside,
+    /// Another encoding, another source, or the same anew.
+    Source,
 }
 
 impl Consumer {
@@ -307,11 +322,11 @@ impl Consumer {
         if packet.info.false_start {
             self.on_false_start(packet);
         }
-        let switched = !self.goes_on_with(packet);
-        if switched && !self.begin_with(now, packet, source) {
+        let begins = !self.goes_on_with(packet);
+        if begins && !self.begin_with(now, packet, source) {
             return None;
         }
-        if !self.layers.takes(&packet.info) {
+        if !self.layers.takes(packet) {
             self.sequence.skip(packet.sequence);
             if let Some(ids) = &packet.info.ids {
                 self.picture_id.skip(ids);
@@ -322,16 +337,27 @@ impl Consumer {
         let timestamp = self.timestamp.forward(now, packet.header.timestamp);
         let mut rewrite = Rewrite {
             timestamp_offset: timestamp.wrapping_sub(packet.header.timestamp),
-            encoding: packet.encoding,
+            origin: Origin::new(packet.encoding, self.layers.top()),
             ..Rewrite::default()
         };
         if let Some(ids) = &packet.info.ids {
             self.picture_id.forward(ids, &mut rewrite);
         }
-        if sequence.0 >= self.held || switched {
+        if sequence.0 >= self.held || begins {
             self.leave_word(sequence)?;
         }
-        Some(Outgoing { sequence, timestamp, rewrite, switched })
+        let mut out =
+            Outgoing { sequence, timestamp, rewrite, switched: Switched::No, targets: None };
+        if begins {
+            out.switched = Switched::Source;
+        } else if self.layers.take_inner_changed(now) {
+            out.switched = Switched::Inside;
+        }
+        if self.layers.top().is_some() && !self.repeatable {
+            // One that is sent again as it was stays as it came.
+            out.targets = self.layers.active_targets(packet).and_then(NonZeroU32::new);
+        }
+        Some(out)
     }
 
     /// Leaves word for a core that comes after this one, before a packet under this number is sent;
@@ -428,7 +454,7 @@ impl Consumer {
     /// What its header says of a packet.
     pub fn header_fields(&self, packet: &MediaPacket, out: &Outgoing) -> OutgoingHeader {
         OutgoingHeader {
-            marker: packet.header.marker,
+            marker: out.rewrite.origin.is_marked(packet),
             payload_type: packet.header.payload_type,
             sequence: out.sequence.wire(),
             timestamp: out.timestamp,

@@ -9,6 +9,9 @@
 //! has any; its CSRC list (RFC 3550 section 5.1) comes between SSRC and extensions.
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroU32;
+
+use opencall_wire::rtp::dependency_descriptor::write_active_targets;
 use opencall_wire::rtp::extension::{
     Extension, ExtensionForm, ExtensionIds, ExtensionSpans, HeaderWriter, abs_send_time,
 };
@@ -16,6 +19,7 @@ use opencall_wire::rtp::header::{FIXED_LEN, OutgoingHeader, csrcs, has_csrcs, in
 use opencall_wire::time::Time;
 
 use crate::egress::consumer::Consumer;
+use crate::ingress::packet::MediaPacket;
 
 /// Bytes of a template at most: fixed header, head of the block, and in the two-byte form a MID of
 /// 16 bytes, abs-send-time and transport-cc; to a multiple of four.
@@ -184,6 +188,39 @@ pub(crate) fn write_header(
     }
     len
 }
+
+/// The same for a packet whose dependency descriptor tells the client which decode targets it gets.
+/// `source` is the packet and its bytes.
+#[cold]
+pub(crate) fn write_header_with_targets(
+    buffer: &mut [u8],
+    consumer: &Consumer,
+    fields: OutgoingHeader,
+    (packet, bytes): (&MediaPacket, &[u8]),
+    targets: NonZeroU32,
+    sending: (Time, u16),
+) -> Option<usize> {
+    let plain = (&packet.extensions, bytes);
+    let mut changed = [0; CHANGED_MAX];
+    let header_len = usize::from(packet.payload_start);
+    let descriptor = packet.extensions.of(Extension::DependencyDescriptor, bytes);
+    let header = bytes.get(..header_len).zip(changed.split_at_mut_checked(header_len));
+    let written = descriptor.zip(header).and_then(|(descriptor, (header, (head, tail)))| {
+        head.copy_from_slice(header);
+        let frame = packet.info.layers.as_ref()?;
+        let room = tail.len().min(usize::from(u8::MAX));
+        write_active_targets(descriptor, frame, targets.get(), &mut tail[..room])
+    });
+    let Some(len) = written else {
+        return write_header(buffer, consumer, fields, plain, sending);
+    };
+    let at = packet.payload_start;
+    let spans = packet.extensions.with(Extension::DependencyDescriptor, at, len as u8);
+    write_header(buffer, consumer, fields, (&spans, &changed), sending)
+}
+
+/// Room for the header of a packet as it came, with another dependency descriptor behind it.
+const CHANGED_MAX: usize = 640;
 
 #[cfg(test)]
 mod tests {

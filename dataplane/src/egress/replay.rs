@@ -97,7 +97,7 @@ impl Core {
         let consumer = &self.consumers[key];
         let sent = consumer.sent.lookup(number.wire()).filter(|sent| sent.out == number)?;
         let encodings = &mut self.producers[consumer.producer].encodings;
-        let encoding = encodings.get_mut(usize::from(sent.rewrite.encoding))?;
+        let encoding = encodings.get_mut(usize::from(sent.rewrite.origin.encoding()))?;
         let stored = encoding.history.as_mut()?.entry(sent.source)?;
         (now.since(stored.at) < KEEP).then_some(stored.payload().len())
     }

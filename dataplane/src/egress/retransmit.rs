@@ -8,7 +8,7 @@ use opencall_wire::time::Time;
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
-use crate::egress::consumer::{Consumer, Outgoing};
+use crate::egress::consumer::{Consumer, Outgoing, Switched};
 use crate::egress::header::write_header;
 use crate::ingress::producer::router_rtx;
 
@@ -99,7 +99,7 @@ impl Core {
         let producer = &mut self.producers[consumer.producer];
         let stored = producer
             .encodings
-            .get_mut(usize::from(sent.rewrite.encoding))
+            .get_mut(usize::from(sent.rewrite.origin.encoding()))
             .and_then(|encoding| encoding.history.as_mut()?.entry(sent.source))
             .ok_or(DropReason::HistoryMiss)?;
         let packet = stored.meta;
@@ -112,7 +112,11 @@ impl Core {
         let (index, header_len, payload): (u64, Option<usize>, &[u8]) =
             match (consumer.rtx.as_mut(), rtx_payload_type) {
                 (Some(rtx), Some(payload_type)) => {
-                    let (index, fields) = rtx.header_fields(&packet, payload_type, timestamp)?;
+                    let (index, fields) = rtx.header_fields(
+                        sent.rewrite.origin.is_marked(&packet),
+                        payload_type,
+                        timestamp,
+                    )?;
                     let sending = (now, transport.next_transport_sequence);
                     stored.rtx_payload[..2].copy_from_slice(&sequence.to_be_bytes());
                     let original = (&packet.extensions, stored.header);
@@ -125,7 +129,8 @@ impl Core {
                         sequence: sent.out,
                         timestamp,
                         rewrite: sent.rewrite,
-                        switched: false,
+                        switched: Switched::No,
+                        targets: None,
                     };
                     let fields = consumer.header_fields(&packet, &out);
                     let original = (&packet.extensions, stored.header);

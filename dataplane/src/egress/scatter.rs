@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 
 use crate::core::{Core, NOTHING};
 use crate::drop_reason::DropReason;
-use crate::egress::consumer::{Consumer, Outgoing};
-use crate::egress::header::write_header;
+use crate::egress::consumer::{Consumer, Outgoing, Switched};
+use crate::egress::header::{write_header, write_header_with_targets};
 use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
 use crate::ingress::packet::MediaPacket;
@@ -116,6 +116,7 @@ impl Core {
             && let Some(out) = consumer.translate(now, packet, &self.producers[consumer.producer])
         {
             consumer.on_missed(packet, &out);
+            self.after_switch(entry.consumer as usize, out.switched);
         }
     }
 
@@ -225,9 +226,7 @@ impl Core {
             Err(reason) => {
                 // Its number is taken: the client will ask for it.
                 consumer.on_missed(packet, &out);
-                if out.switched {
-                    self.after_switch(consumer_key);
-                }
+                self.after_switch(consumer_key, out.switched);
                 return Err(reason);
             }
         };
@@ -239,23 +238,31 @@ impl Core {
         transport.counters.rtp_packets_sent += 1;
         consumer.on_sent(packet, &out, len);
         self.stats.packets_forwarded += 1;
-        if out.switched {
-            self.after_switch(consumer_key);
+        if out.switched == Switched::No {
+            return Ok(false);
         }
-        Ok(out.switched)
+        self.after_switch(consumer_key, out.switched);
+        Ok(out.switched == Switched::Source)
     }
 
-    /// A consumer has begun another encoding: the gather phase need not bring the old one.
-    fn after_switch(&mut self, key: usize) {
-        self.refresh_subscription(key);
-        self.report_layers(key);
+    /// A consumer has begun other layers: of another encoding, the gather phase need not bring the
+    /// old one.
+    #[cold]
+    pub(super) fn after_switch(&mut self, key: usize, switched: Switched) {
+        if switched == Switched::Source {
+            self.refresh_subscription(key);
+        }
+        if switched != Switched::No {
+            self.report_layers(key);
+        }
     }
 
     /// Tells control what a consumer gets, when that has changed.
     pub(crate) fn report_layers(&mut self, key: usize) {
         let consumer = &mut self.consumers[key];
         let Some(layers) = consumer.layers.take_report() else { return };
-        if self.producers[consumer.producer].encodings.len() < 2 {
+        let is_layered = consumer.layers.current_inner().is_some();
+        if self.producers[consumer.producer].encodings.len() < 2 && !is_layered {
             return;
         }
         self.events.push_back(Event::LayersChanged { consumer: consumer.id, layers });
@@ -274,8 +281,13 @@ fn seal(
     buffer: &mut [u8],
 ) -> Result<usize, DropReason> {
     let fields = consumer.header_fields(packet, out);
-    let header_len = write_header(buffer, consumer, fields, (&packet.extensions, bytes), sending)
-        .ok_or(DropReason::TooLarge)?;
+    let header_len = match out.targets {
+        None => write_header(buffer, consumer, fields, (&packet.extensions, bytes), sending),
+        Some(targets) => {
+            write_header_with_targets(buffer, consumer, fields, (packet, bytes), targets, sending)
+        }
+    };
+    let header_len = header_len.ok_or(DropReason::TooLarge)?;
     let payload = packet.payload();
     if padding > 0 {
         // RFC 3550 section 5.1: the last byte counts them, itself included.

@@ -25,6 +25,8 @@ use opencall_wire::rtp::picture_ids::PictureIds;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
+use crate::ingress::packet::MediaPacket;
+
 /// Runs remembered for video: with every other frame dropped at 30 frames per second, four seconds.
 /// Each costs 32 bytes.
 const VIDEO_RUNS: usize = 64;
@@ -54,8 +56,32 @@ pub struct Rewrite {
     pub picture_id_offset: u16,
     /// Added to the source's TL0PICIDX.
     pub tl0_offset: u8,
-    /// Index of the encoding it came from.
-    pub encoding: u8,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Which encoding a packet came from, and which of the spatial layers inside it (SVC) ends a
+/// picture for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin(u8);
+
+impl Origin {
+    /// Of an encoding, of which this layer ends a picture if it is not the sender's last.
+    #[inline]
+    pub fn new(encoding: u8, top: Option<u8>) -> Self {
+        Origin(encoding & 0x0f | top.map_or(0, |top| (top + 1) << 4))
+    }
+
+    /// Index of the encoding.
+    pub const fn encoding(self) -> u8 {
+        self.0 & 0x0f
+    }
+
+    /// Whether the packet is the last of its picture, as it goes out.
+    #[inline]
+    pub fn is_marked(self, packet: &MediaPacket) -> bool {
+        packet.header.marker || self.0 >> 4 == packet.info.spatial + 1 && packet.info.ends_picture
+    }
 }
 
 impl Rewrite {
@@ -76,7 +102,7 @@ impl Rewrite {
 pub struct Sent {
     /// The number that went out.
     pub out: ExtendedSeq,
-    /// The source's number, in the encoding named in `rewrite`.
+    /// The source's number, in the encoding that `rewrite` names.
     pub source: ExtendedSeq,
     /// How it was changed.
     pub rewrite: Rewrite,
@@ -97,7 +123,12 @@ impl Run {
         first: 0,
         last: u64::MAX,
         difference: 0,
-        rewrite: Rewrite { timestamp_offset: 0, picture_id_offset: 0, tl0_offset: 0, encoding: 0 },
+        rewrite: Rewrite {
+            timestamp_offset: 0,
+            picture_id_offset: 0,
+            tl0_offset: 0,
+            origin: Origin(0),
+        },
     };
 
     fn is_like(&self, other: &Run) -> bool {
@@ -296,8 +327,10 @@ mod tests {
 
     #[test]
     fn remembers_how_packets_were_changed_on_each_side_of_a_switch() {
-        let low = Rewrite { timestamp_offset: 7, picture_id_offset: 8, tl0_offset: 9, encoding: 0 };
-        let high = Rewrite { timestamp_offset: 1, encoding: 2, ..Rewrite::default() };
+        let origin = Origin::new(0, Some(1));
+        let low = Rewrite { timestamp_offset: 7, picture_id_offset: 8, tl0_offset: 9, origin };
+        let origin = Origin::new(2, None);
+        let high = Rewrite { timestamp_offset: 1, origin, ..Rewrite::default() };
         let mut log = SentLog::for_video();
         log.record(ExtendedSeq(0x1_ffff), ExtendedSeq(50), low);
         log.record(ExtendedSeq(0x2_0000), ExtendedSeq(51), high);

@@ -7,6 +7,7 @@ pub mod fir_log;
 pub mod history;
 pub mod key_frame;
 pub mod key_frame_ledger;
+pub mod layer_rates;
 pub mod limit;
 pub mod nack;
 pub mod pace;

@@ -279,7 +279,8 @@ impl Producer {
                 key_frame_asked: false,
                 home: transport.map(|_| {
                     Box::new(HomeEncoding {
-                        source: HomeSource::new(encoding.ssrc, clock_rate_hz, max_missing),
+                        source: HomeSource::new(encoding.ssrc, clock_rate_hz, max_missing)
+                            .among(config.encodings.len()),
                         fir_sequence: 0,
                         rtx_ssrc: encoding.rtx_ssrc,
                         packets: 0,
@@ -392,6 +393,9 @@ impl Producer {
         let source = &mut encoding.source;
         let begins_picture = source.on_packet(now, packet.sequence, packet.header.timestamp);
         source.rate.add(now, packet.payload().end);
+        if let Some(frame) = &packet.info.layers {
+            changed |= source.on_layer_frame(now, &packet.info, frame, packet.payload().end);
+        }
         if packet.info.key_frame && source.key_frame_timestamp != Some(packet.header.timestamp) {
             source.key_frame_timestamp = Some(packet.header.timestamp);
             source.key_frame_at = Some(now);

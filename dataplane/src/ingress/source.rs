@@ -22,13 +22,14 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use opencall_wire::codec::Codec;
-use opencall_wire::rtp::dependency_descriptor::DependencyTracker;
 use opencall_wire::rtp::header::RtpHeader;
-use opencall_wire::rtp::payload::{PayloadInfo, inspect_tracked};
+use opencall_wire::rtp::layers::LayerFrame;
+use opencall_wire::rtp::payload::{LayerTracker, PayloadInfo, inspect_tracked};
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
 use crate::ingress::key_frame::KeyFrameLimiter;
+use crate::ingress::layer_rates::LayerRates;
 use crate::ingress::nack::NackGenerator;
 use crate::ingress::pace::Pace;
 use crate::ingress::receive_stats::ReceiveStats;
@@ -140,6 +141,8 @@ pub struct Source {
     report: Option<SenderReport>,
     /// When the home core was last asked for a key frame, at the far end of a pipe.
     pub relayed_at: Option<Time>,
+    /// What its layers take, where it has several spatial ones inside.
+    pub layers: Option<Box<LayerRates>>,
 }
 
 impl Source {
@@ -156,6 +159,7 @@ impl Source {
             key_frame_at: None,
             report: None,
             relayed_at: None,
+            layers: None,
         }
     }
 
@@ -172,6 +176,19 @@ impl Source {
         }
         self.highest = Some(sequence);
         self.pace.on_packet(now, timestamp)
+    }
+
+    /// Notes a frame of several spatial layers, of which so many bytes have come; returns whether
+    /// it has other layers than before.
+    pub fn on_layer_frame(
+        &mut self,
+        now: Time,
+        info: &PayloadInfo,
+        frame: &LayerFrame,
+        bytes: usize,
+    ) -> bool {
+        let rates = self.layers.get_or_insert_with(|| Box::new(LayerRates::new(RATE_WINDOW)));
+        rates.add(now, info, frame, bytes)
     }
 
     /// Takes up a sender report, unless a newer one overtook it; returns whether it did.
@@ -217,8 +234,11 @@ pub struct HomeSource {
     pub receive: ReceiveStats,
     /// What is missing.
     pub nack: NackGenerator,
-    /// The dependency structure that descriptors refer to.
-    pub dependencies: DependencyTracker,
+    /// What tells the layers of its frames.
+    layers: LayerTracker,
+    /// The producer has other encodings: they are its spatial layers, and those inside stay
+    /// together.
+    is_simulcast: bool,
     /// Merges key-frame requests.
     pub key_frame: KeyFrameLimiter,
     /// RTP timestamp of the picture that began as a key frame last.
@@ -244,11 +264,19 @@ impl HomeSource {
             ssrc,
             receive: ReceiveStats::new(clock_rate_hz),
             nack: NackGenerator::new(max_missing),
-            dependencies: DependencyTracker::default(),
+            layers: LayerTracker::default(),
+            is_simulcast: false,
             key_frame: KeyFrameLimiter::new(),
             key_frame_timestamp: None,
             replaced: None,
         }
+    }
+
+    /// The same of a producer with so many encodings.
+    #[must_use]
+    pub fn among(mut self, encodings: usize) -> Self {
+        self.is_simulcast = encodings > 1;
+        self
     }
 
     /// What a payload is, by itself and as part of this source.
@@ -261,8 +289,11 @@ impl HomeSource {
         header: &RtpHeader,
         descriptor: Option<&[u8]>,
     ) -> PayloadInfo {
-        let tracker = &mut self.dependencies;
+        let tracker = &mut self.layers;
         let mut info = inspect_tracked(codec, payload, header.marker, descriptor, tracker);
+        if self.is_simulcast {
+            info.layers = None;
+        }
         if info.key_frame {
             self.key_frame.on_key_frame(now);
             self.key_frame_timestamp = Some(header.timestamp);
@@ -280,7 +311,8 @@ impl HomeSource {
             ssrc,
             receive: self.receive.successor(),
             nack: self.nack.take_over(),
-            dependencies: DependencyTracker::default(),
+            layers: LayerTracker::default(),
+            is_simulcast: self.is_simulcast,
             key_frame: self.key_frame.take_over(now),
             key_frame_timestamp: None,
             replaced: old.map(|(ssrc, highest)| Replaced {

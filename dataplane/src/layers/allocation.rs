@@ -1,5 +1,10 @@
 //! Shares a transport's budget out among its consumers: the best layers that fit.
 //!
+//! A step is an encoding of a simulcast; of a stream with several spatial layers inside (SVC) it is
+//! a pair of a spatial and a temporal layer: the lowest picture in all its frame rates, then each
+//! larger picture at half of its frame rate and at all of it. A step that takes no less than the
+//! one above it is none.
+//!
 //! The budget is for all that a client is sent. Voices come first, and are not measured against it:
 //! what they take is gone. Then each video gets its lowest layer, higher priority first, as long as
 //! there is room; who finds none is left out and gets nothing, for half of every picture is worse
@@ -32,9 +37,15 @@ use crate::core::Core;
 use crate::egress::path::{Budget, Outcome};
 use crate::ingress::producer::Producer;
 use crate::layers::EncodingIndex;
+use crate::layers::selector::InnerLayers;
+use crate::message::Layers;
 
 /// Encodings of one producer at most (r0–r3); control admits no more.
 pub const MAX_ENCODINGS: usize = 4;
+
+/// Steps of one consumer at most: of layers inside an encoding, three spatial and three temporal
+/// ones in all their steps, or four and four in fewer.
+const MAX_STEPS: usize = 7;
 
 /// By how much of the budget, in percent, what is sent already may exceed it before a consumer is
 /// left out or lowered: rates wobble, and coming back costs a key frame.
@@ -57,9 +68,9 @@ const AT_ONCE_CONSUMERS: usize = 32;
 pub struct Demand {
     /// Weight: higher is served first.
     pub priority: u8,
-    /// Bits per second of each encoding, low to high; 0 where nothing arrives.
-    pub rates_bps: [u32; MAX_ENCODINGS],
-    /// Highest encoding its client wants.
+    /// Bits per second of each step, low to high; 0 where nothing arrives.
+    pub rates_bps: [u32; MAX_STEPS],
+    /// Highest step its client wants.
     pub cap: u8,
     /// What it gets now.
     pub current: Option<u8>,
@@ -83,7 +94,7 @@ pub enum LeftOut {
 }
 
 impl Demand {
-    /// Bits per second that an encoding takes; more to go up or to come back than to stay.
+    /// Bits per second that a step takes; more to go up or to come back than to stay.
     fn cost(&self, encoding: usize, headroom_percent: u64) -> i128 {
         let rate = i128::from(self.rates_bps[encoding]);
         let rises = self.current.is_some_and(|current| encoding > usize::from(current));
@@ -107,7 +118,7 @@ impl Demand {
 
     /// The active encodings it may get, low to high.
     fn choices(&self) -> impl Iterator<Item = usize> + '_ {
-        let last = usize::from(self.cap).min(MAX_ENCODINGS - 1);
+        let last = usize::from(self.cap).min(MAX_STEPS - 1);
         (0..=last).filter(|&encoding| self.rates_bps[encoding] > 0)
     }
 
@@ -233,14 +244,56 @@ fn outcome(budget: Budget, voices_bps: u64, arriving: &[Demand], supposed: &[Dem
     }
 }
 
+/// What the consumers of a transport could get, one entry each: of what arrives, and if all did.
+#[derive(Default)]
+struct Demands {
+    /// Slab keys of the consumers.
+    order: SmallVec<[usize; 32]>,
+    arriving: SmallVec<[Demand; 32]>,
+    supposed: SmallVec<[Demand; 32]>,
+    /// Where the steps are layers inside an encoding: which entry's, and which.
+    ladders: SmallVec<[(usize, Ladder); 4]>,
+    /// What voices take.
+    voices_bps: u64,
+}
+
 impl Core {
     /// Shares the transport's budget out anew, and asks for the key frames that switches need.
     pub(crate) fn allocate_layers(&mut self, now: Time, key: usize) {
         self.transports[key].allocation_stale = false;
-        let mut order: SmallVec<[usize; 32]> = SmallVec::new();
-        let mut demands: SmallVec<[Demand; 32]> = SmallVec::new();
-        let mut supposed: SmallVec<[Demand; 32]> = SmallVec::new();
-        let mut voices_bps = 0;
+        let mut demands = Demands::default();
+        self.note_demands(now, key, &mut demands);
+        let ceiling_bps = self.overload.ceiling_bps();
+        let budget = self.transports[key].budget(now).without(demands.voices_bps);
+        let budget = ceiling_bps.map_or(budget, |bps| budget.capped(bps));
+        choose(budget, &mut demands.arriving);
+        choose(budget, &mut demands.supposed);
+        for (index, &consumer_key) in demands.order.iter().enumerate() {
+            let (arriving, mut hoped) = (&demands.arriving[index], demands.supposed[index].chosen);
+            let mut chosen = arriving.chosen;
+            let consumer = &mut self.consumers[consumer_key];
+            if let Some((_, ladder)) = demands.ladders.iter().find(|(of, _)| *of == index) {
+                if let Some(step) = chosen {
+                    consumer.layers.give_inner(ladder.layers(step));
+                }
+                // All steps are of the one encoding.
+                [chosen, hoped] = [chosen, hoped].map(|step| step.map(|_| 0));
+            }
+            consumer.rise.on_allocated(now, arriving.current, arriving.is_lowered());
+            self.give(now, consumer_key, arriving.lowest().is_some(), chosen, hoped);
+        }
+        if let Some(path) = &mut self.transports[key].path {
+            let Demands { arriving, supposed, voices_bps, .. } = &demands;
+            let outcome = outcome(budget, *voices_bps, arriving, supposed);
+            // No estimate is above a ceiling: until that changes nothing more is of use.
+            let outcome = ceiling_bps.map_or(outcome, |_| outcome.without_rise());
+            path.on_allocated(now, outcome);
+            self.schedule_path(now, key);
+        }
+    }
+
+    /// Notes what a transport's consumers could get.
+    fn note_demands(&mut self, now: Time, key: usize, demands: &mut Demands) {
         let left_out_at_least = match self.transports[key].path {
             Some(_) => LEFT_OUT_BY_ESTIMATE_AT_LEAST,
             None => LEFT_OUT_AT_LEAST,
@@ -251,45 +304,34 @@ impl Core {
                 continue;
             }
             let producer = &mut self.producers[consumer.producer];
-            let [rates_bps, supposed_bps] = rates(now, producer);
+            let [mut rates_bps, mut supposed_bps] = rates(now, producer);
             if consumer.kind == MediaKind::Audio {
-                voices_bps += u64::from(rates_bps[0]);
+                demands.voices_bps += u64::from(rates_bps[0]);
                 continue;
             }
-            let demand = Demand {
-                may_rise: consumer.rise.may_rise(now),
-                priority: consumer.priority,
-                rates_bps,
-                cap: consumer.layers.preferred().map_or(u8::MAX, |preferred| preferred.0),
-                current: consumer.layers.current().map(|current| current.0),
-                left_out: match consumer.left_out_since {
-                    None => LeftOut::No,
-                    Some(since) if now.since(since) < left_out_at_least => LeftOut::Waits,
-                    Some(_) => LeftOut::MayReturn,
-                },
-                chosen: None,
+            let preferred = consumer.layers.preferred();
+            let mut cap = preferred.map_or(u8::MAX, |preferred| preferred.spatial);
+            let mut current = consumer.layers.current().map(|current| current.0);
+            let ladder = Ladder::of(now, producer, rates_bps[0], preferred);
+            if let Some(ladder) = &ladder {
+                (rates_bps, supposed_bps) = (ladder.rates_bps, ladder.rates_bps);
+                cap = u8::MAX;
+                current = current.map(|_| ladder.step_of(consumer.layers.current_inner()));
+            }
+            let left_out = match consumer.left_out_since {
+                None => LeftOut::No,
+                Some(since) if now.since(since) < left_out_at_least => LeftOut::Waits,
+                Some(_) => LeftOut::MayReturn,
             };
-            demands.push(demand);
-            supposed.push(Demand { rates_bps: supposed_bps, ..demand });
-            order.push(consumer_key);
-        }
-        let ceiling_bps = self.overload.ceiling_bps();
-        let budget = self.transports[key].budget(now).without(voices_bps);
-        let budget = ceiling_bps.map_or(budget, |bps| budget.capped(bps));
-        choose(budget, &mut demands);
-        choose(budget, &mut supposed);
-        for (index, &consumer_key) in order.iter().enumerate() {
-            let (arriving, hoped) = (&demands[index], supposed[index].chosen);
-            let is_lowered = arriving.is_lowered();
-            self.consumers[consumer_key].rise.on_allocated(now, arriving.current, is_lowered);
-            self.give(now, consumer_key, arriving.lowest().is_some(), arriving.chosen, hoped);
-        }
-        if let Some(path) = &mut self.transports[key].path {
-            let outcome = outcome(budget, voices_bps, &demands, &supposed);
-            // No estimate is above a ceiling: until that changes nothing more is of use.
-            let outcome = ceiling_bps.map_or(outcome, |_| outcome.without_rise());
-            path.on_allocated(now, outcome);
-            self.schedule_path(now, key);
+            let (priority, may_rise) = (consumer.priority, consumer.rise.may_rise(now));
+            let demand =
+                Demand { priority, rates_bps, cap, current, left_out, may_rise, chosen: None };
+            demands.arriving.push(demand);
+            demands.supposed.push(Demand { rates_bps: supposed_bps, ..demand });
+            if let Some(ladder) = ladder {
+                demands.ladders.push((demands.order.len(), ladder));
+            }
+            demands.order.push(consumer_key);
         }
     }
 
@@ -341,7 +383,8 @@ impl Core {
 
     /// An encoding has begun to arrive, or has stopped: its consumers may want it, or need another.
     pub(crate) fn on_encodings_changed(&mut self, now: Time, producer: usize) {
-        if self.producers[producer].encodings.len() < 2 {
+        let encodings = &self.producers[producer].encodings;
+        if encodings.len() < 2 && encodings.iter().all(|e| e.source.layers.is_none()) {
             return;
         }
         for index in 0..self.producers[producer].subscriptions.len() {
@@ -374,9 +417,9 @@ impl Core {
 }
 
 /// Bits per second of a producer's encodings: as they arrive, and as if all did.
-fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_ENCODINGS]; 2] {
+fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_STEPS]; 2] {
     let newest = producer.newest_packet();
-    let (mut arriving, mut supposed) = ([0; MAX_ENCODINGS], [0; MAX_ENCODINGS]);
+    let (mut arriving, mut supposed) = ([0; MAX_STEPS], [0; MAX_STEPS]);
     let is_simulcast = producer.encodings.len() > 1;
     let mut below = 0;
     for (index, encoding) in producer.encodings.iter_mut().take(MAX_ENCODINGS).enumerate() {
@@ -391,8 +434,99 @@ fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_ENCODINGS]; 2] {
     [arriving, supposed]
 }
 
+/// The steps of a consumer whose producer sends several spatial layers inside one encoding.
+#[derive(Debug, Clone)]
+struct Ladder {
+    /// The temporal layer above which there is none, if its client does not want less.
+    last_temporal: Option<u8>,
+    steps: SmallVec<[InnerLayers; MAX_STEPS]>,
+    rates_bps: [u32; MAX_STEPS],
+}
+
+impl Ladder {
+    /// Of a producer that takes `total_bps`; `None` where it has no such layers, or nothing
+    /// arrives.
+    fn of(
+        now: Time,
+        producer: &mut Producer,
+        total_bps: u32,
+        preferred: Option<Layers>,
+    ) -> Option<Self> {
+        let [encoding] = &mut producer.encodings[..] else { return None };
+        let announced = encoding.max_bitrate_bps;
+        let rates = encoding.source.layers.as_deref_mut().filter(|_| total_bps > 0)?;
+        let highest = InnerLayers {
+            spatial: rates.spatial_layers().checked_sub(1)?,
+            temporal: rates.temporal_layers().saturating_sub(1),
+        };
+        let steps = Self::steps(highest, preferred);
+        let mut ladder = Self::from_rates(steps.map(|step| {
+            let bps = rates.bps(now, step.spatial, step.temporal, announced);
+            (step, bps)
+        }));
+        if preferred.and_then(|layers| layers.temporal).is_none() {
+            ladder.last_temporal = Some(highest.temporal);
+        }
+        Some(ladder)
+    }
+
+    /// The pairs worth choosing among, low to high, of all up to the highest.
+    fn steps(highest: InnerLayers, preferred: Option<Layers>) -> impl Iterator<Item = InnerLayers> {
+        let spatial = preferred.map_or(u8::MAX, |layers| layers.spatial).min(highest.spatial);
+        let temporal = preferred.and_then(|layers| layers.temporal);
+        let temporal = temporal.unwrap_or(u8::MAX).min(highest.temporal);
+        let all = 1 + usize::from(temporal) + 2 * usize::from(spatial);
+        let half = if all <= MAX_STEPS { temporal.saturating_sub(1) } else { temporal };
+        (0..=spatial).flat_map(move |spatial| {
+            let lowest = if spatial == 0 { 0 } else { half };
+            (lowest..=temporal).map(move |temporal| InnerLayers { spatial, temporal })
+        })
+    }
+
+    fn from_rates(rates: impl Iterator<Item = (InnerLayers, u32)>) -> Self {
+        let mut ladder =
+            Ladder { last_temporal: None, steps: SmallVec::new(), rates_bps: [0; MAX_STEPS] };
+        for (step, bps) in rates.filter(|&(_, bps)| bps > 0) {
+            while let Some(last) = ladder.steps.len().checked_sub(1)
+                && ladder.rates_bps[last] >= bps
+            {
+                ladder.steps.pop();
+                ladder.rates_bps[last] = 0;
+            }
+            if let Some(rate_bps) = ladder.rates_bps.get_mut(ladder.steps.len()) {
+                *rate_bps = bps;
+                ladder.steps.push(step);
+            }
+        }
+        ladder
+    }
+
+    /// The highest step that is within these layers.
+    fn step_of(&self, layers: Option<InnerLayers>) -> u8 {
+        let Some(InnerLayers { spatial, temporal }) = layers else { return 0 };
+        let is_within = |step: &InnerLayers| {
+            step.spatial < spatial || step.spatial == spatial && step.temporal <= temporal
+        };
+        self.steps.iter().rposition(is_within).unwrap_or(0) as u8
+    }
+
+    /// The layers of a step. All temporal ones are all that may come: a stream shows how many it
+    /// has only picture by picture.
+    fn layers(&self, step: u8) -> InnerLayers {
+        let step = usize::from(step).min(self.steps.len().saturating_sub(1));
+        let mut layers = self.steps.get(step).copied().unwrap_or(InnerLayers::ALL);
+        if Some(layers.temporal) == self.last_temporal {
+            layers.temporal = InnerLayers::ALL.temporal;
+        }
+        layers
+    }
+}
+
 /// [`allocate`], higher priority first, whatever the order of the demands.
 fn choose(budget: Budget, demands: &mut [Demand]) {
+    if demands.is_sorted_by_key(|demand| std::cmp::Reverse(demand.priority)) {
+        return allocate(budget, demands);
+    }
     let mut indexed: SmallVec<[(usize, Demand); 32]> =
         demands.iter().copied().enumerate().collect();
     indexed.sort_by_key(|(_, demand)| std::cmp::Reverse(demand.priority));
@@ -407,12 +541,53 @@ fn choose(budget: Budget, demands: &mut [Demand]) {
 mod tests {
     use super::*;
 
-    const RATES: [u32; MAX_ENCODINGS] = [100_000, 300_000, 900_000, 0];
+    const RATES: [u32; MAX_STEPS] = [100_000, 300_000, 900_000, 0, 0, 0, 0];
 
     fn demand(priority: u8, cap: u8, current: Option<u8>) -> Demand {
         let left_out = LeftOut::No;
         let rates_bps = RATES;
         Demand { priority, rates_bps, cap, current, left_out, may_rise: true, chosen: None }
+    }
+
+    fn steps(rates: &[u32]) -> [u32; MAX_STEPS] {
+        std::array::from_fn(|step| rates.get(step).copied().unwrap_or(0))
+    }
+
+    fn pairs(ladder: &Ladder) -> Vec<(u8, u8)> {
+        ladder.steps.iter().map(|step| (step.spatial, step.temporal)).collect()
+    }
+
+    #[test]
+    fn the_steps_of_layers_inside_an_encoding() {
+        let steps = |highest: (u8, u8), preferred: Option<(u8, Option<u8>)>| {
+            let highest = InnerLayers { spatial: highest.0, temporal: highest.1 };
+            let preferred = preferred.map(|(spatial, temporal)| Layers { spatial, temporal });
+            let steps = Ladder::steps(highest, preferred);
+            steps.map(|step| (step.spatial, step.temporal)).collect::<Vec<_>>()
+        };
+        assert_eq!(steps((2, 2), None), [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)]);
+        assert_eq!(steps((2, 0), None), [(0, 0), (1, 0), (2, 0)]);
+        assert_eq!(steps((2, 2), Some((1, Some(0)))), [(0, 0), (1, 0)]);
+        assert_eq!(steps((2, 2), Some((0, None))), [(0, 0), (0, 1), (0, 2)]);
+        let many = steps((3, 3), Some((9, Some(9))));
+        assert_eq!(many, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 3), (2, 3), (3, 3)]);
+    }
+
+    #[test]
+    fn a_step_that_takes_no_less_than_the_one_above_is_none() {
+        let of = |rates: &[u32]| {
+            let highest = InnerLayers { spatial: 2, temporal: 2 };
+            Ladder::from_rates(Ladder::steps(highest, None).zip(rates.iter().copied()))
+        };
+        let ladder = of(&[50, 80, 100, 90, 150, 0, 400]);
+        assert_eq!(pairs(&ladder), [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)]);
+        assert_eq!(ladder.rates_bps[..6], [50, 80, 90, 150, 400, 0]);
+        for (layers, step) in [((0, 0), 0), ((0, 2), 1), ((1, 0), 1), ((1, 3), 3), ((3, 0), 4)] {
+            let (spatial, temporal) = layers;
+            assert_eq!(ladder.step_of(Some(InnerLayers { spatial, temporal })), step, "{layers:?}");
+        }
+        assert_eq!(ladder.layers(9), InnerLayers { spatial: 2, temporal: 2 });
+        assert_eq!(of(&[]).layers(0), InnerLayers::ALL);
     }
 
     fn chosen_of(budget: Budget, demands: &[Demand]) -> Vec<Option<u8>> {
@@ -451,14 +626,14 @@ mod tests {
     #[test]
     fn the_clients_cap_and_what_arrives_bound_the_choice() {
         assert_eq!(chosen(9_000_000, &[demand(1, 1, None)]), [Some(1)]);
-        let silent_low = Demand { rates_bps: [0, 300_000, 0, 0], ..demand(1, 0, None) };
+        let silent_low = Demand { rates_bps: steps(&[0, 300_000]), ..demand(1, 0, None) };
         assert_eq!(chosen(9_000_000, &[silent_low]), [Some(1)]);
-        let nothing = Demand { rates_bps: [0; MAX_ENCODINGS], ..demand(1, 9, None) };
+        let nothing = Demand { rates_bps: [0; MAX_STEPS], ..demand(1, 9, None) };
         assert_eq!(chosen(9_000_000, &[nothing]), [None]);
     }
 
     fn single(rate_bps: u32, is_sent: bool) -> Demand {
-        Demand { rates_bps: [rate_bps, 0, 0, 0], ..demand(1, 9, is_sent.then_some(0)) }
+        Demand { rates_bps: steps(&[rate_bps]), ..demand(1, 9, is_sent.then_some(0)) }
     }
 
     #[test]

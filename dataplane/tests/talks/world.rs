@@ -103,6 +103,8 @@ pub struct Received {
     pub csrcs: Vec<u32>,
     pub mid: Vec<u8>,
     pub transport_sequence: Option<u16>,
+    /// Its dependency descriptor.
+    pub descriptor: Option<Vec<u8>>,
     pub payload: Vec<u8>,
 }
 
@@ -698,8 +700,10 @@ impl Client {
         let mut ids = ExtensionIds::default();
         ids.set(Extension::Mid, MID);
         ids.set(Extension::TransportCc, TRANSPORT_CC);
+        ids.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
         let spans = ExtensionSpans::parse(bytes, &header, &ids);
         Received {
+            descriptor: spans.of(Extension::DependencyDescriptor, bytes).map(<[u8]>::to_vec),
             csrcs: csrcs(bytes)
                 .as_chunks()
                 .0

@@ -23,6 +23,8 @@ export interface VideoOptions {
   /** For example `VP9`; otherwise the server's first. */
   codec?: string;
   simulcast?: boolean;
+  /** One encoding with these layers inside, for example `L3T3_KEY`. */
+  scalabilityMode?: string;
   width?: number;
   height?: number;
   fps?: number;
@@ -235,6 +237,9 @@ class TestPeer {
     const producer = await this.#send.produce({
       track,
       ...(options.simulcast ? { encodings: SIMULCAST } : {}),
+      ...(options.scalabilityMode
+        ? { encodings: [{ scalabilityMode: options.scalabilityMode, maxBitrate: 1_200_000 }] }
+        : {}),
       ...(codec ? { codec } : {}),
       codecOptions: {
         videoGoogleStartBitrate: 1000,

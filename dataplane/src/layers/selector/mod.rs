@@ -1,4 +1,5 @@
-//! What of its producer a consumer gets: one encoding, and of that some temporal layers.
+//! What of its producer a consumer gets: one encoding, and of that some temporal and, where there
+//! are several inside (SVC), spatial layers.
 //!
 //! | word | what it is |
 //! |---|---|
@@ -21,12 +22,16 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod svc;
 mod temporal;
 
-use opencall_wire::rtp::payload::PayloadInfo;
+use opencall_wire::time::Time;
 
+use crate::ingress::packet::MediaPacket;
 use crate::ingress::source::SourceId;
 use crate::layers::EncodingIndex;
+pub use crate::layers::selector::svc::InnerLayers;
+use crate::layers::selector::svc::SvcSelector;
 use crate::layers::selector::temporal::TemporalLayers;
 use crate::message::Layers;
 
@@ -39,36 +44,60 @@ pub struct Selector {
     /// out, and the next key frame has to.
     source: Option<SourceId>,
     target: Option<EncodingIndex>,
-    /// Whether every layer of the current encoding goes out.
-    takes_all: bool,
+    mode: Mode,
     /// The source broke off, and nobody has been asked for a key frame yet.
     key_frame_due: bool,
     rest: Box<Rest>,
 }
 
+/// How the packets of the current encoding are looked at; in one byte, for which there is room in
+/// the consumer's cache lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mode(u8);
+
+impl Mode {
+    /// One spatial layer: temporal layers are chosen.
+    const TEMPORAL: Mode = Mode(0);
+
+    /// One spatial layer, and every temporal layer goes out.
+    const ALL: Mode = Mode(1);
+
+    /// Several spatial layers, of which this one ends a picture.
+    const fn svc(top: u8) -> Self {
+        Mode(2 + top)
+    }
+
+    /// The spatial layer that ends a picture, where there are several.
+    const fn top(self) -> Option<u8> {
+        self.0.checked_sub(2)
+    }
+}
+
 #[derive(Debug)]
 struct Rest {
-    /// Highest encoding that the client wants.
-    preferred: Option<EncodingIndex>,
+    /// The most that the client wants.
+    preferred: Option<Layers>,
     hoped: Option<EncodingIndex>,
-    reported: Option<EncodingIndex>,
+    reported: Option<Layers>,
     temporal: TemporalLayers,
+    svc: SvcSelector,
 }
 
 impl Selector {
     /// Of a consumer that gets nothing yet; `guess` is what it may well get.
     pub fn new(preferred: Option<Layers>, guess: EncodingIndex) -> Self {
         let rest = Rest {
-            preferred: preferred.map(|layers| EncodingIndex(layers.spatial)),
+            preferred,
             hoped: None,
             reported: None,
             temporal: TemporalLayers::new(preferred.and_then(|layers| layers.temporal)),
+            svc: SvcSelector::default(),
         };
         Selector {
             current: None,
             source: None,
             target: Some(guess),
-            takes_all: false,
+            mode: Mode::TEMPORAL,
             key_frame_due: false,
             rest: Box::new(rest),
         }
@@ -76,14 +105,27 @@ impl Selector {
 
     /// Takes what the client wants at most.
     pub fn prefer(&mut self, layers: Layers) {
-        self.rest.preferred = Some(EncodingIndex(layers.spatial));
+        self.rest.preferred = Some(layers);
         self.rest.temporal.want(layers.temporal);
-        self.takes_all = false;
+        if self.mode == Mode::ALL {
+            self.mode = Mode::TEMPORAL;
+        }
     }
 
-    /// The highest encoding that the client wants.
-    pub fn preferred(&self) -> Option<EncodingIndex> {
+    /// The most that the client wants. Its spatial layer is an encoding of a simulcast, else a
+    /// layer inside the one encoding.
+    pub fn preferred(&self) -> Option<Layers> {
         self.rest.preferred
+    }
+
+    /// Takes what the allocation gives of the layers inside an encoding.
+    pub fn give_inner(&mut self, layers: InnerLayers) {
+        self.rest.svc.want(layers);
+    }
+
+    /// What goes out of the layers inside the encoding, where it has several spatial ones.
+    pub fn current_inner(&self) -> Option<InnerLayers> {
+        self.rest.svc.current()
     }
 
     /// The encoding that goes out.
@@ -117,6 +159,7 @@ impl Selector {
     /// Begins anew at the next key frame.
     pub fn restart(&mut self) {
         (self.current, self.source) = (None, None);
+        self.rest.svc.begin();
     }
 
     /// What came last does not go on with what went out: the next key frame has to, and is to be
@@ -127,12 +170,17 @@ impl Selector {
 
     /// Whether a key frame is to be asked for since the last call.
     pub fn take_key_frame_due(&mut self) -> bool {
-        std::mem::take(&mut self.key_frame_due)
+        let is_due = std::mem::take(&mut self.key_frame_due);
+        is_due || self.mode.top().is_some() && self.rest.svc.take_key_frame_due()
     }
 
     /// Begins an encoding, or a source of it.
     pub fn begin(&mut self, encoding: EncodingIndex, source: SourceId) {
         (self.current, self.source) = (Some(encoding), Some(source));
+        self.rest.svc.begin();
+        if self.mode.top().is_some() {
+            self.mode = Mode::TEMPORAL;
+        }
     }
 
     /// Whether packets of this encoding may begin something.
@@ -169,22 +217,57 @@ impl Selector {
 
     /// What goes out, if control has not been told.
     pub fn take_report(&mut self) -> Option<Option<Layers>> {
-        if self.rest.reported == self.current {
-            return None;
-        }
-        self.rest.reported = self.current;
-        Some(self.current.map(|encoding| Layers { spatial: encoding.0, temporal: None }))
+        let whole = || self.current.map(|e| Layers { spatial: e.0, temporal: None });
+        let layers = self.rest.svc.layers().or_else(whole);
+        let is_new = self.rest.reported != layers;
+        self.rest.reported = layers;
+        is_new.then_some(layers)
     }
 
-    /// Whether a packet's layer goes out.
+    /// Whether a packet's layers go out.
     #[inline]
-    pub fn takes(&mut self, info: &PayloadInfo) -> bool {
-        if self.takes_all {
+    pub fn takes(&mut self, packet: &MediaPacket) -> bool {
+        if self.mode == Mode::ALL && packet.info.layers.is_none() {
             return true;
         }
-        let takes = self.rest.temporal.takes(info);
-        self.takes_all = self.rest.temporal.takes_all();
+        self.looks_at(packet)
+    }
+
+    fn looks_at(&mut self, packet: &MediaPacket) -> bool {
+        let info = &packet.info;
+        let Some(frame) = &info.layers else {
+            if self.mode.top().is_some() {
+                // Its layers cannot be told yet: what it lacks comes again, and then it counts.
+                return true;
+            }
+            let takes = self.rest.temporal.takes(info);
+            let takes_all = self.rest.temporal.takes_all();
+            self.mode = if takes_all { Mode::ALL } else { Mode::TEMPORAL };
+            return takes;
+        };
+        let takes = self.rest.svc.takes(info, frame, packet.header.timestamp);
+        self.mode = Mode::svc(self.rest.svc.top().unwrap_or(0));
         takes
+    }
+
+    /// The spatial layer inside the encoding whose last packet ends a picture for the client.
+    #[inline]
+    pub fn top(&self) -> Option<u8> {
+        self.mode.top()
+    }
+
+    /// Whether the layers inside the encoding that go out have changed since the last call.
+    #[inline]
+    pub fn take_inner_changed(&mut self, now: Time) -> bool {
+        self.mode.top().is_some() && self.rest.svc.take_changed(now)
+    }
+
+    /// The mask of decode targets that a packet is to tell the client: those that begin a frame of
+    /// the lowest temporal layer do, once the client does not get all.
+    pub fn active_targets(&self, packet: &MediaPacket) -> Option<u32> {
+        let frame = packet.info.layers.as_ref()?;
+        let tells = packet.info.starts_picture && packet.info.temporal == 0;
+        if tells { self.rest.svc.active_targets(frame) } else { None }
     }
 
     /// To be called once a second: whether only a key frame still helps to enter a layer.
@@ -257,7 +340,7 @@ mod tests {
             let told = selector.take_report();
             assert_eq!(told.map(|layers| layers.map(|layers| layers.spatial)), report);
         }
-        assert_eq!(selector.preferred(), Some(EncodingIndex(1)));
+        assert_eq!(selector.preferred(), Some(Layers { spatial: 1, temporal: None }));
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! <https://aomediacodec.github.io/av1-rtp-spec/#appendix>
 #![forbid(unsafe_code)]
 
+use super::layers::{self, LayerFrame, LayerIndications, TEMPORAL_MAX as TEMPORAL_KNOWN};
+
 /// Templates a structure can have: their ids have 6 bits.
 const TEMPLATES_MAX: usize = 64;
 /// Decode targets a structure can have: their number has 5 bits.
@@ -82,6 +84,11 @@ pub struct FrameDependency {
     /// How far back the oldest frame lies that it refers to, in frame numbers; 0 where it refers to
     /// none.
     pub oldest_reference: u16,
+    /// Bit n: it refers to the frame whose number is n + 1 lower; the highest bit: or to one
+    /// further back.
+    pub references: u32,
+    /// The indications by layers.
+    by_layers: LayerIndications,
 }
 
 /// One descriptor.
@@ -99,6 +106,10 @@ pub struct DependencyDescriptor {
     pub active_decode_targets: Option<u32>,
     /// Layers and indications; `None` while the structure that the frame refers to is unknown.
     pub frame: Option<FrameDependency>,
+    /// Where the mask of active decode targets is or would be, in bits.
+    targets_at: u16,
+    /// Whether it is there.
+    has_targets: bool,
 }
 
 /// The templates of a coded video sequence.
@@ -108,6 +119,10 @@ pub struct TemplateStructure {
     id_offset: u8,
     template_count: u8,
     target_count: u8,
+    /// Spatial and temporal layers.
+    layer_counts: (u8, u8),
+    /// The decode target of each pair of layers.
+    by_layers: TargetsByLayers,
     templates: [FrameDependency; TEMPLATES_MAX],
     /// Width and height of each spatial layer, less one; zero where not told.
     resolutions: Option<[(u16, u16); SPATIAL_MAX as usize]>,
@@ -154,6 +169,8 @@ impl TemplateStructure {
             id_offset: bits.read(6)? as u8,
             template_count: 0,
             target_count: bits.read(5)? as u8 + 1,
+            layer_counts: (0, 0),
+            by_layers: TargetsByLayers([None; LAYER_PAIRS]),
             templates: [FrameDependency::default(); TEMPLATES_MAX],
             resolutions: None,
         };
@@ -166,7 +183,42 @@ impl TemplateStructure {
         if bits.flag()? {
             structure.read_resolutions(bits)?;
         }
+        structure.arrange_by_layers();
         Some(structure)
+    }
+
+    /// Notes which decode target each pair of layers has, and in each template what it is to them.
+    fn arrange_by_layers(&mut self) {
+        let counts = self.templates().iter().fold((0, 0), |(spatial, temporal), template| {
+            (template.spatial.max(spatial), template.temporal.max(temporal))
+        });
+        self.layer_counts = (counts.0 + 1, counts.1 + 1);
+        for spatial in 0..SPATIAL_MAX {
+            let mut target = None;
+            for temporal in 0..TEMPORAL_KNOWN {
+                // Whoever wants more temporal layers than there are wants all there are.
+                target = self.decode_target(spatial, temporal).or(target);
+                self.by_layers.0[usize::from(spatial * TEMPORAL_KNOWN + temporal)] = target;
+            }
+        }
+        for template in self.templates.iter_mut().take(usize::from(self.template_count)) {
+            template.by_layers = self.by_layers.arrange(template.indications);
+        }
+    }
+
+    /// Whether there is a decode target for each pair of layers, spatial by spatial: then a mask of
+    /// them can be made.
+    fn is_in_order(&self) -> bool {
+        let (spatial, temporal) = self.layer_counts;
+        let mut targets = 0..self.target_count;
+        spatial * temporal == self.target_count
+            && targets.all(|n| self.layers(n) == Some((n / temporal, n % temporal)))
+    }
+
+    /// How many spatial layers a mask of decode targets reaches up to.
+    fn spatial_layers(&self, active: u32) -> u8 {
+        let active = (0..self.target_count).filter(|target| active >> target & 1 == 1);
+        active.filter_map(|target| self.layers(target)).map(|(s, _)| s + 1).max().unwrap_or(0)
     }
 
     fn read_layers(&mut self, bits: &mut Bits<'_>) -> Option<()> {
@@ -192,6 +244,7 @@ impl TemplateStructure {
             while bits.flag()? {
                 let difference = bits.read(4)? as u16 + 1;
                 template.oldest_reference = template.oldest_reference.max(difference);
+                template.references |= layers::reference(difference);
             }
         }
         Some(())
@@ -219,10 +272,33 @@ impl TemplateStructure {
     }
 }
 
+/// Pairs of layers told apart.
+const LAYER_PAIRS: usize = (SPATIAL_MAX * TEMPORAL_KNOWN) as usize;
+
+/// The decode target of each pair of layers.
+#[derive(Clone, PartialEq, Eq)]
+struct TargetsByLayers([Option<u8>; LAYER_PAIRS]);
+
+impl TargetsByLayers {
+    fn arrange(&self, indications: Indications) -> LayerIndications {
+        let mut arranged = LayerIndications::default();
+        for (pair, target) in (0..).zip(self.0) {
+            let Some(target) = target else { continue };
+            let (spatial, temporal) = (pair / TEMPORAL_KNOWN, pair % TEMPORAL_KNOWN);
+            arranged.set(spatial, temporal, indications.of(target));
+        }
+        arranged
+    }
+}
+
 /// Reads the descriptors of one stream and remembers what later ones refer to.
 #[derive(Clone, Default)]
 pub struct DependencyTracker {
     structure: Option<TemplateStructure>,
+    /// Spatial layers that the sender sends at present.
+    spatial_layers: u8,
+    /// Whether masks of decode targets can be made.
+    is_in_order: bool,
 }
 
 impl DependencyTracker {
@@ -243,6 +319,8 @@ impl DependencyTracker {
             has_structure: false,
             active_decode_targets: None,
             frame: None,
+            targets_at: TARGETS_AT,
+            has_targets: false,
         };
         let (mut own_indications, mut own_references) = (false, false);
         // Remembered only once the whole descriptor has been read.
@@ -259,12 +337,14 @@ impl DependencyTracker {
                 structure.template(template_id)?;
                 let targets = u32::from(structure.target_count);
                 found.active_decode_targets = Some(u32::MAX >> (u32::BITS - targets));
+                found.targets_at = (8 * MANDATORY_LEN + bits.at) as u16;
                 brought = Some(structure);
             }
             if has_active_targets {
                 let known = brought.as_ref().or(self.structure.as_ref());
                 let Some(structure) = known else { return Some(found) };
                 found.active_decode_targets = Some(bits.read(u32::from(structure.target_count))?);
+                found.has_targets = true;
             }
         }
         let known = brought.as_ref().or(self.structure.as_ref());
@@ -273,16 +353,83 @@ impl DependencyTracker {
         let mut frame = template;
         if own_indications {
             frame.indications = Indications::read(&mut bits, structure.target_count)?;
+            frame.by_layers = structure.by_layers.arrange(frame.indications);
         }
         if own_references {
-            frame.oldest_reference = bits.oldest_reference()?;
+            (frame.oldest_reference, frame.references) = bits.references()?;
         }
         found.frame = Some(frame);
-        if brought.is_some() {
-            self.structure = brought;
+        if let Some(active) = found.active_decode_targets {
+            self.spatial_layers = structure.spatial_layers(active);
+        }
+        if let Some(brought) = brought {
+            self.is_in_order = brought.is_in_order();
+            self.structure = Some(brought);
         }
         Some(found)
     }
+
+    /// What a descriptor read just now says of its frame, if the stream has several spatial layers
+    /// and no more layers than are told apart.
+    pub fn layer_frame(&self, descriptor: &DependencyDescriptor) -> Option<LayerFrame> {
+        let (spatial_total, temporal_layers) = self.structure.as_ref()?.layer_counts;
+        let frame = descriptor.frame?;
+        if spatial_total < 2 || temporal_layers > TEMPORAL_KNOWN {
+            return None;
+        }
+        Some(LayerFrame {
+            number: descriptor.frame_number,
+            references: frame.references,
+            indications: frame.by_layers,
+            spatial_layers: self.spatial_layers,
+            temporal_layers,
+            spatial_total,
+            targets_at: if self.is_in_order { descriptor.targets_at } else { 0 },
+            has_targets: descriptor.has_targets,
+        })
+    }
+}
+
+/// Bytes that every descriptor has.
+const MANDATORY_LEN: usize = 3;
+
+/// Where the mask of active decode targets is where no structure comes before it, in bits: behind
+/// five flags.
+const TARGETS_AT: u16 = 8 * MANDATORY_LEN as u16 + 5;
+
+/// The flag that tells of the mask, in bits.
+const HAS_TARGETS_AT: usize = 8 * MANDATORY_LEN + 1;
+
+/// Copies the descriptor of a frame with this mask of active decode targets in place of its own;
+/// its length. `None` where it does not fit, or is not of that frame.
+pub fn write_active_targets(
+    descriptor: &[u8],
+    frame: &LayerFrame,
+    mask: u32,
+    out: &mut [u8],
+) -> Option<usize> {
+    let (at, count) = (usize::from(frame.targets_at), usize::from(frame.target_count()));
+    let bit = |n: usize| descriptor.get(n / 8).is_some_and(|byte| byte >> (7 - n % 8) & 1 == 1);
+    let rest_at = if frame.has_targets { at + count } else { at };
+    let rest = (8 * descriptor.len()).saturating_sub(rest_at);
+    let len = (at + count + rest).div_ceil(8);
+    if at == 0 || descriptor.len() < MANDATORY_LEN {
+        return None;
+    }
+    let out = out.get_mut(..len)?;
+    out.fill(0);
+    for n in 0..at + count + rest {
+        let is_set = match n {
+            HAS_TARGETS_AT => true,
+            _ if n < at => bit(n),
+            _ if n < at + count => mask >> (count - 1 - (n - at)) & 1 == 1,
+            _ => bit(rest_at + n - at - count),
+        };
+        if let Some(byte) = out.get_mut(n / 8) {
+            *byte |= u8::from(is_set) << (7 - n % 8);
+        }
+    }
+    Some(len)
 }
 
 /// Reads bits, highest first.
@@ -318,13 +465,18 @@ impl Bits<'_> {
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
-    /// A frame's own references: each with its size in units of four bits, and 0 at the end.
-    fn oldest_reference(&mut self) -> Option<u16> {
-        let mut oldest = 0;
+    /// A frame's own references, each with its size in units of four bits, and 0 at the end: how
+    /// far back the oldest lies, and all of them.
+    fn references(&mut self) -> Option<(u16, u32)> {
+        let (mut oldest, mut references) = (0, 0);
         loop {
             match self.read(2)? {
-                0 => return Some(oldest),
-                size => oldest = oldest.max(self.read(4 * size)? as u16 + 1),
+                0 => return Some((oldest, references)),
+                size => {
+                    let difference = self.read(4 * size)? as u16 + 1;
+                    oldest = oldest.max(difference);
+                    references |= layers::reference(difference);
+                }
             }
         }
     }
@@ -552,6 +704,66 @@ mod tests {
         out.put(0, 12);
         assert!(tracker.read(&out.bytes).is_some());
         assert!(tracker.structure() != before.as_ref());
+    }
+
+    #[test]
+    fn frames_by_layers_and_what_they_refer_to() {
+        use Indication::*;
+        let mut tracker = DependencyTracker::default();
+        let key = tracker.read(&key_frame(&l2t2(), 60, 7)).unwrap();
+        let key = tracker.layer_frame(&key).unwrap();
+        assert_eq!((key.number, key.references), (7, 0));
+        assert_eq!((key.spatial_layers, key.temporal_layers), (2, 2));
+        for (first, references, indications) in [
+            (61, 0b1, [Required, Required, Required, Required]),
+            (62, 0b1, [NotPresent, Discardable, NotPresent, Required]),
+            (0, 0b11, [NotPresent, NotPresent, Required, Required]),
+            (1, 0b11, [NotPresent, NotPresent, NotPresent, Discardable]),
+        ] {
+            let found = tracker.read(&[first, 0, 8]).unwrap();
+            let frame = tracker.layer_frame(&found).unwrap();
+            assert_eq!(frame.references, references, "{first}");
+            let pairs = [(0, 0), (0, 1), (1, 0), (1, 1)];
+            assert_eq!(pairs.map(|(s, t)| frame.indications.of(s, t)), indications, "{first}");
+            assert_eq!(frame.indications.of(1, 3), indications[3], "as all there are");
+        }
+        let mut out = Written::default();
+        out.put(61, 8).put(9, 16).put(0b01010, 5).put(0b0011, 4);
+        out.put(1, 2).put(4, 4).put(3, 2).put(99, 12).put(0, 2);
+        let found = tracker.read(&out.bytes).unwrap();
+        let frame = tracker.layer_frame(&found).unwrap();
+        assert_eq!(frame.spatial_layers, 1, "the upper one is not sent");
+        assert_eq!(frame.references, 1 << 31 | 1 << 4);
+        assert_eq!(found.frame.unwrap().oldest_reference, 100);
+    }
+
+    #[test]
+    fn a_mask_is_put_in_or_replaced_and_all_else_stays() {
+        let mut tracker = DependencyTracker::default();
+        let key = key_frame(&l2t2(), 60, 7);
+        let mut own = Written::default();
+        own.put(61, 8).put(9, 16).put(0b01100, 5).put(0b0110, 4);
+        for indication in [2, 1, 0, 3] {
+            own.put(indication, 2);
+        }
+        let mut bare = Written::default();
+        bare.put(61, 8).put(9, 16).put(0b00100, 5);
+        for indication in [2, 1, 0, 3] {
+            bare.put(indication, 2);
+        }
+        for descriptor in [key, vec![61, 0, 9], own.bytes, bare.bytes] {
+            let before = tracker.read(&descriptor).unwrap();
+            let frame = tracker.layer_frame(&before).unwrap();
+            let mut out = [0xff; 255];
+            let len = write_active_targets(&descriptor, &frame, 0b0101, &mut out).unwrap();
+            let after = tracker.read(&out[..len]).unwrap();
+            assert_eq!(after.active_decode_targets, Some(0b0101));
+            let same = |found: DependencyDescriptor| {
+                (found.frame, found.frame_number, found.has_structure, found.starts_frame)
+            };
+            assert_eq!(same(after), same(before));
+            assert!(write_active_targets(&descriptor, &frame, 1, &mut out[..len - 1]).is_none());
+        }
     }
 
     #[test]

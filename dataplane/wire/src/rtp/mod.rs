@@ -5,6 +5,7 @@
 //! * [`vp8`], [`vp9`], [`h264`], [`av1`] — what each payload format tells of a packet.
 //! * [`picture_ids`] — the running numbers that VP8 and VP9 give pictures, and rewriting them.
 //! * [`dependency_descriptor`] — the same, told outside the payload.
+//! * [`layers`] — what frames of several spatial layers are to each other.
 //! * [`payload`] — what a packet is to its stream, whatever the codec.
 //!
 //! Nothing here allocates, and no input makes anything here panic.
@@ -15,6 +16,7 @@ pub mod dependency_descriptor;
 pub mod extension;
 pub mod h264;
 pub mod header;
+pub mod layers;
 pub mod payload;
 pub mod picture_ids;
 pub mod vp8;

@@ -4,6 +4,7 @@
 use super::av1::Av1Payload;
 use super::dependency_descriptor::{DependencyDescriptor, DependencyTracker};
 use super::h264::H264Payload;
+use super::layers::{LayerFrame, Vp9Layers};
 use super::picture_ids::PictureIds;
 use super::vp8::Vp8Descriptor;
 use super::vp9::Vp9Descriptor;
@@ -57,6 +58,8 @@ pub struct PayloadInfo {
     pub opens_higher: bool,
     /// The running numbers of VP8 and VP9 pictures, which are rewritten on the way out.
     pub ids: Option<PictureIds>,
+    /// What the frame is to the others, in a stream of several spatial layers that is followed.
+    pub layers: Option<LayerFrame>,
 }
 
 /// Looks at one packet by itself. The layers that a dependency descriptor names are then known
@@ -68,13 +71,21 @@ pub fn inspect(
     marker: bool,
     dependency_descriptor: Option<&[u8]>,
 ) -> PayloadInfo {
-    inspect_tracked(
-        codec,
-        payload,
-        marker,
-        dependency_descriptor,
-        &mut DependencyTracker::default(),
-    )
+    inspect_tracked(codec, payload, marker, dependency_descriptor, &mut LayerTracker::default())
+}
+
+/// What is remembered of a stream to know the layers of its frames.
+#[derive(Clone, Default)]
+pub struct LayerTracker {
+    dependencies: DependencyTracker,
+    vp9: Vp9Layers,
+}
+
+impl LayerTracker {
+    /// What dependency descriptors have told.
+    pub fn dependencies(&self) -> &DependencyTracker {
+        &self.dependencies
+    }
 }
 
 /// Looks at one packet of a stream. The dependency descriptor, if there is one that can be read,
@@ -85,14 +96,16 @@ pub fn inspect_tracked(
     payload: &[u8],
     marker: bool,
     dependency_descriptor: Option<&[u8]>,
-    tracker: &mut DependencyTracker,
+    tracker: &mut LayerTracker,
 ) -> PayloadInfo {
     // Payload descriptors are never encrypted, and are rewritten whatever else tells of layers.
     let vp8 = if codec == Codec::Vp8 { Vp8Descriptor::parse(payload) } else { None };
     let vp9 = if codec == Codec::Vp9 { Vp9Descriptor::parse(payload) } else { None };
-    if let Some(descriptor) = dependency_descriptor.and_then(|bytes| tracker.read(bytes)) {
+    let dependencies = &mut tracker.dependencies;
+    if let Some(descriptor) = dependency_descriptor.and_then(|bytes| dependencies.read(bytes)) {
         let ids = vp8.map(|vp8| vp8.ids).or(vp9.map(|vp9| vp9.ids));
-        return PayloadInfo { ids, ..of_dependency_descriptor(&descriptor) };
+        let layers = dependencies.layer_frame(&descriptor);
+        return PayloadInfo { ids, layers, ..of_dependency_descriptor(&descriptor) };
     }
     let unknown = PayloadInfo { ends_picture: marker, ..PayloadInfo::default() };
     match codec {
@@ -102,7 +115,10 @@ pub fn inspect_tracked(
             ..unknown
         },
         Codec::Vp8 => vp8.map_or(unknown, |descriptor| of_vp8(descriptor, marker)),
-        Codec::Vp9 => vp9.map_or(unknown, |descriptor| of_vp9(&descriptor, marker)),
+        Codec::Vp9 => vp9.map_or(unknown, |descriptor| PayloadInfo {
+            layers: tracker.vp9.follow(&descriptor),
+            ..of_vp9(&descriptor, marker)
+        }),
         Codec::H264 => {
             let found = H264Payload::parse(payload);
             PayloadInfo {
@@ -250,7 +266,7 @@ mod tests {
     #[test]
     fn layers_are_known_where_the_stream_is_followed() {
         // Two templates, of temporal layers 0 and 1; two targets.
-        let mut tracker = DependencyTracker::default();
+        let mut tracker = LayerTracker::default();
         // Flags 10000, offset 000000, targets 00001, layers 01 11, indications 10 10 00 01, no
         // differences 0 0, no chain 0, no resolutions 0.
         let key = hex("c0 0001 80 01 7a 10");

@@ -46,6 +46,9 @@ pub struct Vp9Descriptor {
     /// How far back the oldest picture lies that the frame refers to, in picture ids; told in
     /// flexible mode.
     pub oldest_reference: Option<u8>,
+    /// Bit n: the frame refers to the picture n + 1 back, the highest bit to one further; told in
+    /// flexible mode.
+    pub references: u32,
     /// How many spatial layers there are, where the packet tells.
     pub spatial_layers: Option<u8>,
 }
@@ -72,7 +75,9 @@ impl Vp9Descriptor {
             descriptor.parse_layers(&mut reader)?;
         }
         if descriptor.flexible && descriptor.inter_predicted {
-            descriptor.oldest_reference = Some(reader.oldest_reference()?);
+            let (oldest, references) = reader.references()?;
+            descriptor.oldest_reference = Some(oldest);
+            descriptor.references = references;
         }
         if first & 0x02 != 0 {
             descriptor.spatial_layers = Some(reader.scalability_structure()?);
@@ -125,13 +130,15 @@ impl Reader<'_> {
         Some(PictureId { value, wide })
     }
 
-    fn oldest_reference(&mut self) -> Option<u8> {
-        let mut oldest = 0;
+    /// How far back the oldest reference lies, and all of them.
+    fn references(&mut self) -> Option<(u8, u32)> {
+        let (mut oldest, mut references) = (0, 0);
         for _ in 0..REFERENCES_MAX {
             let reference = self.byte()?;
             oldest = oldest.max(reference >> 1);
+            references |= super::layers::reference((reference >> 1).into());
             if reference & 0x01 == 0 {
-                return Some(oldest);
+                return Some((oldest, references));
             }
         }
         // A fourth one is announced, and forbidden.
@@ -208,6 +215,7 @@ mod tests {
                 spatial: 1,
                 inter_layer_predicted: true,
                 oldest_reference: Some(1),
+                references: 0b1,
                 ..Vp9Descriptor::default()
             }
         );

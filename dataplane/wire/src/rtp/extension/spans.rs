@@ -55,6 +55,14 @@ impl ExtensionSpans {
         packet.get_mut(start..start + len)
     }
 
+    /// The same with one extension elsewhere: at this offset in the bytes that it is read from.
+    #[must_use]
+    pub fn with(mut self, extension: Extension, offset: u16, len: u8) -> Self {
+        self.offsets[extension as usize] = offset;
+        self.lens[extension as usize] = len;
+        self
+    }
+
     #[inline]
     fn span(&self, extension: Extension) -> Option<(usize, usize)> {
         match self.offsets[extension as usize] {

@@ -4,7 +4,13 @@ import { defineConfig } from 'vite';
 export default defineConfig({
   plugins: [react()],
   // The page is one small application: no need to fetch anything from elsewhere.
-  build: { target: 'es2022', sourcemap: false, chunkSizeWarningLimit: 700 },
+  build: {
+    target: 'es2022',
+    sourcemap: false,
+    chunkSizeWarningLimit: 700,
+    // The meeting page, and the page of administrators.
+    rolldownOptions: { input: ['index.html', 'admin.html'] },
+  },
   server: {
     proxy: {
       '/ws': { target: 'ws://127.0.0.1:8080', ws: true },

@@ -156,7 +156,7 @@ client_build() {
   local dist="$root/client/dist/index.html" newer
   if [ -f "$dist" ]; then
     newer=$(cd "$root/client" &&
-      find src public index.html package.json package-lock.json vite.config.ts -newer "$dist" -print -quit)
+      find src public index.html admin.html package.json package-lock.json vite.config.ts -newer "$dist" -print -quit)
     [ -z "$newer" ] && return
   fi
   say "Building the meeting page"

@@ -97,6 +97,16 @@ const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; \
     img-src 'self' data: blob:; media-src 'self' blob: mediastream:; \
     style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'";
 
+/// What the page of administrators may load and do: itself, and ask this server. Nobody shows it in
+/// a frame.
+const ADMIN_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// Where that page is, and its file.
+const ADMIN_PAGE: (&str, &str) = ("/admin", "/admin.html");
+
 /// For a year, browsers come by TLS only (RFC 6797).
 const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
@@ -263,6 +273,7 @@ fn router(door: Arc<Door>) -> Router {
         .route("/v1/server", get(server))
         .route("/ws", get(upgrade))
         .route("/", get(root))
+        .route(ADMIN_PAGE.0, get(admin_page))
         .merge(admin::routes(&door))
         .fallback(page)
         .with_state(Arc::clone(&door))
@@ -305,7 +316,7 @@ impl Door {
     }
 
     /// What every answer carries.
-    fn dress(&self, response: &mut Response, hashed: bool, tls: bool) {
+    fn dress(&self, response: &mut Response, (hashed, admin): (bool, bool), tls: bool) {
         let cache = match hashed && response.status().is_success() {
             true => "public, max-age=31536000, immutable",
             false => "no-cache",
@@ -320,7 +331,8 @@ impl Door {
         for (name, value) in fixed {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
+        let policy = if admin { ADMIN_POLICY } else { self.policy.clone() };
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
         if tls {
             let value = HeaderValue::from_static(TRANSPORT_SECURITY);
             headers.insert(STRICT_TRANSPORT_SECURITY, value);
@@ -335,7 +347,9 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (tls, hashed) = (arrival.tls, request.uri().path().starts_with(HASHED_PREFIX));
+    let (tls, path) = (arrival.tls, request.uri().path());
+    let admin = path == ADMIN_PAGE.0 || path == ADMIN_PAGE.1;
+    let page = (path.starts_with(HASHED_PREFIX), admin);
     let client = door.client(arrival, request.headers());
     let connection = Arc::clone(&client.connection);
     connection.busy(now());
@@ -354,7 +368,7 @@ async fn admit(
             too_many_requests(wait)
         }
     };
-    door.dress(&mut response, hashed, tls);
+    door.dress(&mut response, page, tls);
     response.map(|body| Body::new(AnswerBody { body, connection }))
 }
 
@@ -541,6 +555,12 @@ fn url_ids(ids: Ids) -> Result<(String, String), String> {
         _ => Err(format!("{name} is missing; connect to /ws?roomId=…&peerId=…\n")),
     };
     Ok((id("roomId", ids.room_id)?, id("peerId", ids.peer_id)?))
+}
+
+/// The page of administrators, which asks for their key.
+async fn admin_page(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let answer = door.files.answer(request.method(), ADMIN_PAGE.1, request.headers());
+    answer.unwrap_or_else(|| Html(NOT_BUILT).into_response())
 }
 
 /// A file of the page, or the page itself for links into it.

@@ -101,6 +101,7 @@ async fn the_page_is_served_with_headers_that_keep_it_safe() {
     let folder = Folder::new("page");
     folder.write("index.html", "<title>page</title>");
     folder.write("assets/app-1a2b.js", "1");
+    folder.write("admin.html", "<title>admin</title>");
     let server = Server::start_with(&["--page-dir", folder.path()]);
 
     let (status, head, body) = get(&server, "/").await;
@@ -111,6 +112,12 @@ async fn the_page_is_served_with_headers_that_keep_it_safe() {
     assert!(head.contains("; frame-ancestors 'self'\r\n"), "{head}");
     assert!(!head.contains("strict-transport-security"));
     assert!(head.contains("x-content-type-options: nosniff"));
+    for path in ["/admin", "/admin.html"] {
+        let (status, head, body) = get(&server, path).await;
+        assert_eq!((status, body.as_str()), (200, "<title>admin</title>"), "{path}");
+        assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'"));
+        assert!(head.contains("frame-ancestors 'none'"), "{head}");
+    }
     let (status, head, _) = get(&server, "/assets/app-1a2b.js").await;
     assert_eq!(status, 200);
     assert!(head.contains("immutable"));

@@ -3,10 +3,12 @@
 //! * [`auth`] — join tokens: who may enter which room.
 //! * [`config`] — flags and environment variables, parsed into a [`config::Config`].
 //! * [`envelope`] — JSON to typed requests and back, in two dialects.
-//! * [`http`] — the WebSocket upgrade, the meeting page, `/healthz`, the admin API.
+//! * [`http`] — the WebSocket upgrade, the meeting page, `/healthz`, the admin
+//!   API, WHIP.
 //! * [`connection`] — one WebSocket: its limits, time-outs and closing.
 //! * [`drain`] — nobody new is let in.
 //! * [`hub`] — control between the connections and the data cores.
+//! * [`sdp`] — offers of WHIP, and the answers.
 //! * [`server`] — start and stop.
 //! * [`log`] — lines that peers cannot forge.
 //!
@@ -23,4 +25,5 @@ pub mod gauges;
 pub mod http;
 pub mod hub;
 pub mod log;
+pub mod sdp;
 pub mod server;

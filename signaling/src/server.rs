@@ -25,6 +25,7 @@ use crate::connection;
 use crate::drain::Drain;
 use crate::gauges::Gauges;
 use crate::http::admin::Admin;
+use crate::http::whip::Whip;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Hub, HubLink};
 
@@ -97,6 +98,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         connections: sender,
         auth,
         admin,
+        whip: Whip::new(link.clone()),
         limits: config.limits,
         gauges: Arc::clone(&gauges),
         cores,

@@ -19,3 +19,4 @@ mod strangers;
 mod tls;
 mod tokens;
 mod web;
+mod whip;

@@ -1,0 +1,288 @@
+//! The session of a publisher: a participant whose news nobody reads, and whose resource answers
+//! for it.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use opencall_control::api::{
+    ConsumeMode, Direction, DtlsParameters, DtlsRole, Grants, JsonObject, Request, RequestError,
+    Response, SessionConfig, StatsOf, Token, TransportOptions,
+};
+use opencall_control::rtp_parameters::Kind;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::problem::Problem;
+use crate::addresses::Place;
+use crate::gauges::Gauges;
+use crate::hub::mail_queue::Mail;
+use crate::hub::{HubLink, Mailbox, Presence};
+use crate::sdp::offer::Offer;
+use crate::sdp::publication::Publication;
+
+/// How long a publisher may take from its offer until it is connected.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Questions to a session that may wait.
+const MAX_QUESTIONS: usize = 4;
+
+/// What the resource of a session is asked.
+enum Ask {
+    /// Its transport.
+    Transport(oneshot::Sender<TransportOptions>),
+    /// New ICE credentials.
+    Restart(oneshot::Sender<Result<TransportOptions, RequestError>>),
+    /// To end.
+    End,
+}
+
+/// The way to a session.
+#[derive(Clone)]
+pub struct Handle {
+    room: Arc<str>,
+    asks: mpsc::Sender<Ask>,
+}
+
+impl Handle {
+    /// Ends the session, if it is of that room.
+    pub async fn end(&self, room: &str) -> Result<(), Problem> {
+        self.ask(room, Ask::End).await
+    }
+
+    /// The session's transport.
+    pub async fn transport(&self, room: &str) -> Result<TransportOptions, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(room, Ask::Transport(reply)).await?;
+        answer.await.map_err(|_| Problem::gone())
+    }
+
+    /// Restarts ICE.
+    pub async fn restart(&self, room: &str) -> Result<TransportOptions, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(room, Ask::Restart(reply)).await?;
+        Ok(answer.await.map_err(|_| Problem::gone())??)
+    }
+
+    async fn ask(&self, room: &str, ask: Ask) -> Result<(), Problem> {
+        if *self.room != *room {
+            return Err(Problem::gone());
+        }
+        self.asks.send(ask).await.map_err(|_| Problem::gone())
+    }
+}
+
+/// A session that begins.
+pub struct Publisher {
+    presence: Presence,
+    mailbox: Arc<Mailbox>,
+    hub: HubLink,
+    gauges: Arc<Gauges>,
+    _place: Place,
+    last_token: u64,
+}
+
+impl Publisher {
+    /// Opens it, and enters the room.
+    pub async fn open(
+        hub: &HubLink,
+        (room, peer): (String, String),
+        grants: Grants,
+        place: Place,
+        gauges: Arc<Gauges>,
+    ) -> Result<Self, Problem> {
+        let display_name = grants.display_name.clone().unwrap_or_else(|| peer.clone());
+        let mailbox = hub.mailbox();
+        let config = SessionConfig { room, peer, consume_mode: ConsumeMode::OnRequest, grants };
+        let (presence, _) = hub.open(config, Arc::clone(&mailbox), place.account()).await?;
+        gauges.connections.fetch_add(1, Ordering::Relaxed);
+        let hub = hub.clone();
+        let mut publisher =
+            Publisher { presence, mailbox, hub, gauges, _place: place, last_token: 0 };
+        publisher.next_mail(|mail| matches!(mail, Mail::Opened).then_some(())).await?;
+        let device = object(json!({"flag": "whip", "name": "WHIP"}));
+        publisher.ask(Request::Join { display_name, device, rtp_capabilities: None }).await??;
+        Ok(publisher)
+    }
+
+    /// Makes the transport and all producers.
+    pub async fn publish(
+        &mut self,
+        offer: &Offer,
+        publications: &[Publication],
+    ) -> Result<TransportOptions, Problem> {
+        let create =
+            Request::CreateTransport { direction: Direction::Send, force_tcp: false, sctp: false };
+        let Response::Transport(transport) = self.ask(create).await?? else {
+            return Err(Problem::gone());
+        };
+        // Who leaves the role to us is the DTLS client: the answer says "passive".
+        let role = match offer.role {
+            DtlsRole::Server => DtlsRole::Server,
+            DtlsRole::Auto | DtlsRole::Client => DtlsRole::Client,
+        };
+        let dtls_parameters = DtlsParameters { role, fingerprints: offer.fingerprints.clone() };
+        let transport_id = transport.id.clone();
+        self.ask(Request::ConnectTransport { transport_id, dtls_parameters }).await??;
+        let mut kinds = (0, 0);
+        for Publication { kind, parameters } in publications {
+            // The second picture is a screen, and so is the second sound its own.
+            let (seen, first, second) = match kind {
+                Kind::Audio => (&mut kinds.0, "microphone", "screenAudio"),
+                Kind::Video => (&mut kinds.1, "webcam", "screen"),
+            };
+            let source = if *seen == 0 { first } else { second };
+            *seen += 1;
+            let produce = Request::Produce {
+                transport_id: transport.id.clone(),
+                kind: *kind,
+                rtp_parameters: parameters.clone(),
+                app_data: object(json!({"source": source})),
+                paused: false,
+            };
+            self.ask(produce).await??;
+        }
+        Ok(transport)
+    }
+
+    async fn ask(&mut self, request: Request) -> Result<Result<Response, RequestError>, Problem> {
+        self.last_token += 1;
+        let token = Token(self.last_token);
+        let wait = self.presence.ask(token, request).await?;
+        tokio::time::sleep(wait).await;
+        self.next_mail(|mail| match mail {
+            Mail::Response(of, result) if of == token => Some(result),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next mail that is wanted; news are of no use to a publisher.
+    async fn next_mail<T>(&self, wanted: impl Fn(Mail) -> Option<T>) -> Result<T, Problem> {
+        loop {
+            while let Some(mail) = self.mailbox.take() {
+                if let Some(found) = wanted(mail) {
+                    return Ok(found);
+                }
+            }
+            if let Some(closing) = self.mailbox.closing() {
+                return Err(Problem::closed(closing.reason()));
+            }
+            tokio::select! {
+                () = self.mailbox.arrived.notified() => {}
+                () = self.mailbox.closed.notified() => {}
+            }
+        }
+    }
+
+    /// Goes on by itself, until it is ended, closed by control, or not connected in time.
+    pub fn serve(
+        self,
+        id: String,
+        (room, transport): (String, TransportOptions),
+        sessions: Arc<Mutex<HashMap<String, Handle>>>,
+    ) {
+        let (asks, asked) = mpsc::channel(MAX_QUESTIONS);
+        // However it ends, its resource is gone.
+        let resource = Resource { id, sessions };
+        resource.add(Handle { room: room.into(), asks });
+        tokio::spawn(async move {
+            let _resource = resource;
+            self.run(asked, transport).await;
+        });
+    }
+
+    async fn run(mut self, mut asked: mpsc::Receiver<Ask>, mut transport: TransportOptions) {
+        let mut stopping = self.hub.stopping();
+        let mailbox = Arc::clone(&self.mailbox);
+        let connected_by = tokio::time::sleep(CONNECT_TIMEOUT);
+        let mut connected_by = std::pin::pin!(connected_by);
+        let mut is_connected = false;
+        loop {
+            while mailbox.take().is_some() {}
+            if mailbox.closing().is_some() {
+                return;
+            }
+            tokio::select! {
+                ask = asked.recv() => match ask {
+                    None | Some(Ask::End) => return,
+                    Some(Ask::Transport(reply)) => drop(reply.send(transport.clone())),
+                    Some(Ask::Restart(reply)) => {
+                        let Ok(result) = self.restart(&mut transport).await else { return };
+                        drop(reply.send(result));
+                    }
+                },
+                () = mailbox.arrived.notified() => {}
+                () = mailbox.closed.notified() => {}
+                () = mailbox.challenged.notified() => self.presence.answer_challenge(),
+                () = &mut connected_by, if !is_connected => {
+                    is_connected = self.is_connected(&transport).await;
+                    if !is_connected {
+                        tracing::info!("a WHIP client did not connect");
+                        return;
+                    }
+                }
+                _ = stopping.changed() => return,
+            }
+        }
+    }
+
+    async fn restart(
+        &mut self,
+        transport: &mut TransportOptions,
+    ) -> Result<Result<TransportOptions, RequestError>, Problem> {
+        let transport_id = transport.id.clone();
+        let answer = self.ask(Request::RestartIce { transport_id }).await?;
+        Ok(answer.map(|response| {
+            if let Response::Ice(ice) = response {
+                transport.ice_parameters = ice;
+            }
+            transport.clone()
+        }))
+    }
+
+    async fn is_connected(&mut self, transport: &TransportOptions) -> bool {
+        let of = StatsOf::Transport(transport.id.clone());
+        let answer = self.ask(Request::Stats(of)).await;
+        let Ok(Ok(Response::Stats(reports))) = answer else { return false };
+        let state = |report: &opencall_control::api::StatsReport| {
+            report.to_object().get("dtlsState").cloned().unwrap_or(Value::Null)
+        };
+        reports.iter().any(|report| state(report) == "connected")
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.gauges.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among the resources, given back at the end.
+struct Resource {
+    id: String,
+    sessions: Arc<Mutex<HashMap<String, Handle>>>,
+}
+
+impl Resource {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, handle: Handle) {
+        self.sessions().insert(self.id.clone(), handle);
+    }
+}
+
+impl Drop for Resource {
+    fn drop(&mut self) {
+        self.sessions().remove(&self.id);
+    }
+}
+
+/// What we say of a publisher to others.
+fn object(value: Value) -> JsonObject {
+    serde_json::from_value(value).unwrap_or_default()
+}

@@ -14,6 +14,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt;
 use opencall_control::api::{CloseReason, ConsumeMode, Grants, Response, SessionConfig};
 use opencall_wire::time::Time;
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -25,6 +26,7 @@ use crate::gauges::Gauges;
 use crate::http::SocketPlace;
 use crate::hub::mail_queue::Mail;
 use crate::hub::{HubGone, HubLink, Mailbox, Presence};
+use crate::resume::{self, Claim, HandOver, Held, RESUME_GRACE, Record, Ticket};
 
 /// A connection that has entered no room by then is closed. Clients do so within seconds; a person
 /// may sit in front of a permission prompt meanwhile.
@@ -42,6 +44,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes of frames written before the socket is read again: what a slow reader holds besides its
 /// mailbox.
 const MAX_BATCH_BYTES: usize = 64 << 10;
+
+/// Close codes of a client that leaves, beside none: it has finished, or its page goes away.
+const GOODBYES: [u16; 2] = [1000, 1001];
 
 /// What a challenge's ping carries; its answer must carry it too, so that what was on its way
 /// before does not count.
@@ -78,10 +83,19 @@ pub async fn serve(
         Ok(()) => connection.run().await,
         Err(end) => end,
     };
+    let end = match end {
+        End::Gone | End::Closing(Closing::Unresponsive) if connection.record.ticket.is_some() => {
+            tracing::debug!(%remote, "a session waits for its client");
+            return connection.park().await;
+        }
+        End::Claimed(to) => return connection.hand_over(to),
+        end => end,
+    };
     // The room hears of it before the closing handshake has ended.
     connection.presence = None;
     match end {
-        End::Gone => {
+        End::Claimed(_) => {}
+        End::Left | End::Gone => {
             tracing::debug!(%remote, "client closed its connection");
             connection.finish().await;
         }
@@ -111,8 +125,12 @@ impl Drop for Counted {
 
 /// How a connection ends.
 enum End {
-    /// The client closed it, or the network did.
+    /// The client says goodbye.
+    Left,
+    /// The network closed it, or the client without a word.
     Gone,
+    /// The client has come back on another connection.
+    Claimed(HandOver),
     /// We close it.
     Closing(Closing),
 }
@@ -130,6 +148,8 @@ struct Connection {
     mailbox: Arc<Mailbox>,
     presence: Option<Presence>,
     place: SocketPlace,
+    /// What was said, here and on the connections before.
+    record: Record,
     /// Until then the client has made more work than its share.
     read_after: Instant,
     join_by: Instant,
@@ -155,6 +175,7 @@ impl Connection {
             hub,
             presence: None,
             place,
+            record: Record::default(),
             read_after: now,
             join_by: now + JOIN_TIMEOUT,
             missed_pings: 0,
@@ -231,6 +252,7 @@ impl Connection {
                 () = mailbox.closed.notified() => {}
                 () = mailbox.challenged.notified() => self.show_presence().await?,
                 () = tokio::time::sleep_until(deadline) => self.take_timeout().await?,
+                to = claimed(&mut self.record.ticket) => return Err(End::Claimed(to)),
                 closing = &mut stop => return Err(End::Closing(closing)),
             }
         }
@@ -255,11 +277,81 @@ impl Connection {
                         let answer = Ok(Response::RouterRtpCapabilities(router));
                         self.envelope.handle_response(token, answer, &mut self.effects);
                     }
+                    Effect::Resumable { id, room, peer } => {
+                        let ticket = self.hub.resumptions().issue(&room, &peer);
+                        let data = json!({"resumeToken": ticket.token()});
+                        let frame = json!({"type": "response", "id": id, "data": data});
+                        self.record.ticket = Some(ticket);
+                        self.frames.push(frame.to_string());
+                    }
+                    Effect::Resume { id, claim, ends } => self.resume(&id, &claim, ends).await?,
+                    Effect::Acknowledge(received) => self.record.acknowledge(received),
                     Effect::Close(closing) => return Err(End::Closing(closing)),
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes over the session of a connection that was lost, or ends it.
+    async fn resume(&mut self, id: &str, claim: &Claim, ends: bool) -> Result<(), End> {
+        let resumptions = Arc::clone(self.hub.resumptions());
+        let Some(held) = resumptions.claim(claim).await else {
+            return self.send_uncounted(vec![resume::refused(id)]).await;
+        };
+        if ends {
+            return self.send_uncounted(vec![resume::ended(id)]).await;
+        }
+        let Some(missed) = held.record.after(claim.received) else {
+            return self.send_uncounted(vec![resume::refused(id)]).await;
+        };
+        let bytes = missed.iter().map(String::len).sum();
+        let wait = held.presence.resumed(bytes).await?;
+        let Held { envelope, mailbox, presence, mut record } = held;
+        let ticket = resumptions.issue(&claim.room, &claim.peer);
+        let answer = resume::resumed(id, &ticket, &record);
+        record.ticket = Some(ticket);
+        (self.envelope, self.mailbox, self.presence) = (envelope, mailbox, Some(presence));
+        self.record = record;
+        self.wait(wait);
+        let frames = std::iter::once(answer).chain(missed).collect();
+        let sent = self.send_uncounted(frames).await;
+        // What came meanwhile waits in the mailbox.
+        self.mailbox.arrived.notify_one();
+        sent
+    }
+
+    /// The socket is gone and the session waits: for its client, or its end. Media go on meanwhile.
+    async fn park(self) {
+        let Connection { socket, envelope, mailbox, presence, mut record, hub, place, .. } = self;
+        drop(socket);
+        let Some(presence) = presence else { return };
+        let until = Instant::now() + RESUME_GRACE;
+        let mut stop = std::pin::pin!(stop_of(hub.stopping()));
+        let to = loop {
+            if mailbox.closing().is_some() {
+                return;
+            }
+            tokio::select! {
+                to = claimed(&mut record.ticket) => break to,
+                () = mailbox.closed.notified() => {}
+                // Only who has the token takes its place.
+                () = mailbox.challenged.notified() => presence.answer_challenge(),
+                () = tokio::time::sleep_until(until) => return,
+                _ = &mut stop => return,
+            }
+        };
+        // An address has no more parked sessions than it may have connections.
+        drop(place);
+        // A newcomer that has gone meanwhile has the session end here.
+        let _ = to.send(Held { envelope, mailbox, presence, record });
+    }
+
+    fn hand_over(self, to: HandOver) {
+        let Connection { envelope, mailbox, presence, record, .. } = self;
+        if let Some(presence) = presence {
+            let _ = to.send(Held { envelope, mailbox, presence, record });
+        }
     }
 
     fn wait(&mut self, wait: Duration) {
@@ -273,6 +365,13 @@ impl Connection {
             return Ok(());
         }
         let frames = std::mem::take(&mut self.frames);
+        for frame in &frames {
+            self.record.note_sent(frame);
+        }
+        self.send_uncounted(frames).await
+    }
+
+    async fn send_uncounted(&mut self, frames: Vec<String>) -> Result<(), End> {
         let socket = &mut self.socket;
         let send = async move {
             for frame in frames {
@@ -285,6 +384,8 @@ impl Connection {
             () = self.mailbox.closed.notified() => {
                 Err(End::Closing(self.mailbox.closing().unwrap_or(Closing::SlowReader)))
             }
+            // A network that takes nothing any more is why clients come back.
+            to = claimed(&mut self.record.ticket) => Err(End::Claimed(to)),
             () = tokio::time::sleep(SEND_TIMEOUT) => Err(End::Closing(Closing::SlowReader)),
         }
     }
@@ -294,6 +395,7 @@ impl Connection {
         match message {
             Some(Ok(Message::Text(text))) => {
                 let now = self.hub.clock().now();
+                self.record.note_received();
                 self.envelope.handle_text(now, text.as_str(), &mut self.effects);
                 Ok(())
             }
@@ -308,7 +410,11 @@ impl Connection {
             }
             // Neither dialect has binary frames.
             Some(Ok(Message::Binary(_) | Message::Ping(_))) => Ok(()),
-            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
+            Some(Ok(Message::Close(frame))) => {
+                let left = frame.is_none_or(|frame| GOODBYES.contains(&frame.code));
+                Err(if left { End::Left } else { End::Gone })
+            }
+            None => Err(End::Gone),
             Some(Err(error)) => {
                 let too_large = error.to_string().contains("too long");
                 Err(if too_large { End::Closing(Closing::TooLarge) } else { End::Gone })
@@ -426,6 +532,19 @@ async fn stop_of(mut stopping: watch::Receiver<bool>) -> Closing {
         Ok(_) => Closing::ByControl(CloseReason::Shutdown),
         Err(_) => Closing::ControlLost,
     }
+}
+
+/// Waits until someone comes with the token; for ever where there is none.
+async fn claimed(ticket: &mut Option<Ticket>) -> HandOver {
+    if let Some(own) = ticket {
+        let to = (&mut own.claimed).await;
+        // It is used up, or nobody can come with it any more.
+        *ticket = None;
+        if let Ok(to) = to {
+            return to;
+        }
+    }
+    std::future::pending().await
 }
 
 fn effect_size(effect: &Effect) -> usize {

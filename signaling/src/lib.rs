@@ -25,5 +25,6 @@ pub mod gauges;
 pub mod http;
 pub mod hub;
 pub mod log;
+pub mod resume;
 pub mod sdp;
 pub mod server;

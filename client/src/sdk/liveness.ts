@@ -35,6 +35,9 @@ export class Liveness {
   }
 
   start(): void {
+    this.#isOver = false;
+    this.#unanswered = 0;
+    this.#isUnstable = false;
     for (const name of PROBING_EVENTS) globalThis.addEventListener?.(name, this.probe);
     globalThis.document?.addEventListener?.('visibilitychange', this.probe);
     this.#ask();

@@ -82,6 +82,9 @@ export interface MeetingEvents {
  */
 const HOPELESS: readonly MeetingErrorCode[] = ['token-refused', 'encryption-unsupported'];
 
+/** A connection that was lost is mostly back before anyone would read of it. */
+const BANNER_AFTER_MS = 5_000;
+
 /** A meeting, from this participant's side. It outlives lost connections and restarted servers. */
 export class Meeting {
   readonly participantId: string;
@@ -98,6 +101,9 @@ export class Meeting {
   #quality: ConnectionQuality = 'excellent';
   #isUnstable = false;
   #error: MeetingError | null = null;
+  /** Of a session that this end has given up and the server may not: it must not keep the next one out. */
+  #givenUp: string | undefined;
+  #banner: ReturnType<typeof setTimeout> | undefined;
   #snapshot: MeetingSnapshot;
   /** Grows whenever the user joins or leaves, so that late answers of an older life are ignored. */
   #life = 0;
@@ -152,6 +158,7 @@ export class Meeting {
   leave(): void {
     if (this.#status === 'left') return;
     this.#life += 1;
+    clearTimeout(this.#banner);
     this.#session?.close();
     this.#session = undefined;
     this.#local.stopAll();
@@ -269,7 +276,11 @@ export class Meeting {
     // A passphrase takes its time, in which the server can be reached.
     const encrypting = this.#encryption.start();
     encrypting.catch(() => undefined);
-    const open = this.#options.openChannel ?? (() => WebSocketChannel.open(url, identity, token));
+    const replaces = this.#givenUp;
+    this.#givenUp = undefined;
+    const open =
+      this.#options.openChannel ??
+      (() => WebSocketChannel.open(url, identity, { token, replaces }));
     const channel = await open();
     const encryption = await encrypting.catch((error) => {
       channel.close();
@@ -336,11 +347,22 @@ export class Meeting {
         this.#encryption.note(track);
         this.#showEncryption(track.participantId);
       }),
+      interrupted: current((isInterrupted) => this.#interrupted(isInterrupted)),
       lost: current((reason) => {
+        clearTimeout(this.#banner);
+        this.#givenUp = this.#session?.resumeToken;
         this.#session = undefined;
         void this.#reconnect(life, reason);
       }),
     };
+  }
+
+  /** Media go on, and nobody has left; only if it lasts the user is told. */
+  #interrupted(isInterrupted: boolean): void {
+    clearTimeout(this.#banner);
+    this.#isUnstable = isInterrupted;
+    if (!isInterrupted) return this.#setStatus('joined');
+    this.#banner = setTimeout(() => this.#setStatus('reconnecting'), BANNER_AFTER_MS);
   }
 
   #participantJoined(id: string, displayName: string | undefined): void {
@@ -386,6 +408,7 @@ export class Meeting {
   /** Without its worker nothing leaves this browser; the meeting ends rather than go on in the clear. */
   #encryptionDied(error: MeetingError): void {
     this.#life += 1;
+    clearTimeout(this.#banner);
     this.#session?.close();
     this.#session = undefined;
     this.#local.forgetProducers();

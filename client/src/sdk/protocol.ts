@@ -36,8 +36,9 @@ export interface DataConsumerData {
 export interface Requests {
   getRouterCapabilities: { data: object; answer: types.RtpCapabilities };
   setRtpCapabilities: {
-    data: { rtpCapabilities: types.RtpCapabilities; displayName?: string };
-    answer: unknown;
+    /** With `resume` the answer has a `resumeToken`, where the server can resume sessions. */
+    data: { rtpCapabilities: types.RtpCapabilities; displayName?: string; resume?: boolean };
+    answer: { resumeToken?: string };
   };
   createTransport: { data: { direction: 'send' | 'recv' }; answer: types.TransportOptions };
   connectTransport: {
@@ -81,6 +82,13 @@ export interface Requests {
   closeConsumer: { data: { consumerId: string }; answer: unknown };
   changeDisplayName: { data: { displayName: string }; answer: unknown };
   getStats: { data: object; answer: unknown };
+  /** Takes a session over from a connection that was lost: `received` text frames of it have come. */
+  resume: {
+    data: { resumeToken: string | undefined; received: number };
+    answer: { resumeToken: string; received: number };
+  };
+  /** Ends a session that will not be resumed. */
+  forget: { data: { resumeToken: string }; answer: unknown };
   /** Any answer, a refusal too, shows that the server is there. */
   ping: { data: object; answer: unknown };
 }

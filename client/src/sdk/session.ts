@@ -45,6 +45,8 @@ export interface SessionHandlers extends ReceiverHandlers {
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
   messageReceived(message: Message): void;
+  /** The way to the server was lost and is searched, or is there again with the same session. */
+  interrupted(isInterrupted: boolean): void;
   /** The server does not answer, or does so again; if it stays silent the session is lost. */
   unstable(isUnstable: boolean): void;
   /** The session is over and cannot be used any more. */
@@ -94,6 +96,7 @@ export class Session {
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
   #entered = false;
+  #isInterrupted = false;
   #closed = false;
 
   private constructor(
@@ -110,8 +113,10 @@ export class Session {
     this.#liveness = new Liveness({
       ping: () => channel.request('ping', {}),
       unstable: (isUnstable) => handlers.unstable(isUnstable),
-      dead: () =>
-        this.#lose(new MeetingError('server-gone', 'The meeting server does not answer.')),
+      dead: () => {
+        if (channel.interrupt?.()) return;
+        this.#lose(new MeetingError('server-gone', 'The meeting server does not answer.'));
+      },
     });
   }
 
@@ -137,6 +142,7 @@ export class Session {
   async #enter(displayName: string): Promise<void> {
     this.#channel.on('event', (event) => this.#handle(event));
     this.#channel.on('close', (close) => this.#lose(explainClose(close)));
+    this.#channel.on('interrupted', (isInterrupted) => this.#interrupted(isInterrupted));
     // Asked in one breath: a late joiner sees the others one round trip sooner for each.
     const [capabilities, send, recv] = await Promise.all([
       this.#channel.request('getRouterCapabilities', {}),
@@ -166,9 +172,15 @@ export class Session {
     await this.#channel.request('setRtpCapabilities', {
       rtpCapabilities: this.#device.recvRtpCapabilities,
       displayName,
+      resume: true,
     });
     this.#entered = true;
     this.#liveness.start();
+  }
+
+  /** With it another connection would take this session's place. */
+  get resumeToken(): string | undefined {
+    return this.#channel.resumeToken;
   }
 
   get closed(): boolean {
@@ -353,7 +365,25 @@ export class Session {
     return transport;
   }
 
+  /** The way to the server is lost, or there again. Media have another, which may be well. */
+  #interrupted(isInterrupted: boolean): void {
+    if (this.#closed) return;
+    this.#isInterrupted = isInterrupted;
+    if (isInterrupted) this.#liveness.stop();
+    else if (this.#entered) this.#liveness.start();
+    this.#handlers.interrupted(isInterrupted);
+    for (const transport of [this.#send, this.#recv]) {
+      if (!transport) continue;
+      this.#recovering.delete(transport);
+      const { connectionState } = transport;
+      const isLost = connectionState === 'failed' || connectionState === 'disconnected';
+      if (!isInterrupted && isLost) this.#recover(transport);
+    }
+  }
+
   #recover(transport: types.Transport): void {
+    // New credentials come from the server; they are asked for when it can be reached.
+    if (this.#isInterrupted) return;
     if (this.#closed || transport.closed || this.#recovering.has(transport)) return;
     const search = {};
     this.#recovering.set(transport, search);

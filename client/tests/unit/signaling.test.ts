@@ -124,7 +124,7 @@ function answering(status: number, body: unknown) {
 test('the token is in the address, and a refusal has the server’s words', async () => {
   const ask = answering(401, { code: 'expired', reason: 'the token expired 61 s ago' });
   const identity = { meetingId: 'm', participantId: 'p' };
-  const opening = WebSocketChannel.open('wss://x/ws', identity, 'a.b.c');
+  const opening = WebSocketChannel.open('wss://x/ws', identity, { token: 'a.b.c' });
   expect(FakeSocket.last.url).toBe('wss://x/ws?access_token=a.b.c');
   const rejected = expect(opening).rejects.toMatchObject({
     code: 'token-refused',

@@ -351,6 +351,11 @@ impl<E: Dialect> House<E> {
                 connection.envelope.handle_response(token, Ok(response), &mut effects);
                 self.effects.extend(effects.into_iter().map(|effect| (number, effect)));
             }
+            // The connection has the tokens, and answers these itself.
+            Effect::Resumable { id, .. } | Effect::Resume { id, .. } => {
+                connection.got.extend([Value::from(id).to_string()]);
+            }
+            Effect::Acknowledge(_) => {}
             Effect::Close(closing) => {
                 assert!(closing.code() >= 1000 && !closing.reason().is_empty());
                 self.hang_up(number);

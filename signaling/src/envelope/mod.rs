@@ -18,6 +18,7 @@ use opencall_control::api::{
 use opencall_wire::time::Time;
 
 use self::fields::Fields;
+use crate::resume::Claim;
 
 /// Name and version as clients are told.
 pub const VERSION: &str = concat!("opencall-sfu ", env!("CARGO_PKG_VERSION"));
@@ -41,6 +42,26 @@ pub enum Effect {
         /// Comes back with the answer.
         token: Token,
     },
+    /// Answer a client that has entered and can resume: with a token.
+    Resumable {
+        /// Of the request.
+        id: String,
+        /// Its room.
+        room: String,
+        /// Its peer.
+        peer: String,
+    },
+    /// Take over a session, or end it.
+    Resume {
+        /// Of the request.
+        id: String,
+        /// Whose, and the proof.
+        claim: Claim,
+        /// Whether to end it.
+        ends: bool,
+    },
+    /// The client has received so many text frames of the session.
+    Acknowledge(u64),
     /// Close the connection.
     Close(Closing),
 }

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::fields::{Fields, bad_request};
 use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, not_a_frame, produce_data};
 use crate::auth::claims::Admission;
+use crate::resume::Claim;
 
 /// What every message type begins with.
 const PREFIX: &str = "mediasoup:";
@@ -34,6 +35,12 @@ const PING: &str = "\"ping\"";
 /// Asks whether the server is there, and is answered before anyone is looked for who could know
 /// more.
 const LIVENESS: &str = "mediasoup:ping";
+
+/// Takes over a session whose connection was lost.
+const RESUME: &str = "mediasoup:resume";
+
+/// Ends such a session.
+const FORGET: &str = "mediasoup:forget";
 
 /// How often the server pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -51,7 +58,10 @@ struct Pending {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PendingKind {
-    SetRtpCapabilities,
+    /// With whether the client will resume its session on another connection.
+    SetRtpCapabilities {
+        resume: bool,
+    },
     Other,
 }
 
@@ -115,12 +125,18 @@ impl OpenCall {
     ) -> Result<(), RequestError> {
         let kind: String =
             frame.typed("type").map_err(|_| bad_request("type: expected a string"))?;
+        let mut fields = frame.nested("data")?;
         if kind == LIVENESS {
+            effects.extend(fields.whole_number("received").map(Effect::Acknowledge));
             respond(effects, id, json!({}));
             return Ok(());
         }
-        let mut fields = frame.nested("data")?;
         let identity = self.identify(&mut fields)?;
+        if kind == RESUME || kind == FORGET {
+            return self.resume(id, identity, &mut fields, kind == FORGET, effects);
+        }
+        let enters = kind == "mediasoup:setRtpCapabilities";
+        let resume = enters && fields.boolean_or("resume", false)?;
         let request = request(&kind, &mut fields)?;
         let token = self.token();
         match (identity, &request) {
@@ -145,10 +161,34 @@ impl OpenCall {
             }
         }
         let kind = match request {
-            Request::SetRtpCapabilities { .. } => PendingKind::SetRtpCapabilities,
+            Request::SetRtpCapabilities { .. } => PendingKind::SetRtpCapabilities { resume },
             _ => PendingKind::Other,
         };
         self.pending.insert(token, Pending { id: id.to_owned(), kind });
+        Ok(())
+    }
+
+    fn resume(
+        &self,
+        id: &str,
+        identity: Option<Identity>,
+        fields: &mut Fields<'_>,
+        ends: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), RequestError> {
+        let Some(Identity { meeting_id, participant_id }) = identity else {
+            return Err(bad_request("meetingId, participantId: missing in the first request"));
+        };
+        if self.identity.is_some() {
+            return Err(bad_request("this connection has a session of its own"));
+        }
+        let claim = Claim {
+            room: meeting_id,
+            peer: participant_id,
+            token: fields.string("resumeToken")?,
+            received: fields.whole_number("received").unwrap_or(0),
+        };
+        effects.push(Effect::Resume { id: id.to_owned(), claim, ends });
         Ok(())
     }
 
@@ -235,7 +275,7 @@ impl Envelope for OpenCall {
             Ok(response) => response,
             Err(error) => return fail(Some(&id), &error, effects),
         };
-        self.joined |= kind == PendingKind::SetRtpCapabilities;
+        self.joined |= matches!(kind, PendingKind::SetRtpCapabilities { .. });
         match response {
             Response::Consumed(options) => {
                 respond(effects, &id, ConsumerData::new(&options));
@@ -249,7 +289,16 @@ impl Envelope for OpenCall {
                 respond(effects, &id, json!({"dataProducerId": data_producer_id}));
             }
             Response::Joined { peers } => {
-                respond(effects, &id, json!({}));
+                match (&self.identity, kind) {
+                    (Some(identity), PendingKind::SetRtpCapabilities { resume: true }) => {
+                        effects.push(Effect::Resumable {
+                            id,
+                            room: identity.meeting_id.clone(),
+                            peer: identity.participant_id.clone(),
+                        });
+                    }
+                    _ => respond(effects, &id, json!({})),
+                }
                 for peer in &peers {
                     event(effects, "newParticipant", new_participant(peer));
                 }

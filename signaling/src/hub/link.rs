@@ -12,6 +12,7 @@ use opencall_dataplane::threads::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::mailbox::{AllMail, Mailbox};
+use crate::resume::Resumptions;
 
 /// Control's answer to an administrator.
 pub type Administered = Result<AdminResponse, RequestError>;
@@ -39,6 +40,8 @@ pub(super) enum Call {
     Alive { session: SessionId },
     /// An administrator asks; the reply comes when control has answered.
     Administer { request: Box<AdminRequest>, reply: AdminReply },
+    /// Another connection has taken the session over: so much was sent again.
+    Resumed { session: SessionId, bytes: usize, reply: oneshot::Sender<Duration> },
     /// The connection is gone.
     Leave { session: SessionId },
 }
@@ -55,6 +58,7 @@ pub struct HubLink {
     clock: Clock,
     router: Arc<RtpCapabilities>,
     all_mail: Arc<AllMail>,
+    resumptions: Arc<Resumptions>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -65,7 +69,14 @@ impl HubLink {
         router: Arc<RtpCapabilities>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        HubLink { calls, clock, router, all_mail: Arc::default(), stopping }
+        HubLink {
+            calls,
+            clock,
+            router,
+            all_mail: Arc::default(),
+            resumptions: Arc::default(),
+            stopping,
+        }
     }
 
     /// The process's clock.
@@ -81,6 +92,11 @@ impl HubLink {
     /// Becomes true when the server stops.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.clone()
+    }
+
+    /// The sessions that can be resumed.
+    pub fn resumptions(&self) -> &Arc<Resumptions> {
+        &self.resumptions
     }
 
     /// A mailbox for a new connection.
@@ -133,6 +149,14 @@ impl Presence {
         let (reply, answer) = oneshot::channel();
         let (session, request) = (self.session, Box::new(request));
         self.link.call(Call::Ask { session, token, request, reply })?;
+        answer.await.map_err(|_| HubGone)
+    }
+
+    /// The session goes on on another connection, to which so many bytes are sent again. Returns
+    /// how long the client must wait until it is read from.
+    pub async fn resumed(&self, bytes: usize) -> Result<Duration, HubGone> {
+        let (reply, answer) = oneshot::channel();
+        self.link.call(Call::Resumed { session: self.session, bytes, reply })?;
         answer.await.map_err(|_| HubGone)
     }
 

@@ -53,8 +53,11 @@ const MAX_CALLS_PER_TURN: usize = 1_024;
 /// Work of requests done before the data cores' events get their turn: about a millisecond.
 const MAX_WORK_PER_TURN: u32 = 256;
 
-/// What opening a session counts as.
+/// What opening a session counts as, and resuming one.
 const OPENING: Work = Work(4);
+
+/// Bytes that are sent again for one unit of work.
+const BYTES_PER_UNIT: usize = 2_048;
 
 /// The longest the hub sleeps: so often it looks whether the data cores make turns. One that died
 /// wakes it.
@@ -230,6 +233,11 @@ impl Hub {
             }
             Call::Administer { .. } => self.waiting.push(Group::Administrators, call),
             Call::Alive { session } => self.control.challenge_answered(now, session),
+            Call::Resumed { session, bytes, reply } => {
+                let work = Work(OPENING.0 + u32::try_from(bytes / BYTES_PER_UNIT).unwrap_or(0));
+                // A connection that is gone needs no answer.
+                let _ = reply.send(self.charge(now, session, work));
+            }
             Call::Leave { session } => self.leave(now, session),
         }
     }
@@ -254,7 +262,7 @@ impl Hub {
                     work.0
                 }
                 Call::Administer { request, reply } => self.administer(now, *request, reply).0,
-                Call::Alive { .. } | Call::Leave { .. } => 0,
+                Call::Alive { .. } | Call::Resumed { .. } | Call::Leave { .. } => 0,
             };
         }
     }

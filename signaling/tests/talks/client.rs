@@ -212,6 +212,16 @@ impl Client {
         }
     }
 
+    /// OpenCall: asks, without waiting for the answer.
+    pub async fn send_request(&mut self, name: &str, id: &str, data: Value) {
+        self.send(&json!({"type": format!("mediasoup:{name}"), "id": id, "data": data})).await;
+    }
+
+    /// The oldest frame that came while another was waited for.
+    pub fn kept(&mut self) -> Option<Value> {
+        self.inbox.pop_front()
+    }
+
     /// OpenCall: the data of the next such event.
     pub async fn event(&mut self, name: &str) -> Value {
         let kind = format!("mediasoup:{name}");

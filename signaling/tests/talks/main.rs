@@ -12,6 +12,7 @@ mod metrics;
 mod opencall;
 mod protoo;
 mod proxies;
+mod resume;
 mod server;
 mod slow_peers;
 mod stop;

@@ -1,0 +1,138 @@
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openPage } from './support/chromium';
+import { CuttableLink } from './support/cuttable';
+import { look, seen } from './support/meeting';
+import { TestServer } from './support/server';
+import { newRoom } from './support/talk';
+import { holds } from './support/timing';
+import { until } from './support/wait';
+
+/** A picture that stands for longer than this is a freeze, to libwebrtc and to people. */
+const FREEZE_MS = 500;
+
+let server: TestServer;
+let link: CuttableLink;
+
+beforeAll(async () => {
+  server = await TestServer.start({ name: 'resume' });
+  link = await CuttableLink.start(server);
+});
+
+afterAll(async () => {
+  link.cut();
+  expect(await server.stop()).toBe(0);
+});
+
+/** What a page has seen of its meeting since it was opened. */
+interface Seen {
+  statuses: string[];
+  /** Who was there, whenever that changed. */
+  people: string[];
+  /** The longest that the other's picture stood still, asked every 50 ms. */
+  longestMs: number;
+}
+
+declare global {
+  interface Window {
+    seen: Seen;
+  }
+}
+
+/** Runs in the page. */
+function watch() {
+  const seen: Seen = { statuses: [], people: [], longestMs: 0 };
+  window.seen = seen;
+  const note = (list: string[], word: string) => {
+    if (list.at(-1) !== word) list.push(word);
+  };
+  let last = { frames: 0, at: 0 };
+  setInterval(async () => {
+    const meeting = window.__meeting;
+    if (!meeting) return;
+    note(seen.statuses, meeting.snapshot.status);
+    note(seen.people, meeting.snapshot.participants.map((one) => one.displayName).join());
+    const { recv } = await meeting.stats();
+    // Beside the camera there is the hidden stream that probes bandwidth, of which nothing is decoded.
+    const decoded = (recv as { kind?: string; framesDecoded?: number }[]).map((stream) =>
+      stream.kind === 'video' ? (stream.framesDecoded ?? 0) : 0,
+    );
+    const frames = Math.max(0, ...decoded);
+    const now = performance.now();
+    if (frames !== last.frames) last = { frames, at: now };
+    else if (last.at > 0) seen.longestMs = Math.max(seen.longestMs, now - last.at);
+  }, 50);
+}
+
+async function enter(url: string, name: string, room: string): Promise<Page> {
+  const page = await openPage();
+  await page.addInitScript(watch);
+  await page.goto(`${url}/?room=${room}&name=${name}&autojoin=1&height=360&fps=15`);
+  return page;
+}
+
+async function sees(page: Page, name: string) {
+  const before = seen(await look(page), name)?.framesDecoded ?? 0;
+  await until(
+    `${name} moves`,
+    () => look(page),
+    (now) => (seen(now, name)?.framesDecoded ?? 0) > before + 5,
+  );
+}
+
+test.each([
+  [3, ['joined']],
+  [15, ['joined', 'reconnecting', 'joined']],
+])(
+  'a connection cut for %i s stops no picture, and nobody sees anyone leave',
+  async (seconds, statuses) => {
+    const room = newRoom();
+    const ann = await enter(link.httpUrl, 'Ann', room);
+    const ben = await enter(server.httpUrl, 'Ben', room);
+    await Promise.all([sees(ann, 'Ben'), sees(ben, 'Ann')]);
+    const reset = (page: Page) =>
+      page.evaluate(() => {
+        window.seen.statuses.length = 0;
+        window.seen.people.length = 0;
+        window.seen.longestMs = 0;
+      });
+    await Promise.all([reset(ann), reset(ben)]);
+    const before = await Promise.all([look(ann), look(ben)]);
+    link.cut();
+    // What is said meanwhile is heard afterwards; and so is what was asked.
+    await ben.evaluate(() => window.__meeting?.mute());
+    const muting = ann.evaluate(() => window.__meeting?.mute());
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    const during = await Promise.all([look(ann), look(ben)]);
+    await link.restore();
+    await muting;
+    const isMuted = (page: Page) =>
+      page.evaluate(
+        () =>
+          window.__meeting?.snapshot.participants.find(({ isLocal }) => !isLocal)?.media.microphone
+            ?.paused,
+      );
+    for (const page of [ann, ben]) await until('the other is muted', () => isMuted(page), Boolean);
+    await until(
+      'the connection stands',
+      () => ann.evaluate(() => window.__meeting?.snapshot),
+      (snapshot) => snapshot?.status === 'joined' && !snapshot.isUnstable,
+    );
+    await Promise.all([sees(ann, 'Ben'), sees(ben, 'Ann')]);
+    for (const [index, name] of ['Ben', 'Ann'].entries()) {
+      const frames = (from: typeof before) => seen(from[index] as never, name)?.framesDecoded ?? 0;
+      expect(frames(during), `pictures of ${name} meanwhile`).toBeGreaterThan(frames(before) + 5);
+    }
+    const [first, second] = await Promise.all(
+      [ann, ben].map((page) => page.evaluate(() => window.seen)),
+    );
+    expect(first?.statuses).toEqual(statuses);
+    expect(second?.statuses).toEqual(['joined']);
+    expect(first?.people).toEqual(['Ann,Ben']);
+    expect(second?.people).toEqual(['Ben,Ann']);
+    expect(first?.longestMs, 'pictures were watched').toBeGreaterThan(0);
+    holds(`cut for ${seconds} s: ms Ann saw one picture`, first?.longestMs ?? 0, FREEZE_MS);
+    holds(`cut for ${seconds} s: ms Ben saw one picture`, second?.longestMs ?? 0, FREEZE_MS);
+    await Promise.all([ann.close(), ben.close()]);
+  },
+);

@@ -1,0 +1,117 @@
+import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
+import type { Device } from 'mediasoup-client';
+import * as fake from 'mediasoup-client/fakeParameters';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { EncryptedMediasoupService, type EncryptionConfig } from '../../src/opencall/index';
+import { FRAMES } from './e2ee/frames';
+import { makeDevice, transports } from './fake-server';
+import { FakeTransform, FakeWorker } from './fake-worker';
+
+class NodeService extends EncryptedMediasoupService {
+  protected override makeDevice(): Promise<Device> {
+    return makeDevice();
+  }
+}
+
+const services: NodeService[] = [];
+
+beforeEach(() => {
+  transports.length = 0;
+  vi.stubGlobal('RTCRtpScriptTransform', FakeTransform);
+});
+
+afterEach(() => {
+  for (const service of services.splice(0)) service.close();
+  vi.unstubAllGlobals();
+});
+
+async function started(config: Partial<EncryptionConfig> = {}) {
+  const worker = await FakeWorker.load();
+  const createWorker = () => worker as unknown as Worker;
+  const service = new NodeService({ enableE2E: true, createWorker, ...config });
+  services.push(service);
+  await service.initialize(fake.generateRouterRtpCapabilities());
+  const options = () => fake.generateTransportRemoteParameters();
+  const done = async () => undefined;
+  let produced = 0;
+  await service.createSendTransport(options(), done, async () => {
+    produced += 1;
+    return `p${produced}`;
+  });
+  await service.createRecvTransport(options(), done);
+  return { service, worker };
+}
+
+const microphone = () => new FakeMediaStreamTrack({ kind: 'audio' }) as unknown as MediaStreamTrack;
+
+/** What `consume` of the server answers. */
+function consumed(id: string, appData: Record<string, unknown>) {
+  const options = fake.generateConsumerRemoteParameters({ id, codecMimeType: 'audio/opus' });
+  const { kind, rtpParameters } = options;
+  return { id, producerId: 'p1', kind, rtpParameters, appData };
+}
+
+/** The way of the newest track through a worker. */
+function newest(worker: FakeWorker) {
+  const transform = transports.at(-1)?.transform as FakeTransform | undefined;
+  if (!transform) throw new Error('no transform was set');
+  return worker.track(transform.options);
+}
+
+test('a key of one opens for another what it sealed, and for nobody without it', async () => {
+  const ann = await started({ keyRotationInterval: 60_000 });
+  const keys: { keyId: string; key: ArrayBuffer }[] = [];
+  ann.service.on('keyRotation', (rotated) => keys.push(rotated));
+  const producer = await ann.service.produce(microphone(), { appData: { source: 'microphone' } });
+  const sending = newest(ann.worker);
+  expect(keys).toHaveLength(1);
+  const sealed = await sending.pass(FRAMES.opus);
+  expect(sealed).toBeDefined();
+  expect(sealed).not.toEqual(FRAMES.opus);
+
+  const ben = await started();
+  await ben.service.consume(consumed('c1', producer.appData));
+  const receiving = newest(ben.worker);
+  expect(await receiving.pass(sealed as Uint8Array)).toBeUndefined();
+  const [rotated] = keys;
+  if (!rotated) throw new Error('no key');
+  await ben.service.setDecryptionKey(rotated.keyId, rotated.key, 'c1');
+  const again = (await sending.pass(FRAMES.opus)) as Uint8Array;
+  expect(await receiving.pass(again)).toEqual(FRAMES.opus);
+  const stats = await ben.service.getStats();
+  expect(stats.encryption).toMatchObject({ currentKeyId: rotated.keyId });
+
+  const eve = await started();
+  await eve.service.setDecryptionKey('guess', new Uint8Array(32).fill(1));
+  await eve.service.consume(consumed('c2', producer.appData));
+  const next = (await sending.pass(FRAMES.opus)) as Uint8Array;
+  expect(await newest(eve.worker).pass(next)).toBeUndefined();
+});
+
+test('without a key nothing is sent, and what is in the clear is not played', async () => {
+  const { service, worker } = await started();
+  await service.produce(microphone(), { appData: { source: 'microphone' } });
+  expect(await newest(worker).pass(FRAMES.opus)).toBeUndefined();
+  const code = 'encryption-unsupported';
+  await expect(service.consume(consumed('c1', {}))).rejects.toMatchObject({ code });
+});
+
+test('a cipher that does not authenticate is refused, and a browser that cannot encrypt is told', async () => {
+  const weak = { enableE2E: true, encryptionAlgorithm: 'AES-CTR' } as const;
+  expect(() => new NodeService(weak)).toThrow('AES-CTR');
+  vi.stubGlobal('RTCRtpScriptTransform', undefined);
+  const service = new NodeService({ enableE2E: true });
+  services.push(service);
+  const code = 'encryption-unsupported';
+  await expect(service.initialize(fake.generateRouterRtpCapabilities())).rejects.toMatchObject({
+    code,
+  });
+});
+
+test('without encryption it is the service that it extends', async () => {
+  const { service } = await started({ enableE2E: false });
+  const producer = await service.produce(microphone());
+  expect(producer.appData).toEqual({});
+  await service.consume(consumed('c1', {}));
+  await expect(service.consume(consumed('c2', { e2ee: {} }))).rejects.toThrow('encrypted');
+});

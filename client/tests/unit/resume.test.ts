@@ -1,0 +1,185 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { WebSocketChannel } from '../../src/sdk/signaling';
+
+interface Frame {
+  type: string;
+  id: string;
+  data: Record<string, unknown>;
+}
+
+/** A socket whose other end is the test. */
+class FakeSocket {
+  static readonly OPEN = 1;
+  static all: FakeSocket[] = [];
+  static isReachable = true;
+  readyState = 0;
+  sent: Frame[] = [];
+  closedWith: number | undefined;
+  onopen: (() => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+
+  constructor() {
+    FakeSocket.all.push(this);
+    setTimeout(() => {
+      if (FakeSocket.isReachable) {
+        this.readyState = FakeSocket.OPEN;
+        this.onopen?.();
+      } else this.onclose?.({ code: 1006, reason: '' });
+    });
+  }
+
+  send(text: string) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close(code = 1005) {
+    this.closedWith = code;
+    this.readyState = 3;
+  }
+
+  drop(code = 1006) {
+    this.readyState = 3;
+    this.onclose?.({ code, reason: '' });
+  }
+
+  say(frame: unknown) {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+
+  answer(id: string | undefined, data: unknown) {
+    this.say({ type: 'response', id, data });
+  }
+
+  named(name: string): Frame | undefined {
+    return this.sent.find(({ type }) => type === `mediasoup:${name}`);
+  }
+}
+
+const settle = () => vi.advanceTimersByTimeAsync(5);
+
+function last(): FakeSocket {
+  const socket = FakeSocket.all.at(-1);
+  if (!socket) throw new Error('nobody connected');
+  return socket;
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  FakeSocket.all = [];
+  FakeSocket.isReachable = true;
+  vi.stubGlobal('WebSocket', FakeSocket);
+  vi.stubGlobal('fetch', () => Promise.reject(new Error('no network')));
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+/** A channel that has entered: it has sent one frame and received one. */
+async function entered(resumeToken: string | undefined = 'first') {
+  const opening = WebSocketChannel.open('ws://x/ws', { meetingId: 'm', participantId: 'p' });
+  await settle();
+  const channel = await opening;
+  const joining = channel.request('setRtpCapabilities', { rtpCapabilities: {}, resume: true });
+  last().answer(last().sent[0]?.id, resumeToken ? { resumeToken } : {});
+  await joining;
+  const interruptions: boolean[] = [];
+  const closed = vi.fn();
+  channel.on('interrupted', (isInterrupted) => interruptions.push(isInterrupted));
+  channel.on('close', closed);
+  return { channel, interruptions, closed };
+}
+
+test('after a cut the session goes on: what was lost is sent again, what was heard is not', async () => {
+  const { channel, interruptions, closed } = await entered();
+  const heard = channel.request('pauseProducer', { producerId: 'heard' });
+  const lost = channel.request('pauseProducer', { producerId: 'lost' });
+  last().drop();
+  expect(interruptions).toEqual([true]);
+  const meanwhile = channel.request('resumeProducer', { producerId: 'meanwhile' });
+  await settle();
+  expect(last().named('resume')?.data).toEqual({
+    meetingId: 'm',
+    participantId: 'p',
+    resumeToken: 'first',
+    received: 1,
+  });
+  // Of three frames the server has had two.
+  last().answer('resume', { resumeToken: 'second', received: 2 });
+  expect(interruptions).toEqual([true, false]);
+  const again = last().sent.slice(1);
+  expect(again.map(({ data }) => data.producerId)).toEqual(['lost', 'meanwhile']);
+  // What it has answered before comes once more, and then the rest.
+  last().answer('2', {});
+  for (const { id } of again) last().answer(id, {});
+  await Promise.all([heard, lost, meanwhile]);
+  expect(closed).not.toHaveBeenCalled();
+  // The next time it is the other token, and four more frames.
+  last().drop();
+  await settle();
+  expect(last().named('resume')?.data).toMatchObject({ resumeToken: 'second', received: 4 });
+});
+
+test('a network that comes back after twenty seconds is soon enough, after thirty too late', async () => {
+  const { interruptions, closed } = await entered();
+  FakeSocket.isReachable = false;
+  last().drop();
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(closed).not.toHaveBeenCalled();
+  FakeSocket.isReachable = true;
+  for (let step = 0; step < 80 && !last().named('resume'); step += 1) {
+    await vi.advanceTimersByTimeAsync(100);
+  }
+  last().answer('resume', { resumeToken: 'second', received: 1 });
+  expect(interruptions).toEqual([true, false]);
+  FakeSocket.isReachable = false;
+  last().drop();
+  await vi.advanceTimersByTimeAsync(40_000);
+  expect(closed).toHaveBeenCalledOnce();
+});
+
+test('a session that is over ends, and so does one that the server ends', async () => {
+  const { closed } = await entered();
+  last().drop();
+  await settle();
+  last().say({ type: 'error', id: 'resume', error: 'join again' });
+  await settle();
+  expect(closed).toHaveBeenCalledExactlyOnceWith({ code: 1006, reason: 'join again' });
+  const other = await entered();
+  last().drop(4000);
+  expect(other.closed).toHaveBeenCalledOnce();
+});
+
+test('without a token a lost connection is all there was', async () => {
+  const { channel, interruptions, closed } = await entered('');
+  const request = channel.request('getStats', {});
+  expect(channel.interrupt()).toBe(false);
+  last().drop();
+  await expect(request).rejects.toMatchObject({ code: 'server-gone' });
+  expect([interruptions, closed.mock.calls.length]).toEqual([[], 1]);
+});
+
+test('whoever leaves while the connection is away says goodbye with the next', async () => {
+  const { channel, closed } = await entered();
+  last().drop();
+  channel.close();
+  await settle();
+  last().answer('resume', { resumeToken: 'second', received: 1 });
+  await settle();
+  expect(last().closedWith).toBe(1000);
+  expect(closed).toHaveBeenCalledOnce();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(FakeSocket.all).toHaveLength(2);
+});
+
+test('a connection that carries nothing is left for another', async () => {
+  const { channel } = await entered();
+  const [stale] = FakeSocket.all;
+  expect(channel.interrupt()).toBe(true);
+  expect(stale?.closedWith).toBe(4900);
+  await settle();
+  expect(FakeSocket.all).toHaveLength(2);
+  expect(last().named('resume')).toBeDefined();
+});

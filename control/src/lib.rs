@@ -24,6 +24,7 @@ mod contest;
 mod control;
 mod data;
 mod demand;
+pub mod dispatch;
 pub mod dtls;
 pub mod error;
 mod grants;

@@ -149,8 +149,7 @@ impl Stage {
             assert!(self.clock.now().since(begun) < PATIENCE, "never due");
             self.frame();
         }
-        let others = self.plane.replace(CoreId(0), self.clock.now()).unwrap();
-        assert!(others.is_empty(), "it had no links");
+        self.plane.replace(CoreId(0), self.clock.now()).unwrap();
         self.tell_records();
     }
 

@@ -24,7 +24,7 @@ use super::vitals::{Death, Faults, Peers, Registry, Vitals, Watch};
 use super::worker::Worker;
 use crate::checkpoint::Suspect;
 use crate::core::{Core, CoreConfig};
-use crate::fanout::links::{Links, Mesh};
+use crate::fanout::links::Links;
 use crate::message::{Command, CoreId, Event};
 
 /// Commands that may wait for a core: a join of a 500-person room makes some thousands, and what
@@ -236,8 +236,6 @@ fn pause(short_lives: u32) -> Duration {
 pub struct DataPlane {
     /// One per core.
     pub cores: Vec<DataCore>,
-    /// Links them.
-    pub mesh: Mesh,
     /// The backend in use.
     pub backend: Backend,
     /// Why that one: a line for the log.
@@ -314,18 +312,13 @@ impl DataPlane {
     }
 
     /// Puts an empty core on a new thread in the place of one that died, on the same sockets. What
-    /// the dead one had to say must have been taken ([`DataCore::poll_event`]). Returns what the
-    /// others are to be told before they hear of the new one.
+    /// the dead one had to say must have been taken ([`DataCore::poll_event`]).
     ///
     /// # Errors
     /// The system has no thread or descriptors left; it is tried again a while later.
-    pub fn replace(
-        &mut self,
-        core: CoreId,
-        now: Time,
-    ) -> Result<Vec<(CoreId, Command)>, StartError> {
+    pub fn replace(&mut self, core: CoreId, now: Time) -> Result<(), StartError> {
         let index = usize::from(core.0);
-        let Some(seat) = self.cores.get_mut(index) else { return Ok(Vec::new()) };
+        let Some(seat) = self.cores.get_mut(index) else { return Ok(()) };
         seat.vitals.replace();
         // If that fails, it is tried again then.
         seat.due = Some(now + LONGEST_PAUSE);
@@ -348,7 +341,7 @@ impl DataPlane {
         seat.thread = Some(started.thread);
         (seat.load, seat.unparker) = (started.load, unparker);
         (seat.vitals, seat.watch, seat.since, seat.due) = (vitals, Watch::default(), now, None);
-        Ok(self.mesh.forget(core))
+        Ok(())
     }
 
     /// Makes cores suffer, for tests of their replacement.
@@ -412,7 +405,7 @@ pub fn start(
             suspects: VecDeque::new(),
         });
     }
-    Ok(DataPlane { cores, mesh: Mesh::default(), backend, reason, starter })
+    Ok(DataPlane { cores, backend, reason, starter })
 }
 
 /// CPUs for the data cores: from the last one down, since CPU 0 serves interrupts and control.

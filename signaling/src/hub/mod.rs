@@ -18,7 +18,7 @@ pub mod mail_queue;
 mod mailbox;
 mod meters;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,10 +30,12 @@ use link::{AdminReply, Call};
 use meters::Meters;
 use opencall_control::admin::AdminRequest;
 use opencall_control::api::{Output, SessionConfig, SessionId, Token};
+use opencall_control::dispatch::{Dispatch, Vacancy};
 use opencall_control::{Control, Work};
+use opencall_dataplane::fanout::links::Mesh;
 use opencall_dataplane::histogram::Histogram;
 use opencall_dataplane::message::{Command, CoreId, Event};
-use opencall_dataplane::threads::{Clock, DataPlane, Loss, WATCH_INTERVAL};
+use opencall_dataplane::threads::{Clock, DataPlane, Loss, StartError, WATCH_INTERVAL};
 use opencall_wire::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -104,8 +106,7 @@ pub struct Hub {
     clock: Clock,
     control: Control,
     plane: DataPlane,
-    /// Commands that did not fit a core's ring.
-    backlog: Vec<VecDeque<Command>>,
+    dispatch: Dispatch,
     calls: mpsc::UnboundedReceiver<Call>,
     waiting: FairQueue<Group, Call>,
     clients: HashMap<SessionId, Client>,
@@ -151,7 +152,7 @@ impl Hub {
         let hub = Hub {
             clock,
             control,
-            backlog: plane.cores.iter().map(|_| VecDeque::new()).collect(),
+            dispatch: Dispatch::new(plane.cores.len(), Mesh::default()),
             plane,
             calls,
             waiting: FairQueue::default(),
@@ -379,24 +380,9 @@ impl Hub {
     }
 
     fn send_commands(&mut self) {
-        while let Some((core, command)) = self.control.poll_command() {
-            let link = self.plane.mesh.link_for(core, &command);
-            for (core, command) in link.into_iter().flatten().chain([(core, command)]) {
-                if let Some(queue) = self.backlog.get_mut(usize::from(core.0)) {
-                    queue.push_back(command);
-                }
-            }
-        }
-        for (core, queue) in self.plane.cores.iter_mut().zip(&mut self.backlog) {
-            let mut sent = false;
-            while let Some(command) = queue.pop_front() {
-                if let Err(command) = core.send(command) {
-                    queue.push_front(command);
-                    break;
-                }
-                sent = true;
-            }
-            if sent {
+        self.dispatch.take(&mut self.control);
+        for core in &mut self.plane.cores {
+            if self.dispatch.send(core.id, |command| core.send(command)) {
                 core.wake();
             }
         }
@@ -416,30 +402,10 @@ impl Hub {
     }
 
     fn replace_core(&mut self, now: Time, core: CoreId) {
-        // What it said while it lived is true of the new one.
-        if let Some(dead) = self.plane.cores.get_mut(usize::from(core.0)) {
-            while let Some(event) = dead.poll_event() {
-                match &event {
-                    Event::Stats { token, stats } if self.meters.take(*token, stats) => {}
-                    _ => self.control.handle_event(now, core, event),
-                }
-            }
+        let mut lost = Lost { plane: &mut self.plane, meters: &mut self.meters, core };
+        if let Err(error) = self.dispatch.replace(now, core, &mut lost, &mut self.control) {
+            return tracing::error!(core = core.0, %error, "worker stays dead");
         }
-        let to_others = match self.plane.replace(core, now) {
-            Ok(to_others) => to_others,
-            Err(error) => return tracing::error!(core = core.0, %error, "worker stays dead"),
-        };
-        // Control's records have what the dead one did not take.
-        if let Some(queue) = self.backlog.get_mut(usize::from(core.0)) {
-            queue.clear();
-        }
-        for (other, command) in to_others {
-            if let Some(queue) = self.backlog.get_mut(usize::from(other.0)) {
-                queue.push_back(command);
-            }
-        }
-        self.meters.replaced(core);
-        self.control.core_replaced(now, core);
         self.settle();
         let died = self.lost.remove(&core).unwrap_or(now);
         let milliseconds = self.clock.now().since(died).as_secs_f64() * 1e3;
@@ -477,10 +443,8 @@ impl Hub {
                     self.meters.set_busy(core.id, busy);
                 }
                 // Not by way of control: it holds for no core that comes after this one.
-                if let Some(queue) = self.backlog.get_mut(usize::from(core.id.0))
-                    && queue.is_empty()
-                {
-                    queue.push_back(Meters::question(core.id));
+                if self.dispatch.is_empty_for(core.id) {
+                    self.dispatch.push(core.id, Meters::question(core.id));
                 }
             }
         }
@@ -492,8 +456,7 @@ impl Hub {
     }
 
     fn sleeps_until(&self) -> Time {
-        let is_sent = self.backlog.iter().all(VecDeque::is_empty);
-        let retry = if is_sent { MAX_SLEEP } else { FULL_RING_RETRY };
+        let retry = if self.dispatch.is_empty() { MAX_SLEEP } else { FULL_RING_RETRY };
         let due = self.control.next_timeout().min(self.plane.next_replacement());
         due.min(self.clock.now() + retry)
     }
@@ -544,6 +507,32 @@ fn report_load(core: CoreId, ceiling_bps: Option<u64>) {
             "the data core cannot keep up: each client's pictures may take so much"
         ),
         None => tracing::info!(core, "the data core keeps up again: no limit to pictures"),
+    }
+}
+
+/// A core of the plane that has died.
+struct Lost<'a> {
+    plane: &'a mut DataPlane,
+    meters: &'a mut Meters,
+    core: CoreId,
+}
+
+impl Vacancy for Lost<'_> {
+    type Error = StartError;
+
+    fn poll_event(&mut self) -> Option<Event> {
+        loop {
+            match self.plane.cores.get_mut(usize::from(self.core.0))?.poll_event()? {
+                Event::Stats { token, stats } if self.meters.take(token, &stats) => {}
+                event => return Some(event),
+            }
+        }
+    }
+
+    fn fill(&mut self, now: Time) -> Result<(), StartError> {
+        self.plane.replace(self.core, now)?;
+        self.meters.replaced(self.core);
+        Ok(())
     }
 }
 

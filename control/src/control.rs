@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use opencall_dataplane::message::{Command, ConsumerId, CoreId, Event, ProducerId, TransportId};
+use opencall_dataplane::planted::{self, Bug};
 use opencall_dataplane::records::{RecordCounts, Records};
 use opencall_wire::time::Time;
 use rand::SeedableRng as _;
@@ -594,6 +595,21 @@ impl Control {
         self.commands.extend(self.records.replay(core));
         self.placement.set_ceiling(core, None);
         self.forget_demands_of(core);
+        self.await_clients_of(core);
+        if planted::is(Bug::DeathTold) {
+            self.tell_of_death(core);
+        }
+    }
+
+    /// For a planted fault.
+    fn tell_of_death(&mut self, core: CoreId) {
+        let told = self.consumers.iter().filter(|(_, consumer)| consumer.core == core);
+        let mut told: Vec<_> = told.map(|(&id, consumer)| (id, consumer.session)).collect();
+        told.sort();
+        for (id, session) in told {
+            let consumer_id = self.ids.text(id.0);
+            self.notify(session, Notification::ConsumerResumed { consumer_id });
+        }
     }
 
     /// How much of a data core is in the records.

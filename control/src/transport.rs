@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use opencall_dataplane::ice::CONSENT_TIMEOUT;
 use opencall_dataplane::message::{
     Bandwidth, Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId,
 };
@@ -357,6 +358,20 @@ impl Control {
             }
         }
         self.review_quality(session);
+    }
+
+    /// A core was replaced, and may have died with the news that a client is silent. The new one
+    /// says of each client that it is there, as soon as it knows; who is not heard of is as one
+    /// whose consent lapses now or later.
+    pub(crate) fn await_clients_of(&mut self, core: CoreId) {
+        let until = self.now + CONSENT_TIMEOUT + TRANSPORT_LOST_GRACE;
+        let has_consent = |state| matches!(state, IceState::Connected | IceState::Completed);
+        let on_core = self.transports.iter().filter(|(_, transport)| transport.core == core);
+        for (&id, _) in
+            on_core.filter(|(_, transport)| transport.ice_state.is_some_and(has_consent))
+        {
+            self.timers.set(Timer::Grace(id), until);
+        }
     }
 
     /// Consent has not come back.

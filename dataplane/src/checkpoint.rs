@@ -8,12 +8,13 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use opencall_io::SocketId;
 use opencall_wire::seq::ExtendedSeq;
-use opencall_wire::srtp::checkpoint::{Reserve, SrtpCheckpoint};
+use opencall_wire::srtp::checkpoint::{Generation, Reserve, SrtpCheckpoint};
 use opencall_wire::time::Time;
 
 use crate::ice::agent::Tuple;
@@ -46,10 +47,11 @@ impl Instant {
         Instant { timestamp, millis: now.as_millis() as u32 }
     }
 
-    /// The time that it stands for, at `now`, at most 49 days later.
+    /// The time that it stands for, at `now`, at most 24 days later. A core that has stalled may
+    /// read what was noted after its `now`: that is not later for it.
     pub fn time(self, now: Time) -> Time {
-        let age_ms = (now.as_millis() as u32).wrapping_sub(self.millis);
-        now - std::time::Duration::from_millis(age_ms.into())
+        let age_ms = (now.as_millis() as u32).wrapping_sub(self.millis) as i32;
+        now - std::time::Duration::from_millis(age_ms.max(0) as u64)
     }
 
     fn word(self) -> u64 {
@@ -58,6 +60,46 @@ impl Instant {
 
     fn of_word(word: u64) -> Self {
         Instant { timestamp: word as u32, millis: (word >> 32) as u32 }
+    }
+}
+
+/// A checkpoint as one core has it, of those that come one after the other. One that stalled may
+/// wake up with another in its place: what counts then is what the later one leaves.
+#[derive(Debug)]
+pub struct Lease<T> {
+    checkpoint: Arc<T>,
+    generation: Generation,
+}
+
+impl<T> Lease<T> {
+    /// Which of the cores has it.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Makes it the next core's.
+    pub fn renew(&mut self) {
+        self.generation = self.generation.next();
+    }
+}
+
+impl<T> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.checkpoint
+    }
+}
+
+impl<T> Clone for Lease<T> {
+    fn clone(&self) -> Self {
+        Lease { checkpoint: Arc::clone(&self.checkpoint), generation: self.generation }
+    }
+}
+
+impl<T: Default> Default for Lease<T> {
+    fn default() -> Self {
+        Lease { checkpoint: Arc::default(), generation: Generation::default() }
     }
 }
 
@@ -70,12 +112,13 @@ pub struct TransportCheckpoint {
     pub padding: Reserve,
     /// The SSRC under which our RTCP speaks; 0 before it is drawn.
     local_ssrc: AtomicU64,
-    /// Transport-wide sequence numbers below it may have been used.
+    /// Transport-wide sequence numbers below its lower 16 bits may have been used; which core says
+    /// so is above them.
     transport_sequence: AtomicU64,
     /// What its path was last estimated to carry, bits per second; 0 before.
     estimate_bps: AtomicU64,
-    /// Where its client is. Written when ICE moves.
-    place: Mutex<Place>,
+    /// Where its client is, and which core said so last. Written when ICE moves.
+    place: Mutex<(Generation, Place)>,
 }
 
 /// Where a client is, as its ICE agent knows.
@@ -83,6 +126,8 @@ pub struct TransportCheckpoint {
 pub struct Place {
     /// Where media goes: the address is proven.
     pub destination: Option<Tuple>,
+    /// What the end of the DTLS handshake will prove.
+    pub answered: Option<Tuple>,
     /// The user fragment of ours that its checks carried last.
     pub ufrag: Option<String>,
 }
@@ -100,11 +145,6 @@ impl TransportCheckpoint {
         self.transport_sequence.load(Ordering::Acquire) as u16
     }
 
-    /// Says that transport-wide sequence numbers below `end` may be used.
-    pub fn reserve_transport_sequences(&self, end: u16) {
-        self.transport_sequence.store(end.into(), Ordering::Release);
-    }
-
     /// What its path was last estimated to carry, bits per second.
     pub fn estimate_bps(&self) -> Option<u64> {
         Some(self.estimate_bps.load(Ordering::Relaxed)).filter(|&bps| bps > 0)
@@ -115,18 +155,46 @@ impl TransportCheckpoint {
         self.estimate_bps.store(bps, Ordering::Relaxed);
     }
 
-    /// Notes where its client is.
-    pub fn note_place(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
-    }
-
     /// Where its client was last; nothing if a core stalled while it wrote that.
     pub fn place(&self) -> Place {
+        self.with_place(|(_, place)| place.clone()).unwrap_or_default()
+    }
+
+    fn with_place<R>(&self, with: impl FnOnce(&mut (Generation, Place)) -> R) -> Option<R> {
         match self.place.try_lock() {
-            Ok(place) => place.clone(),
-            Err(TryLockError::Poisoned(place)) => place.into_inner().clone(),
-            Err(TryLockError::WouldBlock) => Place::default(),
+            Ok(mut place) => Some(with(&mut place)),
+            Err(TryLockError::Poisoned(place)) => Some(with(&mut place.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
+    }
+}
+
+impl Lease<TransportCheckpoint> {
+    /// Says that transport-wide sequence numbers below `end` may be used, unless a later core has.
+    pub fn reserve_transport_sequences(&self, end: u16) {
+        let generation = self.generation;
+        let reserved = u64::from(generation.number()) << 16 | u64::from(end);
+        let is_ours = |word: u64| !Generation::of_number((word >> 16) as u16).is_after(generation);
+        let reserve = |word| is_ours(word).then_some(reserved);
+        // Refused by a later core's word, which is what counts.
+        let _ = self.transport_sequence.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve);
+    }
+
+    /// Notes where its client is, unless that is a later core's to say.
+    pub fn note_place(&self, place: Place) {
+        let mut noted = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if !noted.0.is_after(self.generation) {
+            *noted = (self.generation, place);
+        }
+    }
+
+    /// Where its client was last, which is this core's to say from now on.
+    pub fn take_place(&self) -> Place {
+        let taken = self.with_place(|(generation, place)| {
+            *generation = self.generation;
+            place.clone()
+        });
+        taken.unwrap_or_default()
     }
 }
 
@@ -310,6 +378,8 @@ mod tests {
         let now = Time::from_millis(5_000_000_000);
         let sent = Instant::new(now, 0xffff_0001);
         assert_eq!(sent.time(now + std::time::Duration::from_millis(7)), now);
+        let stalled = now - std::time::Duration::from_millis(7);
+        assert_eq!(sent.time(stalled), stalled);
         let consumer = ConsumerCheckpoint::default();
         assert_eq!((consumer.clock(), consumer.pictures()), (None, PicturesCheckpoint::default()));
         let source = SourceId::FIRST.next();
@@ -331,6 +401,36 @@ mod tests {
         encoding.note(source);
         encoding.note_rtx(u32::MAX);
         assert_eq!((encoding.source(), encoding.rtx_ssrc()), (Some(source), Some(u32::MAX)));
+    }
+
+    #[test]
+    fn where_a_client_is_says_the_latest_core() {
+        let place = |port: u16| Place {
+            destination: Some((SocketAddr::from(([10, 0, 0, 1], port)), SocketId(0))),
+            answered: None,
+            ufrag: None,
+        };
+        let first = Lease::<TransportCheckpoint>::default();
+        first.note_place(place(1));
+        let mut second = first.clone();
+        second.renew();
+        assert_eq!(second.take_place(), place(1));
+        first.note_place(place(2));
+        assert_eq!(second.place(), place(1), "the first one has woken up");
+        second.note_place(place(3));
+        assert_eq!(first.place(), place(3));
+    }
+
+    #[test]
+    fn which_transport_wide_numbers_were_used_says_the_latest_core() {
+        let first = Lease::<TransportCheckpoint>::default();
+        first.reserve_transport_sequences(0xffff);
+        let mut second = first.clone();
+        second.renew();
+        assert_eq!(second.next_transport_sequence(), 0xffff);
+        second.reserve_transport_sequences(63);
+        first.reserve_transport_sequences(40);
+        assert_eq!(second.next_transport_sequence(), 63, "the first one has woken up");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use opencall_wire::time::{Time, WallClock};
 use slab::Slab;
 
 use crate::address_table::{AddressTable, Owner};
-use crate::checkpoint::Suspect;
+use crate::checkpoint::{Place, Suspect};
 use crate::congestion::Scratch;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::Consumer;
@@ -289,11 +289,21 @@ impl Core {
         let key = self.transports.insert(transport);
         self.index.transports.insert(config.id, key);
         self.index.ufrags.insert(config.ice.ufrag.clone(), key);
-        if let Some(destination) = config.checkpoint.place().destination {
-            self.transports[key].resume(now, destination);
-            self.index.addresses.insert(destination, Owner::new(key, true));
-        }
+        self.resume_transport(now, key, &config.checkpoint.take_place());
         self.reschedule(now, key);
+    }
+
+    /// Goes on where a core before had found a transport's client.
+    fn resume_transport(&mut self, now: Time, key: usize, place: &Place) {
+        let answered = place.answered.filter(|tuple| self.index.addresses.owner(*tuple).is_none());
+        let Some(found) = place.destination.or(answered) else { return };
+        if planted::is(Bug::PlaceForgotten) {
+            return;
+        }
+        let proven = place.destination.is_some();
+        self.transports[key].resume(now, found, proven);
+        self.index.addresses.insert(found, Owner::new(key, proven));
+        self.report_ice(key);
     }
 
     fn restart_ice(&mut self, transport: TransportId, ice: IceCredentials) {
@@ -346,7 +356,7 @@ impl Core {
         };
         let checkpoint = &self.transports[key].checkpoint;
         open.take_over(Arc::clone(&checkpoint.srtp));
-        seal.take_over(Arc::clone(&checkpoint.srtp));
+        seal.take_over(Arc::clone(&checkpoint.srtp), checkpoint.generation());
         self.transports[key].srtp = Some(Srtp { open, seal });
         self.transports[key].report_due = now + REPORT_INTERVAL;
         self.on_handshake_complete(now, key);

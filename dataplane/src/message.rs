@@ -13,7 +13,7 @@ use opencall_wire::srtp::KeyingMaterial;
 use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
-use crate::checkpoint::{ConsumerCheckpoint, ProducerCheckpoint, TransportCheckpoint};
+use crate::checkpoint::{ConsumerCheckpoint, Lease, ProducerCheckpoint, TransportCheckpoint};
 use crate::drop_reason::DropCounters;
 pub use crate::egress::path::Bandwidth;
 use crate::fanout::links::Link;
@@ -66,7 +66,7 @@ pub struct TransportConfig {
     /// Whether it carries data channels: its protected records then have a budget of their own.
     pub data_channels: bool,
     /// What one core leaves to the next; new with the transport.
-    pub checkpoint: Arc<TransportCheckpoint>,
+    pub checkpoint: Lease<TransportCheckpoint>,
 }
 
 /// How one media payload type of a producer is understood and renamed.
@@ -169,7 +169,7 @@ pub struct ConsumerConfig {
     /// Layers it would like at most; `None` is the highest.
     pub preferred_layers: Option<Layers>,
     /// What one core leaves to the next; new with the consumer.
-    pub checkpoint: Arc<ConsumerCheckpoint>,
+    pub checkpoint: Lease<ConsumerCheckpoint>,
 }
 
 /// A spatial layer (for simulcast: the encoding's index) and a temporal layer.

@@ -22,11 +22,19 @@ pub enum Bug {
     PipeKept,
     /// One consumer in four is not resumed.
     ResumeLost,
+    /// One consumer in four stays in the records when it is closed.
+    RecordKept,
+    /// A new core sends again under the last numbers that the one before had reserved.
+    BlockTwice,
+    /// A new core does not know where the clients are.
+    PlaceForgotten,
+    /// Clients are told that their consumers go on with a new core.
+    DeathTold,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 8] = [
+    pub const ALL: [Bug; 12] = [
         Bug::IndexTwice,
         Bug::UncountedDrop,
         Bug::GapAtSwitch,
@@ -35,6 +43,10 @@ impl Bug {
         Bug::UfragKept,
         Bug::PipeKept,
         Bug::ResumeLost,
+        Bug::RecordKept,
+        Bug::BlockTwice,
+        Bug::PlaceForgotten,
+        Bug::DeathTold,
     ];
 }
 

@@ -25,6 +25,7 @@ use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, ProducerConfig, ProducerId,
     TransportConfig, TransportId,
 };
+use crate::planted::{self, Bug};
 
 /// The records of all cores.
 #[derive(Default)]
@@ -92,9 +93,11 @@ impl Records {
     /// The commands that make an empty core what `core` was, in order, and with them those to other
     /// cores that open their pipes to it anew. They are in the records already: they need not be
     /// noted again.
-    pub fn replay(&self, core: CoreId) -> Vec<(CoreId, Command)> {
+    ///
+    /// Whatever still says what was said before is of an earlier generation from now on.
+    pub fn replay(&mut self, core: CoreId) -> Vec<(CoreId, Command)> {
         let mut commands = Vec::new();
-        if let Some(records) = self.cores.get(&core) {
+        if let Some(records) = self.cores.get_mut(&core) {
             records.replay(&mut |command| commands.push((core, command)));
         }
         for (&other, records) in self.cores.iter().filter(|&(&other, _)| other != core) {
@@ -229,6 +232,9 @@ impl CoreRecords {
     }
 
     fn close_consumer(&mut self, id: ConsumerId) {
+        if id.0.is_multiple_of(4) && planted::is(Bug::RecordKept) {
+            return;
+        }
         let Some(record) = self.consumers.remove(&id) else { return };
         if let Some(transport) = self.transports.get_mut(&record.config.transport) {
             transport.consumers.remove(&id);
@@ -246,8 +252,9 @@ impl CoreRecords {
 
     /// Transports first, for whoever sends is to be heard soonest; key frames are requested when
     /// all is there.
-    fn replay(&self, tell: &mut impl FnMut(Command)) {
-        for (&transport, record) in &self.transports {
+    fn replay(&mut self, tell: &mut impl FnMut(Command)) {
+        for (&transport, record) in &mut self.transports {
+            record.config.checkpoint.renew();
             tell(Command::CreateTransport(record.config.clone()));
             for ice in record.restarts.iter().cloned() {
                 tell(Command::RestartIce { transport, ice });
@@ -262,7 +269,8 @@ impl CoreRecords {
                 tell(Command::OpenPipe { producer, to });
             }
         }
-        for (&consumer, record) in &self.consumers {
+        for (&consumer, record) in &mut self.consumers {
+            record.config.checkpoint.renew();
             tell(Command::CreateConsumer(record.config.clone()));
             if let Some(priority) = record.priority {
                 tell(Command::SetPriority { consumer, priority });

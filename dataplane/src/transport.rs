@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -12,7 +11,7 @@ use opencall_wire::srtp::{OpenContext, SealContext};
 use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
-use crate::checkpoint::{Place, RESERVED_TRANSPORT_SEQUENCES, TransportCheckpoint};
+use crate::checkpoint::{Lease, Place, RESERVED_TRANSPORT_SEQUENCES, TransportCheckpoint};
 use crate::dtls::Flight;
 use crate::egress::limit::SendLimit;
 use crate::egress::path::{Budget, Path};
@@ -179,7 +178,7 @@ pub struct Transport {
     receive_rate: CounterRate,
     send_rate: CounterRate,
     /// What a core that comes after this one goes on from.
-    pub checkpoint: Arc<TransportCheckpoint>,
+    pub checkpoint: Lease<TransportCheckpoint>,
 }
 
 // The keys of sending begin with the third line.
@@ -231,7 +230,7 @@ impl Transport {
             remb: RembEstimator::default(),
             receive_rate: CounterRate::new(now),
             send_rate: CounterRate::new(now),
-            checkpoint: Arc::clone(&config.checkpoint),
+            checkpoint: config.checkpoint.clone(),
         }
     }
 
@@ -240,15 +239,17 @@ impl Transport {
         self.destination = self.ice.destination();
         self.has_claimant = self.ice.claimant().is_some();
         let ufrag = Some(self.ice.used_ufrag().to_owned());
-        self.checkpoint.note_place(Place { destination: self.destination, ufrag });
+        let (destination, answered) = (self.destination, self.ice.answered());
+        self.checkpoint.note_place(Place { destination, answered, ufrag });
     }
 
-    /// Goes on where a core before had found its client.
-    pub fn resume(&mut self, now: Time, destination: Tuple) {
-        self.ice.resume(now, destination);
+    /// Goes on where a core before had found its client, proven or not. Control is told: the core
+    /// before may have died with what it had to say.
+    pub fn resume(&mut self, now: Time, found: Tuple, proven: bool) {
+        self.ice.resume(now, found, proven);
         // No word is left of it: which credentials its client uses is read from there, still.
         self.destination = self.ice.destination();
-        self.reported_ice = self.ice.state().map(|state| (state, destination.0));
+        self.has_claimant = self.ice.claimant().is_some();
     }
 
     /// Leaves word that so many transport-wide sequence numbers more may be used.

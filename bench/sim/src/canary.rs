@@ -44,7 +44,7 @@ pub fn find(bug: Bug) -> Result<Found, String> {
 /// Whose fault it is to find.
 fn checker_of(bug: Bug) -> &'static str {
     match bug {
-        Bug::IndexTwice => "indexes",
+        Bug::IndexTwice | Bug::BlockTwice => "indexes",
         Bug::UncountedDrop => "accounts",
         Bug::GapAtSwitch => "continuity",
         Bug::OtherRoom => "rooms",
@@ -52,5 +52,8 @@ fn checker_of(bug: Bug) -> &'static str {
         Bug::UfragKept => "memory",
         Bug::PipeKept => "pipes",
         Bug::ResumeLost => "liveness",
+        Bug::RecordKept => "records",
+        Bug::PlaceForgotten => "resumption",
+        Bug::DeathTold => "silence",
     }
 }

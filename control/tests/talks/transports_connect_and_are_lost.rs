@@ -7,6 +7,7 @@ use opencall_control::api::ConsumeMode::{self, Automatic, OnRequest};
 use opencall_control::api::{CloseReason, Direction, DtlsRole, Request, Response, SessionId};
 use opencall_control::dtls::{DtlsDrop, Role};
 use opencall_control::rtp_parameters::Kind;
+use opencall_dataplane::ice::CONSENT_TIMEOUT;
 use opencall_dataplane::message::{Event, IceState, TransportId};
 
 use crate::talk::{Browser, Talk, audio};
@@ -248,4 +249,40 @@ fn garbage_on_one_transport_leaves_the_others_alone() {
     talk.ok(anna.session, connect(&anna.id, &anna.browser, DtlsRole::Client));
     talk.exchange(&mut anna.browser, 0, anna.transport);
     assert_keys_agree(&talk, &anna);
+}
+
+#[test]
+fn a_core_that_dies_with_news_of_a_client_leaves_control_waiting_for_nobody() {
+    let mut talk = Talk::new();
+    let session = talk.connect("anna", OnRequest);
+    talk.transport(session, Direction::Send);
+    let (_, transport) = talk.newest_transport();
+    ice(&mut talk, transport, IceState::Connected);
+    talk.replace(0);
+    // The new core knows where the client is.
+    ice(&mut talk, transport, IceState::Connected);
+    talk.pass(CONSENT_TIMEOUT + TRANSPORT_LOST_GRACE);
+    assert!(talk.closed.is_empty());
+    // The next one knows of nobody: the one before had found that the client is gone.
+    talk.replace(0);
+    talk.pass(CONSENT_TIMEOUT + TRANSPORT_LOST_GRACE - Duration::from_secs(1));
+    assert!(talk.closed.is_empty(), "it may come back for as long as after any silence");
+    talk.pass(Duration::from_secs(1));
+    assert_eq!(talk.closed[&session], CloseReason::TransportLost);
+    talk.assert_nothing_is_left();
+}
+
+#[test]
+fn a_client_that_came_back_as_its_core_died_is_kept() {
+    let mut talk = Talk::new();
+    let session = talk.connect("anna", OnRequest);
+    talk.transport(session, Direction::Send);
+    let (_, transport) = talk.newest_transport();
+    ice(&mut talk, transport, IceState::Connected);
+    ice(&mut talk, transport, IceState::Disconnected);
+    // What the core had to say of a new check is lost with it.
+    talk.replace(0);
+    ice(&mut talk, transport, IceState::Connected);
+    talk.pass(TRANSPORT_LOST_GRACE * 2);
+    assert!(talk.closed.is_empty());
 }

@@ -3,7 +3,6 @@
 
 use std::mem::offset_of;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use opencall_wire::codec::MediaKind;
 use opencall_wire::rtp::extension::ExtensionIds;
@@ -11,7 +10,7 @@ use opencall_wire::rtp::header::OutgoingHeader;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
-use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, RESERVED_PACKETS};
+use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, Lease, RESERVED_PACKETS};
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
@@ -39,15 +38,15 @@ pub struct Rtx {
     next: ExtendedSeq,
     /// One above the numbers that this core may use.
     held: u64,
-    checkpoint: Arc<ConsumerCheckpoint>,
+    checkpoint: Lease<ConsumerCheckpoint>,
 }
 
 impl Rtx {
     /// A stream whose first number is `first`, unless a core before has sent some.
-    fn new(ssrc: u32, first: ExtendedSeq, checkpoint: &Arc<ConsumerCheckpoint>) -> Self {
-        let numbers = checkpoint.rtx.begin(first.0, RESERVED_PACKETS);
+    fn new(ssrc: u32, first: ExtendedSeq, checkpoint: &Lease<ConsumerCheckpoint>) -> Self {
+        let numbers = checkpoint.rtx.begin(checkpoint.generation(), first.0, RESERVED_PACKETS);
         let (next, held) = (ExtendedSeq(numbers.start), numbers.end);
-        Rtx { ssrc, next, held, checkpoint: Arc::clone(checkpoint) }
+        Rtx { ssrc, next, held, checkpoint: checkpoint.clone() }
     }
 
     /// The next packet's index and what its header says (RFC 4588 section 4), but for extensions.
@@ -66,7 +65,8 @@ impl Rtx {
         let index = self.next;
         if index.0 >= self.held {
             let end = index.0.saturating_add(RESERVED_PACKETS);
-            let extended = self.checkpoint.rtx.extend(self.held, end);
+            let Rtx { checkpoint, held, .. } = self;
+            let extended = checkpoint.rtx.extend(checkpoint.generation(), *held, end);
             extended.map_err(|_| DropReason::CoreReplaced)?;
             self.held = end;
         }
@@ -170,7 +170,7 @@ pub struct Consumer {
     /// Its id.
     pub id: ConsumerId,
     /// What a core that comes after this one goes on from.
-    checkpoint: Arc<ConsumerCheckpoint>,
+    checkpoint: Lease<ConsumerCheckpoint>,
 }
 
 // Four lines up to the memory of drops, which is a line of its own, and then picture ids.
@@ -229,8 +229,14 @@ impl Consumer {
     ) -> Self {
         let first = ExtendedSeq(u64::from(first_sequence));
         let checkpoint = &config.checkpoint;
-        let numbers = checkpoint.media.begin(first.0, RESERVED_PACKETS);
+        let numbers = checkpoint.media.begin(checkpoint.generation(), first.0, RESERVED_PACKETS);
         let clock = checkpoint.clock();
+        let reused =
+            if planted::is(Bug::BlockTwice) && clock.is_some() { RESERVED_PACKETS } else { 0 };
+        let mut stats = SendStats::new(now);
+        if clock.is_some() {
+            stats.resume();
+        }
         let repeatable = config.feedback.nack && config.rtx_ssrc.is_none();
         Consumer {
             id: config.id,
@@ -264,18 +270,18 @@ impl Consumer {
             key_frame_needed: needs_key_frame(source.codec),
             is_logged: config.feedback.nack,
             held: numbers.end,
-            sequence: SequenceTranslator::new(ExtendedSeq(numbers.start)),
+            sequence: SequenceTranslator::new(ExtendedSeq(numbers.start.saturating_sub(reused))),
             timestamp: match clock {
                 Some(clock) => restored_timestamps(now, clock, source),
                 None => TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
             },
             picture_id: PictureContinuity::restore(checkpoint.pictures()),
-            checkpoint: Arc::clone(checkpoint),
+            checkpoint: checkpoint.clone(),
             sent: match source.kind {
                 MediaKind::Audio => SentLog::for_audio(),
                 MediaKind::Video => SentLog::for_video(),
             },
-            stats: SendStats::new(now),
+            stats,
         }
     }
 
@@ -364,10 +370,13 @@ impl Consumer {
     /// `None` if there is such a core already, and the number is not this one's.
     #[cold]
     fn leave_word(&mut self, sequence: ExtendedSeq) -> Option<()> {
+        let generation = self.checkpoint.generation();
         if sequence.0 >= self.held {
             let end = sequence.0.saturating_add(RESERVED_PACKETS);
-            self.checkpoint.media.extend(self.held, end).ok()?;
+            self.checkpoint.media.extend(generation, self.held, end).ok()?;
             self.held = end;
+        } else if !self.checkpoint.media.is_held(generation, self.held) {
+            return None;
         }
         if let (Some((encoding, source)), Some((timestamp, at))) =
             (self.clock_of, self.timestamp.last())
@@ -412,6 +421,11 @@ impl Consumer {
             if Some(encoding) == self.layers.current() {
                 self.layers.break_off();
             }
+            return false;
+        }
+        let of = source.encodings.get(usize::from(packet.encoding));
+        if self.key_frame_needed && of.is_some_and(|of| of.came_too_late(packet)) {
+            self.layers.await_another();
             return false;
         }
         let clock = |(encoding, id): (u8, SourceId)| {

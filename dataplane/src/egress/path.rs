@@ -252,19 +252,17 @@ impl Lasting {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use opencall_wire::rtp::extension::ExtensionIds;
 
     use super::*;
-    use crate::checkpoint::TransportCheckpoint;
+    use crate::checkpoint::Lease;
 
     fn at(ms: u64) -> Time {
         Time::from_millis(ms)
     }
 
     fn path() -> Path {
-        let checkpoint = Arc::new(TransportCheckpoint::default());
+        let checkpoint = Lease::default();
         Path::new(at(1_000), 6_000_000, None, Prober::new(&ExtensionIds::default(), 7, &checkpoint))
     }
 

@@ -14,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_io::TxBatch;
@@ -25,7 +24,7 @@ use opencall_wire::rtp::header::OutgoingHeader;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
-use crate::checkpoint::{RESERVED_PACKETS, TransportCheckpoint};
+use crate::checkpoint::{Lease, RESERVED_PACKETS, TransportCheckpoint};
 use crate::congestion::{MIN_BPS, ProbeCluster};
 use crate::core::Core;
 use crate::drop_reason::DropReason;
@@ -89,7 +88,7 @@ pub struct Prober {
     next: ExtendedSeq,
     /// One above the numbers that this core may use.
     held: u64,
-    checkpoint: Arc<TransportCheckpoint>,
+    checkpoint: Lease<TransportCheckpoint>,
     /// How far back the next packet to repeat lies.
     back: u8,
 }
@@ -97,15 +96,16 @@ pub struct Prober {
 impl Prober {
     /// One whose packets carry these header extensions; `first` is the number of the first, if no
     /// core before this one has sent any.
-    pub fn new(ids: &ExtensionIds, first: u64, checkpoint: &Arc<TransportCheckpoint>) -> Self {
-        let Range { start, end } = checkpoint.padding.begin(first, RESERVED_PACKETS);
+    pub fn new(ids: &ExtensionIds, first: u64, checkpoint: &Lease<TransportCheckpoint>) -> Self {
+        let generation = checkpoint.generation();
+        let Range { start, end } = checkpoint.padding.begin(generation, first, RESERVED_PACKETS);
         Prober {
             under_way: None,
             awaited_until: Time::ZERO,
             header: HeaderTemplate::new(ids, PROBATOR_MID, true).map(Box::new),
             next: ExtendedSeq(start),
             held: end,
-            checkpoint: Arc::clone(checkpoint),
+            checkpoint: checkpoint.clone(),
             back: 0,
         }
     }
@@ -114,7 +114,8 @@ impl Prober {
     fn number(&mut self) -> Result<ExtendedSeq, DropReason> {
         if self.next.0 >= self.held {
             let end = self.next.0.saturating_add(RESERVED_PACKETS);
-            let extended = self.checkpoint.padding.extend(self.held, end);
+            let Prober { checkpoint, held, .. } = self;
+            let extended = checkpoint.padding.extend(checkpoint.generation(), *held, end);
             extended.map_err(|_| DropReason::CoreReplaced)?;
             self.held = end;
         }
@@ -161,6 +162,21 @@ impl Core {
             if under_way.is_over() {
                 self.end_probe(now, key);
             }
+        }
+    }
+
+    /// Sends a packet to where a client says that it is, which nothing has proven and nothing else
+    /// is sent to: who only receives proves it with feedback, and has nothing to give that on.
+    #[cold]
+    pub(crate) fn ask_for_proof(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        let transport = &self.transports[key];
+        if transport.destination.is_some() || transport.srtp.is_none() || transport.path.is_none() {
+            return;
+        }
+        let claimant = transport.ice.claimant();
+        let allowance = claimant.map_or(0, |claimant| transport.ice.allowance(claimant));
+        if allowance >= TRICKLE_BYTES as u64 {
+            self.send_padding(now, key, TRICKLE_BYTES, None, tx);
         }
     }
 
@@ -256,8 +272,8 @@ impl Core {
     ) -> Result<usize, DropReason> {
         let transport = &mut self.transports[key];
         transport.reserve_transport_sequences(1);
-        let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
-        else {
+        let way = transport.destination.or_else(|| transport.ice.claimant());
+        let (Some((address, socket)), Some(srtp)) = (way, &mut transport.srtp) else {
             return Err(DropReason::TransportNotReady);
         };
         let prober = &mut transport.path.as_mut().ok_or(DropReason::Internal)?.prober;
@@ -279,6 +295,7 @@ impl Core {
         let sealed = srtp.seal.seal_rtp(index.0, header_len, payload, buffer);
         let len = sealed.map_err(DropReason::from)?;
         tx.commit(len, address, socket);
+        transport.ice.count_sent((address, socket), len);
         transport.number(now, len, probe);
         transport.counters.rtp_packets_sent += 1;
         transport.on_padding_sent(now, len);

@@ -10,6 +10,9 @@ use crate::message::RtpStreamStats;
 use crate::rate::CounterRate;
 use crate::round_trip::RoundTrip;
 
+/// No score.
+const UNTOLD: u8 = u8::MAX;
+
 /// The best score.
 const MAX_SCORE: u8 = 10;
 
@@ -143,9 +146,16 @@ impl SendStats {
         self.feedback.report.map_or(0, |report| report.fraction_lost)
     }
 
+    /// Of a stream that another core had before, whose last score nobody here knows: the next one
+    /// that the client reports is told, whatever it is.
+    pub fn resume(&mut self) {
+        self.feedback.told_score = UNTOLD;
+    }
+
     /// The score, 0–10, when it is another than at the last call.
     pub fn changed_score(&mut self) -> Option<u8> {
-        if self.feedback.score == self.feedback.told_score {
+        let is_known = self.feedback.told_score != UNTOLD || self.feedback.report.is_some();
+        if self.feedback.score == self.feedback.told_score || !is_known {
             return None;
         }
         self.feedback.told_score = self.feedback.score;
@@ -235,6 +245,15 @@ mod tests {
         assert_eq!(stats.changed_score(), None);
         stats.on_report(at(0), &Report::default());
         assert_eq!(stats.changed_score(), Some(10));
+    }
+
+    #[test]
+    fn after_another_core_the_first_report_is_told() {
+        let mut stats = SendStats::new(Time::ZERO);
+        stats.resume();
+        assert_eq!(stats.changed_score(), None);
+        stats.on_report(at(0), &Report::default());
+        assert_eq!([stats.changed_score(), stats.changed_score()], [Some(10), None]);
     }
 
     #[test]

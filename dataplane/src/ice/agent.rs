@@ -166,11 +166,13 @@ impl IceAgent {
         &self.previous.as_ref().unwrap_or(&self.current).ufrag
     }
 
-    /// Goes on where an agent of a core before was: it had found the client there, and proven.
-    pub fn resume(&mut self, now: Time, tuple: Tuple) {
+    /// Goes on where an agent of a core before was: it had found the client there, and proven, or
+    /// had an answer from there to a flight of DTLS.
+    pub fn resume(&mut self, now: Time, tuple: Tuple, proven: bool) {
         let (index, _) = self.insert(now, tuple);
         let found = &mut self.tuples[index];
-        (found.proven, found.nominating, found.nominated) = (true, true, true);
+        (found.proven, found.nominating, found.nominated) = (proven, true, true);
+        found.answered = !proven;
         self.selected = Some(index);
         self.renew_consent(now);
     }
@@ -284,21 +286,33 @@ impl IceAgent {
     /// Returns the tuple that this proves, which is none if answers came from several and from none
     /// that is selected.
     pub fn prove_by_handshake(&mut self) -> Option<Tuple> {
-        let mut answered = (0..self.tuples.len()).filter(|&index| self.tuples[index].answered);
-        let index = match (answered.next(), answered.next()) {
-            (only, None) => only,
-            _ => self.selected.filter(|&selected| self.tuples[selected].answered),
-        }?;
-        let (source, socket) = self.tuples[index].tuple;
+        let (source, socket) = self.answered()?;
         self.prove(source, socket);
         Some((source, socket))
     }
 
-    /// Notes DTLS from there; `is_later` when it cannot be the first that a client sends.
-    pub fn on_dtls(&mut self, source: SocketAddr, socket: SocketId, len: usize, is_later: bool) {
-        let Some(index) = self.find((source, socket)) else { return };
-        self.tuples[index].answered |= is_later;
+    /// The tuple that is proven once the DTLS handshake is complete.
+    pub fn answered(&self) -> Option<Tuple> {
+        let mut answered = self.tuples.iter().filter(|tuple| tuple.answered);
+        let answered = match (answered.next(), answered.next()) {
+            (only, None) => only,
+            _ => self.selected_tuple().filter(|selected| selected.answered),
+        };
+        answered.map(|tuple| tuple.tuple)
+    }
+
+    /// Notes DTLS from there; `is_later` when it cannot be the first that a client sends. Returns
+    /// whether it is the first such from there.
+    pub fn on_dtls(
+        &mut self,
+        source: SocketAddr,
+        socket: SocketId,
+        len: usize,
+        is_later: bool,
+    ) -> bool {
+        let Some(index) = self.find((source, socket)) else { return false };
         self.tuples[index].count_received(len);
+        is_later && !std::mem::replace(&mut self.tuples[index].answered, true)
     }
 
     /// Whether something came from there that only the client can have sent.

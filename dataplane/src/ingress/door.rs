@@ -77,6 +77,7 @@ impl Core {
         }
         self.after_ice_change(now, key);
         self.send_held_dtls(key, tx);
+        self.ask_for_proof(now, key, tx);
         Ok(())
     }
 
@@ -194,8 +195,10 @@ impl Core {
             return Err(DropReason::DtlsUnneeded);
         }
         transport.count_received(bytes.len());
-        if !owner.proven {
-            transport.ice.on_dtls(source, socket, bytes.len(), flight >= Flight::Later);
+        let is_later = flight >= Flight::Later;
+        if !owner.proven && transport.ice.on_dtls(source, socket, bytes.len(), is_later) {
+            // Control may install the keys in another core's time.
+            transport.find_way();
         }
         let from = (source, socket);
         let admitted = match transport.may_carry_data(from, flight) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
@@ -68,6 +69,8 @@ pub struct Encoding {
     pub key_frames: u64,
     /// What is known of its present source.
     pub source: Source,
+    /// What had come elsewhere when this core began: up to which number, of which source.
+    before: Option<(SourceId, ExtendedSeq)>,
     /// For retransmission to consumers; none on cores without consumers that NACK.
     pub history: Option<History<MediaPacket>>,
     /// Who has asked for key frames.
@@ -91,6 +94,12 @@ impl HomeEncoding {
 }
 
 impl Encoding {
+    /// Whether later packets than this one had come when this core began: what should follow it is
+    /// not to be had here.
+    pub fn came_too_late(&self, packet: &MediaPacket) -> bool {
+        self.before.is_some_and(|(id, highest)| id == packet.source && packet.sequence <= highest)
+    }
+
     /// Takes what arrives from now on for another source, if it is not the present one.
     #[inline]
     fn follow(&mut self, id: SourceId) {
@@ -214,6 +223,8 @@ pub struct Producer {
     pub pipes: SmallVec<[CoreId; 4]>,
     /// Loudest level since the last event, dBov, and when that event was.
     pub level: LevelWindow,
+    /// Another core had it before, and its scores as that one saw them are what control knows.
+    is_resumed: bool,
     /// What a home core that comes after this one goes on from.
     pub checkpoint: Arc<ProducerCheckpoint>,
 }
@@ -269,11 +280,17 @@ impl Producer {
         let encodings = config
             .encodings
             .iter()
-            .map(|encoding| Encoding {
+            .zip(0..)
+            .map(|(encoding, index)| Encoding {
                 rid: encoding.rid.clone(),
                 max_bitrate_bps: encoding.max_bitrate_bps,
                 key_frames: 0,
                 source: Source::new(SourceId::FIRST),
+                before: {
+                    let before = config.checkpoint.encoding(index);
+                    let before = before.and_then(|before| before.source());
+                    before.map(|before| (before.id, before.highest))
+                },
                 history: None,
                 asked_by: KeyFrameLedger::default(),
                 key_frame_asked: false,
@@ -311,6 +328,7 @@ impl Producer {
             demand_stale: false,
             pipes: SmallVec::new(),
             level: LevelWindow::new(),
+            is_resumed: false,
             checkpoint: Arc::clone(&config.checkpoint),
         }
     }
@@ -349,6 +367,7 @@ impl Producer {
                 home.source.ssrc = Some(ssrc);
                 home.source.receive = ReceiveStats::resume(rate, origin, highest);
                 home.source.nack.resume(highest);
+                self.is_resumed = true;
                 ssrcs.push((ssrc, index, false));
             }
             if let Some(ssrc) = checkpoint.rtx_ssrc() {
@@ -440,7 +459,7 @@ impl Producer {
 
     /// The scores of all encodings, when one has changed since the last call.
     pub fn changed_scores(&mut self, now: Time) -> Option<SmallVec<[(u32, u8); 3]>> {
-        let mut changed = false;
+        let mut changed = std::mem::take(&mut self.is_resumed);
         let mut scores = SmallVec::new();
         for encoding in &mut self.encodings {
             let active = encoding.is_active(now);

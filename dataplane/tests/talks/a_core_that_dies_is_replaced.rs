@@ -3,7 +3,7 @@
 //! one left in the checkpoints. Clients do nothing for it: media goes on, no SRTP index is used
 //! twice, and no stream takes a step back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use opencall_dataplane::checkpoint::RESERVED_PACKETS;
@@ -329,4 +329,25 @@ fn everyone_goes_on_after_deaths_at_any_moment() {
             }
         }
     }
+}
+
+/// Control hears of changes only, and the dead core may not have got round to saying the last one.
+#[test]
+fn a_new_core_says_where_clients_are_and_how_well_they_send() {
+    let mut meeting = Meeting::new(1, 2, 7);
+    meeting.run(Duration::from_secs(2));
+    meeting.world.events.clear();
+    meeting.kill(CoreId(0));
+    meeting.run(Duration::from_secs(2));
+    let events = &meeting.world.events;
+    for participant in &meeting.everyone {
+        let transport = participant.client.transport;
+        let is_there = |event: &Event| matches!(event, Event::Ice { transport: of, state: IceState::Completed, .. } if *of == transport);
+        assert!(events.iter().any(is_there), "of {transport:?}");
+    }
+    let scored = events.iter().filter_map(|event| match event {
+        Event::ProducerScore { producer, .. } => Some(*producer),
+        _ => None,
+    });
+    assert_eq!(scored.collect::<BTreeSet<_>>().len(), 4, "each producer");
 }

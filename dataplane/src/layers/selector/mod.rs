@@ -168,6 +168,11 @@ impl Selector {
         self.key_frame_due |= self.source.take().is_some();
     }
 
+    /// The key frame that came cannot be had whole: another is to be asked for.
+    pub fn await_another(&mut self) {
+        self.key_frame_due = true;
+    }
+
     /// Whether a key frame is to be asked for since the last call.
     pub fn take_key_frame_due(&mut self) -> bool {
         let is_due = std::mem::take(&mut self.key_frame_due);

@@ -11,7 +11,9 @@
 //! first  wakes up   732..764    796    741 at most to 763; extending fails: 796 is not 764
 //! ```
 //!
-//! So two cores never hold one number at a time, whatever the first one still does.
+//! So two cores never hold one number at a time, whatever the first one still does. Nor can it
+//! begin once more, which would take the numbers from the second: the mark names the [`Generation`]
+//! that began last, and one before that is refused.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -29,10 +31,42 @@ const SSRCS_PER_PIECE: usize = 16;
 /// Pieces: as many SSRCs as an SRTP context keeps.
 const PIECES: usize = super::MAX_SSRCS / SSRCS_PER_PIECE;
 
+/// Which of the cores that come one after the other in one place: rises with each, and wraps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Generation(u16);
+
+impl Generation {
+    /// The one after.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Generation(self.0.wrapping_add(1))
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The one with this number.
+    pub const fn of_number(number: u16) -> Self {
+        Generation(number)
+    }
+
+    /// Whether this one came after the other.
+    pub const fn is_after(self, other: Generation) -> bool {
+        self.0.wrapping_sub(other.0) as i16 > 0
+    }
+}
+
+/// Bits of a mark that are the number, as many as an SRTP index has; those above are the generation
+/// that reserved it.
+const NUMBER_BITS: u32 = 48;
+
 /// Numbers that go up and are used once, reserved in blocks by one core at a time.
 #[derive(Debug, Default)]
 pub struct Reserve {
-    /// One above the highest number that any core may have used; 0 before the first.
+    /// Whose it is, and one above the highest number that any core may have used; 0 before the
+    /// first.
     mark: AtomicU64,
 }
 
@@ -40,33 +74,47 @@ pub struct Reserve {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TakenOver;
 
+fn word(generation: Generation, number: u64) -> u64 {
+    u64::from(generation.0) << NUMBER_BITS | number
+}
+
+fn parts(word: u64) -> (Generation, u64) {
+    (Generation((word >> NUMBER_BITS) as u16), word & ((1 << NUMBER_BITS) - 1))
+}
+
 impl Reserve {
     /// Reserves the first block of a core: above all that any core before it may have used. The
-    /// very first begins at `first`.
-    pub fn begin(&self, first: u64, block: u64) -> Range<u64> {
+    /// very first begins at `first`. Empty, and not to be extended, if a later core has begun.
+    pub fn begin(&self, generation: Generation, first: u64, block: u64) -> Range<u64> {
         let mut mark = self.mark.load(Ordering::Acquire);
         loop {
-            let start = if mark == 0 { first } else { mark };
+            let (holder, used) = parts(mark);
+            if used != 0 && holder.is_after(generation) {
+                return 0..0;
+            }
+            let start = if used == 0 { first } else { used };
             let end = start.saturating_add(block.max(1));
-            match self.mark.compare_exchange(mark, end, Ordering::AcqRel, Ordering::Acquire) {
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            match self.mark.compare_exchange(mark, word(generation, end), success, failure) {
                 Ok(_) => return start..end,
                 Err(newer) => mark = newer,
             }
         }
     }
 
-    /// Reserves all up to `end` for the core whose numbers ended at `held`.
+    /// Reserves all up to `end` for the core of that generation, whose numbers ended at `held`.
     ///
     /// # Errors
     /// Another core has begun since.
-    pub fn extend(&self, held: u64, end: u64) -> Result<(), TakenOver> {
+    pub fn extend(&self, generation: Generation, held: u64, end: u64) -> Result<(), TakenOver> {
+        let (held, end) = (word(generation, held), word(generation, end));
         let exchanged = self.mark.compare_exchange(held, end, Ordering::AcqRel, Ordering::Relaxed);
         exchanged.map(drop).map_err(|_| TakenOver)
     }
 
-    /// One above the highest number that any core may have used; 0 before the first.
-    pub fn mark(&self) -> u64 {
-        self.mark.load(Ordering::Acquire)
+    /// Whether the core of that generation, whose numbers end at `held`, is the one that goes on.
+    pub fn is_held(&self, generation: Generation, held: u64) -> bool {
+        self.mark.load(Ordering::Acquire) == word(generation, held)
     }
 }
 
@@ -74,15 +122,16 @@ impl Reserve {
 #[derive(Debug)]
 pub struct RtcpIndexes {
     checkpoint: Arc<SrtpCheckpoint>,
+    generation: Generation,
     /// One above what it holds.
     held: u64,
 }
 
 impl RtcpIndexes {
     /// Takes them over; the first index to use.
-    pub fn begin(checkpoint: Arc<SrtpCheckpoint>) -> (Self, u64) {
-        let Range { start, end } = checkpoint.rtcp.begin(0, RESERVED_RTCP);
-        (RtcpIndexes { checkpoint, held: end }, start)
+    pub fn begin(checkpoint: Arc<SrtpCheckpoint>, generation: Generation) -> (Self, u64) {
+        let Range { start, end } = checkpoint.rtcp.begin(generation, 0, RESERVED_RTCP);
+        (RtcpIndexes { checkpoint, generation, held: end }, start)
     }
 
     /// Whether `index` may be used.
@@ -92,7 +141,7 @@ impl RtcpIndexes {
             return Ok(());
         }
         let end = index.saturating_add(RESERVED_RTCP);
-        self.checkpoint.rtcp.extend(self.held, end)?;
+        self.checkpoint.rtcp.extend(self.generation, self.held, end)?;
         self.held = end;
         Ok(())
     }
@@ -167,23 +216,45 @@ impl SrtpCheckpoint {
 mod tests {
     use super::*;
 
+    /// Two cores that come one after the other.
+    fn two() -> [Generation; 2] {
+        [Generation::default(), Generation::default().next()]
+    }
+
     #[test]
     fn two_cores_never_hold_one_number() {
-        let reserve = Reserve::default();
-        assert_eq!(reserve.begin(700, 32), 700..732);
-        assert_eq!(reserve.extend(732, 764), Ok(()));
-        assert_eq!(reserve.begin(5, 32), 764..796);
-        assert_eq!(reserve.extend(764, 796), Err(TakenOver), "the first one wakes up");
-        assert_eq!(reserve.extend(796, 828), Ok(()));
-        assert_eq!(reserve.mark(), 828);
+        let (reserve, [one, two]) = (Reserve::default(), two());
+        assert_eq!(reserve.begin(one, 700, 32), 700..732);
+        assert_eq!(reserve.extend(one, 732, 764), Ok(()));
+        assert!(reserve.is_held(one, 764));
+        assert_eq!(reserve.begin(two, 5, 32), 764..796);
+        assert_eq!(reserve.extend(one, 764, 796), Err(TakenOver), "the first one wakes up");
+        assert_eq!(reserve.extend(two, 796, 828), Ok(()));
+        assert!(!reserve.is_held(one, 764) && reserve.is_held(two, 828));
     }
 
     #[test]
     fn a_core_replaced_before_its_first_packet_may_send_what_it_holds_and_no_more() {
-        let reserve = Reserve::default();
-        assert_eq!(reserve.begin(0, 32), 0..32);
-        assert_eq!(reserve.begin(9, 32), 32..64);
-        assert_eq!(reserve.extend(32, 64), Err(TakenOver));
+        let (reserve, [one, two]) = (Reserve::default(), two());
+        assert_eq!(reserve.begin(one, 0, 32), 0..32);
+        assert_eq!(reserve.begin(two, 9, 32), 32..64);
+        assert_eq!(reserve.extend(one, 32, 64), Err(TakenOver));
+    }
+
+    #[test]
+    fn a_core_that_wakes_up_takes_no_numbers_from_the_one_in_its_place() {
+        let (reserve, [one, two]) = (Reserve::default(), two());
+        assert_eq!(reserve.begin(two, 9, 32), 9..41);
+        let numbers = reserve.begin(one, 700, 32);
+        assert_eq!(numbers, 0..0, "it begins after the second");
+        assert_eq!(reserve.extend(one, numbers.end, 32), Err(TakenOver));
+        assert_eq!(reserve.extend(two, 41, 73), Ok(()));
+        let mut last = two;
+        for _ in 0..70_000 {
+            let (used, next) = (reserve.begin(last, 0, 1), last.next());
+            assert!(used.start < reserve.begin(next, 0, 1).start && next.is_after(last));
+            last = next;
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::{RtcpIndexes, SrtpCheckpoint, TakenOver};
+use super::checkpoint::{Generation, RtcpIndexes, SrtpCheckpoint, TakenOver};
 use super::transform::Transform;
 use super::{
     MAX_PACKET_LEN, MAX_RTCP_INDEX, MAX_RTP_INDEX, Profile, RTCP_HEADER_LEN, RTP_HEADER_LEN,
@@ -117,8 +117,8 @@ impl SealContext {
 
     /// Goes on above all indexes that a core before this one may have used, and leaves word of
     /// those that this one does.
-    pub fn take_over(&mut self, checkpoint: Arc<SrtpCheckpoint>) {
-        let (held, first) = RtcpIndexes::begin(checkpoint);
+    pub fn take_over(&mut self, checkpoint: Arc<SrtpCheckpoint>, generation: Generation) {
+        let (held, first) = RtcpIndexes::begin(checkpoint, generation);
         self.rtcp_held = Some(held);
         self.set_rtcp_index(u32::try_from(first).unwrap_or(u32::MAX));
     }

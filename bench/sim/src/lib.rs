@@ -10,6 +10,7 @@ pub mod agenda;
 #[cfg(feature = "planted")]
 pub mod canary;
 pub mod checkers;
+pub mod fate;
 pub mod participant;
 pub mod plan;
 pub mod server;

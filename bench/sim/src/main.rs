@@ -79,40 +79,69 @@ fn work(options: &Options, next: &AtomicU64, stop: &AtomicBool, outcomes: &Sende
     }
 }
 
+/// What all meetings came to.
+#[derive(Default)]
+struct Sums {
+    done: u64,
+    failed: u64,
+    packets: u64,
+    lasted: Duration,
+    /// Cores that died, and meetings in which some did.
+    deaths: u64,
+    rough: u64,
+    slowest: Duration,
+}
+
+impl Sums {
+    fn add(&mut self, outcome: &Outcome) {
+        self.done += 1;
+        self.failed += u64::from(outcome.violation.is_some());
+        self.packets += outcome.packets;
+        self.lasted += outcome.lasted;
+        self.deaths += outcome.deaths;
+        self.rough += u64::from(outcome.deaths > 0);
+        self.slowest = self.slowest.max(outcome.slowest);
+    }
+
+    fn print(&self, took: Duration) {
+        let Sums { done, failed, packets, deaths, rough, slowest, .. } = self;
+        let (hours, minutes) = (self.lasted.as_secs_f64() / 3_600.0, took.as_secs_f64() / 60.0);
+        println!(
+            "{done} meetings, {failed} failed: {packets} packets opened; {deaths} data cores died \
+             in {rough} meetings, all media was back within {slowest:?}\n\
+             {hours:.1} hours of virtual time in {minutes:.1} minutes: {:.2} hours per minute",
+            hours / minutes
+        );
+    }
+}
+
 fn report(options: &Options, outcomes: &Receiver<(u64, Outcome)>, stop: &AtomicBool) -> ExitCode {
     let began = Instant::now();
-    let (mut done, mut failed, mut packets, mut lasted) = (0_u64, 0_u64, 0, Duration::ZERO);
-    let mut told = began;
-    let rate = |done: u64| done as f64 / began.elapsed().as_secs_f64();
+    let (mut sums, mut told) = (Sums::default(), began);
     for (seed, outcome) in outcomes {
-        done += 1;
-        packets += outcome.packets;
-        lasted += outcome.lasted;
+        sums.add(&outcome);
         if options.each {
-            let Outcome { steps, digest, packets, lasted, .. } = &outcome;
-            println!("seed {seed}: {steps} steps, {packets} packets, {lasted:?}, {digest:016x}");
+            let Outcome { steps, digest, packets, deaths, slowest, lasted, .. } = &outcome;
+            println!(
+                "seed {seed}: {steps} steps, {packets} packets, {deaths} deaths ({slowest:?}), \
+                 {lasted:?}, {digest:016x}"
+            );
         }
         if let Some(violation) = &outcome.violation {
-            failed += 1;
             println!("seed {seed}: {violation}\n  again: scripts/sim --seed {seed} --seeds 1");
             stop.store(!options.keep_going, Ordering::Relaxed);
         }
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
             let end = if std::io::stderr().is_terminal() { "\r" } else { "\n" };
-            let of = options.seeds;
-            eprint!("{done} of {of} meetings, {:.1}/s, {failed} failed{end}", rate(done));
+            let (of, Sums { done, failed, .. }) = (options.seeds, &sums);
+            let rate = *done as f64 / began.elapsed().as_secs_f64();
+            eprint!("{done} of {of} meetings, {rate:.1}/s, {failed} failed{end}");
             let _ = std::io::stderr().flush();
         }
     }
-    println!(
-        "{done} meetings, {failed} failed: {packets} packets opened, {:.0} min of virtual time, in \
-         {:.1} s ({:.1} meetings/s)",
-        lasted.as_secs_f64() / 60.0,
-        began.elapsed().as_secs_f64(),
-        rate(done)
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    sums.print(began.elapsed());
+    if sums.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(feature = "planted")]

@@ -35,6 +35,15 @@ const FRAME_TICKS: u64 = 5;
 const FEEDBACK_TICKS: u64 = 5;
 const REPORT_TICKS: u64 = 50;
 
+/// When a datagram was sent, and by which of the cores that come one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// When.
+    pub at: Time,
+    /// Cores that died before in the place of the one that sent it.
+    pub life: u32,
+}
+
 /// What is to happen in a meeting.
 pub enum What {
     /// A call reaches control.
@@ -54,8 +63,8 @@ pub enum What {
         to: SocketAddr,
         /// What.
         bytes: Vec<u8>,
-        /// When it was sent.
-        sent: Time,
+        /// When it was sent, and by which core.
+        sent: Sent,
     },
     /// Something reaches a participant from control, over its connection of this number.
     Output(usize, u32, Box<Output>),
@@ -65,6 +74,8 @@ pub enum What {
     Connect(usize),
     /// Somebody does something.
     Action,
+    /// A data core dies.
+    Death,
 }
 
 /// What surrounds a participant.
@@ -305,10 +316,11 @@ impl Participant {
         self.forget();
     }
 
-    /// Whether it is connected and has all it asked for.
+    /// Whether it is connected, sends all it has, and was given all it asked for.
     pub fn is_settled(&self) -> bool {
         self.joined
             && self.asked.is_empty()
+            && self.sources.iter().all(|source| source.producer.is_some())
             && self.paths.len() == 2
             && self.paths.iter().all(|path| path.leg.is_connected())
     }
@@ -539,6 +551,16 @@ impl Participant {
         }
         self.ask_for_missing(now);
         self.transmit(around);
+        if self.paths.iter().any(|path| path.leg.over.is_some()) {
+            self.begin_anew(around);
+        }
+    }
+
+    /// A transport of its has failed for good, and it has to connect once more.
+    fn begin_anew(&mut self, around: &mut Around<'_>) {
+        self.leave(around);
+        let again = Duration::from_millis(around.dice.random_range(50..400));
+        around.agenda.note(around.now + again, What::Connect(self.number as usize));
     }
 
     /// Produces what it can send and has not offered yet.

@@ -21,8 +21,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::agenda::Agenda;
-use crate::checkers::{Checkers, liveness};
-use crate::participant::{Around, Numbers, Participant, TICK, What};
+use crate::checkers::{Checkers, liveness, resumption};
+use crate::fate::Blow;
+use crate::participant::{Around, Numbers, Participant, Sent, TICK, What};
 use crate::plan::{BEGIN, Plan};
 use crate::server::{self, Call, Server};
 
@@ -32,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(75);
 
 /// How often that is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The same while cores are being replaced.
+const RESUMPTION_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the server may take to forget everything once all have left.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -70,6 +74,10 @@ pub struct Outcome {
     pub digest: u64,
     /// Packets that participants have opened.
     pub packets: u64,
+    /// Data cores that died.
+    pub deaths: u64,
+    /// The longest that media took to come back after one, while nothing else went wrong.
+    pub slowest: Duration,
     /// Virtual time it took.
     pub lasted: Duration,
 }
@@ -108,6 +116,8 @@ pub struct Meeting {
     checkers: Checkers,
     digest: DefaultHasher,
     packets: u64,
+    deaths: u64,
+    slowest: Duration,
     is_calm: bool,
     traces: bool,
 }
@@ -137,6 +147,8 @@ impl Meeting {
             checkers: Checkers::new(plan.profile),
             digest: DefaultHasher::new(),
             packets: 0,
+            deaths: 0,
+            slowest: Duration::ZERO,
             is_calm: false,
             traces: false,
             dice,
@@ -158,6 +170,10 @@ impl Meeting {
             agenda.note(tick, What::Tick(number as usize));
         }
         agenda.note(BEGIN + plan.action_interval, What::Action);
+        if !self.server.fate().is_mild() {
+            let pause = self.server.fate().pause();
+            self.agenda.note(BEGIN + pause, What::Death);
+        }
     }
 
     /// Runs it to its end, or to the first violation.
@@ -171,6 +187,8 @@ impl Meeting {
             steps: self.step,
             digest: self.digest.finish(),
             packets: self.packets,
+            deaths: self.deaths,
+            slowest: self.slowest,
             lasted: self.now.since(BEGIN),
         }
     }
@@ -188,11 +206,39 @@ impl Meeting {
             }
         }
         self.checkers.settled(&mut self.server)?;
+        for _ in 0..self.server.fate().trials() {
+            self.stand_trial()?;
+        }
         for index in 0..self.participants.len() {
             self.with(index, |participant, around| participant.leave(around));
         }
         self.until(self.now + FAREWELL)?;
         self.checkers.empty(&mut self.server)
+    }
+
+    /// Cores die while nothing else goes wrong: all media comes back soon, and no client hears a
+    /// word of it.
+    fn stand_trial(&mut self) -> Checked {
+        let (since, mut latest) = (self.now, self.now);
+        for blow in self.server.fate().trial() {
+            latest = latest.max(since + blow.vacancy);
+            self.strike(blow)?;
+        }
+        let noticed = latest + self.plan.control_latency;
+        self.checkers.silence.begin();
+        while resumption::missing(&self.participants, since, self.now, |_| true).is_some() {
+            self.until(self.now + RESUMPTION_INTERVAL)?;
+            let passed = self.now.since(noticed);
+            let must = |kind| resumption::must_be_back(kind, passed);
+            if let Some(what) = resumption::missing(&self.participants, since, self.now, must) {
+                return Err(("resumption", what));
+            }
+        }
+        self.say(|| format!("all is back after {:?}", self.now.since(latest)));
+        self.slowest = self.slowest.max(self.now.since(latest));
+        self.until(self.now.max(noticed + resumption::WITHIN))?;
+        self.checkers.silence.end();
+        Ok(())
     }
 
     fn say(&self, what: impl FnOnce() -> String) {
@@ -204,10 +250,7 @@ impl Meeting {
     fn calm_down(&mut self) {
         self.is_calm = true;
         self.say(|| "calm".to_owned());
-        for station in &mut self.server.stations {
-            station.stalled_until = Time::ZERO;
-        }
-        self.server.control_stalled_until = Time::ZERO;
+        self.server.calm_down();
         for index in 0..self.participants.len() {
             self.with(index, |participant, around| participant.calm_down(around));
         }
@@ -235,13 +278,19 @@ impl Meeting {
             self.happen(what)?;
         }
         let outputs = self.server.control_turn(self.now);
+        for blow in std::mem::take(&mut self.server.struck) {
+            self.strike(blow)?;
+        }
         for (session, participant, connection) in std::mem::take(&mut self.server.opened) {
             self.sessions.insert(session, (participant, connection));
         }
         for output in outputs {
-            self.pass_output(output);
+            self.pass_output(output)?;
         }
         for core in 0..self.server.stations.len() {
+            for datagram in self.server.wake_sleepers(self.now, core) {
+                self.checkers.sealed(0, &datagram)?;
+            }
             let Some(sent) = self.server.core_turn(self.now, core, &mut self.dice) else {
                 continue;
             };
@@ -294,6 +343,25 @@ impl Meeting {
                 }
             }
             What::Action => self.action(),
+            What::Death => {
+                if !self.is_calm {
+                    let blow = self.server.fate().strike();
+                    self.strike(blow)?;
+                    let pause = self.server.fate().pause();
+                    self.agenda.note(self.now + pause, What::Death);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A core dies.
+    fn strike(&mut self, blow: Blow) -> Checked {
+        self.say(|| format!("core {} dies: {:?}", blow.core, blow.death));
+        self.deaths += u64::from(self.server.stations[blow.core].is_alive());
+        let life = self.server.stations[blow.core].life;
+        for datagram in self.server.kill(self.now, blow, &mut self.dice) {
+            self.checkers.sealed(life, &datagram)?;
         }
         Ok(())
     }
@@ -332,7 +400,7 @@ impl Meeting {
         }
     }
 
-    fn pass_output(&mut self, output: Output) {
+    fn pass_output(&mut self, output: Output) -> Checked {
         let (session, kind) = match &output {
             Output::Opened { session } => (*session, 0),
             Output::Challenge { session } => (*session, 1),
@@ -341,9 +409,13 @@ impl Meeting {
             Output::Close { session, .. } => (*session, 4),
         };
         (self.now.as_nanos(), session, kind, output.size()).hash(&mut self.digest);
-        let Some(&(index, connection)) = self.sessions.get(&session) else { return };
+        let Some(&(index, connection)) = self.sessions.get(&session) else { return Ok(()) };
+        if self.participants[index].connection == connection {
+            self.checkers.output(&self.participants[index], &output)?;
+        }
         let at = self.participants[index].output_at(self.now);
         self.agenda.note(at, What::Output(index, connection, Box::new(output)));
+        Ok(())
     }
 
     /// Takes what a core sent to where it arrives.
@@ -354,16 +426,17 @@ impl Meeting {
         (self.now.as_nanos(), core, to, bytes.len(), head).hash(&mut self.digest);
         self.say(|| format!("core {core} -> {to}: {}", kind_of(&bytes)));
         let Some(&index) = self.addresses.get(&to) else { return Ok(()) };
-        self.checkers.sent(self.now, to, &bytes)?;
+        let sent = Sent { at: self.now, life: self.server.stations[core].life };
+        self.checkers.sent(sent, to, &bytes)?;
         let wire = self.participants[index].down;
         for at in wire.carry(self.now, &mut self.dice).into_iter().flatten() {
-            let (bytes, sent) = (bytes.clone(), self.now);
+            let bytes = bytes.clone();
             self.agenda.note(at, What::ToClient { to, bytes, sent });
         }
         Ok(())
     }
 
-    fn arrive(&mut self, to: SocketAddr, bytes: Vec<u8>, sent: Time) -> Checked {
+    fn arrive(&mut self, to: SocketAddr, bytes: Vec<u8>, sent: Sent) -> Checked {
         let Some(&index) = self.addresses.get(&to) else { return Ok(()) };
         self.say(|| format!("peer{index} at {to}: {}", kind_of(&bytes)));
         let media = self.with(index, |participant, around| participant.receive(around, to, bytes));

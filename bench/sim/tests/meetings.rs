@@ -14,15 +14,17 @@ fn meetings() -> u64 {
 }
 
 fn share(index: u64) {
-    let mut packets = 0;
+    let (mut packets, mut deaths) = (0, 0);
     for seed in (index..meetings()).step_by(SHARES as usize) {
         let outcome = run(seed);
         packets += outcome.packets;
+        deaths += outcome.deaths;
         if let Some(violation) = outcome.violation {
             panic!("seed {seed}: {violation}\nagain: scripts/sim --seed {seed} --seeds 1");
         }
     }
     assert!(packets > 200 * meetings() / SHARES, "too tame: {packets} packets");
+    assert!(deaths > meetings() / SHARES, "too mild: {deaths} data cores died");
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn a_fourth_share_of_meetings_goes_well() {
 
 #[test]
 fn a_meeting_can_be_had_again() {
-    for seed in [2, 8, 15] {
+    for seed in [2, 8, 15, 68] {
         let (once, again) = (run(seed), run(seed));
         assert!(once.packets > 0 && once == again, "seed {seed}: {once:?}, then {again:?}");
     }

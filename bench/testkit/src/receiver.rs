@@ -246,6 +246,14 @@ impl Receiver {
         }
     }
 
+    /// When the newest picture decoded was captured, or the newest packet of a voice, milliseconds.
+    pub fn shown_ms(&self) -> u32 {
+        match self.kind {
+            Kind::Audio => self.newest_ms,
+            Kind::Video => self.decoded.map_or(0, |stamp| stamp.captured_ms),
+        }
+    }
+
     /// Whether packets arrive and it decodes none.
     pub fn is_stuck(&self, now: Time) -> bool {
         self.kind == Kind::Video && now.since(self.progress_at) >= PATIENCE

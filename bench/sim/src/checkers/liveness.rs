@@ -16,13 +16,16 @@ pub fn missing(participants: &[Participant], now: Time) -> Option<String> {
     if let Some(late) = participants.iter().find(|participant| !participant.is_settled()) {
         return Some(format!("{} is not connected: {}", late.name, late.describe()));
     }
+    pairs(participants).find_map(|(viewer, other)| of_pair(viewer, other, now))
+}
+
+/// Everyone, with everyone else in the same room.
+pub fn pairs(participants: &[Participant]) -> impl Iterator<Item = (&Participant, &Participant)> {
     let pairs = participants.iter().flat_map(|viewer| {
         let others = participants.iter();
         others.map(move |other| (viewer, other))
     });
-    let mut pairs =
-        pairs.filter(|(viewer, other)| viewer.room == other.room && viewer.number != other.number);
-    pairs.find_map(|(viewer, other)| of_pair(viewer, other, now))
+    pairs.filter(|(viewer, other)| viewer.room == other.room && viewer.number != other.number)
 }
 
 fn of_pair(viewer: &Participant, other: &Participant, now: Time) -> Option<String> {

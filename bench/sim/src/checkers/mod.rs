@@ -8,21 +8,28 @@ pub mod indexes;
 pub mod liveness;
 pub mod memory;
 pub mod pipes;
+pub mod records;
+pub mod resumption;
 pub mod rooms;
+pub mod silence;
 pub mod subscriptions;
 
 use std::net::SocketAddr;
 
+use opencall_control::api::Output;
+use opencall_dataplane::message::CoreId;
+use opencall_io::memory::Datagram;
 use opencall_wire::srtp::Profile;
-use opencall_wire::time::Time;
 
-use crate::participant::{Media, Participant};
+use crate::participant::{Media, Participant, Sent};
 use crate::server::Server;
 
 /// All of them, with what each remembers.
 pub struct Checkers {
     indexes: indexes::Indexes,
     continuity: continuity::Continuity,
+    /// Whether clients may be told anything.
+    pub silence: silence::Silence,
 }
 
 type Checked = Result<(), (&'static str, String)>;
@@ -33,21 +40,36 @@ impl Checkers {
         Checkers {
             indexes: indexes::Indexes::new(profile),
             continuity: continuity::Continuity::default(),
+            silence: silence::Silence::default(),
         }
     }
 
     /// A core has sent a datagram.
-    pub fn sent(&mut self, now: Time, to: SocketAddr, bytes: &[u8]) -> Checked {
-        self.continuity.sent(now, bytes);
+    pub fn sent(&mut self, sent: Sent, to: SocketAddr, bytes: &[u8]) -> Checked {
+        self.continuity.sent(sent, bytes);
         self.indexes.sent(to, bytes).map_err(|what| ("indexes", what))
     }
 
+    /// A core has sealed a datagram that does not leave, for the core has died or stalled.
+    pub fn sealed(&mut self, life: u32, datagram: &Datagram) -> Checked {
+        self.continuity.sealed(life, &datagram.bytes);
+        let sealed = self.indexes.sent(datagram.destination, &datagram.bytes);
+        sealed.map_err(|what| ("indexes", what))
+    }
+
+    /// Control says something to a participant.
+    pub fn output(&self, participant: &Participant, output: &Output) -> Checked {
+        let told = self.silence.check(output);
+        told.map_err(|what| ("silence", format!("{}: {what}", participant.name)))
+    }
+
     /// A participant has opened a packet, which was sent then.
-    pub fn media(&mut self, participant: &Participant, media: &Media, sent: Time) -> Checked {
+    pub fn media(&mut self, participant: &Participant, media: &Media, sent: Sent) -> Checked {
         let named = |checker| move |what| (checker, format!("{}: {what}", participant.name));
         rooms::check(participant, media).map_err(named("rooms"))?;
-        subscriptions::check(media, sent).map_err(named("subscriptions"))?;
-        self.continuity.check(participant.number, &media.arrived).map_err(named("continuity"))
+        subscriptions::check(media, sent.at).map_err(named("subscriptions"))?;
+        let continues = self.continuity.check(participant.number, &media.arrived, sent.life);
+        continues.map_err(named("continuity"))
     }
 
     /// A core has taken a turn.
@@ -71,6 +93,11 @@ impl Checkers {
         }
         let cores = server.stations.iter().map(|s| s.seat.core().wiring().collect());
         pipes::check(&cores.collect::<Vec<_>>()).map_err(|what| ("pipes", what))?;
+        for (core, station) in server.stations.iter().enumerate() {
+            let recorded = server.control.recorded(CoreId(core as u8));
+            let checked = records::check(recorded, &station.seat.core().holdings());
+            checked.map_err(|what| ("records", format!("core {core}: {what}")))?;
+        }
         memory::agree(server).map_err(|what| ("memory", what))
     }
 

@@ -177,3 +177,23 @@ fn dependencies_point_one_way() {
         assert_eq!(own_crates(folder), allowed, "what {folder} depends on");
     }
 }
+
+#[test]
+fn the_ten_functions_that_a_packet_passes_are_where_the_architecture_says() {
+    let text = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let (_, section) = text.split_once("## From socket to socket").expect("the section");
+    let rows = section.lines().skip_while(|line| !line.starts_with("| 1 |"));
+    let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 10);
+    let mut faults = Vec::new();
+    for (number, row) in (1..).zip(rows) {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let (function, file) = (cells[2], cells[3]);
+        assert_eq!(cells[1], number.to_string(), "in order");
+        let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+        if !source.contains(&format!("fn {function}(")) {
+            faults.push(format!("{function} in {file}"));
+        }
+    }
+    report(&faults, "say in docs/ARCHITECTURE.md what they are called now, and where they are");
+}

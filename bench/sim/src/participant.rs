@@ -170,6 +170,8 @@ pub struct Subscription {
     pub paused_since: Option<Time>,
     /// Whether its producer is paused.
     pub producer_paused: bool,
+    /// Whether the path has no room for it, as far as the client was told.
+    pub is_left_out: bool,
 }
 
 /// What a participant is allowed to receive under an SSRC.
@@ -499,6 +501,11 @@ impl Participant {
             Notification::ConsumerResumed { consumer_id } => {
                 self.producer_paused(&consumer_id, false);
             }
+            Notification::ConsumerLayersChanged { consumer_id, layers } => {
+                if let Some(subscription) = self.subscriptions.get_mut(&consumer_id) {
+                    subscription.is_left_out = layers.is_none();
+                }
+            }
             Notification::ProducerMaxSpatialLayer { producer_id, spatial_layer } => {
                 let producer = Some(producer_id);
                 let mut sources = self.sources.iter_mut();
@@ -524,6 +531,7 @@ impl Participant {
             paused: false,
             paused_since: None,
             producer_paused: options.producer_paused,
+            is_left_out: false,
         };
         self.subscriptions.insert(options.id, subscription);
     }

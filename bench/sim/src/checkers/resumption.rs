@@ -15,7 +15,8 @@ const VOICES_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// How long pictures may take. What comes first has to be a key frame: an encoder that was just
 /// asked for one is not asked again for 300 ms, and one that did not answer is after 500 ms. An
-/// estimate of a path that is still being found may leave a picture out for a second at any time.
+/// estimate of a path that is still being found may leave a picture out for a second at any time;
+/// what the client was told to be left out is not waited for.
 pub const WITHIN: Duration = Duration::from_millis(3_000);
 
 /// What is still missing of what was captured after `since`, if anything is: of everything that is
@@ -32,6 +33,9 @@ pub fn missing(
             let producer = source.producer.as_ref()?;
             let mut subscriptions = viewer.subscriptions.values();
             let subscription = subscriptions.find(|s| s.producer == *producer)?;
+            if subscription.is_left_out {
+                return None;
+            }
             let shown_ms = u64::from(subscription.receiver.shown_ms());
             let (kind, age_ms) = (source.track.kind, now.as_millis().saturating_sub(shown_ms));
             (shown_ms <= since.as_millis()).then(|| {

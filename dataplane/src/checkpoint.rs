@@ -128,6 +128,8 @@ pub struct Place {
     pub destination: Option<Tuple>,
     /// What the end of the DTLS handshake will prove.
     pub answered: Option<Tuple>,
+    /// Where it says that it is, which nothing has proven.
+    pub claimant: Option<Tuple>,
     /// The user fragment of ours that its checks carried last.
     pub ufrag: Option<String>,
 }
@@ -408,6 +410,7 @@ mod tests {
         let place = |port: u16| Place {
             destination: Some((SocketAddr::from(([10, 0, 0, 1], port)), SocketId(0))),
             answered: None,
+            claimant: None,
             ufrag: None,
         };
         let first = Lease::<TransportCheckpoint>::default();

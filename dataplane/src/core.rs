@@ -303,6 +303,11 @@ impl Core {
         let proven = place.destination.is_some();
         self.transports[key].resume(now, found, proven);
         self.index.addresses.insert(found, Owner::new(key, proven));
+        let claimant = place.claimant.filter(|tuple| self.index.addresses.owner(*tuple).is_none());
+        if let Some(claimant) = claimant {
+            self.transports[key].resume_claimant(now, claimant);
+            self.index.addresses.insert(claimant, Owner::new(key, false));
+        }
         self.report_ice(key);
     }
 

@@ -240,7 +240,8 @@ impl Transport {
         self.has_claimant = self.ice.claimant().is_some();
         let ufrag = Some(self.ice.used_ufrag().to_owned());
         let (destination, answered) = (self.destination, self.ice.answered());
-        self.checkpoint.note_place(Place { destination, answered, ufrag });
+        let claimant = self.ice.claimant();
+        self.checkpoint.note_place(Place { destination, answered, claimant, ufrag });
     }
 
     /// Goes on where a core before had found its client, proven or not. Control is told: the core
@@ -249,6 +250,12 @@ impl Transport {
         self.ice.resume(now, found, proven);
         // No word is left of it: which credentials its client uses is read from there, still.
         self.destination = self.ice.destination();
+        self.has_claimant = self.ice.claimant().is_some();
+    }
+
+    /// Its client had said to be somewhere else, and had not proven it yet.
+    pub fn resume_claimant(&mut self, now: Time, claimant: Tuple) {
+        self.ice.resume_claimant(now, claimant);
         self.has_claimant = self.ice.claimant().is_some();
     }
 

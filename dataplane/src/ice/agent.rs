@@ -177,6 +177,12 @@ impl IceAgent {
         self.renew_consent(now);
     }
 
+    /// Goes on where an agent of a core before was: the client claimed to be there.
+    pub fn resume_claimant(&mut self, now: Time, tuple: Tuple) {
+        let (index, _) = self.insert(now, tuple);
+        (self.tuples[index].claims, self.tuples[index].nominating) = (true, true);
+    }
+
     /// Goes on where an agent of a core before was: a check had come with these credentials.
     /// Returns the user fragment that is ours no more.
     pub fn resume_restart(&mut self, ufrag: &str) -> Option<String> {

@@ -65,3 +65,23 @@ fn a_client_that_only_receives_can_prove_where_it_is() {
     let media = viewer.media(&mut world);
     assert!(media.iter().any(|packet| packet.header.ssrc != PROBATOR_SSRC), "media flows");
 }
+
+#[test]
+fn a_client_that_moved_as_its_core_died_is_followed_with_its_first_packet() {
+    let mut world = World::new(1);
+    let mut speaker = world.join(CORE);
+    let source = world.produce(&speaker, MediaKind::Audio, &[1000]);
+    let mut viewer = world.join(CORE);
+    world.consume(&viewer, &source);
+    viewer.address.set_port(viewer.address.port() + 1);
+    viewer.check(&world, true);
+    world.turn();
+    viewer.raw(&mut world);
+    world.kill(CORE, 7);
+    send(&mut world, &mut speaker, 1);
+    viewer.send_rtcp(&world, |writer| writer.pli(9, 1).unwrap());
+    world.turn();
+    viewer.raw(&mut world);
+    send(&mut world, &mut speaker, 2);
+    assert_eq!(viewer.media(&mut world).len(), 1, "it need not say again where it is");
+}

@@ -15,6 +15,7 @@ use opencall_wire::time::{Time, WallClock};
 use slab::Slab;
 
 use crate::address_table::{AddressTable, Owner};
+use crate::backlog::Backlog;
 use crate::checkpoint::{Place, Suspect};
 use crate::congestion::Scratch;
 use crate::drop_reason::DropReason;
@@ -122,6 +123,7 @@ pub struct Core {
     /// A probe of some transport is out until then.
     pub(crate) feedback_awaited_until: Time,
     pub(crate) overload: Overload,
+    pub(crate) backlog: Backlog,
     random: u64,
 }
 
@@ -147,6 +149,7 @@ impl Core {
             scratch: Scratch::default(),
             feedback_awaited_until: Time::ZERO,
             overload: Overload::default(),
+            backlog: Backlog::default(),
             random: config.seed | 1,
         }
     }

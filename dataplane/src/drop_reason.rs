@@ -73,6 +73,8 @@ drop_reasons! {
     UselessRtx => "useless_rtx",
     /// Packet without payload: padding for probing.
     PaddingOnly => "padding_only",
+    /// Media that waited in the socket while no core ran.
+    Late => "late",
     /// The producer is paused.
     ProducerPaused => "producer_paused",
     /// A ring to another core was full.

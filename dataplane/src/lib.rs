@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod address_table;
+pub mod backlog;
 pub mod checkpoint;
 pub mod congestion;
 pub mod core;

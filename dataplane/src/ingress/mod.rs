@@ -41,6 +41,7 @@ impl Core {
     pub(crate) fn gather(&mut self, now: Time, rx: &mut RxBatch, tx: &mut TxBatch) {
         self.stats.turns += 1;
         self.watch_load(now, rx.is_full());
+        self.backlog.on_turn(now, rx.is_empty(), rx.is_full());
         self.share_out_stale(now);
         self.stats.datagrams_received += rx.len() as u64;
         let mut received = 0;

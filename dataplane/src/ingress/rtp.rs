@@ -270,6 +270,10 @@ impl Core {
             self.stats.drops.count(DropReason::ProducerPaused);
             return;
         }
+        if self.backlog.waits() && matches!(at, PacketRef::Received(_)) {
+            self.stats.drops.count(DropReason::Late);
+            return;
+        }
         if producer.kind == MediaKind::Audio
             && let Some(level) = packet.extensions.of(Extension::AudioLevel, bytes)
             && let Some(level) = parse_audio_level(level)

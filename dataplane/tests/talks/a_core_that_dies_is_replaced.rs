@@ -11,8 +11,9 @@ use opencall_dataplane::demux::{PacketClass, classify};
 use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::ingress::key_frame::MIN_INTERVAL;
 use opencall_dataplane::message::*;
+use opencall_io::MAX_RX_BATCH;
 use opencall_wire::codec::MediaKind;
-use opencall_wire::rtp::header::RtpHeader;
+use opencall_wire::rtp::header::{OutgoingHeader, RtpHeader};
 
 use crate::world::*;
 
@@ -350,4 +351,38 @@ fn a_new_core_says_where_clients_are_and_how_well_they_send() {
         _ => None,
     });
     assert_eq!(scored.collect::<BTreeSet<_>>().len(), 4, "each producer");
+}
+
+#[test]
+fn what_waited_while_no_core_ran_is_not_forwarded() {
+    let mut world = World::new(1);
+    let mut speaker = world.join(CoreId(0));
+    let source = world.produce(&speaker, MediaKind::Audio, &[1000]);
+    let mut hearer = world.join(CoreId(0));
+    world.consume(&hearer, &source);
+    let waited = 2 * MAX_RX_BATCH as u16 + 40;
+    let mut say = |world: &mut World, sequence: u16| {
+        let timestamp = u32::from(sequence) * 960;
+        let fields = OutgoingHeader {
+            marker: false,
+            payload_type: SENT_PT,
+            sequence,
+            timestamp,
+            ssrc: 1000,
+        };
+        let packet = speaker.sealed(fields, None, &[0x78; 80]);
+        world.push(speaker.address, CoreId(0), &packet);
+    };
+    (0..10).for_each(|sequence| say(&mut world, sequence));
+    world.turn();
+    assert_eq!(hearer.media(&mut world).len(), 10);
+    (10..10 + waited).for_each(|sequence| say(&mut world, sequence));
+    world.kill(CoreId(0), 5);
+    world.run(Duration::from_millis(20));
+    assert_eq!(hearer.media(&mut world).len(), 40, "the last batch may have just come");
+    let late = world.core(CoreId(0)).stats().drops.of(DropReason::Late);
+    assert_eq!(late, 2 * MAX_RX_BATCH as u64);
+    say(&mut world, 10 + waited);
+    world.turn();
+    assert_eq!(hearer.media(&mut world).len(), 1);
 }

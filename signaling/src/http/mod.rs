@@ -6,7 +6,7 @@
 //!   many.
 //! * [`admin`] — the admin API.
 //! * [`bucket`] — rates; [`crate::addresses`] counts by address.
-//! * [`metrics`] — what Prometheus scrapes.
+//! * `metrics` — what Prometheus scrapes.
 //! * [`whip`] — publishers by WHIP.
 //! * [`origin`] — which pages may connect; [`files`] — the meeting page; [`refusals`] — who was
 //!   refused.

@@ -2,7 +2,7 @@
 //! a key of administrators in its `Authorization: Bearer` header; without one in the configuration
 //! there is no admin API.
 //!
-//! * [`answer`] — the one shape of its errors; [`workers`] — what the data cores do.
+//! * `answer` — the one shape of its errors; `workers` — what the data cores do.
 //!
 //! Rooms are asked by way of the hub, where administrators take turns with the rooms and wait when
 //! they have made more work than their share. What the data cores do is read once a second for

@@ -1,7 +1,7 @@
 //! WHIP (RFC 9725): a publisher posts its offer and is a participant of the room like any other,
 //! without a WebSocket. Its resource is the session: DELETE ends it, PATCH restarts ICE.
 //!
-//! * [`session`] — the session behind a resource; [`problem`] — refusals, as problem+json.
+//! * `session` — the session behind a resource; `problem` — refusals, as problem+json.
 //!
 //! We are ICE-lite and announce all our addresses in the answer, so that candidates of clients are
 //! taken and not needed.

@@ -21,9 +21,9 @@ use crate::ice::agent::Tuple;
 use crate::ingress::source::SourceId;
 use crate::message::TransportId;
 
-/// Numbers reserved at a time: the gap that a receiver sees after a core's death, at most. Picture
-/// ids of seven bits and TL0PICIDX jump by as many, which must stay below half their range; fewer
-/// would cost an exchange of atomics more often.
+/// Numbers reserved at a time: the gap that a receiver sees after a core's death, at most; fewer
+/// would cost an exchange of atomics more often. Picture ids of seven bits and TL0PICIDX, of which
+/// half the range is soon used up, jump by no more than has arrived meanwhile.
 pub const RESERVED_PACKETS: u64 = 32;
 
 /// The same for transport-wide sequence numbers, beyond what a turn is about to send.
@@ -292,8 +292,10 @@ pub struct ConsumerCheckpoint {
     clock: AtomicU64,
     /// A packet sent, some packets ago.
     sent: AtomicU64,
-    /// What its picture ids and TL0PICIDX may have reached.
+    /// Its picture ids and TL0PICIDX, some packets ago.
     pictures: AtomicU64,
+    /// With which packet that was; 0 before the first.
+    packet: AtomicU64,
 }
 
 /// How a consumer's timestamps follow its source's.
@@ -309,13 +311,35 @@ pub struct ClockCheckpoint {
     pub sent: Instant,
 }
 
-/// What picture ids and TL0PICIDX may have reached, where a stream has them.
+/// Picture ids and TL0PICIDX, where a stream has them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PicturesCheckpoint {
-    /// The next picture id, at most.
+    /// The next picture id.
     pub next_picture: Option<u16>,
-    /// The last TL0PICIDX, at most.
+    /// The last TL0PICIDX.
     pub last_tl0: Option<u8>,
+}
+
+/// A packet of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketCheckpoint {
+    /// Index of the encoding.
+    pub encoding: u8,
+    /// Which source of it.
+    pub source: SourceId,
+    /// Its number, of which the lower 40 bits count.
+    pub sequence: ExtendedSeq,
+}
+
+impl PacketCheckpoint {
+    const SEQUENCE_MASK: u64 = (1 << 40) - 1;
+
+    /// Numbers of its source that have come after it; `None` where that has another source now.
+    pub fn arrived_since(self, producer: &ProducerCheckpoint) -> Option<u64> {
+        let arrived = producer.encoding(self.encoding)?.source()?;
+        let since = arrived.highest.0.wrapping_sub(self.sequence.0) & Self::SEQUENCE_MASK;
+        (arrived.id == self.source).then_some(since)
+    }
 }
 
 impl ConsumerCheckpoint {
@@ -337,15 +361,29 @@ impl ConsumerCheckpoint {
         })
     }
 
-    /// Notes what picture ids may reach with the numbers reserved.
-    pub fn note_pictures(&self, pictures: PicturesCheckpoint) {
+    /// Notes what picture ids have come to with a packet, which is the newest that is sent.
+    pub fn note_pictures(&self, pictures: PicturesCheckpoint, packet: PacketCheckpoint) {
         let field = |value: Option<u64>| value.map_or(0, |value| value | 1 << 16);
         let picture = field(pictures.next_picture.map(Into::into));
         let tl0 = field(pictures.last_tl0.map(Into::into));
         self.pictures.store(picture << 32 | tl0, Ordering::Relaxed);
+        // Comes second: with an older packet more seem to have been sent since, and not fewer.
+        let of = u64::from(packet.encoding) << 56 | u64::from(packet.source.number()) << 40;
+        let sequence = packet.sequence.0 & PacketCheckpoint::SEQUENCE_MASK;
+        self.packet.store(of | sequence, Ordering::Release);
     }
 
-    /// What picture ids may have reached.
+    /// The packet with which picture ids were noted.
+    pub fn packet(&self) -> Option<PacketCheckpoint> {
+        let word = self.packet.load(Ordering::Acquire);
+        Some(PacketCheckpoint {
+            encoding: (word >> 56) as u8,
+            source: SourceId::of_number((word >> 40) as u16)?,
+            sequence: ExtendedSeq(word & PacketCheckpoint::SEQUENCE_MASK),
+        })
+    }
+
+    /// What picture ids had come to with that packet.
     pub fn pictures(&self) -> PicturesCheckpoint {
         let word = self.pictures.load(Ordering::Relaxed);
         let field = |word: u32| (word >> 16 != 0).then_some(word as u16);
@@ -388,11 +426,13 @@ mod tests {
         let clock = ClockCheckpoint { encoding: 2, source, offset: 0x8000_0007, sent };
         consumer.note_clock(clock);
         assert_eq!(consumer.clock(), Some(clock));
+        let packet =
+            PacketCheckpoint { encoding: 7, source, sequence: ExtendedSeq(0xff_ffff_fffe) };
         for (next_picture, last_tl0) in [(Some(0), None), (None, Some(0)), (Some(0x7fff), Some(9))]
         {
             let pictures = PicturesCheckpoint { next_picture, last_tl0 };
-            consumer.note_pictures(pictures);
-            assert_eq!(consumer.pictures(), pictures);
+            consumer.note_pictures(pictures, packet);
+            assert_eq!((consumer.pictures(), consumer.packet()), (pictures, Some(packet)));
         }
         let producer = ProducerCheckpoint::default();
         assert!(producer.encoding(8).is_none());
@@ -401,6 +441,9 @@ mod tests {
         let highest = ExtendedSeq(0x1_0007);
         let source = SourceCheckpoint { ssrc: 0, id: source, origin: 9, highest, newest: sent };
         encoding.note(source);
+        assert_eq!(packet.arrived_since(&producer), Some(0x1_0009));
+        let another = PacketCheckpoint { source: SourceId::FIRST, ..packet };
+        assert_eq!(another.arrived_since(&producer), None);
         encoding.note_rtx(u32::MAX);
         assert_eq!((encoding.source(), encoding.rtx_ssrc()), (Some(source), Some(u32::MAX)));
     }

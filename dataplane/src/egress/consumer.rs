@@ -10,7 +10,9 @@ use opencall_wire::rtp::header::OutgoingHeader;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
-use crate::checkpoint::{ClockCheckpoint, ConsumerCheckpoint, Instant, Lease, RESERVED_PACKETS};
+use crate::checkpoint::{
+    ClockCheckpoint, ConsumerCheckpoint, Instant, Lease, PacketCheckpoint, RESERVED_PACKETS,
+};
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
@@ -275,7 +277,7 @@ impl Consumer {
                 Some(clock) => restored_timestamps(now, clock, source),
                 None => TimestampTranslator::new(source.clock_rate_hz, first_timestamp),
             },
-            picture_id: PictureContinuity::restore(checkpoint.pictures()),
+            picture_id: restored_pictures(checkpoint, source),
             checkpoint: checkpoint.clone(),
             sent: match source.kind {
                 MediaKind::Audio => SentLog::for_audio(),
@@ -350,7 +352,7 @@ impl Consumer {
             self.picture_id.forward(ids, &mut rewrite);
         }
         if sequence.0 >= self.held || begins {
-            self.leave_word(sequence)?;
+            self.leave_word(sequence, packet)?;
         }
         let mut out =
             Outgoing { sequence, timestamp, rewrite, switched: Switched::No, targets: None };
@@ -366,10 +368,11 @@ impl Consumer {
         Some(out)
     }
 
-    /// Leaves word for a core that comes after this one, before a packet under this number is sent;
-    /// `None` if there is such a core already, and the number is not this one's.
+    /// Leaves word for a core that comes after this one, before a packet, the newest of its source,
+    /// is sent under this number; `None` if there is such a core already, and the number is not
+    /// this one's.
     #[cold]
-    fn leave_word(&mut self, sequence: ExtendedSeq) -> Option<()> {
+    fn leave_word(&mut self, sequence: ExtendedSeq, packet: &MediaPacket) -> Option<()> {
         let generation = self.checkpoint.generation();
         if sequence.0 >= self.held {
             let end = sequence.0.saturating_add(RESERVED_PACKETS);
@@ -384,7 +387,9 @@ impl Consumer {
             let (offset, sent) = (self.timestamp.offset(), Instant::new(at, timestamp));
             self.checkpoint.note_clock(ClockCheckpoint { encoding, source, offset, sent });
         }
-        self.checkpoint.note_pictures(self.picture_id.reach(RESERVED_PACKETS));
+        let (encoding, source) = (packet.encoding, packet.source);
+        let packet = PacketCheckpoint { encoding, source, sequence: packet.sequence };
+        self.checkpoint.note_pictures(self.picture_id.checkpoint(), packet);
         Some(())
     }
 
@@ -491,6 +496,17 @@ impl Consumer {
             self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }
     }
+}
+
+/// The picture ids of a consumer whose core was replaced. It has sent nothing that had not arrived,
+/// and no more than it had numbers for: where cores die in a row, TL0PICIDX comes no further than
+/// the source does, and a client that hears of none of them takes it for no step back.
+fn restored_pictures(checkpoint: &ConsumerCheckpoint, source: &Producer) -> PictureContinuity {
+    // Read before the pictures, as it is written after them.
+    let packet = checkpoint.packet();
+    let sent_since = packet.and_then(|packet| packet.arrived_since(&source.checkpoint));
+    let sent_since = sent_since.map_or(RESERVED_PACKETS, |sent| sent.min(RESERVED_PACKETS));
+    PictureContinuity::restore(checkpoint.pictures(), sent_since)
 }
 
 /// The timestamps of a consumer whose core was replaced. Nothing went out that had not arrived: the

@@ -50,21 +50,24 @@ struct Pictures {
 }
 
 impl PictureContinuity {
-    /// One that goes on where that of a core before may have been.
-    pub fn restore(checkpoint: PicturesCheckpoint) -> Self {
+    /// One that goes on where that of a core before may have been, which has sent as many pictures
+    /// since it left word, at most.
+    pub fn restore(checkpoint: PicturesCheckpoint, sent_since: u64) -> Self {
+        let first = |next: u16| u64::from(next).wrapping_add(sent_since) as u16 & PICTURE_ID_MASK;
         let pictures = checkpoint.next_picture.map(|next| Pictures {
-            numbering: Numbering::new(FIRST_CYCLE | u64::from(next)),
+            numbering: Numbering::new(FIRST_CYCLE | u64::from(first(next))),
             highest: None,
         });
-        PictureContinuity { tl0_offset: 0, tl0_last: checkpoint.last_tl0, pictures }
+        let tl0_last = checkpoint.last_tl0.map(|last| last.wrapping_add(sent_since as u8));
+        PictureContinuity { tl0_offset: 0, tl0_last, pictures }
     }
 
-    /// How far it may come with as many pictures more.
-    pub fn reach(&self, pictures: u64) -> PicturesCheckpoint {
-        let next = |of: &Pictures| of.numbering.next_out().wrapping_add(pictures) as u16;
+    /// What a core that comes after this one needs.
+    pub fn checkpoint(&self) -> PicturesCheckpoint {
+        let next = |of: &Pictures| of.numbering.next_out() as u16 & PICTURE_ID_MASK;
         PicturesCheckpoint {
-            next_picture: self.pictures.as_ref().map(|of| next(of) & PICTURE_ID_MASK),
-            last_tl0: self.tl0_last.map(|last| last.wrapping_add(pictures as u8)),
+            next_picture: self.pictures.as_ref().map(next),
+            last_tl0: self.tl0_last,
         }
     }
 
@@ -201,6 +204,17 @@ mod tests {
             let source = wide((0x7f00 + n) as u16 & 0x7fff, 200_u8.wrapping_add(n as u8));
             let out = ((101 + n) as u16 & 0x7fff, 1_u8.wrapping_add(n as u8));
             assert_eq!(forward(&mut continuity, source), out, "{n}");
+        }
+    }
+
+    #[test]
+    fn another_core_goes_on_after_all_that_may_have_been_sent() {
+        let mut continuity = PictureContinuity::default();
+        forward(&mut continuity, wide(0x7ff0, 250));
+        for (sent_since, wanted) in [(0, (0x7ff1, 251)), (20, (5, 15))] {
+            let mut restored = PictureContinuity::restore(continuity.checkpoint(), sent_since);
+            restored.switch(&wide(700, 9));
+            assert_eq!(forward(&mut restored, wide(700, 9)), wanted);
         }
     }
 

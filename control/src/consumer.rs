@@ -34,6 +34,8 @@ pub(crate) struct Consumer {
     paused: bool,
     /// What it gets now.
     layers: Option<Layers>,
+    /// Whether there is no room for it, as last told.
+    is_left_out: bool,
     /// Of its stream, once known.
     pub score: Option<u8>,
     /// As last told.
@@ -200,6 +202,7 @@ impl Control {
             waiting: start == Start::WhenReady,
             paused: start == Start::Paused,
             layers: None,
+            is_left_out: false,
             score: None,
             told_score: None,
         };
@@ -370,10 +373,16 @@ impl Control {
 
     pub(crate) fn layers_changed(&mut self, id: ConsumerId, layers: Option<Layers>) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        if consumer.layers == layers {
+        let is_left_out = layers.is_none();
+        let (old, was_left_out) = (consumer.layers, consumer.is_left_out);
+        (consumer.layers, consumer.is_left_out) = (layers, is_left_out);
+        // Of a stream without layers there is nothing to tell but whether it finds room.
+        let producer = self.producers.get(&consumer.producer);
+        let is_whole = layers.is_some_and(|layers| layers.temporal.is_none())
+            && producer.is_some_and(|of| of.consumable.encodings.len() < 2);
+        if was_left_out == is_left_out && (is_whole || old == layers) {
             return;
         }
-        consumer.layers = layers;
         let session = consumer.session;
         let consumer_id = self.ids.text(id.0);
         self.notify(session, Notification::ConsumerLayersChanged { consumer_id, layers });

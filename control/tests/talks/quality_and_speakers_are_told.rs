@@ -41,6 +41,33 @@ fn scores_and_layers_are_told_on_change() {
     assert_eq!(talk.news_texts(bert.session), ["ConsumerScore 10 4", "Excellent"]);
 }
 
+/// Of a stream without layers there is nothing else to tell.
+#[test]
+fn who_finds_no_room_is_told_so_whatever_it_consumes() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", Automatic);
+    let bert = talk.enter("bert", Automatic);
+    let mut camera = simulcast("0");
+    camera.encodings.truncate(1);
+    talk.produce(&anna, Kind::Video, camera);
+    let consumer = talk.newest_consumer();
+    talk.news(bert.session);
+    let whole = Some(Layers { spatial: 0, temporal: None });
+    for (layers, told) in [
+        (whole, None),
+        (None, Some("ConsumerLayersChanged None")),
+        (None, None),
+        (whole, Some("ConsumerLayersChanged Some(0)")),
+        (whole, None),
+        (Some(Layers { spatial: 0, temporal: Some(1) }), Some("ConsumerLayersChanged Some(0)")),
+    ] {
+        talk.event(0, Event::LayersChanged { consumer, layers });
+        let news = talk.news_texts(bert.session);
+        let mut news = news.iter().filter(|text| text.starts_with("ConsumerLayers"));
+        assert_eq!(news.next().map(String::as_str), told, "{layers:?}");
+    }
+}
+
 #[test]
 fn bandwidth_is_told_to_the_client_whose_it_is() {
     let mut talk = Talk::new();

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use opencall_io::{RxBatch, TX_FLUSH_BYTES, TxBatch};
+use opencall_wire::codec::MediaKind;
 use opencall_wire::mtu::OUTGOING_PACKET_MAX;
 use opencall_wire::rtp::header::mark_padded;
 use opencall_wire::srtp::SealContext;
@@ -257,14 +258,14 @@ impl Core {
         }
     }
 
-    /// Tells control what a consumer gets, when that has changed.
+    /// Tells control what a consumer gets, when that has changed. There is always room for voices,
+    /// which have no layers.
     pub(crate) fn report_layers(&mut self, key: usize) {
         let consumer = &mut self.consumers[key];
-        let Some(layers) = consumer.layers.take_report() else { return };
-        let is_layered = consumer.layers.current_inner().is_some();
-        if self.producers[consumer.producer].encodings.len() < 2 && !is_layered {
+        if consumer.kind == MediaKind::Audio {
             return;
         }
+        let Some(layers) = consumer.layers.take_report() else { return };
         self.events.push_back(Event::LayersChanged { consumer: consumer.id, layers });
     }
 }

@@ -35,6 +35,7 @@ mod an_address_stays_with_its_client;
 mod an_ssrc_follows_what_its_packets_say;
 mod closing_costs_what_is_closed;
 mod contributing_sources_are_named_to_everyone;
+mod deaths_in_a_row_mislead_nobody;
 mod every_report_tells_the_senders_clock;
 mod every_stream_is_reported;
 mod forged_packets_change_nothing;

@@ -7,7 +7,7 @@
 //! | target | what the allocation gave; a key frame of it makes the switch |
 //! | hoped | what the allocation would give if every encoding arrived |
 //! | current | what goes out |
-//! | reported | the current one that control was told last |
+//! | reported | the current one that this core told control last, if it did |
 //!
 //! Worked trace of a simulcast of three encodings:
 //!
@@ -78,7 +78,7 @@ struct Rest {
     /// The most that the client wants.
     preferred: Option<Layers>,
     hoped: Option<EncodingIndex>,
-    reported: Option<Layers>,
+    reported: Option<Option<Layers>>,
     temporal: TemporalLayers,
     svc: SvcSelector,
 }
@@ -220,12 +220,13 @@ impl Selector {
         highest.map_or(0, |encoding| encoding.0.saturating_add(1))
     }
 
-    /// What goes out, if control has not been told.
+    /// What goes out, if this core has not told control. The first time it tells in any case: what
+    /// control knows may be what a core before this one has sent.
     pub fn take_report(&mut self) -> Option<Option<Layers>> {
         let whole = || self.current.map(|e| Layers { spatial: e.0, temporal: None });
         let layers = self.rest.svc.layers().or_else(whole);
-        let is_new = self.rest.reported != layers;
-        self.rest.reported = layers;
+        let is_new = self.rest.reported != Some(layers);
+        self.rest.reported = Some(layers);
         is_new.then_some(layers)
     }
 
@@ -346,6 +347,13 @@ mod tests {
             assert_eq!(told.map(|layers| layers.map(|layers| layers.spatial)), report);
         }
         assert_eq!(selector.preferred(), Some(Layers { spatial: 1, temporal: None }));
+    }
+
+    #[test]
+    fn who_is_left_out_from_the_start_is_told_so_once() {
+        let mut selector = Selector::new(None, EncodingIndex::LOWEST);
+        selector.leave_out(None);
+        assert_eq!([selector.take_report(), selector.take_report()], [Some(None), None]);
     }
 
     #[test]

@@ -184,9 +184,18 @@ impl IceAgent {
     }
 
     /// Goes on where an agent of a core before was: a check had come with these credentials.
-    /// Returns the user fragment that is ours no more.
+    /// Returns the user fragment that is ours no more. Where the client claims to be it has said
+    /// since.
     pub fn resume_restart(&mut self, ufrag: &str) -> Option<String> {
-        if self.current.ufrag == ufrag { self.finish_restart() } else { None }
+        if self.current.ufrag != ufrag {
+            return None;
+        }
+        let claims = self.tuples.iter().position(|tuple| tuple.claims);
+        let retired = self.finish_restart();
+        if let Some(index) = claims {
+            (self.tuples[index].claims, self.tuples[index].nominating) = (true, true);
+        }
+        retired
     }
 
     /// Takes new credentials (RFC 8445 section 9). The old ones stay good until the first valid

@@ -68,11 +68,25 @@ fn a_client_that_only_receives_can_prove_where_it_is() {
 
 #[test]
 fn a_client_that_moved_as_its_core_died_is_followed_with_its_first_packet() {
+    moves_as_its_core_dies(false);
+}
+
+#[test]
+fn a_client_that_moved_with_a_restart_as_its_core_died_is_followed_as_well() {
+    moves_as_its_core_dies(true);
+}
+
+fn moves_as_its_core_dies(restarts: bool) {
     let mut world = World::new(1);
     let mut speaker = world.join(CORE);
     let source = world.produce(&speaker, MediaKind::Audio, &[1000]);
     let mut viewer = world.join(CORE);
     world.consume(&viewer, &source);
+    if restarts {
+        viewer.ice = IceCredentials::generate(Some(CORE));
+        let (transport, ice) = (viewer.transport, viewer.ice.clone());
+        world.command(CORE, Command::RestartIce { transport, ice });
+    }
     viewer.address.set_port(viewer.address.port() + 1);
     viewer.check(&world, true);
     world.turn();

@@ -9,6 +9,7 @@ use opencall_wire::codec::{Codec, MediaKind};
 use opencall_wire::rtcp::{self, Packet};
 use opencall_wire::rtp::header::OutgoingHeader;
 
+use crate::bits::Bits;
 use crate::world::*;
 
 /// A template of a dependency structure: spatial and temporal layer, indications for the decode
@@ -75,24 +76,6 @@ const MODES: [Mode; 4] = [
         period: &[&[2, 5], &[1, 4]],
     },
 ];
-
-/// Writes bits, highest first.
-#[derive(Default)]
-struct Bits(Vec<bool>);
-
-impl Bits {
-    fn put(&mut self, number: u32, count: u32) -> &mut Self {
-        self.0.extend((0..count).rev().map(|bit| number >> bit & 1 == 1));
-        self
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let byte = |bits: &[bool]| {
-            bits.iter().enumerate().fold(0, |byte, (n, &bit)| byte | u8::from(bit) << (7 - n))
-        };
-        self.0.chunks(8).map(byte).collect()
-    }
-}
 
 impl Mode {
     /// The descriptor of a frame of one packet; the first brings the structure.

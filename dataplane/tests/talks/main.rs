@@ -1,6 +1,7 @@
 //! Talks between clients and the SFU, in memory: the test holds the clock and the wires; the
 //! machine is the one that runs under io_uring.
 
+mod bits;
 #[path = "../estimator_support/mod.rs"]
 mod estimator_support;
 mod histories;

@@ -1,5 +1,7 @@
 //! Streams with layers inside, as the modes of browsers (W3C webrtc-svc) describe them.
 
+use crate::bits::Bits;
+
 /// How the spatial layers depend on each other: in every picture (`L`), at key pictures (`_KEY`),
 /// never (`S`).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -168,23 +170,5 @@ impl Mode {
             payload.push((self.spatial - 1) << 5);
         }
         payload
-    }
-}
-
-/// Writes bits, highest first.
-#[derive(Default)]
-struct Bits(Vec<bool>);
-
-impl Bits {
-    fn put(&mut self, number: u32, count: u32) -> &mut Self {
-        self.0.extend((0..count).rev().map(|bit| number >> bit & 1 == 1));
-        self
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let byte = |bits: &[bool]| {
-            bits.iter().enumerate().fold(0, |byte, (n, &bit)| byte | u8::from(bit) << (7 - n))
-        };
-        self.0.chunks(8).map(byte).collect()
     }
 }

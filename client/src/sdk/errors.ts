@@ -18,16 +18,27 @@ export type MeetingErrorCode =
   | 'encryption-failed'
   | 'unexpected';
 
+/** What an error in another language says besides its code. */
+export interface ErrorFacts {
+  /** The device or screen it is about. */
+  source?: Source;
+  /** The server's or the browser's own words; of a lost device, the name of the one that is used instead. */
+  reason?: string;
+}
+
 /** An error whose message is written for the person in the meeting. */
 export class MeetingError extends Error {
   override readonly name = 'MeetingError';
+  readonly facts: ErrorFacts;
 
   constructor(
     readonly code: MeetingErrorCode,
     message: string,
-    options?: ErrorOptions,
+    options: ErrorOptions & ErrorFacts = {},
   ) {
-    super(message, options);
+    const { source, reason, ...others } = options;
+    super(message, others);
+    this.facts = { ...(source ? { source } : {}), ...(reason ? { reason } : {}) };
   }
 }
 
@@ -42,7 +53,7 @@ const DEVICE_NAMES: Record<Source, string> = {
 export function explainDeviceError(error: unknown, source: Source): MeetingError {
   if (error instanceof MeetingError) return error;
   const device = DEVICE_NAMES[source];
-  const options = { cause: error };
+  const options = { cause: error, source };
   const name = error instanceof Error || isNamed(error) ? error.name : '';
   switch (name) {
     case 'NotAllowedError':
@@ -77,7 +88,10 @@ export function explainDeviceError(error: unknown, source: Source): MeetingError
 export function asMeetingError(error: unknown): MeetingError {
   if (error instanceof MeetingError) return error;
   const text = error instanceof Error ? error.message : String(error);
-  return new MeetingError('unexpected', `Something went wrong: ${text}`, { cause: error });
+  return new MeetingError('unexpected', `Something went wrong: ${text}`, {
+    cause: error,
+    reason: text,
+  });
 }
 
 function isNamed(value: unknown): value is { name: string } {

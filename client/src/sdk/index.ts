@@ -10,7 +10,7 @@ export {
 } from '../e2ee/index';
 export { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff';
 export { spatialLayerFor } from './encodings';
-export { MeetingError, type MeetingErrorCode } from './errors';
+export { type ErrorFacts, MeetingError, type MeetingErrorCode } from './errors';
 export { constraintsOf, type DeviceStatus, type GivenTracks, type LocalSource } from './localMedia';
 export {
   Meeting,

@@ -76,7 +76,7 @@ const PERMISSIONS = ['NotAllowedError', 'SecurityError'];
 
 /** One's own devices and screen: opened, muted, replaced when they are unplugged, and sent. */
 export class LocalMedia {
-  readonly #options: DeviceOptions;
+  #options: DeviceOptions;
   readonly #host: LocalMediaHost;
   readonly #tracks = new Map<Source, LocalTrack>();
   readonly #starting = new Set<LocalSource>();
@@ -130,6 +130,26 @@ export class LocalMedia {
       });
     const results = await Promise.allSettled([enable('microphone'), enable('camera')]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  /** Takes another camera or microphone; of one that is off, from when it is switched on. */
+  use(device: Device, deviceId: string): Promise<void> {
+    return this.#inTurn(device, async () => {
+      this.#options = {
+        ...this.#options,
+        [device]: { ...this.#options[device], deviceId: { ideal: deviceId } },
+      };
+      const local = this.#tracks.get(device);
+      if (!local || local.track.getSettings?.().deviceId === deviceId) return;
+      try {
+        const [track] = await this.#open(device, deviceId);
+        if (track) await this.#swap(local, track);
+      } catch (error) {
+        throw this.#host.report(explainDeviceError(error, device));
+      } finally {
+        this.#host.changed();
+      }
+    });
   }
 
   /** Stops a device; the others see it go. */
@@ -245,7 +265,7 @@ export class LocalMedia {
         : await media.getUserMedia(constraintsOf(source, this.#options, deviceId));
     const tracks = stream.getTracks();
     if (tracks.length === 0) {
-      throw new MeetingError('device-missing', `The browser gave no ${source}.`);
+      throw new MeetingError('device-missing', `The browser gave no ${source}.`, { source });
     }
     return tracks;
   }
@@ -313,11 +333,12 @@ export class LocalMedia {
       if (!track) return;
       await this.#swap(local, track);
       const words = `${name} was unplugged. ${track.label || 'Another one'} is used instead.`;
-      this.#host.report(new MeetingError('device-lost', words));
+      const facts = { source: device, reason: track.label || 'another' };
+      this.#host.report(new MeetingError('device-lost', words, facts));
     } catch {
       await this.#stop(device).catch(() => undefined);
       const words = `${name} was unplugged. Plug it in again, and it goes on.`;
-      this.#host.report(new MeetingError('device-lost', words));
+      this.#host.report(new MeetingError('device-lost', words, { source: device }));
     }
   }
 

@@ -181,6 +181,11 @@ export class Meeting {
     return this.#local.enableBoth();
   }
 
+  /** Takes another camera or microphone, by its `deviceId`; the others see no end of the one before. */
+  useDevice(device: 'camera' | 'microphone', deviceId: string): Promise<void> {
+    return this.#local.use(device, deviceId);
+  }
+
   /** Stops a device; the others see it go. */
   async disable(source: LocalSource): Promise<void> {
     await this.#local.disable(source);

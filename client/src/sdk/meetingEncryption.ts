@@ -224,5 +224,6 @@ function failed(reason: string): MeetingError {
   return new MeetingError(
     'encryption-failed',
     `Encryption stopped working (${reason}). Nothing is sent any more; join again.`,
+    { reason },
   );
 }

@@ -491,6 +491,7 @@ function explainClose({ code, reason }: ChannelEvents['close']): MeetingError {
   return new MeetingError(
     'sent-away',
     `The server ended this connection: ${reason || 'no reason given'}.`,
+    { reason },
   );
 }
 

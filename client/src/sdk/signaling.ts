@@ -215,7 +215,7 @@ export class WebSocketChannel implements SignalingChannel {
     this.#pending.delete(frame.id);
     clearTimeout(pending.timer);
     if (frame.type === 'response') pending.resolve(frame.data);
-    else pending.reject(new MeetingError('request-refused', frame.error));
+    else pending.reject(new MeetingError('request-refused', frame.error, { reason: frame.error }));
   }
 
   #interrupted(): void {
@@ -374,7 +374,7 @@ async function explainRefusal(url: string, token: string | undefined): Promise<M
       );
     }
     return typeof reason === 'string'
-      ? new MeetingError('token-refused', `You cannot enter: ${reason}.`)
+      ? new MeetingError('token-refused', `You cannot enter: ${reason}.`, { reason })
       : unreachable();
   } catch {
     return unreachable();

@@ -202,3 +202,30 @@ test('a screen is shared with its sound and in temporal layers, and both end tog
   expect(opened[0]?.tracks[1]?.readyState).toBe('ended');
   expect(channel.names().filter((name) => name === 'closeProducer')).toHaveLength(2);
 });
+
+test('another microphone takes the place of the one before, which is still the chosen one later', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  plugged = [...plugged, { kind: 'audioinput', deviceId: 'mic-2', label: 'Table' }];
+  await meeting.useDevice('microphone', 'mic-2');
+  const track = () => own(meeting)?.microphone?.track;
+  expect(track()?.label).toBe('Table');
+  expect(opened[0]?.tracks[0]?.readyState).toBe('ended');
+  expect(channel.names().filter((name) => name === 'produce')).toHaveLength(1);
+  await meeting.useDevice('microphone', 'mic-2');
+  expect(opened).toHaveLength(2);
+
+  await meeting.disable('microphone');
+  await meeting.enable('microphone');
+  expect(opened.at(-1)?.constraints.audio).toMatchObject({ deviceId: { ideal: 'mic-2' } });
+});
+
+test('a device that is not there is told by code, with what it is', async () => {
+  const meeting = await joined();
+  await meeting.enable('camera');
+  await expect(meeting.useDevice('camera', 'gone')).rejects.toMatchObject({
+    code: 'device-missing',
+    facts: { source: 'camera' },
+  });
+  expect(meeting.snapshot.devices.camera).toBe('on');
+});

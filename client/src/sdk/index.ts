@@ -22,7 +22,7 @@ export {
 export type { EncryptionSnapshot } from './meetingEncryption';
 export type { Message } from './messages';
 export type { EncryptionState, Media, Participant, Source } from './participants';
-export type { ConnectionQuality, Layers } from './protocol';
+export type { ConnectionQuality, Layers, Rights, SourceName } from './protocol';
 export type { RemoteTrack } from './receiver';
 export {
   type SignalingChannel,

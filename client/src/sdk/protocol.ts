@@ -32,14 +32,41 @@ export interface DataConsumerData {
   appData?: AppData;
 }
 
+/** What a producer shows or lets be heard, as requests of hosts and tokens name it. */
+export type SourceName = 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio';
+
+/** What this client may do. */
+export interface Rights {
+  /** Mute and remove others, lock the room, let people in. */
+  host: boolean;
+  publish: boolean;
+  sources: SourceName[];
+  subscribe: boolean;
+  data: boolean;
+}
+
 /** Requests of the OpenCall envelope: what is asked, and what is answered. */
 export interface Requests {
-  getRouterCapabilities: { data: object; answer: types.RtpCapabilities };
+  /** The name is shown to hosts where a client has to wait to be let in. */
+  getRouterCapabilities: { data: { displayName?: string }; answer: types.RtpCapabilities };
   setRtpCapabilities: {
     /** With `resume` the answer has a `resumeToken`, where the server can resume sessions. */
     data: { rtpCapabilities: types.RtpCapabilities; displayName?: string; resume?: boolean };
-    answer: { resumeToken?: string };
+    answer: { resumeToken?: string; can?: Rights; roomLocked?: boolean; waitingRoom?: boolean };
   };
+  /** Of hosts: what is muted is not forwarded, and its client cannot resume it. */
+  muteParticipant: {
+    data: { participantId: string; source?: SourceName; producerId?: string; muted?: boolean };
+    answer: unknown;
+  };
+  /** Of hosts: ends someone's connection. */
+  removeParticipant: { data: { participantId: string }; answer: unknown };
+  /** Of hosts: who comes later is refused, or waits where there is a waiting room. */
+  lockRoom: { data: { locked: boolean; waitingRoom?: boolean }; answer: unknown };
+  /** Of hosts: lets someone in who waits. */
+  admitParticipant: { data: { participantId: string }; answer: unknown };
+  /** Of hosts: sends someone away who waits. */
+  denyParticipant: { data: { participantId: string }; answer: unknown };
   createTransport: { data: { direction: 'send' | 'recv' }; answer: types.TransportOptions };
   connectTransport: {
     data: { transportId: string; dtlsParameters: types.DtlsParameters };
@@ -120,10 +147,22 @@ export interface ServerEvents {
   consumerResumed: { consumerId: string };
   /** Nobody takes a higher layer of this client's simulcast: the others need not be sent. */
   producerMaxSpatialLayer: { producerId: string; spatialLayer: number };
-  /** An administrator muted this producer, which cannot be resumed then, or unmuted it. */
-  producerMuted: { producerId: string; muted: boolean };
-  /** An administrator removed this participant; the connection closes next, with the same reason. */
-  removed: { reason: string };
+  /** This producer was muted, and cannot be resumed then, or unmuted: by a host, or else an administrator. */
+  producerMuted: { producerId: string; muted: boolean; by?: string };
+  /** This participant was removed: by a host, or else an administrator. The connection closes next. */
+  removed: { reason: string; by?: string };
+  /** This client has to wait until a host lets it in. What it asks meanwhile is answered then. */
+  waiting: object;
+  /** It is let in. */
+  admitted: { by?: string };
+  /** It is not let in; the connection closes next. */
+  denied: { reason: string; by?: string };
+  /** The room was locked or unlocked. */
+  roomLocked: { locked: boolean; waitingRoom: boolean; by?: string };
+  /** To hosts: someone waits to be let in, or has another name now. */
+  participantWaiting: { participantId: string; displayName: string };
+  /** To hosts: someone waits no more: let in, sent away or gone. */
+  participantWaitingEnded: { participantId: string };
   activeSpeakers: string[];
   connectionQuality: ConnectionQuality;
 }

@@ -446,7 +446,14 @@ export class Session {
       case 'producerMuted':
         return this.#producerMuted(event.data.producerId, event.data.muted);
       case 'removed':
+      case 'denied':
         // The connection closes next, and says why.
+        return;
+      case 'waiting':
+      case 'admitted':
+      case 'roomLocked':
+      case 'participantWaiting':
+      case 'participantWaitingEnded':
         return;
       case 'activeSpeakers':
         return this.#handlers.speakersChanged(event.data);

@@ -1,7 +1,15 @@
 import { fromBase64Url, toBase64Url } from './bytes';
 import type { SealableCodec } from './codecs';
 import { type CodeMember, SALT_BYTES, type SharedSecret, SUITE } from './keys';
-import type { FrameCounts, FromWorker, ToWorker, TrackState, TransformOptions } from './messages';
+import type {
+  FrameCounts,
+  FromWorker,
+  MessageStream,
+  ToWorker,
+  TrackState,
+  TransformOptions,
+} from './messages';
+import type { Opened } from './opener';
 
 /** How to encrypt. */
 export interface EncryptionOptions {
@@ -140,6 +148,21 @@ export class Encryption {
     };
   }
 
+  /** Seals a message of a data channel; `undefined` without a key: then it must not be sent. */
+  async sealMessage(
+    source: string,
+    message: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return (await this.#ask({ type: 'seal', source, message })) as
+      | Uint8Array<ArrayBuffer>
+      | undefined;
+  }
+
+  /** Opens a message of a data channel, or says why it cannot. */
+  async openMessage(stream: MessageStream, message: Uint8Array<ArrayBuffer>): Promise<Opened> {
+    return (await this.#ask({ type: 'open', stream, message })) as Opened;
+  }
+
   /** New keys within a second, because someone came or went. */
   rotate(): void {
     if (this.#isRotationDue || this.#isOver) return;
@@ -230,6 +253,8 @@ export class Encryption {
     question:
       | { type: 'secret'; secret: SharedSecret | undefined }
       | { type: 'code'; members: readonly CodeMember[] }
+      | { type: 'seal'; source: string; message: Uint8Array<ArrayBuffer> }
+      | { type: 'open'; stream: MessageStream; message: Uint8Array<ArrayBuffer> }
       | { type: 'counts' },
   ): Promise<unknown> {
     this.#lastId += 1;

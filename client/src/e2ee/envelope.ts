@@ -43,9 +43,15 @@ export function parseFrame(codec: SealableCodec, frame: Bytes): Received | undef
   const body = frame.subarray(length);
   const plainBody = codec === 'h264' ? unescapeNal(prefix, body) : body;
   const sealed = plainBody.subarray(0, -LENGTH_BYTES) as Bytes;
+  const received = parseMessage(sealed);
+  return received && { ...received, prefix };
+}
+
+/** Takes a message of a data channel apart, which is SFrame alone; `undefined` if it is too short for that. */
+export function parseMessage(sealed: Bytes): Received | undefined {
   const header = decodeHeader(sealed);
   if (!header || sealed.length < header.length + TAG_BYTES) return undefined;
-  return { prefix, header, sealed };
+  return { prefix: new Uint8Array(), header, sealed };
 }
 
 /** The frame as its encoder made it. */

@@ -25,6 +25,13 @@ export interface ReceiveOptions {
   readonly codec: SealableCodec;
 }
 
+/** Whose messages are opened. */
+export interface MessageStream {
+  readonly participantId: string;
+  readonly salt: Uint8Array<ArrayBuffer>;
+  readonly source: string;
+}
+
 /** From the page. */
 export type ToWorker =
   /** Once, first; answered with `started`. */
@@ -34,9 +41,23 @@ export type ToWorker =
       readonly participantId: string;
       readonly rotateEveryMs: number;
     }
-  /** Answered with `secretSet`, when it is in use. */
+  /** Answered when it is in use. */
   | { readonly type: 'secret'; readonly id: number; readonly secret: SharedSecret | undefined }
   | { readonly type: 'rotate' }
+  /** Answered with the sealed message, or nothing if there is no key. */
+  | {
+      readonly type: 'seal';
+      readonly id: number;
+      readonly source: string;
+      readonly message: Uint8Array<ArrayBuffer>;
+    }
+  /** Answered with an `Opened`. */
+  | {
+      readonly type: 'open';
+      readonly id: number;
+      readonly stream: MessageStream;
+      readonly message: Uint8Array<ArrayBuffer>;
+    }
   | { readonly type: 'code'; readonly id: number; readonly members: readonly CodeMember[] }
   | { readonly type: 'counts'; readonly id: number }
   | { readonly type: 'ping' };
@@ -45,7 +66,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly type: 'started'; readonly salt: Uint8Array<ArrayBuffer> }
   | { readonly type: 'state'; readonly trackId: number; readonly state: TrackState }
-  /** The answer to `secret`, `code` or `counts`. */
+  /** The answer to what had an `id`. */
   | { readonly type: 'answer'; readonly id: number; readonly value: unknown }
   | { readonly type: 'pong' };
 

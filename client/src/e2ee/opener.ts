@@ -1,6 +1,6 @@
 import type { Bytes } from './bytes';
 import type { SealableCodec } from './codecs';
-import { parseFrame, type Received, restore } from './envelope';
+import { parseFrame, parseMessage, type Received, restore } from './envelope';
 import { baseKey, type Stream, SUITE } from './keys';
 import { ReplayWindow } from './replay';
 import { deriveKey, open, type SframeKey } from './sframe';
@@ -75,9 +75,21 @@ export class StreamOpener {
   }
 
   async open(codec: SealableCodec, frame: Bytes, now: number): Promise<Opened> {
+    const received = parseFrame(codec, frame);
+    const opened = await this.#open(received, now);
+    return received && 'frame' in opened
+      ? { frame: restore(codec, received, opened.frame) }
+      : opened;
+  }
+
+  /** Opens a message of a data channel. */
+  openMessage(sealed: Bytes, now: number): Promise<Opened> {
+    return this.#open(parseMessage(sealed), now);
+  }
+
+  async #open(received: Received | undefined, now: number): Promise<Opened> {
     const secrets = this.#secrets.held(now);
     if (secrets.length === 0) return { drop: 'no-key' };
-    const received = parseFrame(codec, frame);
     if (!received) return { drop: 'malformed' };
     this.#retire(now);
     const { kid, counter } = received.header;
@@ -90,7 +102,7 @@ export class StreamOpener {
     const proven = this.#adopt(found.key, now);
     // Another frame may have used the counter meanwhile.
     if (!proven.window.record(counter)) return { drop: 'replayed' };
-    return { frame: restore(codec, received, found.plain) };
+    return { frame: found.plain };
   }
 
   async #find(

@@ -2,7 +2,7 @@ import type { Bytes } from './bytes';
 import type { SealableCodec } from './codecs';
 import { sealFrame } from './envelope';
 import { baseKey, SALT_BYTES, SUITE } from './keys';
-import { deriveKey, type SframeKey } from './sframe';
+import { deriveKey, type SframeKey, seal } from './sframe';
 
 /** A key in use. Its counter lives and dies with it, so that none is used twice. */
 interface SealingKey {
@@ -46,18 +46,24 @@ export class Sealer {
 
   /** Seals a frame; `undefined` if it cannot be sealed, and so must not be sent. */
   async seal(source: string, codec: SealableCodec, frame: Bytes): Promise<Bytes | undefined> {
-    const secret = this.#secret;
-    if (!secret) return undefined;
-    let key = this.#keys.get(source);
-    if (!key) {
-      key = this.#derive(secret, source, this.#epoch);
-      this.#keys.set(source, key);
-    }
-    const { sframe, ...counted } = await this.#count(key);
-    return sealFrame(codec, sframe, counted.counter, frame);
+    const next = await this.#next(source);
+    return next && sealFrame(codec, next.sframe, next.counter, frame);
   }
 
-  async #count(promised: Promise<SealingKey>): Promise<{ sframe: SframeKey; counter: bigint }> {
+  /** Seals a message of a data channel: RFC 9605 without metadata. `undefined` if it must not be sent. */
+  async sealMessage(source: string, message: Bytes): Promise<Bytes | undefined> {
+    const next = await this.#next(source);
+    return next && seal(next.sframe, next.counter, new Uint8Array(), message);
+  }
+
+  async #next(source: string): Promise<{ sframe: SframeKey; counter: bigint } | undefined> {
+    const secret = this.#secret;
+    if (!secret) return undefined;
+    let promised = this.#keys.get(source);
+    if (!promised) {
+      promised = this.#derive(secret, source, this.#epoch);
+      this.#keys.set(source, promised);
+    }
     const key = await promised;
     // Taken before anything else can be awaited.
     const counter = key.nextCounter;

@@ -63,6 +63,12 @@ scope.onmessage = ({ data: message }) => {
     case 'code':
       void answerCode(message);
       return;
+    case 'seal':
+      void answerSealed(message);
+      return;
+    case 'open':
+      void answerOpened(message);
+      return;
     case 'counts':
       return answer(message.id, countFrames());
     case 'ping':
@@ -138,6 +144,23 @@ async function setSecret({ id, secret: given }: Extract<ToWorker, { type: 'secre
 
 async function answerCode({ id, members }: Extract<ToWorker, { type: 'code' }>) {
   answer(id, secret && (await safetyCode(secret, members).catch(() => undefined)));
+}
+
+async function answerSealed({ id, source, message }: Extract<ToWorker, { type: 'seal' }>) {
+  const sealed = await sealer?.sealMessage(source, message).catch(() => undefined);
+  if (sealed) counts.sealed += 1;
+  else counts.notSealed += 1;
+  answer(id, sealed);
+}
+
+async function answerOpened({ id, stream, message }: Extract<ToWorker, { type: 'open' }>) {
+  const opened = await openers
+    .of(stream)
+    .openMessage(message, performance.now())
+    .catch(() => ({ drop: 'malformed' as const }));
+  if ('drop' in opened) dropped[opened.drop] += 1;
+  else counts.opened += 1;
+  answer(id, opened);
 }
 
 function countFrames(): FrameCounts {

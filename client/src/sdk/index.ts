@@ -1,4 +1,6 @@
 /** @packageDocumentation OpenCall meetings without a framework. */
+export type { ChatMessage, Message, MessageDrop, Reaction } from '../data/conversation';
+export { MAX_CHAT_LENGTH } from '../data/wire';
 export {
   canEncrypt,
   type EncryptionOptions,
@@ -20,7 +22,6 @@ export {
   type MeetingStatus,
 } from './meeting';
 export type { EncryptionSnapshot } from './meetingEncryption';
-export type { Message } from './messages';
 export type { EncryptionState, Media, Participant, Source } from './participants';
 export type { ConnectionQuality, Layers, Rights, SourceName } from './protocol';
 export type { RemoteTrack } from './receiver';

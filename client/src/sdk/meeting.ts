@@ -1,4 +1,10 @@
 import type { Device } from 'mediasoup-client';
+import {
+  type ChatMessage,
+  Conversation,
+  type Message,
+  type MessageDrop,
+} from '../data/conversation';
 import type { EncryptionOptions, FrameCounts, SharedSecret } from '../e2ee/index';
 import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
@@ -12,7 +18,6 @@ import {
   type LocalTrack,
 } from './localMedia';
 import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption';
-import type { Message } from './messages';
 import { type EncryptionState, type Participant, Roster, type Source } from './participants';
 import type { ConnectionQuality, Layers } from './protocol';
 import { randomId } from './randomId';
@@ -60,6 +65,8 @@ export interface MeetingSnapshot {
   readonly isUnstable: boolean;
   readonly devices: Readonly<Record<'camera' | 'microphone' | 'screen', DeviceStatus>>;
   readonly encryption: EncryptionSnapshot;
+  /** What was said in writing since this end came, oldest first; the newest 500. */
+  readonly chat: readonly ChatMessage[];
   /** The last thing that went wrong and was not dismissed. */
   readonly error: MeetingError | null;
 }
@@ -71,6 +78,8 @@ export interface MeetingEvents {
   statusChanged: MeetingStatus;
   trackAdded: RemoteTrack;
   message: Message;
+  /** Something was said in writing, here or by others. */
+  chat: ChatMessage;
   /** How far someone's media are encrypted, after each change. */
   encryptionChanged: { participantId: string; state: EncryptionState | undefined };
   error: MeetingError;
@@ -94,6 +103,7 @@ export class Meeting {
   readonly #local: LocalMedia;
   readonly #reception = new Reception();
   readonly #encryption: MeetingEncryption;
+  readonly #conversation: Conversation;
   #displayName: string;
   #session: Session | undefined;
   #status: MeetingStatus = 'idle';
@@ -105,6 +115,8 @@ export class Meeting {
   #givenUp: string | undefined;
   #banner: ReturnType<typeof setTimeout> | undefined;
   #snapshot: MeetingSnapshot;
+  /** It was inside before, and may have missed something since. */
+  #hasEntered = false;
   /** Grows whenever the user joins or leaves, so that late answers of an older life are ignored. */
   #life = 0;
 
@@ -121,6 +133,7 @@ export class Meeting {
       { changed: () => this.#changed(), died: (error) => this.#encryptionDied(error) },
     );
     this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
+    this.#conversation = this.#makeConversation();
     this.#snapshot = this.#takeSnapshot();
   }
 
@@ -163,6 +176,8 @@ export class Meeting {
     this.#session = undefined;
     this.#local.stopAll();
     this.#reception.clear();
+    this.#conversation.stop();
+    this.#hasEntered = false;
     this.#forgetRemote();
     this.#encryption.stop();
     this.#setStatus('left');
@@ -221,11 +236,32 @@ export class Meeting {
     }
   }
 
+  /**
+   * Says something to all, in writing. Everyone has it once and in this order; while the connection is made anew it waits.
+   * Rejects with words if it cannot be sent.
+   */
+  sendChat(text: string): Promise<void> {
+    return this.#conversation.sendChat(text);
+  }
+
+  /** Raises one's hand, or takes it down; everyone sees it, also who comes later. */
+  raiseHand(isRaised: boolean): Promise<void> {
+    return this.#conversation.raiseHand(isRaised);
+  }
+
+  /** Shows one emoji to everyone for five seconds. */
+  react(emoji: string): Promise<void> {
+    return this.#conversation.react(emoji);
+  }
+
   /** Sends anything that JSON can say to everyone else in the meeting, 16 KiB at most; they hear `message`. */
-  async send(message: unknown): Promise<void> {
-    const session = this.#session;
-    if (!session) throw new MeetingError('server-gone', 'Not connected to the meeting.');
-    await session.send(message);
+  send(message: unknown): Promise<void> {
+    return this.#conversation.sendApp(message);
+  }
+
+  /** Messages of others that were dropped so far: not of this protocol, too many, or not to be opened. */
+  droppedMessages(): Readonly<Record<MessageDrop, number>> {
+    return this.#conversation.dropped;
   }
 
   /** Asks for at most this layer of someone's video, now and after every reconnection. */
@@ -303,8 +339,10 @@ export class Meeting {
     this.#session = session;
     this.#quality = 'excellent';
     this.#isUnstable = false;
+    this.#hasEntered = true;
     this.#setStatus('joined');
     this.#local.publishAll();
+    this.#conversation.connected();
   }
 
   #handlers(life: number): SessionHandlers {
@@ -318,6 +356,7 @@ export class Meeting {
     return {
       participantJoined: current((id, displayName) => this.#participantJoined(id, displayName)),
       participantLeft: current((id) => {
+        this.#conversation.participantLeft(id);
         this.#roster.remove(id);
         this.#reception.forgetParticipant(id);
         this.#encryption.forgetParticipant(id);
@@ -339,9 +378,14 @@ export class Meeting {
         this.#roster.setSpeaking(ids);
         if (this.#reception.noteSpeakers(ids)) this.#session?.review().catch(() => undefined);
       }),
-      messageReceived: (message) => {
-        if (life === this.#life) this.#emitter.emit('message', message);
+      messageReceived: (id, message) => {
+        if (life === this.#life) this.#conversation.receive(id, message);
       },
+      messageDropped: () => this.#conversation.drop('not-opened'),
+      talkerFound: (id, isNew) => {
+        if (life === this.#life) this.#conversation.talkerFound(id, isNew || this.#hasEntered);
+      },
+      talkingBegan: current(() => this.#conversation.talkingBegan()),
       unstable: current((isUnstable) => {
         this.#isUnstable = isUnstable;
       }),
@@ -357,6 +401,7 @@ export class Meeting {
         clearTimeout(this.#banner);
         this.#givenUp = this.#session?.resumeToken;
         this.#session = undefined;
+        this.#conversation.lost();
         void this.#reconnect(life, reason);
       }),
     };
@@ -374,6 +419,7 @@ export class Meeting {
     const isNew = this.#roster.find(id) === undefined;
     this.#roster.upsert(id, { displayName });
     if (!isNew) return;
+    this.#conversation.participantJoined();
     this.#encryption.rotate();
     this.#showEncryption(id);
   }
@@ -410,6 +456,39 @@ export class Meeting {
     };
   }
 
+  #makeConversation(): Conversation {
+    const links = () => this.#session?.data;
+    const gone = () => new MeetingError('server-gone', 'Not connected to the meeting.');
+    return new Conversation({
+      participantId: this.participantId,
+      ready: async () => {
+        const data = links();
+        if (!data) throw gone();
+        await data.ready();
+      },
+      send: async (message) => {
+        const data = links();
+        if (!data) throw gone();
+        await data.send(message);
+      },
+      isConnected: () => links() !== undefined,
+      isGoingOn: () => this.#status === 'joined' || this.#status === 'reconnecting',
+      nameOf: (id) => this.#roster.find(id)?.displayName ?? id,
+      showHand: (id, raisedAt) => {
+        if (this.#roster.setHand(id, raisedAt)) this.#changed();
+      },
+      showReaction: (id, reaction) => {
+        this.#roster.setReaction(id, reaction);
+        this.#changed();
+      },
+      chatChanged: (message) => {
+        this.#changed();
+        this.#emitter.emit('chat', message);
+      },
+      appReceived: (message) => this.#emitter.emit('message', message),
+    });
+  }
+
   /** Without its worker nothing leaves this browser; the meeting ends rather than go on in the clear. */
   #encryptionDied(error: MeetingError): void {
     this.#life += 1;
@@ -417,6 +496,7 @@ export class Meeting {
     this.#session?.close();
     this.#session = undefined;
     this.#local.forgetProducers();
+    this.#conversation.lost();
     this.#roster.dropRemoteMedia();
     this.#speakers = [];
     this.#setStatus('failed');
@@ -502,7 +582,8 @@ export class Meeting {
   }
 
   #changed(): void {
-    this.#encryption.setSending(this.#local.isSending);
+    const isTalking = this.#session?.data?.isTalking === true;
+    this.#encryption.setSending(this.#local.isSending || isTalking);
     this.#snapshot = this.#takeSnapshot();
     this.#emitter.emit('change', this.#snapshot);
   }
@@ -520,6 +601,7 @@ export class Meeting {
         screen: this.#local.status('screen'),
       },
       encryption: this.#encryption.snapshot,
+      chat: this.#conversation.chat,
       error: this.#error,
     };
   }

@@ -1,3 +1,4 @@
+import type { Reaction } from '../data/conversation';
 import type { TrackState } from '../e2ee/index';
 
 /**
@@ -27,6 +28,10 @@ export interface Participant {
   readonly media: Readonly<Partial<Record<Source, Media>>>;
   /** The worst of their tracks; absent where nothing is encrypted. */
   readonly encryption?: EncryptionState;
+  /** Since when their hand is raised: Unix time, milliseconds, by this end's clock. */
+  readonly handRaisedAt?: number;
+  /** What they show for a moment. */
+  readonly reaction?: Reaction;
 }
 
 /** Reads the source out of the `appData` of OpenCall and of mediasoup's demo, old and new. */
@@ -116,6 +121,23 @@ export class Roster {
     if (!participant || participant.encryption === encryption) return;
     const { encryption: _, ...others } = participant;
     this.#replace(encryption ? { ...others, encryption } : others);
+  }
+
+  /** Whether that is news. A hand that stays up keeps its time. */
+  setHand(id: string, raisedAt: number | undefined): boolean {
+    const participant = this.find(id);
+    if (!participant) return false;
+    const { handRaisedAt, ...others } = participant;
+    if ((handRaisedAt === undefined) === (raisedAt === undefined)) return false;
+    this.#replace(raisedAt === undefined ? others : { ...others, handRaisedAt: raisedAt });
+    return true;
+  }
+
+  setReaction(id: string, reaction: Reaction | undefined): void {
+    const participant = this.find(id);
+    if (!participant) return;
+    const { reaction: _, ...others } = participant;
+    this.#replace(reaction ? { ...others, reaction } : others);
   }
 
   setPaused(producerId: string, paused: boolean): void {

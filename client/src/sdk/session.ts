@@ -1,4 +1,5 @@
 import { Device, type types } from 'mediasoup-client';
+import { type DataHandlers, DataLinks } from '../data/dataLinks';
 import { codecOf } from '../e2ee/codecs';
 import type { Encryption } from '../e2ee/index';
 import {
@@ -10,7 +11,6 @@ import {
 } from './encodings';
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
-import { type Message, Messages } from './messages';
 import { displayNameOf, type Source } from './participants';
 import type { AppData, ConnectionQuality, Layers, ServerEvents } from './protocol';
 import { Receiver, type ReceiverHandlers } from './receiver';
@@ -36,7 +36,7 @@ const RESTART_TIMEOUT_MS = 5_000;
 const RECOVERY_TIMEOUT_MS = 8_000;
 
 /** What a session tells its owner. */
-export interface SessionHandlers extends ReceiverHandlers {
+export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   participantJoined(participantId: string, displayName: string | undefined): void;
   participantLeft(participantId: string): void;
   producerClosed(producerId: string): void;
@@ -44,7 +44,6 @@ export interface SessionHandlers extends ReceiverHandlers {
   ownMuted(producerId: string, muted: boolean): void;
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
-  messageReceived(message: Message): void;
   /** The way to the server was lost and is searched, or is there again with the same session. */
   interrupted(isInterrupted: boolean): void;
   /** The server does not answer, or does so again; if it stays silent the session is lost. */
@@ -92,7 +91,7 @@ export class Session {
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
   #receiver: Receiver | undefined;
-  #messages: Messages | undefined;
+  #data: DataLinks | undefined;
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
   #entered = false;
@@ -162,11 +161,12 @@ export class Session {
       encryption: this.#encryption,
       handlers: this.#handlers,
     });
-    this.#messages = new Messages({
+    this.#data = new DataLinks({
       channel: this.#channel,
       send: this.#send,
       recv: this.#recv,
-      received: (message) => this.#handlers.messageReceived(message),
+      encryption: this.#encryption,
+      handlers: this.#handlers,
     });
     for (const event of this.#early.splice(0)) this.#receiver.offered(event);
     await this.#channel.request('setRtpCapabilities', {
@@ -247,16 +247,9 @@ export class Session {
     if (!this.#closed) await this.#receiver?.review();
   }
 
-  /** Sends a message to everyone else. */
-  async send(message: unknown): Promise<void> {
-    if (this.#encryption) {
-      throw new MeetingError(
-        'encryption-unsupported',
-        'Messages cannot be encrypted yet, and were not sent.',
-      );
-    }
-    if (!this.#messages) throw connectionLost();
-    await this.#messages.send(message);
+  /** Messages and files; `undefined` when the session is over. */
+  get data(): DataLinks | undefined {
+    return this.#closed ? undefined : this.#data;
   }
 
   /** Has the others see another name. */
@@ -287,6 +280,7 @@ export class Session {
     this.#timers.clear();
     this.#liveness.stop();
     this.#receiver?.close();
+    this.#data?.close();
     this.#send?.close();
     this.#recv?.close();
     this.#channel.close();
@@ -422,9 +416,12 @@ export class Session {
       case 'newProducer':
         return this.#offered(event.data);
       case 'newDataProducer':
-        // What is not encrypted is not taken where all is to be.
-        if (!this.#encryption) this.#messages?.offered(event.data);
-        return;
+        return this.#data?.offered(event.data, this.#entered);
+      case 'dataProducerClosed':
+        this.#data?.producerClosed(event.data.dataProducerId);
+        return this.#handlers.producerClosed(event.data.dataProducerId);
+      case 'dataConsumerClosed':
+        return this.#data?.consumerClosed(event.data.dataConsumerId);
       case 'newParticipant':
         return this.#handlers.participantJoined(event.data.participantId, event.data.displayName);
       case 'participantLeft':

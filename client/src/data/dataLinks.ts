@@ -1,0 +1,257 @@
+import type { types } from 'mediasoup-client';
+import { type Encryption, readAnnouncement } from '../e2ee/index';
+import { TrackWatch } from '../e2ee/trackState';
+import { MeetingError } from '../sdk/errors';
+import type { ServerEvents } from '../sdk/protocol';
+import type { TrackEncryption } from '../sdk/receiver';
+import type { SignalingChannel } from '../sdk/signaling';
+import { ROOM_LABEL, ROOM_PROTOCOL } from './wire';
+
+/** A channel that does not open within this long is given up. */
+const OPEN_TIMEOUT_MS = 10_000;
+
+/** Who waits to have this much sent is told that it is too much. */
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
+
+/** A reader that was cut off for being slow tries again after so long… */
+const RETRY_MS = 1_000;
+
+/** …so many times, in one session. */
+const MAX_RETRIES = 5;
+
+/** Part of the keys that messages are sealed with. */
+const ROOM_SOURCE = 'data';
+
+/** What data links tell their owner. */
+export interface DataHandlers {
+  /** Bytes that a participant sent to all, in the order in which it sent them. */
+  messageReceived(participantId: string, message: Uint8Array): void;
+  /** A message came that cannot be opened. */
+  messageDropped(): void;
+  /** A participant has begun to send messages, now or before this end came. */
+  talkerFound(participantId: string, isNew: boolean): void;
+  /** This end's own channel is open: what is sent now may be missed by who has not yet taken it. */
+  talkingBegan(): void;
+  encryptionChanged(encryption: TrackEncryption): void;
+}
+
+/** What data links need of their session. */
+export interface DataLinksOptions {
+  channel: SignalingChannel;
+  send: types.Transport;
+  recv: types.Transport;
+  /** All is sealed by it, and what is not sealed is not taken. */
+  encryption: Encryption | undefined;
+  handlers: DataHandlers;
+}
+
+interface Talker {
+  readonly participantId: string;
+  readonly dataProducerId: string;
+  /** Of its sender session, where messages are sealed. */
+  readonly salt: Uint8Array<ArrayBuffer> | undefined;
+  readonly watch: TrackWatch;
+  consumer: types.DataConsumer | undefined;
+  consumerId: string | undefined;
+  retries: number;
+  isGone: boolean;
+  /** One message after the other is opened. */
+  opened: Promise<void>;
+}
+
+/** The room channels of one session: one's own, made with the first message, and those of the others. */
+export class DataLinks {
+  readonly #options: DataLinksOptions;
+  readonly #talkers = new Map<string, Talker>();
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #producer: Promise<types.DataProducer> | undefined;
+  #isTalking = false;
+  /** One message after the other is sealed. */
+  #sent: Promise<unknown> = Promise.resolve();
+
+  constructor(options: DataLinksOptions) {
+    this.#options = options;
+  }
+
+  /** Whether others take this end's messages. */
+  get isTalking(): boolean {
+    return this.#isTalking;
+  }
+
+  /** Sends to everyone, in the order of the calls. Resolves when the browser has the message. */
+  send(message: Uint8Array<ArrayBuffer>): Promise<void> {
+    const sent = this.#sent.then(() => this.#send(message));
+    this.#sent = sent.catch(() => undefined);
+    return sent;
+  }
+
+  /** Someone opened a channel. `isNew`: after this end came. */
+  offered(event: ServerEvents['newDataProducer'], isNew: boolean): void {
+    const { participantId, dataProducerId, label, protocol } = event;
+    if (label !== ROOM_LABEL || protocol !== ROOM_PROTOCOL) return;
+    const { encryption, handlers } = this.#options;
+    const salt = readAnnouncement(event.appData);
+    // What is not encrypted is not taken where all is to be, and what is cannot be read elsewhere.
+    if ((encryption !== undefined) !== (salt !== undefined)) return;
+    const talker: Talker = {
+      ...{ participantId, dataProducerId, salt, watch: new TrackWatch() },
+      ...{ consumer: undefined, consumerId: undefined, retries: 0, isGone: false },
+      opened: Promise.resolve(),
+    };
+    this.#talkers.set(dataProducerId, talker);
+    this.#noteEncryption(talker, 'pending');
+    handlers.talkerFound(participantId, isNew);
+    this.#listen(talker);
+  }
+
+  producerClosed(dataProducerId: string): void {
+    const talker = this.#talkers.get(dataProducerId);
+    if (!talker) return;
+    talker.isGone = true;
+    talker.consumer?.close();
+    this.#talkers.delete(dataProducerId);
+  }
+
+  /** The server closed a channel from a talker: who cannot keep up is cut off, and may begin again. */
+  consumerClosed(dataConsumerId: string): void {
+    const talker = [...this.#talkers.values()].find((one) => one.consumerId === dataConsumerId);
+    if (!talker) return;
+    talker.consumer?.close();
+    talker.consumer = undefined;
+    talker.consumerId = undefined;
+    this.#retry(talker);
+  }
+
+  close(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    for (const talker of this.#talkers.values()) talker.isGone = true;
+    this.#talkers.clear();
+  }
+
+  /** Makes this end's channel, if there is none. Rejects with words if nothing can be sent now. */
+  async ready(): Promise<void> {
+    const { encryption } = this.#options;
+    if (encryption && !encryption.hasSecret) throw keyMissing();
+    const { bufferedAmount } = await this.#opened();
+    if (bufferedAmount > MAX_BUFFERED_BYTES) {
+      const words = 'Too much is waiting to be sent. The message was not sent.';
+      throw new MeetingError('request-refused', words);
+    }
+  }
+
+  async #send(message: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { encryption } = this.#options;
+    const sealed = encryption ? await encryption.sealMessage(ROOM_SOURCE, message) : message;
+    if (!sealed) throw keyMissing();
+    (await this.#opened()).send(sealed);
+  }
+
+  /** One's own channel. One that was closed, or could not be opened, is made anew. */
+  async #opened(): Promise<types.DataProducer> {
+    const opening = this.#producer ?? this.#open();
+    this.#producer = opening;
+    const producer = await opening.catch((error) => {
+      if (this.#producer === opening) this.#producer = undefined;
+      throw error;
+    });
+    if (!producer.closed) return producer;
+    if (this.#producer === opening) this.#producer = undefined;
+    throw new MeetingError('server-gone', 'The channel was closed.');
+  }
+
+  async #open(): Promise<types.DataProducer> {
+    const { send, encryption, handlers } = this.#options;
+    const producer = await openProducer(send, {
+      label: ROOM_LABEL,
+      protocol: ROOM_PROTOCOL,
+      ordered: true,
+      appData: { ...encryption?.announce() },
+    });
+    this.#isTalking = true;
+    handlers.talkingBegan();
+    return producer;
+  }
+
+  #listen(talker: Talker): void {
+    this.#consume(talker).catch((error) => {
+      if (talker.isGone || this.#options.recv.closed) return;
+      // Whoever has just left has closed the channel, too.
+      console.info('opencall: messages of a participant cannot be received', error);
+    });
+  }
+
+  async #consume(talker: Talker): Promise<void> {
+    const { channel, recv } = this.#options;
+    const { dataProducerId } = talker;
+    const { appData = {}, ...data } = await channel.request('consumeData', { dataProducerId });
+    if (recv.closed || talker.isGone) return;
+    talker.consumerId = data.id;
+    const consumer = await recv.consumeData({ ...data, appData });
+    if (talker.isGone || talker.consumerId !== data.id) return consumer.close();
+    talker.consumer = consumer;
+    consumer.binaryType = 'arraybuffer';
+    consumer.on('message', (message: unknown) => {
+      if (message instanceof ArrayBuffer) this.#receive(talker, new Uint8Array(message));
+      else this.#options.handlers.messageDropped();
+    });
+  }
+
+  #receive(talker: Talker, message: Uint8Array<ArrayBuffer>): void {
+    const { encryption, handlers } = this.#options;
+    const { participantId, salt } = talker;
+    if (!encryption || !salt) return handlers.messageReceived(participantId, message);
+    const stream = { participantId, salt, source: ROOM_SOURCE };
+    talker.opened = talker.opened.then(async () => {
+      const opened = await encryption.openMessage(stream, message).catch(() => undefined);
+      if (!opened || talker.isGone) return;
+      const state = talker.watch.note(opened);
+      if (state) this.#noteEncryption(talker, state);
+      if ('frame' in opened) handlers.messageReceived(participantId, opened.frame);
+      else handlers.messageDropped();
+    });
+  }
+
+  #retry(talker: Talker): void {
+    if (talker.retries >= MAX_RETRIES) return;
+    talker.retries += 1;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      if (!talker.isGone) this.#listen(talker);
+    }, RETRY_MS * talker.retries);
+    this.#timers.add(timer);
+  }
+
+  #noteEncryption(talker: Talker, state: TrackEncryption['state']): void {
+    const { participantId, dataProducerId: producerId, salt } = talker;
+    if (!salt) return;
+    this.#options.handlers.encryptionChanged({ participantId, producerId, state, salt });
+  }
+}
+
+/** Makes a data producer, and waits until it is open. */
+export async function openProducer(
+  transport: types.Transport,
+  options: types.DataProducerOptions,
+): Promise<types.DataProducer> {
+  const producer = await transport.produceData(options);
+  if (producer.readyState === 'open') return producer;
+  return new Promise((resolve, reject) => {
+    const fail = () => {
+      clearTimeout(timer);
+      producer.close();
+      reject(new MeetingError('request-timed-out', 'Messages cannot be sent.'));
+    };
+    const timer = setTimeout(fail, OPEN_TIMEOUT_MS);
+    producer.once('open', () => {
+      clearTimeout(timer);
+      resolve(producer);
+    });
+    producer.once('transportclose', fail);
+    producer.once('close', fail);
+  });
+}
+
+function keyMissing(): MeetingError {
+  return new MeetingError('request-refused', 'There is no key yet. The message was not sent.');
+}

@@ -143,6 +143,18 @@ pub struct TransportOptions {
     pub sctp_parameters: Option<SctpParameters>,
 }
 
+/// Whether a transport has data channels, and how those towards the client come to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SctpMode {
+    /// It has none.
+    Off,
+    /// Both sides make them as signaling says: mediasoup-client.
+    Negotiated,
+    /// The server opens them by DCEP (RFC 8832), once the transport is connected: what a plain peer
+    /// connection takes.
+    InBand,
+}
+
 /// Our side of SCTP, in the words of both generations of mediasoup-client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -342,7 +354,7 @@ pub enum Request {
         /// ICE over TCP only; not offered yet: an error.
         force_tcp: bool,
         /// With SCTP, for data channels.
-        sctp: bool,
+        sctp: SctpMode,
     },
     /// The client's DTLS parameters, once per transport → [`Response::Done`].
     ConnectTransport {

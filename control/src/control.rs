@@ -397,7 +397,8 @@ impl Control {
                 self.create_transport(session, direction, force_tcp, sctp)
             }
             Request::ConnectTransport { transport_id, dtls_parameters } => {
-                self.connect_transport(session, &transport_id, &dtls_parameters).map(done)
+                let after = self.connect_transport(session, &transport_id, &dtls_parameters)?;
+                Ok((Response::Done, after))
             }
             Request::RestartIce { transport_id } => {
                 let parameters = self.restart_ice(session, &transport_id)?;

@@ -14,7 +14,7 @@ use rand::RngExt as _;
 
 use crate::api::{
     CloseReason, ConsumeMode, Direction, DownlinkBandwidth, DtlsParameters, DtlsRole, IceCandidate,
-    IceParameters, Notification, RequestError, Response, SessionId, TransportOptions,
+    IceParameters, Notification, RequestError, Response, SctpMode, SessionId, TransportOptions,
 };
 use crate::control::{After, Control, Timer};
 use crate::data::TransportData;
@@ -75,6 +75,11 @@ impl DtlsState {
 }
 
 impl Transport {
+    /// The client's DTLS role, once it has said how to connect.
+    pub fn peer_role(&self) -> Option<DtlsRole> {
+        self.peer_role
+    }
+
     /// A MID that was never used on this transport.
     pub fn new_mid(&mut self) -> String {
         let mid = self.next_mid.to_string();
@@ -118,7 +123,7 @@ impl Control {
         session: SessionId,
         direction: Direction,
         force_tcp: bool,
-        sctp: bool,
+        sctp: SctpMode,
     ) -> Result<(Response, After), RequestError> {
         if force_tcp {
             return Err(malformed("ICE over TCP is not offered: ask without forceTcp"));
@@ -148,7 +153,9 @@ impl Control {
             mids: HashSet::new(),
             rids: HashSet::new(),
             next_mid: 0,
-            data: sctp.then(|| Box::new(TransportData::new(self.now))),
+            data: sctp
+                .is_on()
+                .then(|| Box::new(TransportData::new(self.now, sctp == SctpMode::InBand))),
         };
         self.transports.insert(id, transport);
         self.placement.add_transport(core);
@@ -157,7 +164,7 @@ impl Control {
             id,
             ice,
             outgoing_bitrate_bps,
-            data_channels: sctp,
+            data_channels: sctp.is_on(),
             checkpoint: Default::default(),
         };
         self.command(core, Command::CreateTransport(Box::new(config)));
@@ -174,7 +181,7 @@ impl Control {
                 role: DtlsRole::Auto,
                 fingerprints: vec![self.dtls.fingerprint()],
             },
-            sctp_parameters: sctp.then(TransportData::parameters),
+            sctp_parameters: sctp.is_on().then(TransportData::parameters),
         };
         let after = if offers { After::Offer } else { After::Nothing };
         Ok((Response::Transport(options), after))
@@ -223,7 +230,7 @@ impl Control {
         session: SessionId,
         transport_id: &str,
         parameters: &DtlsParameters,
-    ) -> Result<(), RequestError> {
+    ) -> Result<After, RequestError> {
         let id = self.own_transport(session, transport_id)?;
         let fingerprints = PeerFingerprints::parse(&parameters.fingerprints).map_err(malformed)?;
         let Some(transport) = self.transports.get_mut(&id) else {
@@ -243,7 +250,11 @@ impl Control {
             dtls.set_peer_fingerprints(fingerprints);
         }
         self.drive_dtls(id);
-        Ok(())
+        // Where the server opens the channels, it can from now on.
+        let transport = self.transports.get(&id).filter(|t| t.direction == Direction::Recv);
+        let opens = transport.is_some_and(|t| t.data.as_ref().is_some_and(|data| data.in_band));
+        let joined = self.peer(session).is_ok_and(|peer| peer.joined);
+        Ok(if opens && joined { After::Offer } else { After::Nothing })
     }
 
     /// As DTLS client we speak first, as soon as there is an address to speak to.

@@ -383,7 +383,8 @@ impl Participant {
             self.ask(around, Asked::Other, enter.clone());
         }
         for direction in [Direction::Send, Direction::Recv] {
-            let request = Request::CreateTransport { direction, force_tcp: false, sctp: false };
+            let request =
+                Request::CreateTransport { direction, force_tcp: false, sctp: SctpMode::Off };
             self.ask(around, Asked::Transport(direction), request);
         }
         if !first {

@@ -13,6 +13,7 @@ use dcsctp::api::{
     DcSctpSocket, Message, Options, PpId, SendOptions, SocketEvent, SocketState, SocketTime,
     StreamId, ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
 };
+use opencall_wire::dcep::DCEP_PPID;
 use opencall_wire::time::Time;
 
 /// Bytes of a message at most, in both directions: what browsers announce and mediasoup takes.
@@ -38,6 +39,8 @@ const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// Longest wait before a packet is sent again. ICE decides about death, so none is too many.
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
+const PPID_DCEP: PpId = PpId(DCEP_PPID);
+
 /// RFC 8831 section 8: payload protocol identifiers. An empty message is one byte under a PPID of
 /// its own, for SCTP cannot carry none.
 const PPID_TEXT: PpId = PpId(51);
@@ -61,6 +64,10 @@ pub(crate) struct Reliability {
 }
 
 impl Reliability {
+    /// Everything arrives, in order.
+    pub const RELIABLE: Reliability =
+        Reliability { ordered: true, max_packet_life_time_ms: None, max_retransmits: None };
+
     /// Whether every message must arrive.
     pub fn is_reliable(self) -> bool {
         self.max_packet_life_time_ms.is_none() && self.max_retransmits.is_none()
@@ -72,7 +79,7 @@ impl Reliability {
 pub(crate) enum SctpOutput {
     /// Send this packet.
     Packet(Vec<u8>),
-    /// The peer has closed these streams towards us; none named: all.
+    /// The peer has closed these streams towards us; none named: all, as after a new beginning.
     Reset(Vec<u16>),
     /// The association has ended, for the reason given; another may follow.
     Over(String),
@@ -83,6 +90,11 @@ pub(crate) enum Received {
     Message {
         stream: u16,
         message: DataMessage,
+    },
+    /// A message of DCEP, as it came.
+    Dcep {
+        stream: u16,
+        bytes: Vec<u8>,
     },
     /// Longer than any may be.
     TooLarge,
@@ -168,15 +180,16 @@ impl Association {
         if message.payload.len() > MAX_MESSAGE_BYTES {
             return Some(Received::TooLarge);
         }
+        let stream = message.stream_id.0;
         let (is_text, bytes) = match message.ppid {
+            PPID_DCEP => return Some(Received::Dcep { stream, bytes: message.payload }),
             PPID_TEXT => (true, message.payload),
             PPID_BINARY => (false, message.payload),
             PPID_TEXT_EMPTY => (true, Vec::new()),
             PPID_BINARY_EMPTY => (false, Vec::new()),
             _ => return Some(Received::UnknownProtocol),
         };
-        let message_of = DataMessage { is_text, bytes };
-        Some(Received::Message { stream: message.stream_id.0, message: message_of })
+        Some(Received::Message { stream, message: DataMessage { is_text, bytes } })
     }
 
     /// Whether there is a whole message to take.
@@ -197,6 +210,15 @@ impl Association {
             (true, false) => (PPID_TEXT, message.bytes.clone()),
             (false, false) => (PPID_BINARY, message.bytes.clone()),
         };
+        self.send_under(ppid, stream, payload, how)
+    }
+
+    /// Sends a message of DCEP; `false` if there is no room for it now.
+    pub fn send_dcep(&mut self, stream: u16, bytes: Vec<u8>) -> bool {
+        self.send_under(PPID_DCEP, stream, bytes, Reliability::RELIABLE)
+    }
+
+    fn send_under(&mut self, ppid: PpId, stream: u16, payload: Vec<u8>, how: Reliability) -> bool {
         let options = SendOptions {
             unordered: !how.ordered,
             lifetime: how.max_packet_life_time_ms.map(|ms| Duration::from_millis(ms.into())),
@@ -243,6 +265,7 @@ fn output_of(event: SocketEvent) -> Option<SctpOutput> {
         SocketEvent::OnIncomingStreamReset(streams) => {
             Some(SctpOutput::Reset(streams.into_iter().map(|stream| stream.0).collect()))
         }
+        SocketEvent::OnConnectionRestarted() => Some(SctpOutput::Reset(Vec::new())),
         SocketEvent::OnClosed() => Some(SctpOutput::Over("closed by the client".to_owned())),
         SocketEvent::OnAborted(_, reason) => Some(SctpOutput::Over(reason)),
         _ => None,
@@ -254,9 +277,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-
-    const RELIABLE: Reliability =
-        Reliability { ordered: true, max_packet_life_time_ms: None, max_retransmits: None };
 
     /// Sends `count` of the largest messages, on a stream each, over a wire that loses packets as
     /// `is_lost` says; how many arrive within 20 s.
@@ -271,7 +291,8 @@ mod tests {
             now = now + Duration::from_millis(1);
             while sent < count && client.is_connected() {
                 let bytes = vec![sent as u8; MAX_MESSAGE_BYTES];
-                if !client.send(sent, &DataMessage { is_text: false, bytes }, RELIABLE) {
+                if !client.send(sent, &DataMessage { is_text: false, bytes }, Reliability::RELIABLE)
+                {
                     break;
                 }
                 sent += 1;

@@ -8,6 +8,8 @@ use opencall_dataplane::message::{IceState, TransportId};
 use opencall_wire::time::Time;
 
 use super::association::DataMessage;
+use super::dcep::Opening;
+use super::flow::LAGGARD_TIMEOUT;
 use super::{DataConsumerId, DataProducerId, MAX_STREAMS, Reliability};
 use crate::api::{
     ConsumeMode, DataConsumerOptions, Direction, Notification, RequestError, Response, SessionId,
@@ -22,6 +24,11 @@ pub(crate) struct DataConsumer {
     pub producer: DataProducerId,
     pub stream: u16,
     pub how: Reliability,
+    pub label: String,
+    pub protocol: String,
+    pub opening: Opening,
+    /// Its producer is gone: it goes when what waits has been sent.
+    pub ending: bool,
     /// Offered, and not accepted yet: what comes meanwhile waits.
     pub waiting: bool,
     /// What waits, and since when.
@@ -49,7 +56,7 @@ impl Control {
     pub(crate) fn receiving_data_transport(&self, session: SessionId) -> Option<TransportId> {
         let receives = |id: &TransportId| {
             let transport = self.transports.get(id);
-            transport.is_some_and(|t| t.direction == Direction::Recv && t.data.is_some())
+            transport.is_some_and(|t| t.direction == Direction::Recv && t.takes_data())
         };
         self.peers.get(&session)?.transports.iter().rev().copied().find(receives)
     }
@@ -83,7 +90,10 @@ impl Control {
         let transport = match transport_id {
             Some(text) => self.own_transport(session, &text)?,
             None => self.receiving_data_transport(session).ok_or_else(|| {
-                not_allowed("there is no transport with SCTP to receive on: create one")
+                not_allowed(
+                    "there is no transport with SCTP to receive on: create one, and connect it if \
+                     the server is to open its channels",
+                )
             })?,
         };
         // Who asks again has lost the first one, or moves it to another transport.
@@ -129,15 +139,17 @@ impl Control {
             let reason = "this transport is for sending: create one of direction \"recv\"";
             return Err(not_allowed(reason));
         }
-        let Some(data) = &mut transport.data else {
+        let (takes_data, parity) = (transport.takes_data(), transport.own_parity());
+        let Some(data) = transport.data.as_mut().filter(|_| takes_data) else {
             return Err(not_allowed(
-                "this transport has no SCTP: create one with sctpCapabilities",
+                "this transport has no SCTP, or is not connected and the server is to open its \
+                 channels: create one with sctpCapabilities, and connect it",
             ));
         };
         let streams = || too_many("channels of a transport", usize::from(MAX_STREAMS));
         let producer = self.data.producers.get_mut(&producer_id).ok_or_else(gone)?;
         let owner = self.peers.get(&producer.session).ok_or_else(gone)?;
-        let stream = data.new_stream().ok_or_else(streams)?;
+        let stream = data.new_stream(parity).ok_or_else(streams)?;
         let id = DataConsumerId(self.ids.next());
         let options = DataConsumerOptions {
             id: self.ids.text(id.0),
@@ -150,6 +162,7 @@ impl Control {
             app_data: producer.app_data.clone(),
         };
         data.consumers.insert(stream, id);
+        let in_band = data.in_band;
         producer.consumers.insert(id);
         let consumer = DataConsumer {
             session,
@@ -157,7 +170,12 @@ impl Control {
             producer: producer_id,
             stream,
             how: producer.how,
-            waiting,
+            label: producer.label.clone(),
+            protocol: producer.protocol.clone(),
+            opening: if in_band { Opening::Due } else { Opening::Done },
+            ending: false,
+            // The client hears of it on its stream, before what is sent there.
+            waiting: waiting && !in_band,
             queue: VecDeque::new(),
             queued: 0,
             is_full: false,
@@ -166,6 +184,9 @@ impl Control {
         };
         self.data.consumers.insert(id, consumer);
         self.peer_mut(session)?.data_consumers.insert(producer_id, id);
+        if in_band {
+            self.note_backlog(transport_id, id);
+        }
         Ok(options)
     }
 
@@ -200,6 +221,24 @@ impl Control {
         let dead: Vec<_> = peer.data_consumers.values().filter(is_dead).copied().collect();
         for consumer in dead {
             self.close_data_consumer(consumer);
+        }
+    }
+
+    /// A data consumer's producer is gone: what waits is sent, if the client takes it in time, and
+    /// then it closes.
+    pub(super) fn end_data_consumer(&mut self, id: DataConsumerId) {
+        let Some(consumer) = self.data.consumers.get_mut(&id) else { return };
+        let (transport, stream) = (consumer.transport, consumer.stream);
+        let is_empty = consumer.queue.is_empty();
+        consumer.ending = true;
+        let data = self.transport_data(transport);
+        let is_silent = data.is_none_or(|data| data.association.buffered(stream) == 0);
+        if is_empty && is_silent {
+            return self.close_data_consumer(id);
+        }
+        self.timers.set(Timer::Laggard(id), self.now + LAGGARD_TIMEOUT);
+        if self.data.consumers.get(&id).is_some_and(|consumer| !consumer.waiting) {
+            self.note_backlog(transport, id);
         }
     }
 

@@ -26,6 +26,8 @@ data_drops! {
     UnknownStream => "unknown_stream",
     /// A message under a payload protocol identifier other than text and binary.
     UnknownProtocol => "unknown_protocol",
+    /// A message of DCEP that is none, or opens a channel that may not be: the stream is reset.
+    DcepRefused => "dcep_refused",
     /// A message longer than [`MAX_MESSAGE_BYTES`](super::MAX_MESSAGE_BYTES).
     TooLarge => "too_large",
     /// A message of a lossy channel that had waited too long.

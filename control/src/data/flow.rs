@@ -12,6 +12,7 @@ use std::time::Duration;
 use opencall_dataplane::message::TransportId;
 use opencall_wire::time::Time;
 
+use super::dcep::Opening;
 use super::{
     DataConsumerId, DataDrop, DataMessage, DataProducerId, Received, SctpOutput, TransportData,
 };
@@ -44,7 +45,7 @@ const ROOM_BYTES: usize = 256 * 1024;
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
 /// How long a reliable consumer may stay full: who reads half a megabyte in it stays.
-const LAGGARD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LAGGARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a message of a lossy channel may wait: pointers and positions are worthless after that.
 const LOSSY_PATIENCE: Duration = Duration::from_millis(100);
@@ -142,6 +143,8 @@ impl Control {
         let Some(data) = self.transport_data(id) else { return };
         data.association.handle_timeout(now);
         let more_to_read = self.read_messages(id, budget);
+        self.finish_streams(id);
+        self.confirm_channels(id);
         let more_to_send = self.send_messages(id, budget);
         self.drive_dtls(id);
         if more_to_read || more_to_send {
@@ -167,12 +170,16 @@ impl Control {
             match received {
                 Received::TooLarge => self.data.drops.count(DataDrop::TooLarge),
                 Received::UnknownProtocol => self.data.drops.count(DataDrop::UnknownProtocol),
+                Received::Dcep { stream, bytes } => self.dcep_message(id, stream, &bytes),
                 Received::Message { stream, message } => match data.producers.get(&stream) {
                     Some(&producer) => {
                         let count = self.fan_out(producer, message);
                         budget.deliveries = budget.deliveries.saturating_sub(count);
                     }
-                    None => self.data.drops.count(DataDrop::UnknownStream),
+                    None => {
+                        self.data.drops.count(DataDrop::UnknownStream);
+                        self.channel_confirmed(id, stream);
+                    }
                 },
             }
         }
@@ -222,7 +229,7 @@ impl Control {
         }
     }
 
-    fn note_backlog(&mut self, transport: TransportId, id: DataConsumerId) {
+    pub(super) fn note_backlog(&mut self, transport: TransportId, id: DataConsumerId) {
         let Some(data) = self.transport_data(transport) else { return };
         if !data.backlog.contains(&id) {
             data.backlog.push_back(id);
@@ -259,6 +266,10 @@ impl Control {
                 Sent::One => (sent, idle) = (sent + 1, 0),
                 Sent::Blocked => idle += 1,
                 Sent::Empty => continue,
+                Sent::Last => {
+                    self.close_data_consumer(consumer);
+                    continue;
+                }
             }
             if let Some(data) = self.transport_data(id) {
                 data.backlog.push_back(consumer);
@@ -274,12 +285,25 @@ impl Control {
         if !consumer.how.is_reliable() {
             consumer.drop_stale(now, &mut self.data.drops);
         }
-        let Some((_, message)) = consumer.queue.front() else { return Sent::Empty };
+        if consumer.opening == Opening::Due {
+            return if self.open_channel(transport, id) { Sent::One } else { Sent::Blocked };
+        }
+        let Some((_, message)) = consumer.queue.front() else {
+            let (ending, stream) = (consumer.ending, consumer.stream);
+            let data = self.transport_data(transport).filter(|_| ending);
+            return match data.map(|data| data.association.buffered(stream)) {
+                None => Sent::Empty,
+                Some(0) => Sent::Last,
+                Some(_) => Sent::Blocked,
+            };
+        };
+        let mut how = consumer.how;
+        how.ordered |= consumer.opening == Opening::Sent;
         let message = &*Arc::clone(message);
         let Some(transport) = self.transports.get_mut(&transport) else { return Sent::Empty };
         let Some(data) = &mut transport.data else { return Sent::Empty };
         if data.association.buffered(consumer.stream) >= LOW_WATER_BYTES
-            || !data.association.send(consumer.stream, message, consumer.how)
+            || !data.association.send(consumer.stream, message, how)
         {
             return Sent::Blocked;
         }
@@ -300,7 +324,9 @@ impl Control {
             return;
         }
         let producer = consumer.producer;
-        self.timers.cancel(Timer::Laggard(id));
+        if !consumer.ending {
+            self.timers.cancel(Timer::Laggard(id));
+        }
         let Some(on) = self.data.producers.get(&producer).map(|p| p.transport) else { return };
         if let Some(data) = self.transport_data(on) {
             data.held_by = data.held_by.saturating_sub(1);
@@ -336,19 +362,31 @@ impl Control {
         packets
     }
 
-    /// The client has closed channels, all if none is named.
+    /// The client has closed channels, all if none is named. Those it sent on end once what it had
+    /// sent has been read.
     fn streams_reset(&mut self, id: TransportId, streams: Vec<u16>) {
         let Some(data) = self.transport_data(id) else { return };
         let named = |stream: &u16| streams.is_empty() || streams.contains(stream);
-        let producers = data.producers.iter().filter(|(stream, _)| named(stream));
-        let producers: Vec<DataProducerId> = producers.map(|(_, id)| *id).collect();
+        data.finished.extend(data.producers.keys().filter(|stream| named(stream)));
         let consumers = data.consumers.iter().filter(|(stream, _)| named(stream));
         let consumers: Vec<DataConsumerId> = consumers.map(|(_, id)| *id).collect();
-        for producer in producers {
-            self.remove_data_producer(producer);
-        }
         for consumer in consumers {
             self.close_data_consumer(consumer);
+        }
+        self.mark_due(id);
+    }
+
+    /// Ends the producers whose streams are closed, once all is read.
+    fn finish_streams(&mut self, id: TransportId) {
+        let Some(data) = self.transport_data(id) else { return };
+        if data.finished.is_empty() || data.association.has_message() {
+            return;
+        }
+        let finished = std::mem::take(&mut data.finished);
+        let producers: Vec<DataProducerId> =
+            finished.iter().filter_map(|stream| data.producers.get(stream).copied()).collect();
+        for producer in producers {
+            self.remove_data_producer(producer);
         }
     }
 }
@@ -360,6 +398,8 @@ enum Sent {
     Blocked,
     /// There is nothing to send.
     Empty,
+    /// There is nothing to send, and will not be.
+    Last,
 }
 
 /// What a message counts for in a queue.

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! * `association` — SCTP itself, sans-IO.
+//! * `dcep` — channels that are opened in SCTP itself.
 //! * `flow` — reads messages, fans them out, and feeds the associations, so much in a turn.
 //! * `producer`, `consumer` — what clients ask for, and whom it is offered to.
 //! * `drops` — messages that went no further, by reason.
@@ -14,11 +15,12 @@
 
 mod association;
 mod consumer;
+mod dcep;
 mod drops;
 mod flow;
 mod producer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use opencall_dataplane::message::TransportId;
 use opencall_wire::time::Time;
@@ -60,6 +62,12 @@ pub(crate) struct DataChannels {
 /// The data channels of one transport.
 pub(crate) struct TransportData {
     association: Association,
+    /// Channels towards the client are opened by DCEP.
+    pub in_band: bool,
+    /// Streams whose OPEN waits for its ACK.
+    confirmations: BTreeSet<u16>,
+    /// Streams that the client has closed, after all that it had sent on them.
+    finished: BTreeSet<u16>,
     /// Those that arrive on it, by stream.
     pub producers: HashMap<u16, DataProducerId>,
     /// Those that leave on it, by stream.
@@ -73,9 +81,12 @@ pub(crate) struct TransportData {
 }
 
 impl TransportData {
-    pub fn new(now: Time) -> Self {
+    pub fn new(now: Time, in_band: bool) -> Self {
         TransportData {
             association: Association::new(now),
+            in_band,
+            confirmations: BTreeSet::new(),
+            finished: BTreeSet::new(),
             producers: HashMap::new(),
             consumers: HashMap::new(),
             backlog: VecDeque::new(),
@@ -100,13 +111,14 @@ impl TransportData {
         }
     }
 
-    /// A free stream towards the client. A number comes again only after all others: the last
-    /// messages under it are long gone then.
-    fn new_stream(&mut self) -> Option<u16> {
+    /// A free stream towards the client, of our parity where it is opened by DCEP. A number comes
+    /// again only after all others: the last messages under it are long gone then.
+    fn new_stream(&mut self, parity: u16) -> Option<u16> {
         for _ in 0..MAX_STREAMS {
             let stream = self.next_stream;
             self.next_stream = (stream + 1) % MAX_STREAMS;
-            if !self.consumers.contains_key(&stream) {
+            let is_ours = !self.in_band || stream % 2 == parity;
+            if is_ours && !self.consumers.contains_key(&stream) {
                 return Some(stream);
             }
         }
@@ -138,11 +150,12 @@ impl Reliability {
         })
     }
 
-    /// The same for a client that receives.
+    /// The same for a client that receives. mediasoup-client has no channels that are ordered and
+    /// lossy, as DCEP does; what it makes of it is only how it would send.
     fn parameters(self, stream_id: u16) -> SctpStreamParameters {
         SctpStreamParameters {
             stream_id,
-            ordered: Some(self.ordered),
+            ordered: Some(self.ordered && self.is_reliable()),
             max_packet_life_time: self.max_packet_life_time_ms,
             max_retransmits: self.max_retransmits,
         }

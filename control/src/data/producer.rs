@@ -30,6 +30,17 @@ pub(crate) struct DataProducer {
     pub bytes: u64,
 }
 
+/// A data producer that is to be.
+pub(crate) struct NewDataProducer {
+    pub session: SessionId,
+    pub transport: TransportId,
+    pub stream: u16,
+    pub how: Reliability,
+    pub label: String,
+    pub protocol: String,
+    pub app_data: JsonObject,
+}
+
 /// A channel as its client asks for it.
 pub(crate) struct DataProducerRequest {
     pub transport_id: String,
@@ -55,62 +66,63 @@ impl Control {
         session: SessionId,
         request: DataProducerRequest,
     ) -> Result<(Response, After), RequestError> {
-        let transport_id = self.data_transport(session, &request.transport_id)?;
-        let how = Reliability::of(&request.parameters)?;
-        check_label("label", &request.label)?;
-        check_label("protocol", &request.protocol)?;
-        check_json("appData", &request.app_data, MAX_APP_DATA_BYTES)?;
-        let stream = request.parameters.stream_id;
-        if stream >= MAX_STREAMS {
-            return Err(malformed(format!("streamId must be below {MAX_STREAMS}")));
-        }
-        let id = DataProducerId(self.ids.next());
-        let transport = self.transports.get_mut(&transport_id);
-        let Some(data) = transport.and_then(|transport| transport.data.as_mut()) else {
-            return Err(not_allowed("the transport was closed: create another"));
-        };
-        if data.producers.contains_key(&stream) {
-            let reason = format!(
-                "stream {stream} is in use on this transport: close the data producer that has it"
-            );
-            return Err(malformed(reason));
-        }
-        data.producers.insert(stream, id);
-        let producer = DataProducer {
+        let transport = self.sending_transport(session, &request.transport_id)?;
+        let id = self.create_data_producer(NewDataProducer {
             session,
-            transport: transport_id,
-            stream,
-            how,
+            transport,
+            stream: request.parameters.stream_id,
+            how: Reliability::of(&request.parameters)?,
             label: request.label,
             protocol: request.protocol,
             app_data: request.app_data,
-            consumers: BTreeSet::new(),
-            messages: 0,
-            bytes: 0,
-        };
-        self.data.producers.insert(id, producer);
-        self.peer_mut(session)?.data_producers.push(id);
+        })?;
         let data_producer_id = self.ids.text(id.0);
         Ok((Response::ProducedData { data_producer_id }, After::ProducedData(id)))
     }
 
-    /// The transport to send data on, if the client may send data at all.
-    fn data_transport(
-        &self,
-        session: SessionId,
-        transport_id: &str,
-    ) -> Result<TransportId, RequestError> {
-        let id = self.sending_transport(session, transport_id)?;
-        let peer = self.peer(session)?;
-        peer.grants.check_data()?;
-        if self.transports.get(&id).is_some_and(|transport| transport.data.is_none()) {
-            return Err(not_allowed(
-                "this transport has no SCTP: create one with sctpCapabilities",
-            ));
+    /// Makes a data producer, if its client may have it.
+    pub(super) fn create_data_producer(
+        &mut self,
+        new: NewDataProducer,
+    ) -> Result<DataProducerId, RequestError> {
+        let peer = self.peer(new.session)?;
+        if !peer.joined {
+            return Err(not_allowed("join first: then produce"));
         }
+        peer.grants.check_data()?;
         if peer.data_producers.len() >= MAX_DATA_PRODUCERS_PER_PEER {
             return Err(too_many("data producers of a peer", MAX_DATA_PRODUCERS_PER_PEER));
         }
+        check_label("label", &new.label)?;
+        check_label("protocol", &new.protocol)?;
+        check_json("appData", &new.app_data, MAX_APP_DATA_BYTES)?;
+        if new.stream >= MAX_STREAMS {
+            return Err(malformed(format!("streamId must be below {MAX_STREAMS}")));
+        }
+        let Some(transport) = self.transports.get_mut(&new.transport) else {
+            return Err(not_allowed("the transport was closed: create another"));
+        };
+        let Some(data) = transport.data.as_mut() else {
+            let reason = "this transport has no SCTP: create one with sctpCapabilities";
+            return Err(not_allowed(reason));
+        };
+        if data.producers.contains_key(&new.stream) {
+            let reason = format!(
+                "stream {} is in use on this transport: close the data producer that has it",
+                new.stream
+            );
+            return Err(malformed(reason));
+        }
+        let id = DataProducerId(self.ids.next());
+        data.producers.insert(new.stream, id);
+        self.peer_mut(new.session)?.data_producers.push(id);
+        let NewDataProducer { session, transport, stream, how, label, protocol, app_data } = new;
+        let (consumers, messages, bytes) = (BTreeSet::new(), 0, 0);
+        #[rustfmt::skip]
+        let producer = DataProducer {
+            session, transport, stream, how, label, protocol, app_data, consumers, messages, bytes,
+        };
+        self.data.producers.insert(id, producer);
         Ok(id)
     }
 
@@ -173,11 +185,13 @@ impl Control {
     pub(crate) fn remove_data_producer(&mut self, id: DataProducerId) {
         let consumers = self.data.producers.get(&id).map(|producer| producer.consumers.clone());
         for consumer in consumers.into_iter().flatten() {
-            self.close_data_consumer(consumer);
+            self.end_data_consumer(consumer);
         }
         let Some(producer) = self.data.producers.remove(&id) else { return };
         if let Some(data) = self.transport_data(producer.transport) {
             data.producers.remove(&producer.stream);
+            data.confirmations.remove(&producer.stream);
+            data.finished.remove(&producer.stream);
             // RFC 8831 section 6.7: a channel is closed when both directions are.
             data.association.reset(producer.stream);
             self.mark_due(producer.transport);

@@ -14,19 +14,19 @@ use serde_json::json;
 use crate::sctp_peer::{Message, SctpPeer};
 use crate::talk::{Talk, create, join, json_object};
 
-fn transport(talk: &mut Talk, session: SessionId, direction: Direction) -> (String, SctpPeer) {
+pub fn transport(talk: &mut Talk, session: SessionId, direction: Direction) -> (String, SctpPeer) {
     let options = talk.transport(session, direction);
     let peer = SctpPeer::connect(talk, session, &options);
     (options.id, peer)
 }
 
-fn enter(talk: &mut Talk, name: &str, mode: ConsumeMode) -> SessionId {
+pub fn enter(talk: &mut Talk, name: &str, mode: ConsumeMode) -> SessionId {
     let session = talk.connect(name, mode);
     talk.ok(session, join(name));
     session
 }
 
-fn produce(transport_id: &str, parameters: serde_json::Value) -> Request {
+pub fn produce(transport_id: &str, parameters: serde_json::Value) -> Request {
     Request::ProduceData {
         transport_id: transport_id.to_owned(),
         sctp_stream_parameters: serde_json::from_value(parameters).expect("parameters"),
@@ -36,14 +36,14 @@ fn produce(transport_id: &str, parameters: serde_json::Value) -> Request {
     }
 }
 
-fn produced(response: Response) -> String {
+pub fn produced(response: Response) -> String {
     match response {
         Response::ProducedData { data_producer_id } => data_producer_id,
         _ => panic!("a data producer was asked for"),
     }
 }
 
-fn offer(talk: &mut Talk, session: SessionId) -> DataConsumerOptions {
+pub fn offer(talk: &mut Talk, session: SessionId) -> DataConsumerOptions {
     let news = talk.news(session).into_iter();
     let mut offers = news.filter_map(|news| match news {
         Notification::NewDataConsumer(options) => Some(*options),
@@ -52,7 +52,7 @@ fn offer(talk: &mut Talk, session: SessionId) -> DataConsumerOptions {
     offers.next().expect("an offer")
 }
 
-fn ready(id: &str, accepted: bool) -> Request {
+pub fn ready(id: &str, accepted: bool) -> Request {
     Request::DataConsumerReady { data_consumer_id: id.to_owned(), accepted }
 }
 
@@ -88,7 +88,7 @@ impl Pair {
     }
 }
 
-fn reliable() -> serde_json::Value {
+pub fn reliable() -> serde_json::Value {
     json!({"streamId": 1, "ordered": true})
 }
 
@@ -101,8 +101,11 @@ fn options_speak_both_generations_words() {
         "maxSendMessageSize": 262_144, "maxReceiveMessageSize": 262_144,
         "sendBufferSize": 262_144, "sctpBufferedAmount": 0, "isDataChannel": true});
     assert_eq!(json!(options)["sctpParameters"], expected);
-    let without =
-        Request::CreateTransport { direction: Direction::Send, force_tcp: false, sctp: false };
+    let without = Request::CreateTransport {
+        direction: Direction::Send,
+        force_tcp: false,
+        sctp: SctpMode::Off,
+    };
     let Response::Transport(options) = talk.ok(anna, without) else { panic!("a transport") };
     assert_eq!(json!(options)["sctpParameters"], json!(null));
     talk.ok(anna, join("anna"));
@@ -165,8 +168,11 @@ fn offers_wait_for_a_transport_and_messages_for_its_client() {
     anna_sends.open(1, false, None);
     talk.ok(anna, produce(&send, reliable()));
     talk.news(anna);
-    let without =
-        Request::CreateTransport { direction: Direction::Recv, force_tcp: false, sctp: false };
+    let without = Request::CreateTransport {
+        direction: Direction::Recv,
+        force_tcp: false,
+        sctp: SctpMode::Off,
+    };
     talk.ok(bert, without);
     talk.ok(bert, create(Direction::Send));
     assert!(talk.news(bert).is_empty(), "it has nothing to receive data on");

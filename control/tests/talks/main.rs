@@ -3,6 +3,7 @@
 
 mod administrators_see_and_act;
 mod data_channels_carry_messages;
+mod data_channels_open_in_band;
 mod every_order_ends_alike;
 mod grants_are_enforced;
 mod late_joiner_is_offered_everything;

@@ -3,8 +3,8 @@
 
 use opencall_control::api::ConsumeMode::{Automatic, OnRequest};
 use opencall_control::api::{
-    Direction, DtlsFingerprint, DtlsParameters, DtlsRole, JsonObject, Request, Response, SessionId,
-    StatsOf,
+    Direction, DtlsFingerprint, DtlsParameters, DtlsRole, JsonObject, Request, Response, SctpMode,
+    SessionId, StatsOf,
 };
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
 use opencall_dataplane::message::Layers;
@@ -158,7 +158,11 @@ fn malformed() {
         transport_id: anna.send.id.clone(),
         dtls_parameters: DtlsParameters { role: DtlsRole::Auto, fingerprints: Vec::new() },
     };
-    let tcp = Request::CreateTransport { direction: Direction::Send, force_tcp: true, sctp: false };
+    let tcp = Request::CreateTransport {
+        direction: Direction::Send,
+        force_tcp: true,
+        sctp: SctpMode::Off,
+    };
     let table = vec![
         (tcp, 400, "without forceTcp"),
         (no_fingerprint, 400, "send a DTLS fingerprint"),

@@ -48,10 +48,21 @@ fn remote() -> SocketAddr {
 impl SctpPeer {
     /// Passes ICE and DTLS on a transport just made, and begins SCTP.
     pub fn connect(talk: &mut Talk, session: SessionId, options: &TransportOptions) -> Self {
+        Self::connect_as(DtlsRole::Client, talk, session, options)
+    }
+
+    /// The same in a DTLS role of the client's choice.
+    pub fn connect_as(
+        dtls_role: DtlsRole,
+        talk: &mut Talk,
+        session: SessionId,
+        options: &TransportOptions,
+    ) -> Self {
         let (_, transport) = talk.newest_transport();
         let now = talk.instant();
-        let browser = Browser::new(Role::Client, options, now);
-        let dtls_parameters = browser.parameters(DtlsRole::Client);
+        let role = if dtls_role == DtlsRole::Server { Role::Server } else { Role::Client };
+        let browser = Browser::new(role, options, now);
+        let dtls_parameters = browser.parameters(dtls_role);
         let transport_id = options.id.clone();
         talk.ok(session, Request::ConnectTransport { transport_id, dtls_parameters });
         let remote_address = ([198, 51, 100, 7], 50_000).into();

@@ -546,7 +546,7 @@ pub fn join(name: &str) -> Request {
 }
 
 pub fn create(direction: Direction) -> Request {
-    Request::CreateTransport { direction, force_tcp: false, sctp: true }
+    Request::CreateTransport { direction, force_tcp: false, sctp: SctpMode::Negotiated }
 }
 
 pub fn produce(transport: &str, kind: Kind, rtp_parameters: RtpParameters) -> Request {

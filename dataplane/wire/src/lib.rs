@@ -4,12 +4,14 @@
 //! * [`rtp`], [`rtcp`] — views and writers of packets.
 //! * [`srtp`] — SRTP and SRTCP, opening in place and sealing out of place.
 //! * [`stun`] — what ICE checks are made of.
+//! * [`dcep`] — how data channels are opened.
 //! * [`codec`] — kinds of media and codecs.
 //! * [`seq`], [`time`] — numbers beyond their width on the wire, monotonic and wall-clock time.
 //! * [`mtu`] — how long packets may be.
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod dcep;
 pub mod mtu;
 pub mod rtcp;
 pub mod rtp;

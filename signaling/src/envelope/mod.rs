@@ -13,7 +13,7 @@ pub mod protoo;
 use std::time::Duration;
 
 use opencall_control::api::{
-    CloseReason, Notification, Request, RequestError, Response, SessionConfig, Token,
+    CloseReason, Notification, Request, RequestError, Response, SctpMode, SessionConfig, Token,
 };
 use opencall_wire::time::Time;
 
@@ -208,6 +208,17 @@ pub(crate) fn not_a_frame(error: &serde_json::Error) -> String {
 }
 
 /// A `produceData` of either envelope: both are mediasoup-client's.
+/// Whether a transport is to have data channels, which dialects say in ways of their own, and
+/// whether `dcep` asks the server to open them.
+pub(crate) fn sctp_mode(fields: &mut Fields<'_>, wanted: bool) -> Result<SctpMode, RequestError> {
+    let wanted = fields.boolean_or("enableSctp", wanted)?;
+    Ok(match (fields.boolean_or("dcep", false)?, wanted) {
+        (true, _) => SctpMode::InBand,
+        (false, true) => SctpMode::Negotiated,
+        (false, false) => SctpMode::Off,
+    })
+}
+
 pub(crate) fn produce_data(fields: &mut Fields<'_>) -> Result<Request, RequestError> {
     Ok(Request::ProduceData {
         transport_id: fields.string("transportId")?,

@@ -21,7 +21,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
-use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, not_a_frame, produce_data};
+use super::{
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, not_a_frame, produce_data, sctp_mode,
+};
 use crate::auth::claims::Admission;
 use crate::resume::Claim;
 
@@ -420,7 +422,7 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
         }
         "createTransport" => {
             // Its client says nothing of SCTP, and takes what it is given.
-            let sctp = fields.boolean_or("enableSctp", true)?;
+            let sctp = sctp_mode(fields, true)?;
             Request::CreateTransport {
                 direction: fields.typed("direction")?,
                 force_tcp: false,
@@ -654,7 +656,9 @@ fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
 
 #[cfg(test)]
 mod tests {
-    use opencall_control::api::{ConnectionQuality, Direction, DownlinkBandwidth, DtlsParameters};
+    use opencall_control::api::{
+        ConnectionQuality, Direction, DownlinkBandwidth, DtlsParameters, SctpMode,
+    };
 
     use super::super::samples;
     use super::*;
@@ -801,7 +805,7 @@ mod tests {
                 Request::CreateTransport {
                     direction: Direction::Recv,
                     force_tcp: false,
-                    sctp: true,
+                    sctp: SctpMode::Negotiated,
                 },
             ),
             (

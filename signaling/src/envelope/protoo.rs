@@ -23,7 +23,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
-use super::{Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, not_a_frame, produce_data};
+use super::{
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, not_a_frame, produce_data, sctp_mode,
+};
 
 /// The sub-protocol's name.
 pub const SUB_PROTOCOL: &str = "protoo";
@@ -297,6 +299,7 @@ impl Protoo {
         self.generation = if named.is_some() { Generation::New } else { Generation::Old };
         // mediasoup-demo's server: SCTP for whoever says what it can do with it.
         let sctp = fields.take("sctpCapabilities").is_some();
+        let sctp = sctp_mode(fields, sctp)?;
         Ok(Request::CreateTransport { direction, force_tcp, sctp })
     }
 
@@ -745,7 +748,7 @@ fn send(effects: &mut Vec<Effect>, frame: &impl Serialize) {
 
 #[cfg(test)]
 mod tests {
-    use opencall_control::api::{DownlinkBandwidth, DtlsParameters};
+    use opencall_control::api::{DownlinkBandwidth, DtlsParameters, SctpMode};
     use opencall_control::rtp_parameters::RtpParameters;
 
     use super::super::samples;
@@ -815,9 +818,10 @@ mod tests {
         let producer_id = || "p".to_owned();
         let create =
             |direction, force_tcp, sctp| Request::CreateTransport { direction, force_tcp, sctp };
-        let send = create(Direction::Send, false, false);
-        let recv = create(Direction::Recv, true, false);
-        let with_sctp = create(Direction::Send, false, true);
+        let send = create(Direction::Send, false, SctpMode::Off);
+        let recv = create(Direction::Recv, true, SctpMode::Off);
+        let with_sctp = create(Direction::Send, false, SctpMode::Negotiated);
+        let in_band = create(Direction::Recv, false, SctpMode::InBand);
         let layers = |spatial, temporal| Request::SetConsumerPreferredLayers {
             consumer_id: consumer_id(),
             layers: Layers { spatial, temporal },
@@ -826,6 +830,7 @@ mod tests {
             ("getRouterRtpCapabilities", json!(null), Request::RouterRtpCapabilities),
             ("createWebRtcTransport", json!({"producing": true, "consuming": false}), send.clone()),
             ("createWebRtcTransport", json!({"appData": {"direction": "producer"}}), send),
+            ("createWebRtcTransport", json!({"consuming": true, "dcep": true}), in_band),
             (
                 "createWebRtcTransport",
                 json!({"producing": true,

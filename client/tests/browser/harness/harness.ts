@@ -17,6 +17,7 @@ import {
   recordFrames,
   type Timeline,
 } from './frames';
+import { plain } from './plain';
 
 /** What to send as video. */
 export interface VideoOptions {
@@ -620,6 +621,7 @@ function find(peerId: string): TestPeer {
 }
 
 const harness = {
+  ...plain,
   async open(
     peerId: string,
     dialect: DialectName,

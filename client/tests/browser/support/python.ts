@@ -118,6 +118,21 @@ export class AiortcPeer extends PythonPeer<AiortcReport> {
   }
 }
 
+/** What the peer with data channels tells of itself. */
+export interface AiortcDataReport {
+  /** Those that the server opened, by label. */
+  channels: Record<string, { id: number; ordered: boolean; state: string }>;
+  /** Label, and text or number of bytes. */
+  messages: [string, string | number][];
+}
+
+/** A participant made of aiortc with data channels alone. */
+export class AiortcDataPeer extends PythonPeer<AiortcDataReport> {
+  constructor(name: string, wsUrl: string, room: string, peerId: string) {
+    super('aiortc_data_peer.py', name, [wsUrl, room, peerId]);
+  }
+}
+
 /** A participant made of GStreamer's webrtcbin. */
 export class GStreamerPeer extends PythonPeer<GStreamerReport> {
   constructor(name: string, wsUrl: string, room: string, peerId: string, flags: string[] = []) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use opencall_control::api::{
     ConsumeMode, Direction, DtlsParameters, DtlsRole, Grants, JsonObject, Request, RequestError,
-    Response, SessionConfig, StatsOf, Token, TransportOptions,
+    Response, SctpMode, SessionConfig, StatsOf, Token, TransportOptions,
 };
 use opencall_control::rtp_parameters::Kind;
 use serde_json::{Value, json};
@@ -113,8 +113,11 @@ impl Publisher {
         offer: &Offer,
         publications: &[Publication],
     ) -> Result<TransportOptions, Problem> {
-        let create =
-            Request::CreateTransport { direction: Direction::Send, force_tcp: false, sctp: false };
+        let create = Request::CreateTransport {
+            direction: Direction::Send,
+            force_tcp: false,
+            sctp: SctpMode::Off,
+        };
         let Response::Transport(transport) = self.ask(create).await?? else {
             return Err(Problem::gone());
         };

@@ -163,6 +163,24 @@ client_build() {
   (cd "$root/client" && npm run --silent build -- --logLevel warn)
 }
 
+# The server and its page, as they are released.
+build_all() {
+  ensure_rust
+  ensure_node
+  client_packages || die "npm ci failed"
+  client_build || die "the meeting page could not be built"
+  say "Building the server (the first time takes some minutes)"
+  (cd "$root" && cargo build --release --quiet --package opencall-signaling --bin opencall-sfu) ||
+    die "the server could not be built"
+}
+
+# first_parent PATH: the nearest folder on its way that exists.
+first_parent() {
+  local path=$1
+  while [ ! -d "$path" ]; do path=$(dirname "$path"); done
+  printf '%s\n' "$path"
+}
+
 # A Python with aiortc in .cache/interop, as locked, unless it is there.
 interop_python() {
   local directory="$cache/interop" wanted

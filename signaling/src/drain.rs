@@ -11,6 +11,9 @@ use crate::gauges::Gauges;
 /// What a client that is not let in is told, and when it may ask again where there is no deadline.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// The longest that a drain may take: a day.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
 /// How often a draining server looks whether everyone has gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -51,20 +54,24 @@ impl Drain {
         self.0.borrow().clone()
     }
 
-    /// Waits until the server is to stop: it drains with a deadline, and that has come, or no
-    /// connection is left before.
+    /// Waits until the server is to stop: it drains with a deadline, and that has come, or nobody
+    /// is left before, by WebSocket or otherwise.
     pub async fn over(&self, gauges: &Gauges) {
         let mut state = self.0.subscribe();
         loop {
             let deadline = state.borrow_and_update().as_ref().and_then(|state| state.deadline);
             match deadline {
                 Some(at) if at <= Instant::now() => return,
-                Some(_) if gauges.connections.load(Ordering::Relaxed) == 0 => return,
+                Some(_) if is_empty(gauges) => return,
                 Some(_) => drop(tokio::time::timeout(LOOK_INTERVAL, state.changed()).await),
                 None => drop(state.changed().await),
             }
         }
     }
+}
+
+fn is_empty(gauges: &Gauges) -> bool {
+    gauges.connections.load(Ordering::Relaxed) == 0 && gauges.counts().peers == 0
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! * [`hub`] — control between the connections and the data cores.
 //! * [`sdp`] — offers of WHIP, and the answers.
 //! * [`server`] — start and stop.
+//! * [`signals`] — when to stop.
+//! * [`service_manager`] — systemd is told how it goes.
 //! * [`log`] — lines that peers cannot forge.
 //!
 //! The hub runs on the control thread, all else on the web thread, beside the data cores' threads.
@@ -28,3 +30,5 @@ pub mod log;
 pub mod resume;
 pub mod sdp;
 pub mod server;
+pub mod service_manager;
+pub mod signals;

@@ -10,13 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
-use opencall_dataplane::message::CoreId;
-use opencall_dataplane::threads::{
-    self, Clock, DataPlane, DataPlaneConfig, Fault, Faults, StartError,
-};
+use opencall_dataplane::threads::{self, Clock, DataPlane, DataPlaneConfig, StartError};
 use opencall_io::Backend;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::auth::Auth;
@@ -28,6 +24,8 @@ use crate::http::admin::Admin;
 use crate::http::whip::Whip;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Hub, HubLink};
+use crate::service_manager;
+use crate::signals::{FaultSignals, Signals, stop_reason};
 
 /// Connections that may wait between HTTP and their tasks: both are on one thread, so that it only
 /// smooths a burst.
@@ -35,9 +33,6 @@ const MAX_NEW_CONNECTIONS: usize = 256;
 
 /// How long clients may take to hear that the control thread has failed.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// Exit status after a second signal, as shells count SIGINT.
-const INTERRUPTED: i32 = 130;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +87,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
     let faults = config.debug_faults.then(|| (plane.faults(), plane.cores.len()));
     let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate);
-    let drain = Drain::default();
+    let (drain, drain_timeout) = (Drain::default(), config.drain_timeout);
     let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
     let front = Front {
         connections: sender,
@@ -113,7 +108,15 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
             let asked = FaultSignals::new().map_err(ServerError::Runtime)?;
             tokio::spawn(asked.obey(faults, cores));
         }
-        supervise(&gauges, hub.run(stop_reason(signals, &drain, &gauges))).await
+        service_manager::ready();
+        let stop = async {
+            stop_reason(signals, &drain, &gauges, drain_timeout).await;
+            service_manager::stopping("stopping");
+        };
+        tokio::select! {
+            outcome = supervise(&gauges, hub.run(stop)) => outcome,
+            () = service_manager::report(&gauges, &drain) => Ok(()),
+        }
     });
     web.stop(if result.is_ok() { Duration::ZERO } else { FAREWELL });
     if result.is_ok() {
@@ -143,24 +146,6 @@ async fn supervise(gauges: &Gauges, hub: impl Future<Output = ()>) -> Result<(),
         gauges.control_lost.store(true, Ordering::Relaxed);
     }
     outcome
-}
-
-/// Waits until the server is to stop: by a signal, or because it has drained.
-async fn stop_reason(signals: Signals, drain: &Drain, gauges: &Gauges) {
-    tokio::select! {
-        () = stop_signal(signals) => {}
-        () = drain.over(gauges) => tracing::info!("drained: stopping"),
-    }
-}
-
-/// Waits for the first signal; a second one ends the process at once.
-async fn stop_signal(mut signals: Signals) {
-    signals.received().await;
-    tracing::info!("stopping; a second signal ends at once");
-    tokio::spawn(async move {
-        signals.received().await;
-        std::process::exit(INTERRUPTED);
-    });
 }
 
 /// The web thread: HTTP, WebSockets, JSON.
@@ -310,57 +295,6 @@ fn log_start(config: &Config, plane: &DataPlane, listeners: &Listeners, auth: &A
             tracing::info!("ready: {scheme}://{address}/ (WebSocket: {socket}://{address}/ws)");
         }
         Err(error) => tracing::warn!(%error, "HTTP address unknown"),
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// SIGUSR1 and SIGUSR2, with --debug-faults only.
-struct FaultSignals {
-    panic: Signal,
-    stall: Signal,
-}
-
-impl FaultSignals {
-    fn new() -> std::io::Result<Self> {
-        tracing::warn!(
-            "--debug-faults: SIGUSR1 makes a data core panic and SIGUSR2 one stall; for tests only"
-        );
-        Ok(FaultSignals {
-            panic: signal(SignalKind::user_defined1())?,
-            stall: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// Makes one core after the other suffer.
-    async fn obey(mut self, faults: Faults, cores: usize) {
-        for core in (0..cores).cycle() {
-            let fault = tokio::select! {
-                _ = self.panic.recv() => Fault::Panic,
-                _ = self.stall.recv() => Fault::Stall,
-            };
-            faults.inject(CoreId(core as u8), fault);
-        }
     }
 }
 

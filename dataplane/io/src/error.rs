@@ -76,7 +76,10 @@ pub enum ProbeError {
     )]
     Forbidden,
     /// The kernel was built without it.
-    #[error("this kernel has no io_uring: use Linux 6.1 or newer, with CONFIG_IO_URING")]
+    #[error(
+        "there is no io_uring here: this wants Linux 6.1 or newer with CONFIG_IO_URING, and in a \
+         container a seccomp profile that allows it"
+    )]
     Missing,
     /// The kernel's io_uring lacks something.
     #[error("this kernel's io_uring is too old ({step}: {source}): use Linux 6.1 or newer")]

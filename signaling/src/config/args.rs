@@ -219,6 +219,10 @@ pub struct LimitArguments {
         default_value_t = 1_000
     )]
     pub sessions_per_address: u32,
+    /// How long SIGTERM lets those inside go on, seconds: nobody new is let in, and the server
+    /// stops when everyone has gone or time is up. 0 stops at once, as SIGINT does.
+    #[arg(long, env = "OPENCALL_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 0)]
+    pub drain_timeout: u64,
 }
 
 /// Backend choice.

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 
 use args::{Arguments, MediaArguments};
 use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
@@ -22,6 +23,7 @@ pub use self::web::WebConfig;
 
 use crate::auth::AuthConfig;
 use crate::auth::admin::AdminKeys;
+use crate::drain;
 
 /// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
 const MAX_WORKERS: usize = 128;
@@ -67,6 +69,8 @@ pub struct Config {
     pub admin: AdminKeys,
     /// Limits of connections.
     pub limits: Limits,
+    /// How long SIGTERM lets those inside go on; zero stops at once.
+    pub drain_timeout: Duration,
 }
 
 /// An address to listen on, and how clients reach it.
@@ -146,6 +150,7 @@ impl Config {
             admin: admin.read(&auth)?,
             auth,
             web: WebConfig::read(web)?,
+            drain_timeout: drain_timeout(limits.drain_timeout)?,
             limits: limits_of(&limits)?,
         })
     }
@@ -386,6 +391,15 @@ fn limits_of(limits: &args::LimitArguments) -> Result<Limits, ConfigError> {
     })
 }
 
+fn drain_timeout(seconds: u64) -> Result<Duration, ConfigError> {
+    let timeout = Duration::from_secs(seconds);
+    if timeout > drain::MAX_DEADLINE {
+        let most = drain::MAX_DEADLINE.as_secs();
+        return wrong(format!("--drain-timeout is {seconds}: give {most} seconds at most"));
+    }
+    Ok(timeout)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,6 +497,7 @@ mod tests {
             ("--max-message-size 10", "from 16384"),
             ("--request-rate 0", "give at least 1"),
             ("--sessions-per-address 0", "give at least 1"),
+            ("--drain-timeout 100000", "86400 seconds at most"),
             ("--listn-ip 10.0.0.1", "--help lists all flags"),
         ];
         for (flags, cure) in table {

@@ -35,7 +35,7 @@ use super::refusals::Refusal;
 use super::{Client, Door, REFUSED_COST, now};
 use crate::auth::admin::AdminKeys;
 use crate::auth::presented::bearer;
-use crate::drain::{Drain, Draining};
+use crate::drain::{Drain, Draining, MAX_DEADLINE};
 use crate::hub::HubLink;
 
 /// The largest request: a few short texts.
@@ -47,9 +47,6 @@ const MAX_QUESTIONS: usize = 16;
 
 /// The longest that an answer is held back.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// The longest deadline of a drain: a day.
-const MAX_DRAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest reason of a drain, bytes.
 const MAX_REASON_BYTES: usize = 256;
@@ -307,8 +304,8 @@ async fn drain(
         Err(problem) => return problem.into_response(),
     };
     let after = deadline_seconds.map(Duration::from_secs);
-    if after.is_some_and(|after| after > MAX_DRAIN) {
-        let words = format!("deadlineSeconds is {} at most", MAX_DRAIN.as_secs());
+    if after.is_some_and(|after| after > MAX_DEADLINE) {
+        let words = format!("deadlineSeconds is {} at most", MAX_DEADLINE.as_secs());
         return Problem::malformed(words).into_response();
     }
     let reason = reason.unwrap_or_else(|| DRAINING.to_owned());

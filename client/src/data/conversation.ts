@@ -6,6 +6,7 @@ import { type Entry, sizeOf, Tail } from './tail';
 import {
   type Content,
   encodeMessage,
+  type FileOffer,
   isChat,
   isEmoji,
   MAX_AGE_MS,
@@ -58,7 +59,15 @@ export interface ConversationHost {
   /** There is one more. */
   chatChanged(added: ChatMessage): void;
   appReceived(message: Message): void;
+  /** What is offered here; it is told to everyone with all else that holds. */
+  offers(): readonly FileOffer[];
+  /** What a participant offers now. */
+  filesOffered(participantId: string, offers: readonly FileOffer[]): void;
+  fileMessageReceived(participantId: string, message: FileMessage): void;
 }
+
+/** What is said about a file that someone offers. */
+export type FileMessage = Extract<RoomMessage, { kind: 'want' | 'stop' }>;
 
 /** Messages shown: more is scrolled to by nobody, and a page of a day stays small. */
 const MAX_CHAT = 500;
@@ -75,7 +84,7 @@ const RETELL_AFTER_MS = [300, 1_000, 3_000];
 /** What was said before that, within this time, is sent again with it. */
 const RECENT_MS = 5_000;
 
-/** Whoever has a raised hand, or spoke in the last minute, says so again: nobody misses it for longer. */
+/** Whoever has a raised hand or offers a file, or spoke in the last minute, says so again: nobody misses it for longer. */
 const RETELL_EVERY_MS = 20_000;
 const TALKED_MS = 60_000;
 
@@ -105,6 +114,8 @@ const RATES = {
   entry: { burst: 500, perSecond: 200 },
   react: { burst: 10, perSecond: 2 },
   ask: { burst: 10, perSecond: 1 },
+  want: { burst: 100, perSecond: 20 },
+  stop: { burst: 50, perSecond: 2 },
 };
 
 /** Why a message was dropped. */
@@ -200,6 +211,16 @@ export class Conversation {
     this.#showReaction(this.#host.participantId, emoji);
   }
 
+  /** Tells everyone what holds now: what is offered has changed. */
+  async tellState(): Promise<void> {
+    await this.#tellState();
+  }
+
+  /** Says something about a file that someone offers. */
+  sendAboutFile(message: FileMessage): Promise<void> {
+    return this.#send(message);
+  }
+
   /** A message of a participant came. */
   receive(participantId: string, bytes: Uint8Array): void {
     const message = parseMessage(bytes);
@@ -216,6 +237,9 @@ export class Conversation {
         return this.#showReaction(participantId, message.emoji);
       case 'ask':
         return this.#asked(message);
+      case 'want':
+      case 'stop':
+        return this.#host.fileMessageReceived(participantId, message);
     }
   }
 
@@ -265,8 +289,7 @@ export class Conversation {
   connected(): void {
     if (this.#lostAt !== undefined) this.#againSince = this.#lostAt - LOST_MS;
     this.#lostAt = undefined;
-    const hasSomething = this.#handRaisedAt !== undefined || this.#tail.next > 0;
-    if (hasSomething) void this.#retell(this.#againSince);
+    if (this.#holds || this.#tail.next > 0) void this.#retell(this.#againSince);
   }
 
   /** The meeting is over. */
@@ -336,6 +359,7 @@ export class Conversation {
       participantId,
       handAgeMs === undefined ? undefined : Date.now() - handAgeMs,
     );
+    this.#host.filesOffered(participantId, state.files ?? []);
   }
 
   /** A participant's stream; another than before if the participant is another life of itself. */
@@ -403,13 +427,18 @@ export class Conversation {
     });
   }
 
+  /** Whether there is anything to tell besides what was said. */
+  get #holds(): boolean {
+    return this.#handRaisedAt !== undefined || this.#host.offers().length > 0;
+  }
+
   #retellSoon(delaysMs: readonly number[], since: number): void {
     for (const delayMs of delaysMs) this.#after(delayMs, () => void this.#retell(since));
   }
 
   #retellIfUseful(): void {
     const hasTalked = this.#tail.since(Date.now() - TALKED_MS).length > 0;
-    if (hasTalked || this.#handRaisedAt !== undefined) void this.#retell(Number.POSITIVE_INFINITY);
+    if (hasTalked || this.#holds) void this.#retell(Number.POSITIVE_INFINITY);
   }
 
   async #retell(since: number): Promise<void> {
@@ -431,7 +460,9 @@ export class Conversation {
     const { first, next } = this.#tail;
     const ageMs = Math.max(0, Date.now() - (this.#handRaisedAt ?? 0));
     const handAgeMs = this.#handRaisedAt === undefined ? undefined : Math.min(ageMs, MAX_AGE_MS);
-    return this.#send({ kind: 'state', stream: this.#stream, first, next, handAgeMs });
+    const offers = this.#host.offers();
+    const files = offers.length > 0 ? offers : undefined;
+    return this.#send({ kind: 'state', stream: this.#stream, first, next, handAgeMs, files });
   }
 
   #sendEntry({ seq, sentAt, content }: Entry): Promise<void> {

@@ -5,10 +5,9 @@ import { MeetingError } from '../sdk/errors';
 import type { ServerEvents } from '../sdk/protocol';
 import type { TrackEncryption } from '../sdk/receiver';
 import type { SignalingChannel } from '../sdk/signaling';
+import { FileLinks } from './fileLinks';
+import { openProducer } from './openProducer';
 import { ROOM_LABEL, ROOM_PROTOCOL } from './wire';
-
-/** A channel that does not open within this long is given up. */
-const OPEN_TIMEOUT_MS = 10_000;
 
 /** Who waits to have this much sent is told that it is too much. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
@@ -32,6 +31,8 @@ export interface DataHandlers {
   talkerFound(participantId: string, isNew: boolean): void;
   /** This end's own channel is open: what is sent now may be missed by who has not yet taken it. */
   talkingBegan(): void;
+  /** There is a channel with a file of a participant. */
+  fileChannelFound(participantId: string, file: string): void;
   encryptionChanged(encryption: TrackEncryption): void;
 }
 
@@ -61,6 +62,7 @@ interface Talker {
 
 /** The room channels of one session: one's own, made with the first message, and those of the others. */
 export class DataLinks {
+  readonly files: FileLinks;
   readonly #options: DataLinksOptions;
   readonly #talkers = new Map<string, Talker>();
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
@@ -71,6 +73,7 @@ export class DataLinks {
 
   constructor(options: DataLinksOptions) {
     this.#options = options;
+    this.files = new FileLinks(options);
   }
 
   /** Whether others take this end's messages. */
@@ -88,6 +91,7 @@ export class DataLinks {
   /** Someone opened a channel. `isNew`: after this end came. */
   offered(event: ServerEvents['newDataProducer'], isNew: boolean): void {
     const { participantId, dataProducerId, label, protocol } = event;
+    if (this.files.offered(event)) return;
     if (label !== ROOM_LABEL || protocol !== ROOM_PROTOCOL) return;
     const { encryption, handlers } = this.#options;
     const salt = readAnnouncement(event.appData);
@@ -105,6 +109,7 @@ export class DataLinks {
   }
 
   producerClosed(dataProducerId: string): void {
+    this.files.producerClosed(dataProducerId);
     const talker = this.#talkers.get(dataProducerId);
     if (!talker) return;
     talker.isGone = true;
@@ -114,6 +119,7 @@ export class DataLinks {
 
   /** The server closed a channel from a talker: who cannot keep up is cut off, and may begin again. */
   consumerClosed(dataConsumerId: string): void {
+    this.files.consumerClosed(dataConsumerId);
     const talker = [...this.#talkers.values()].find((one) => one.consumerId === dataConsumerId);
     if (!talker) return;
     talker.consumer?.close();
@@ -123,6 +129,7 @@ export class DataLinks {
   }
 
   close(): void {
+    this.files.close();
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     for (const talker of this.#talkers.values()) talker.isGone = true;
@@ -227,29 +234,6 @@ export class DataLinks {
     if (!salt) return;
     this.#options.handlers.encryptionChanged({ participantId, producerId, state, salt });
   }
-}
-
-/** Makes a data producer, and waits until it is open. */
-export async function openProducer(
-  transport: types.Transport,
-  options: types.DataProducerOptions,
-): Promise<types.DataProducer> {
-  const producer = await transport.produceData(options);
-  if (producer.readyState === 'open') return producer;
-  return new Promise((resolve, reject) => {
-    const fail = () => {
-      clearTimeout(timer);
-      producer.close();
-      reject(new MeetingError('request-timed-out', 'Messages cannot be sent.'));
-    };
-    const timer = setTimeout(fail, OPEN_TIMEOUT_MS);
-    producer.once('open', () => {
-      clearTimeout(timer);
-      resolve(producer);
-    });
-    producer.once('transportclose', fail);
-    producer.once('close', fail);
-  });
 }
 
 function keyMissing(): MeetingError {

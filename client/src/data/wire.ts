@@ -22,8 +22,38 @@ const MAX_EMOJI_LENGTH = 32;
 
 const MAX_ID_LENGTH = 256;
 
+/** Files that one participant offers at a time: with their names they fit into a message. */
+export const MAX_OFFERS = 16;
+
+/** UTF-16 units. */
+export const MAX_FILE_NAME_LENGTH = 200;
+export const MAX_FILE_TYPE_LENGTH = 100;
+
+/** Largest file, bytes: 65,536 chunks. */
+export const MAX_FILE_BYTES = 2 ** 32;
+
+/** What a file is cut into, bytes; only its last chunk may be shorter. */
+export const CHUNK_BYTES = 65_536;
+
+/** Ranges of chunks in a message. */
+export const MAX_RANGES = 64;
+
 /** Oldest raised hand: a day. */
 export const MAX_AGE_MS = 86_400_000;
+
+/** A file that its owner would send to who wants it. */
+export interface FileOffer {
+  readonly file: string;
+  readonly name: string;
+  readonly size: number;
+  /** A media type, as the owner's browser says it. */
+  readonly type: string;
+  /** Of the SHA-256 hashes of its segments, in hexadecimal digits. */
+  readonly hash: string;
+}
+
+/** Chunks from the first up to before the second. */
+export type Range = readonly [number, number];
 
 /** What is in one's ordered stream: what was said to people, or what the application says to itself. */
 export type Content = { readonly chat: string } | { readonly app: unknown };
@@ -39,6 +69,7 @@ export type RoomMessage =
       readonly next: number;
       /** Since when the hand is raised, milliseconds ago: clocks differ. */
       readonly handAgeMs?: number | undefined;
+      readonly files?: readonly FileOffer[] | undefined;
     }
   | {
       readonly kind: 'entry';
@@ -50,7 +81,16 @@ export type RoomMessage =
     }
   | { readonly kind: 'react'; readonly emoji: string }
   /** Asks a participant to send its entries again, from this one on. */
-  | { readonly kind: 'ask'; readonly to: string; readonly stream: string; readonly from: number };
+  | { readonly kind: 'ask'; readonly to: string; readonly stream: string; readonly from: number }
+  /** Asks a participant for chunks of a file it offers; for none: to make a channel for it. */
+  | {
+      readonly kind: 'want';
+      readonly to: string;
+      readonly file: string;
+      readonly ranges: readonly Range[];
+    }
+  /** Wants no more of a file: it has all of it, or gave up. */
+  | { readonly kind: 'stop'; readonly to: string; readonly file: string; readonly done: boolean };
 
 /** Writes a message. */
 export function encodeMessage(message: RoomMessage): Uint8Array<ArrayBuffer> {
@@ -80,6 +120,16 @@ export function parseMessage(bytes: Uint8Array): RoomMessage | undefined {
       if (!isText(to, MAX_ID_LENGTH) || !isId(stream) || !isCount(from)) return undefined;
       return { kind: 'ask', to, stream, from };
     }
+    case 'want': {
+      const { to, file, ranges } = fields;
+      if (!isText(to, MAX_ID_LENGTH) || !isId(file) || !isRanges(ranges)) return undefined;
+      return { kind: 'want', to, file, ranges };
+    }
+    case 'stop': {
+      const { to, file, done } = fields;
+      if (!isText(to, MAX_ID_LENGTH) || !isId(file) || typeof done !== 'boolean') return undefined;
+      return { kind: 'stop', to, file, done };
+    }
     default:
       return undefined;
   }
@@ -100,11 +150,39 @@ export function isChat(value: unknown): value is string {
 }
 
 function parseState(fields: Record<string, unknown>): RoomMessage | undefined {
-  const { stream, first, next, handAgeMs } = fields;
+  const { stream, first, next, handAgeMs, files = [] } = fields;
   if (!isId(stream) || !isCount(first) || !isCount(next) || first > next) return undefined;
-  if (handAgeMs === undefined) return { kind: 'state', stream, first, next };
-  if (!isCount(handAgeMs) || handAgeMs > MAX_AGE_MS) return undefined;
-  return { kind: 'state', stream, first, next, handAgeMs };
+  if (handAgeMs !== undefined && (!isCount(handAgeMs) || handAgeMs > MAX_AGE_MS)) return undefined;
+  if (!Array.isArray(files) || files.length > MAX_OFFERS) return undefined;
+  const offers = files.map(parseOffer);
+  if (!offers.every((offer) => offer !== undefined)) return undefined;
+  return {
+    ...{ kind: 'state', stream, first, next },
+    ...(handAgeMs === undefined ? {} : { handAgeMs }),
+    ...(offers.length === 0 ? {} : { files: offers }),
+  };
+}
+
+function parseOffer(value: unknown): FileOffer | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { file, name, size, type, hash } = value as Record<string, unknown>;
+  if (!isId(file) || !isText(name, MAX_FILE_NAME_LENGTH) || !isCount(size)) return undefined;
+  if (size > MAX_FILE_BYTES || typeof type !== 'string' || type.length > MAX_FILE_TYPE_LENGTH) {
+    return undefined;
+  }
+  if (typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash)) return undefined;
+  return { file, name, size, type, hash };
+}
+
+function isRanges(value: unknown): value is Range[] {
+  if (!Array.isArray(value) || value.length > MAX_RANGES) return false;
+  return value.every(
+    (range) =>
+      Array.isArray(range) &&
+      range.length === 2 &&
+      range.every((chunk) => isCount(chunk) && chunk <= MAX_FILE_BYTES / CHUNK_BYTES) &&
+      range[0] < range[1],
+  );
 }
 
 function parseEntry(fields: Record<string, unknown>): RoomMessage | undefined {

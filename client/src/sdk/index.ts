@@ -1,5 +1,6 @@
 /** @packageDocumentation OpenCall meetings without a framework. */
 export type { ChatMessage, Message, MessageDrop, Reaction } from '../data/conversation';
+export type { FileState, SharedFile } from '../data/files/types';
 export { MAX_CHAT_LENGTH } from '../data/wire';
 export {
   canEncrypt,

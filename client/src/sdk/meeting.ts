@@ -5,6 +5,9 @@ import {
   type Message,
   type MessageDrop,
 } from '../data/conversation';
+import type { DataLinks } from '../data/dataLinks';
+import type { SharedFile } from '../data/files/types';
+import { SharedFiles } from '../data/sharedFiles';
 import type { EncryptionOptions, FrameCounts, SharedSecret } from '../e2ee/index';
 import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
@@ -67,6 +70,8 @@ export interface MeetingSnapshot {
   readonly encryption: EncryptionSnapshot;
   /** What was said in writing since this end came, oldest first; the newest 500. */
   readonly chat: readonly ChatMessage[];
+  /** What people offer to each other, or have offered, in the order in which they did. */
+  readonly files: readonly SharedFile[];
   /** The last thing that went wrong and was not dismissed. */
   readonly error: MeetingError | null;
 }
@@ -104,6 +109,7 @@ export class Meeting {
   readonly #reception = new Reception();
   readonly #encryption: MeetingEncryption;
   readonly #conversation: Conversation;
+  readonly #files: SharedFiles;
   #displayName: string;
   #session: Session | undefined;
   #status: MeetingStatus = 'idle';
@@ -133,6 +139,7 @@ export class Meeting {
       { changed: () => this.#changed(), died: (error) => this.#encryptionDied(error) },
     );
     this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
+    this.#files = this.#makeFiles();
     this.#conversation = this.#makeConversation();
     this.#snapshot = this.#takeSnapshot();
   }
@@ -176,6 +183,7 @@ export class Meeting {
     this.#session = undefined;
     this.#local.stopAll();
     this.#reception.clear();
+    this.#files.stop();
     this.#conversation.stop();
     this.#hasEntered = false;
     this.#forgetRemote();
@@ -257,6 +265,26 @@ export class Meeting {
   /** Sends anything that JSON can say to everyone else in the meeting, 16 KiB at most; they hear `message`. */
   send(message: unknown): Promise<void> {
     return this.#conversation.sendApp(message);
+  }
+
+  /**
+   * Offers a file to everyone, of at most 4 GiB; its id in `snapshot.files`. Whoever accepts it gets it from here, also
+   * over lost connections, as long as this end stays. Rejects with words if it cannot be offered.
+   */
+  async sendFile(file: File | Blob, name?: string): Promise<string> {
+    if (this.#status !== 'joined' && this.#status !== 'reconnecting') throw notConnected();
+    await this.#session?.data?.ready();
+    return this.#files.send(file, name ?? (file instanceof File ? file.name : 'file'));
+  }
+
+  /** Takes a file that someone offers. When it is `done`, its `url` can be saved. */
+  acceptFile(id: string): Promise<void> {
+    return this.#files.accept(id);
+  }
+
+  /** Withdraws a file of one's own, gives up one of another, or forgets one that is done. */
+  cancelFile(id: string): Promise<void> {
+    return this.#files.cancel(id);
   }
 
   /** Messages of others that were dropped so far: not of this protocol, too many, or not to be opened. */
@@ -343,6 +371,7 @@ export class Meeting {
     this.#setStatus('joined');
     this.#local.publishAll();
     this.#conversation.connected();
+    this.#files.connected();
   }
 
   #handlers(life: number): SessionHandlers {
@@ -357,6 +386,7 @@ export class Meeting {
       participantJoined: current((id, displayName) => this.#participantJoined(id, displayName)),
       participantLeft: current((id) => {
         this.#conversation.participantLeft(id);
+        this.#files.participantLeft(id);
         this.#roster.remove(id);
         this.#reception.forgetParticipant(id);
         this.#encryption.forgetParticipant(id);
@@ -385,6 +415,9 @@ export class Meeting {
       talkerFound: (id, isNew) => {
         if (life === this.#life) this.#conversation.talkerFound(id, isNew || this.#hasEntered);
       },
+      fileChannelFound: (id, file) => {
+        if (life === this.#life) this.#files.channelFound(id, file);
+      },
       talkingBegan: current(() => this.#conversation.talkingBegan()),
       unstable: current((isUnstable) => {
         this.#isUnstable = isUnstable;
@@ -402,6 +435,8 @@ export class Meeting {
         this.#givenUp = this.#session?.resumeToken;
         this.#session = undefined;
         this.#conversation.lost();
+        this.#files.lost();
+        this.#files.lost();
         void this.#reconnect(life, reason);
       }),
     };
@@ -456,22 +491,19 @@ export class Meeting {
     };
   }
 
+  /** The channels of this moment; throws with words if there are none. */
+  #links(): DataLinks {
+    const data = this.#session?.data;
+    if (!data) throw notConnected();
+    return data;
+  }
+
   #makeConversation(): Conversation {
-    const links = () => this.#session?.data;
-    const gone = () => new MeetingError('server-gone', 'Not connected to the meeting.');
     return new Conversation({
       participantId: this.participantId,
-      ready: async () => {
-        const data = links();
-        if (!data) throw gone();
-        await data.ready();
-      },
-      send: async (message) => {
-        const data = links();
-        if (!data) throw gone();
-        await data.send(message);
-      },
-      isConnected: () => links() !== undefined,
+      ready: async () => this.#links().ready(),
+      send: async (message) => this.#links().send(message),
+      isConnected: () => this.#session?.data !== undefined,
       isGoingOn: () => this.#status === 'joined' || this.#status === 'reconnecting',
       nameOf: (id) => this.#roster.find(id)?.displayName ?? id,
       showHand: (id, raisedAt) => {
@@ -486,6 +518,22 @@ export class Meeting {
         this.#emitter.emit('chat', message);
       },
       appReceived: (message) => this.#emitter.emit('message', message),
+      offers: () => this.#files.offers,
+      filesOffered: (id, offers) => this.#files.offered(id, offers),
+      fileMessageReceived: (id, message) => this.#files.received(id, message),
+    });
+  }
+
+  #makeFiles(): SharedFiles {
+    return new SharedFiles({
+      participantId: this.participantId,
+      isConnected: () => this.#session?.data !== undefined,
+      send: (message) => this.#conversation.sendAboutFile(message),
+      tellOffers: () => this.#conversation.tellState(),
+      openFile: async (file) => this.#links().files.open(file),
+      takeFile: async (from, file, received, ended) =>
+        this.#links().files.take(from, file, received, ended),
+      changed: () => this.#changed(),
     });
   }
 
@@ -497,6 +545,7 @@ export class Meeting {
     this.#session = undefined;
     this.#local.forgetProducers();
     this.#conversation.lost();
+    this.#files.lost();
     this.#roster.dropRemoteMedia();
     this.#speakers = [];
     this.#setStatus('failed');
@@ -602,7 +651,12 @@ export class Meeting {
       },
       encryption: this.#encryption.snapshot,
       chat: this.#conversation.chat,
+      files: this.#files.list,
       error: this.#error,
     };
   }
+}
+
+function notConnected(): MeetingError {
+  return new MeetingError('server-gone', 'Not connected to the meeting.');
 }

@@ -8,7 +8,7 @@ import { MediasoupMeeting } from '../../src/index';
 /** What people download before they can meet, kilobytes, compressed, with mediasoup-client. */
 const SDK_KB = 60;
 
-/** Builds what imports only this of the SDK. */
+/** Builds what imports only this of the SDK: what is loaded at once, without what is loaded when it is used. */
 async function bundle(code: string): Promise<string> {
   const entry = '\0entry';
   const result = (await build({
@@ -24,7 +24,12 @@ async function bundle(code: string): Promise<string> {
     ],
     build: { write: false, target: 'es2022', rolldownOptions: { input: 'entry' } },
   })) as Rolldown.RolldownOutput;
-  return result.output.map((file) => (file.type === 'chunk' ? file.code : '')).join('\n');
+  const chunks = result.output.filter((file) => file.type === 'chunk');
+  const loaded = new Set(chunks.filter(({ isEntry }) => isEntry));
+  for (const { imports } of loaded) {
+    for (const chunk of chunks) if (imports.includes(chunk.fileName)) loaded.add(chunk);
+  }
+  return [...loaded].map(({ code }) => code).join('\n');
 }
 
 const sdk = join(import.meta.dirname, '../../src/sdk/index.ts');

@@ -90,6 +90,9 @@ class Member {
       showReaction: (one, reaction) => this.reactions.push([one, reaction]),
       chatChanged: () => undefined,
       appReceived: (message) => this.apps.push(message),
+      offers: () => [],
+      filesOffered: () => undefined,
+      fileMessageReceived: () => undefined,
     });
   }
 

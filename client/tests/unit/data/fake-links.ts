@@ -28,6 +28,15 @@ class FakeEnd {
     this.on(name, listener);
   }
 
+  off(name: string, listener: Listener) {
+    const others = (this.#listeners.get(name) ?? []).filter((one) => one !== listener);
+    this.#listeners.set(name, others);
+  }
+
+  get observer() {
+    return this;
+  }
+
   emit(name: string, value?: unknown) {
     for (const listener of this.#listeners.get(name) ?? []) listener(value);
   }
@@ -94,34 +103,71 @@ export class FakeRoom {
 
 /** One client. */
 export class FakePeer {
-  readonly links: DataLinks;
+  links: DataLinks;
   readonly messages: string[] = [];
   readonly found: [string, boolean][] = [];
   readonly states: string[] = [];
+  readonly fileChannels: [string, string][] = [];
   dropped = 0;
   refusal: MeetingError | undefined;
-  readonly transport = { closed: false };
+  /** Of the session that goes on. */
+  transport = { closed: false };
+  readonly #ends = new Set<FakeEnd>();
 
   constructor(
     readonly id: string,
     readonly room: FakeRoom,
     readonly encryption: Encryption | undefined,
   ) {
+    this.links = this.#makeLinks();
+  }
+
+  get isConnected(): boolean {
+    return !this.transport.closed;
+  }
+
+  /** The session is lost: nothing of it arrives any more. */
+  cut() {
+    this.transport.closed = true;
+    this.links.close();
+    this.room.peers.splice(this.room.peers.indexOf(this), 1);
+    for (const made of this.room.producers.values()) {
+      for (const [id, { peer }] of made.consumers) if (peer === this) made.consumers.delete(id);
+    }
+    for (const end of this.#ends) end.close();
+    this.#ends.clear();
+  }
+
+  /** Another session. */
+  connect() {
+    this.transport = { closed: false };
+    this.links = this.#makeLinks();
+    for (const [id, made] of this.room.producers) this.offer(id, made, false);
+    this.room.peers.push(this);
+  }
+
+  #makeLinks(): DataLinks {
+    const session = this.transport;
     const transport = {
-      ...this.transport,
-      produceData: async (options: { label: string; protocol: string; appData: object }) =>
-        this.#produce(options),
+      get closed() {
+        return session.closed;
+      },
+      produceData: async (options: { label: string; protocol: string; appData: object }) => {
+        if (session.closed) throw new Error('closed');
+        return this.#produce(options);
+      },
       consumeData: async ({ id, dataProducerId }: { id: string; dataProducerId: string }) => {
         const end = new FakeEnd(id);
+        this.#ends.add(end);
         this.room.producers.get(dataProducerId)?.consumers.set(id, { peer: this, end });
         return end;
       },
     };
-    this.links = new DataLinks({
+    return new DataLinks({
       channel: this.#signaling(),
       send: transport as unknown as DataLinksOptions['send'],
       recv: transport as unknown as DataLinksOptions['recv'],
-      encryption,
+      encryption: this.encryption,
       handlers: this.handlers(),
     });
   }
@@ -135,6 +181,7 @@ export class FakePeer {
       },
       talkerFound: (from, isNew) => this.found.push([from, isNew]),
       talkingBegan: () => undefined,
+      fileChannelFound: (from, file) => this.fileChannels.push([from, file]),
       encryptionChanged: ({ participantId, state }) =>
         this.states.push(`${participantId} ${state}`),
     };
@@ -161,6 +208,7 @@ export class FakePeer {
         for (const peer of this.room.peers) if (peer !== this) peer.links.producerClosed(id);
       },
     );
+    this.#ends.add(end);
     const made: Made = { owner: this, end, ...options, appData, consumers: new Map() };
     this.room.producers.set(id, made);
     for (const peer of this.room.peers) if (peer !== this) peer.offer(id, made, true);
@@ -168,7 +216,9 @@ export class FakePeer {
   }
 
   #signaling(): SignalingChannel {
+    const session = this.transport;
     const request = async (name: string, { dataProducerId }: { dataProducerId: string }) => {
+      if (session.closed) throw new MeetingError('server-gone', 'closed');
       if (name !== 'consumeData') return {};
       const made = this.room.producers.get(dataProducerId);
       if (!made) throw new MeetingError('request-refused', 'no such data producer');

@@ -1,0 +1,80 @@
+import type { FileMessage } from './conversation';
+import type { FileDesk } from './files/desk';
+import type { FileHost, SharedFile } from './files/types';
+import type { FileOffer } from './wire';
+
+const NONE: readonly never[] = [];
+
+/** The files of a meeting. What handles them is loaded with the first one. */
+export class SharedFiles {
+  readonly #host: FileHost;
+  #loading: Promise<FileDesk> | undefined;
+  #desk: FileDesk | undefined;
+
+  constructor(host: FileHost) {
+    this.#host = host;
+  }
+
+  get list(): readonly SharedFile[] {
+    return this.#desk?.list ?? NONE;
+  }
+
+  get offers(): readonly FileOffer[] {
+    return this.#desk?.offers ?? NONE;
+  }
+
+  async send(file: Blob, name: string): Promise<string> {
+    return (await this.#load()).send(file, name);
+  }
+
+  async accept(id: string): Promise<void> {
+    (await this.#load()).accept(id);
+  }
+
+  async cancel(id: string): Promise<void> {
+    await (await this.#load()).cancel(id);
+  }
+
+  offered(participantId: string, offers: readonly FileOffer[]): void {
+    // Most never offer anything.
+    if (offers.length === 0 && !this.#loading) return;
+    this.#load()
+      .then((desk) => desk.offered(participantId, offers))
+      .catch((error) => {
+        this.#loading = undefined;
+        console.warn('opencall: files cannot be shown', error);
+      });
+  }
+
+  received(participantId: string, message: FileMessage): void {
+    this.#desk?.received(participantId, message);
+  }
+
+  channelFound(participantId: string, file: string): void {
+    this.#desk?.channelFound(participantId, file);
+  }
+
+  participantLeft(participantId: string): void {
+    this.#desk?.participantLeft(participantId);
+  }
+
+  lost(): void {
+    this.#desk?.lost();
+  }
+
+  connected(): void {
+    this.#desk?.connected();
+  }
+
+  stop(): void {
+    this.#desk?.stop();
+  }
+
+  async #load(): Promise<FileDesk> {
+    this.#loading ??= import('./files/desk').then(({ FileDesk }) => {
+      this.#desk = new FileDesk(this.#host);
+      return this.#desk;
+    });
+    return this.#loading;
+  }
+}

@@ -1,0 +1,161 @@
+import { createHash } from 'node:crypto';
+import type { Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { newLinkKey } from '../../src/e2ee/keys';
+import { openPage } from './support/chromium';
+import { CuttableLink } from './support/cuttable';
+import { TestServer } from './support/server';
+import { newRoom } from './support/talk';
+import { isProof } from './support/timing';
+import { until } from './support/wait';
+
+/** Bytes of the files: odd, so that the last chunk is shorter. */
+const SIZE = (isProof ? 200 : 20) * 1_048_576 + 12_345;
+const RESTARTED_SIZE = (isProof ? 200 : 5) * 1_048_576 + 12_345;
+
+let server: TestServer;
+let link: CuttableLink;
+const pages: Page[] = [];
+
+beforeAll(async () => {
+  server = await TestServer.start({ name: 'files' });
+  link = await CuttableLink.start(server);
+});
+
+afterEach(async () => {
+  await Promise.all(pages.splice(0).map((page) => page.close()));
+});
+
+afterAll(async () => {
+  link?.cut();
+  await server?.stop();
+});
+
+async function enter(url: string, name: string, room: string, fragment: string): Promise<Page> {
+  const page = await openPage();
+  pages.push(page);
+  const settings = 'autojoin=1&camera=0&microphone=0';
+  await page.goto(`${url}/?room=${room}&name=${name}&${settings}${fragment}`);
+  await isJoined(page);
+  return page;
+}
+
+const isJoined = (page: Page) =>
+  until(
+    'joined',
+    () => page.evaluate(() => window.__meeting?.snapshot.status),
+    (status) => status === 'joined',
+  );
+
+/** Offers a file of random bytes; its SHA-256. */
+const offer = (page: Page, size: number) =>
+  page.evaluate(async (size) => {
+    const bytes = new Uint8Array(size);
+    for (let at = 0; at < size; at += 65_536) {
+      crypto.getRandomValues(bytes.subarray(at, Math.min(size, at + 65_536)));
+    }
+    const file = new File([bytes], 'holiday.mp4', { type: 'video/mp4' });
+    const digest = await crypto.subtle.digest('SHA-256', bytes);
+    await window.__meeting?.sendFile(file);
+    return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  }, size);
+
+const files = (page: Page) => page.evaluate(() => window.__meeting?.snapshot.files ?? []);
+
+const only = async (page: Page) => (await files(page))[0];
+
+const accept = (page: Page) =>
+  page.evaluate(() => {
+    const meeting = window.__meeting;
+    const [file] = meeting?.snapshot.files ?? [];
+    return file && meeting?.acceptFile(file.id);
+  });
+
+const isOffered = (page: Page) =>
+  until(
+    'an offer',
+    () => only(page),
+    (file) => file?.state === 'offered',
+  );
+
+const hasCome = (page: Page, size: number, part: number) =>
+  until(
+    `${part * 100} % of a file`,
+    () => only(page),
+    (file) => (file?.transferred ?? 0) >= size * part,
+  );
+
+const isDone = (page: Page) =>
+  until(
+    'all of a file',
+    () => only(page),
+    (file) => file?.state === 'done',
+  );
+
+/** SHA-256 of what has come, as it is saved. */
+async function digestOf(page: Page): Promise<string> {
+  const downloading = page.waitForEvent('download');
+  await page.evaluate(() => {
+    const [file] = window.__meeting?.snapshot.files ?? [];
+    const link = document.createElement('a');
+    link.href = file?.url ?? '';
+    link.download = file?.name ?? '';
+    link.click();
+  });
+  const download = await downloading;
+  expect(download.suggestedFilename()).toBe('holiday.mp4');
+  const hash = createHash('sha256');
+  for await (const part of await download.createReadStream()) hash.update(part);
+  return hash.digest('hex');
+}
+
+const KINDS: [string, () => string][] = [
+  ['encrypted', () => `#k=${newLinkKey()}`],
+  ['in the clear', () => ''],
+];
+
+test.each(isProof ? KINDS : KINDS.slice(0, 1))(
+  '%s: a file goes on while the WebSocket is away',
+  async (kind, makeFragment) => {
+    const [room, fragment] = [newRoom(), makeFragment()];
+    const ann = await enter(server.httpUrl, 'Ann', room, fragment);
+    const ben = await enter(link.httpUrl, 'Ben', room, fragment);
+    const digest = await offer(ann, SIZE);
+    await isOffered(ben);
+    const begun = Date.now();
+    await accept(ben);
+    await hasCome(ben, SIZE, 0.1);
+    link.cut();
+    await hasCome(ben, SIZE, 0.6);
+    await link.restore();
+    const file = await isDone(ben);
+    const mbits = ((SIZE * 8) / (Date.now() - begun) / 1_000).toFixed(0);
+    console.info(`a file of ${(SIZE / 1e6).toFixed(0)} MB, ${kind}: ${mbits} Mbit/s`);
+    expect(file).toMatchObject({ name: 'holiday.mp4', size: SIZE, transferred: SIZE, mine: false });
+    expect(await digestOf(ben)).toBe(digest);
+    await isDone(ann);
+    await isJoined(ben);
+  },
+);
+
+test('a file goes on after the server was restarted, to two who take it at different times', async () => {
+  const [room, fragment] = [newRoom(), `#k=${newLinkKey()}`];
+  const ann = await enter(server.httpUrl, 'Ann', room, fragment);
+  const ben = await enter(server.httpUrl, 'Ben', room, fragment);
+  const cid = await enter(server.httpUrl, 'Cid', room, fragment);
+  const digest = await offer(ann, RESTARTED_SIZE);
+  await Promise.all([isOffered(ben), isOffered(cid)]);
+  await accept(ben);
+  await hasCome(ben, RESTARTED_SIZE, 0.1);
+  await accept(cid);
+  await hasCome(cid, RESTARTED_SIZE, 0.05);
+  const { ports } = server;
+  await server.kill();
+  const before = await only(ben);
+  server = await TestServer.start({ name: 'files', ports });
+  for (const page of [ben, cid]) {
+    await isDone(page);
+    expect(await digestOf(page)).toBe(digest);
+  }
+  expect(before?.transferred).toBeLessThan(RESTARTED_SIZE);
+});

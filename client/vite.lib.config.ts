@@ -43,7 +43,7 @@ export default defineConfig({
       formats: ['es'],
     },
     rolldownOptions: {
-      external: [/^react($|\/)/, /^react-dom($|\/)/, /^mediasoup-client($|\/)/],
+      external: [/^@noble\//, /^react($|\/)/, /^react-dom($|\/)/, /^mediasoup-client($|\/)/],
       output: { preserveModules: true, preserveModulesRoot: 'src', entryFileNames: '[name].js' },
     },
   },

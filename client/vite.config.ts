@@ -6,6 +6,8 @@ export default defineConfig({
   // The page is one small application: no need to fetch anything from elsewhere.
   build: {
     target: 'es2022',
+    // Older browsers know neither light-dark() nor popovers.
+    cssTarget: ['chrome125', 'firefox125', 'safari17.5'],
     sourcemap: false,
     chunkSizeWarningLimit: 700,
     // The meeting page, and the page of administrators.

@@ -1,7 +1,9 @@
 import { useCallback, useEffect, useMemo, useState } from 'react';
 import { MeetingView } from '../react/index';
+import { PreferencesContext, type Theme, useWords } from '../react/words/index';
 import { type EncryptionOptions, Meeting, sameOriginUrl } from '../sdk/index';
 import { type Choice, Lobby } from './Lobby';
+import { useOwnPreferences } from './preferences';
 import {
   addressOf,
   adoptToken,
@@ -20,8 +22,18 @@ declare global {
   }
 }
 
-/** The meeting page: a lobby, a meeting, and a farewell. */
+/** The meeting page, in the language and the colours that its reader wants. */
 export function App() {
+  const preferences = useOwnPreferences();
+  return (
+    <PreferencesContext.Provider value={preferences}>
+      <Page theme={preferences.theme} />
+    </PreferencesContext.Provider>
+  );
+}
+
+/** A lobby, a meeting, and a farewell. */
+function Page({ theme }: { theme: Theme }) {
   const token = useMemo(() => adoptToken(window), []);
   const read = () => readSettings(location.search, localStorage, token, location.hash);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the address is read once
@@ -89,18 +101,19 @@ export function App() {
   }
   // The lobby would open the devices that the meeting is about to open.
   if (isEntering) return null;
-  if (hasLeft) return <Farewell onBack={() => setHasLeft(false)} />;
+  if (hasLeft) return <Farewell theme={theme} onBack={() => setHasLeft(false)} />;
   return <Lobby settings={read()} onJoin={join} />;
 }
 
-function Farewell({ onBack }: { onBack: () => void }) {
+function Farewell({ onBack, theme }: { onBack: () => void; theme: Theme }) {
+  const words = useWords().lobby;
   return (
-    <main className="page-lobby">
+    <main className="oc-root page-lobby page-farewell" data-theme={theme}>
       <section className="page-card page-card--centred">
-        <h1>You left the meeting</h1>
-        <p>Your camera and microphone are off.</p>
-        <button type="button" className="page-join" onClick={onBack}>
-          Back to the lobby
+        <h1>{words.farewell}</h1>
+        <p>{words.farewellDevices}</p>
+        <button type="button" className="oc-button oc-button--main page-join" onClick={onBack}>
+          {words.back}
         </button>
       </section>
     </main>
@@ -125,12 +138,21 @@ function start(choice: Choice, settings: Settings): Meeting {
   // Failures are part of what the meeting shows.
   const ignore = () => undefined;
   meeting.join().catch(ignore);
-  const { camera, microphone } = choice.preview ?? {};
-  if (choice.microphone && choice.camera && !camera && !microphone) {
-    meeting.enableBoth().catch(ignore);
-    return meeting;
-  }
-  if (choice.microphone) meeting.enable('microphone', { track: microphone }).catch(ignore);
-  if (choice.camera) meeting.enable('camera', { track: camera }).catch(ignore);
+  void openDevices(meeting, choice);
   return meeting;
+}
+
+/** What is open already goes on; what could not be opened in the lobby is not asked for again. */
+async function openDevices(meeting: Meeting, { camera, microphone, preview }: Choice) {
+  const ignore = () => undefined;
+  if (preview) {
+    const open = await preview;
+    if (!microphone) open.microphone?.stop();
+    if (!camera) open.camera?.stop();
+    if (microphone && open.microphone)
+      meeting.enable('microphone', { track: open.microphone }).catch(ignore);
+    if (camera && open.camera) meeting.enable('camera', { track: open.camera }).catch(ignore);
+  } else if (camera && microphone) meeting.enableBoth().catch(ignore);
+  else if (microphone) meeting.enable('microphone').catch(ignore);
+  else if (camera) meeting.enable('camera').catch(ignore);
 }

@@ -1,10 +1,16 @@
-import { type FormEvent, useEffect, useRef, useState } from 'react';
-import { CameraIcon, LockIcon, MicrophoneIcon } from '../react/icons';
-import { initialsOf } from '../react/layout';
-import { canEncrypt } from '../sdk/index';
+import { type FormEvent, useState } from 'react';
+import { DeviceSelect } from '../react/DeviceSelect';
+import { useDeviceList } from '../react/deviceList';
+import { SettingsIcon } from '../react/icons';
+import { Popover } from '../react/Popover';
+import { PreferenceChoices } from '../react/PreferenceChoices';
+import { usePreferences, useWords } from '../react/words/index';
+import { chosenDevices, rememberDevice } from './chosenDevices';
+import { LockField } from './LockField';
+import { Mirror } from './Mirror';
 import { type Preview, usePreview } from './preview';
 import { useDoors } from './server';
-import { chooseLock, type LinkLock, type Lock, type Settings } from './settings';
+import { chooseLock, type Lock, type Settings } from './settings';
 
 /** What the visitor chose. */
 export interface Choice {
@@ -13,11 +19,11 @@ export interface Choice {
   camera: boolean;
   microphone: boolean;
   lock: Lock;
-  /** What was open in the lobby, and goes on in the meeting. */
-  preview?: Preview;
+  /** What was open in the lobby, and goes on in the meeting; what is not in it could not be opened. */
+  preview?: Promise<Preview>;
 }
 
-/** Before the meeting: who, where, and a look in the mirror. */
+/** Before the meeting: who, where, with what, and a look in the mirror. */
 export function Lobby({
   settings,
   onJoin,
@@ -25,53 +31,79 @@ export function Lobby({
   settings: Settings;
   onJoin: (choice: Choice) => void;
 }) {
+  const words = useWords();
+  const { theme } = usePreferences();
   const [room, setRoom] = useState(settings.room);
   const [name, setName] = useState(settings.name);
   const [camera, setCamera] = useState(settings.camera);
   const [microphone, setMicrophone] = useState(settings.microphone);
   const [isLocked, setLocked] = useState(settings.lock !== undefined);
   const [passphrase, setPassphrase] = useState('');
-  const preview = usePreview(camera, microphone, settings.video);
+  const [ids, setIds] = useState(() => chosenDevices(localStorage));
+  const { tracks, states, take } = usePreview(
+    { isOn: camera, deviceId: ids.camera },
+    { isOn: microphone, deviceId: ids.microphone },
+    settings.video,
+  );
+  const devices = useDeviceList(tracks);
+  const choose = (device: 'camera' | 'microphone') => (deviceId: string) => {
+    rememberDevice(device, deviceId, localStorage);
+    setIds((before) => ({ ...before, [device]: deviceId || undefined }));
+  };
   const submit = (event: FormEvent) => {
     event.preventDefault();
     const lock = chooseLock(isLocked, passphrase, settings.lock);
     const choice = { room: room.trim(), name: name.trim(), camera, microphone, lock };
-    onJoin({ ...choice, preview: preview.take() });
+    onJoin({ ...choice, preview: take() });
   };
   return (
-    <main className="page-lobby">
-      <form className="page-card" onSubmit={submit}>
-        <header className="page-brand">
-          <img src="/icon.svg" alt="" width="36" height="36" />
-          <div>
-            <h1>OpenCall</h1>
-            <p>Video meetings, served by your own machine.</p>
+    <main className="oc-root page-lobby" data-theme={theme}>
+      <header className="page-brand">
+        <img src="/icon.svg" alt="" width="32" height="32" />
+        <h1>{words.lobby.brand}</h1>
+        <p>{words.lobby.slogan}</p>
+        <Popover
+          label={words.devices.settings}
+          className="oc-button oc-button--bare page-settings"
+          icon={<SettingsIcon />}
+        >
+          {() => <PreferenceChoices />}
+        </Popover>
+      </header>
+      <form className="page-room" onSubmit={submit}>
+        <section className="page-look" aria-label={words.devices.title}>
+          <Mirror
+            tracks={tracks}
+            states={states}
+            name={name}
+            camera={camera}
+            microphone={microphone}
+            onCamera={() => setCamera(!camera)}
+            onMicrophone={() => setMicrophone(!microphone)}
+          />
+          <div className="page-devices">
+            <DeviceSelect
+              kind="videoinput"
+              label={words.devices.camera}
+              devices={devices}
+              chosen={tracks.camera?.getSettings().deviceId ?? ids.camera}
+              onChoose={choose('camera')}
+            />
+            <DeviceSelect
+              kind="audioinput"
+              label={words.devices.microphone}
+              devices={devices}
+              chosen={tracks.microphone?.getSettings().deviceId ?? ids.microphone}
+              onChoose={choose('microphone')}
+            />
           </div>
-        </header>
-        <Mirror track={preview.camera} problem={camera ? preview.problem : ''} name={name}>
-          <button
-            type="button"
-            className="page-toggle"
-            aria-pressed={microphone}
-            aria-label="Microphone"
-            onClick={() => setMicrophone(!microphone)}
-          >
-            <MicrophoneIcon off={!microphone} />
-          </button>
-          <button
-            type="button"
-            className="page-toggle"
-            aria-pressed={camera}
-            aria-label="Camera"
-            onClick={() => setCamera(!camera)}
-          >
-            <CameraIcon off={!camera} />
-          </button>
-        </Mirror>
-        <div className="page-row">
-          <label className="page-field">
-            <span>Your name</span>
+        </section>
+        <section className="page-card" aria-labelledby="page-ready">
+          <h2 id="page-ready">{words.lobby.title}</h2>
+          <label className="oc-field">
+            <span>{words.lobby.name}</span>
             <input
+              className="oc-input"
               name="name"
               value={name}
               maxLength={64}
@@ -81,9 +113,10 @@ export function Lobby({
               onChange={(event) => setName(event.target.value)}
             />
           </label>
-          <label className="page-field">
-            <span>Room</span>
+          <label className="oc-field">
+            <span>{words.lobby.room}</span>
             <input
+              className="oc-input"
               name="room"
               value={room}
               maxLength={64}
@@ -94,127 +127,42 @@ export function Lobby({
               onChange={(event) => setRoom(event.target.value)}
             />
           </label>
-        </div>
-        <LockField
-          link={settings.lock}
-          hasInvitation={settings.token !== undefined}
-          isOn={isLocked}
-          setOn={setLocked}
-          passphrase={passphrase}
-          setPassphrase={setPassphrase}
-        />
-        <button type="submit" className="page-join">
-          Join meeting
-        </button>
-        <Doors hasToken={settings.token !== undefined} />
+          <LockField
+            link={settings.lock}
+            hasInvitation={settings.token !== undefined}
+            isOn={isLocked}
+            setOn={setLocked}
+            passphrase={passphrase}
+            setPassphrase={setPassphrase}
+          />
+          <button type="submit" className="oc-button oc-button--main page-join">
+            {words.lobby.join}
+          </button>
+          <Doors hasToken={settings.token !== undefined} />
+        </section>
       </form>
     </main>
   );
 }
 
-/** Whether the meeting is encrypted end to end, and by what. */
-function LockField({
-  link,
-  hasInvitation,
-  isOn,
-  setOn,
-  passphrase,
-  setPassphrase,
-}: {
-  link: LinkLock;
-  /** Everyone has a link of their own: a new key could go into none of the others. */
-  hasInvitation: boolean;
-  isOn: boolean;
-  setOn: (isOn: boolean) => void;
-  passphrase: string;
-  setPassphrase: (passphrase: string) => void;
-}) {
-  const isPossible = canEncrypt();
-  const isInLink = typeof link === 'object';
-  const isAgreed = link !== undefined || hasInvitation;
-  return (
-    <fieldset className="page-lock">
-      <label className="page-check">
-        <input
-          type="checkbox"
-          name="encrypt"
-          checked={isOn}
-          disabled={!isPossible}
-          onChange={(event) => setOn(event.target.checked)}
-        />
-        <LockIcon />
-        <span>Encrypt end to end</span>
-      </label>
-      {!isPossible && (
-        <p>This browser cannot, or the page was opened without https. Others may not be seen.</p>
-      )}
-      {isOn && isInLink && <p>The key is in the link that you opened. The server never gets it.</p>}
-      {isOn && !isInLink && (
-        <>
-          <label className="page-field">
-            <span>{isAgreed ? 'Passphrase of this meeting' : 'Passphrase (optional)'}</span>
-            <input
-              name="passphrase"
-              type="password"
-              value={passphrase}
-              maxLength={256}
-              autoComplete="off"
-              required={isAgreed}
-              onChange={(event) => setPassphrase(event.target.value)}
-            />
-          </label>
-          <p>
-            {isAgreed
-              ? 'All who meet type the same. The server does not know it.'
-              : 'Left empty, a new key goes into the link that you share. The server gets neither.'}
-          </p>
-        </>
-      )}
-    </fieldset>
-  );
-}
-
 /** Who can enter, where that is not as one would expect. */
 function Doors({ hasToken }: { hasToken: boolean }) {
+  const words = useWords();
   const doors = useDoors();
   if (doors === 'open') {
     return (
       <p className="page-doors" role="note">
-        This server is open: anyone who reaches it can join any meeting under any name. Whoever runs
-        it can require invitations: <code>--auth-key</code>.
+        {words.lobby.open} <code>--auth-key</code>
       </p>
     );
   }
   if (doors === 'tokens' && !hasToken) {
     return (
       <p className="page-doors" role="note">
-        This server lets in who has an invitation. Open the link that you were given.
+        {words.lobby.invited}
       </p>
     );
   }
+  // So that nothing moves when the server answers.
   return null;
-}
-
-function Mirror({
-  track,
-  problem,
-  name,
-  children,
-}: {
-  track: MediaStreamTrack | undefined;
-  problem: string;
-  name: string;
-  children: React.ReactNode;
-}) {
-  const video = useRef<HTMLVideoElement>(null);
-  useEffect(() => {
-    if (video.current) video.current.srcObject = track ? new MediaStream([track]) : null;
-  }, [track]);
-  return (
-    <div className="page-mirror">
-      <video ref={video} autoPlay muted playsInline hidden={!track} />
-      {!track && <div className="page-mirror-off">{problem || initialsOf(name || '·')}</div>}
-      <div className="page-toggles">{children}</div>
-    </div>
-  );
 }

@@ -1,92 +1,146 @@
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { constraintsOf } from '../sdk/index';
 
+type Device = 'camera' | 'microphone';
+
+const DEVICES: readonly Device[] = ['camera', 'microphone'];
+
 /** What is open in the lobby. */
-export interface Preview {
-  camera?: MediaStreamTrack | undefined;
-  microphone?: MediaStreamTrack | undefined;
+export type Preview = Partial<Record<Device, MediaStreamTrack>>;
+
+/** Where a device stands in the lobby. */
+export type DeviceState = 'off' | 'asking' | 'on' | 'denied' | 'missing' | 'busy' | 'insecure';
+
+/** What is wanted: on or off, and which; any if none is named. */
+export interface Wish {
+  isOn: boolean;
+  deviceId: string | undefined;
 }
 
-/** Opens what is switched on, both by one question, and closes what is not; `take` gives it away. */
-export function usePreview(
-  wantsCamera: boolean,
-  wantsMicrophone: boolean,
-  video: MediaTrackConstraints,
-) {
-  const [tracks, setTracks] = useState<Preview>({});
-  const [problem, setProblem] = useState('');
+export interface Lobby {
+  tracks: Preview;
+  states: Record<Device, DeviceState>;
+  /** Gives away what is open, once nothing is being opened any more. */
+  take: () => Promise<Preview>;
+}
+
+const OFF: Record<Device, DeviceState> = { camera: 'off', microphone: 'off' };
+
+/** Opens what is switched on, both by one question, and closes what is not. */
+export function usePreview(camera: Wish, microphone: Wish, video: MediaTrackConstraints): Lobby {
+  const [shown, setShown] = useState({ tracks: {} as Preview, states: OFF });
   const open = useRef<Preview>({});
   const settings = useRef(video);
   // One question at a time: browsers show the second one over the first.
   const queue = useRef<Promise<void>>(Promise.resolve());
   const isGone = useRef(false);
+  const isTaken = useRef(false);
 
   useEffect(() => {
     isGone.current = false;
-    const wanted = { camera: wantsCamera, microphone: wantsMicrophone };
+    const wishes: Record<Device, Wish> = {
+      camera: { isOn: camera.isOn, deviceId: camera.deviceId },
+      microphone: { isOn: microphone.isOn, deviceId: microphone.deviceId },
+    };
     queue.current = queue.current.then(async () => {
-      if (isGone.current) return;
-      for (const device of ['camera', 'microphone'] as const) {
-        if (wanted[device]) continue;
-        open.current[device]?.stop();
-        delete open.current[device];
-      }
-      const missing = {
-        camera: wanted.camera && !open.current.camera,
-        microphone: wanted.microphone && !open.current.microphone,
-      };
-      setProblem(await openMissing(missing, open.current, { camera: settings.current }));
+      if (isGone.current || isTaken.current) return;
+      closeUnwanted(open.current, wishes);
+      const missing = DEVICES.filter((one) => wishes[one].isOn && !open.current[one]);
+      const states = { ...OFF };
+      for (const one of DEVICES) if (open.current[one]) states[one] = 'on';
+      for (const one of missing) states[one] = 'asking';
+      setShown({ tracks: { ...open.current }, states: { ...states } });
+      Object.assign(states, await openMissing(missing, wishes, open.current, settings.current));
       if (isGone.current) stop(open.current);
-      else setTracks({ ...open.current });
+      else setShown({ tracks: { ...open.current }, states });
     });
-  }, [wantsCamera, wantsMicrophone]);
+  }, [camera.isOn, camera.deviceId, microphone.isOn, microphone.deviceId]);
 
   useEffect(() => {
     return () => {
+      if (isTaken.current) return;
       isGone.current = true;
       stop(open.current);
     };
   }, []);
 
-  const take = useCallback((): Preview => {
-    isGone.current = true;
+  const take = useCallback(async (): Promise<Preview> => {
+    isTaken.current = true;
+    await queue.current;
     const taken = open.current;
     open.current = {};
     return taken;
   }, []);
 
-  return { ...tracks, problem, take };
+  return { ...shown, take };
 }
 
-/** Adds to what is open what is missing; what is wrong with the camera, in words. */
+/** What is off, and what is on but another than the one that is wanted. */
+function closeUnwanted(open: Preview, wishes: Record<Device, Wish>): void {
+  for (const device of DEVICES) {
+    const { isOn, deviceId } = wishes[device];
+    const track = open[device];
+    const isOther = deviceId !== undefined && track?.getSettings().deviceId !== deviceId;
+    if (!track || (isOn && !isOther)) continue;
+    track.stop();
+    delete open[device];
+  }
+}
+
+/** Adds to what is open what is missing, and says how that went. */
 async function openMissing(
-  missing: { camera: boolean; microphone: boolean },
+  missing: readonly Device[],
+  wishes: Record<Device, Wish>,
   open: Preview,
-  options: { camera: MediaTrackConstraints },
-): Promise<string> {
-  if (!missing.camera && !missing.microphone) return '';
-  const devices = navigator.mediaDevices as MediaDevices | undefined;
-  const ask = async (constraints: MediaStreamConstraints) => {
-    const stream = await devices?.getUserMedia(constraints);
-    for (const track of stream?.getTracks() ?? []) {
-      open[track.kind === 'video' ? 'camera' : 'microphone'] = track;
+  video: MediaTrackConstraints,
+): Promise<Partial<Record<Device, DeviceState>>> {
+  const states: Partial<Record<Device, DeviceState>> = {};
+  const ask = async (devices: readonly Device[]) => {
+    try {
+      const media = navigator.mediaDevices as MediaDevices | undefined;
+      if (!media) throw new DOMException('no https', 'InsecureError');
+      const wanted = devices.map((one) => wish(one, wishes[one].deviceId, video));
+      const stream = await media.getUserMedia(Object.assign({}, ...wanted));
+      for (const track of stream.getTracks()) {
+        open[track.kind === 'video' ? 'camera' : 'microphone'] = track;
+      }
+      for (const one of devices) states[one] = open[one] ? 'on' : 'missing';
+    } catch (error) {
+      for (const one of devices) states[one] = stateOf(error);
     }
   };
-  const camera = missing.camera ? constraintsOf('camera', options) : {};
-  const microphone = missing.microphone ? constraintsOf('microphone') : {};
-  try {
-    await ask({ ...camera, ...microphone });
-  } catch (error) {
-    const isDenied = error instanceof DOMException && error.name === 'NotAllowedError';
-    // One of the two may be missing: the other is shown without it.
-    if (!isDenied && missing.camera && missing.microphone) {
-      await ask(camera).catch(() => undefined);
-    }
-  }
-  return missing.camera && !open.camera ? 'No camera here. You can join without one.' : '';
+  if (missing.length === 0) return states;
+  await ask(missing);
+  if (missing.length < 2 || states.camera === 'on' || states.camera === 'insecure') return states;
+  // One of the two may be missing or forbidden: the other is opened without it, but nobody is asked twice.
+  const isDenied = states.camera === 'denied';
+  for (const one of missing) if (!isDenied || (await isGranted(one))) await ask([one]);
+  return states;
 }
 
-function stop(tracks: Preview): void {
-  tracks.camera?.stop();
-  tracks.microphone?.stop();
+function wish(device: Device, deviceId: string | undefined, camera: MediaTrackConstraints) {
+  return constraintsOf(device, {
+    camera,
+    ...(deviceId ? { [device]: { ...(device === 'camera' ? camera : {}), deviceId } } : {}),
+  });
+}
+
+function stateOf(error: unknown): DeviceState {
+  const name = error instanceof DOMException ? error.name : '';
+  if (name === 'InsecureError') return 'insecure';
+  if (name === 'NotAllowedError' || name === 'SecurityError') return 'denied';
+  return name === 'NotReadableError' || name === 'AbortError' ? 'busy' : 'missing';
+}
+
+async function isGranted(device: Device): Promise<boolean> {
+  try {
+    const query = { name: device } as unknown as PermissionDescriptor;
+    return (await navigator.permissions.query(query)).state === 'granted';
+  } catch {
+    return false;
+  }
+}
+
+function stop(preview: Preview): void {
+  for (const track of [preview.camera, preview.microphone]) track?.stop();
 }

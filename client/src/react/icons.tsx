@@ -83,3 +83,150 @@ export function CloseIcon() {
     </Icon>
   );
 }
+
+export function ChatIcon() {
+  return (
+    <Icon>
+      <path d="M4 6.5A2.5 2.5 0 0 1 6.5 4h11A2.5 2.5 0 0 1 20 6.5v7a2.5 2.5 0 0 1-2.5 2.5H11l-4.5 4v-4A2.5 2.5 0 0 1 4 13.5z" />
+    </Icon>
+  );
+}
+
+export function HandIcon() {
+  return (
+    <Icon>
+      <path d="M7.5 12.5V6.3a1.4 1.4 0 0 1 2.8 0V11M10.3 10.5V4.6a1.4 1.4 0 0 1 2.8 0v5.9M13.1 11V5.8a1.4 1.4 0 0 1 2.8 0v6.4M15.9 11.7V8.4a1.4 1.4 0 0 1 2.8 0v6.1c0 3.9-2.4 6.5-6.2 6.5-3.1 0-4.6-1.4-6-4.1l-2.2-4.3c-.8-1.6 1-2.6 2-1.4l1.2 1.6" />
+    </Icon>
+  );
+}
+
+export function SmileIcon() {
+  return (
+    <Icon>
+      <circle cx="12" cy="12" r="8.5" />
+      <path d="M8.5 14.2c.8 1.2 2 1.9 3.5 1.9s2.7-.7 3.5-1.9M9 9.6v.1M15 9.6v.1" />
+    </Icon>
+  );
+}
+
+export function GridIcon() {
+  return (
+    <Icon>
+      <rect x="3.5" y="4.5" width="7.5" height="6.5" rx="1.6" />
+      <rect x="13" y="4.5" width="7.5" height="6.5" rx="1.6" />
+      <rect x="3.5" y="13" width="7.5" height="6.5" rx="1.6" />
+      <rect x="13" y="13" width="7.5" height="6.5" rx="1.6" />
+    </Icon>
+  );
+}
+
+export function SpeakerViewIcon() {
+  return (
+    <Icon>
+      <rect x="3.5" y="4.5" width="11.5" height="15" rx="2" />
+      <path d="M18 5.5h2.5M18 12h2.5M18 18.5h2.5" />
+    </Icon>
+  );
+}
+
+export function MoreIcon() {
+  return (
+    <Icon>
+      <path d="M5.5 12h.1M12 12h.1M18.5 12h.1" strokeWidth="3" />
+    </Icon>
+  );
+}
+
+export function PinIcon({ off = false }: { off?: boolean }) {
+  return (
+    <Icon>
+      <path d="M9 4h6l-.7 5.6 2.7 3v1.9H7v-1.9l2.7-3zM12 14.5V20" />
+      {off && SLASH}
+    </Icon>
+  );
+}
+
+export function SettingsIcon() {
+  return (
+    <Icon>
+      <path d="M4 7.5h9M17.5 7.5H20M4 16.5h3M11.5 16.5H20" />
+      <circle cx="15.2" cy="7.5" r="2.2" />
+      <circle cx="9.2" cy="16.5" r="2.2" />
+    </Icon>
+  );
+}
+
+export function KeyboardIcon() {
+  return (
+    <Icon>
+      <rect x="2.5" y="6" width="19" height="12" rx="2.5" />
+      <path d="M6.5 10h.1M10.2 10h.1M13.9 10h.1M17.5 10h.1M8 14h8" />
+    </Icon>
+  );
+}
+
+export function FloatIcon() {
+  return (
+    <Icon>
+      <path d="M20.5 11V6.5a2 2 0 0 0-2-2h-13a2 2 0 0 0-2 2v9a2 2 0 0 0 2 2H10" />
+      <rect x="12.5" y="13.5" width="8" height="6" rx="1.5" />
+    </Icon>
+  );
+}
+
+export function ChevronIcon({ to }: { to: 'left' | 'right' }) {
+  return (
+    <Icon>
+      <path d={to === 'left' ? 'M14.5 5.5L8 12l6.5 6.5' : 'M9.5 5.5L16 12l-6.5 6.5'} />
+    </Icon>
+  );
+}
+
+export function ZoomIcon({ to }: { to: 'in' | 'out' | 'whole' }) {
+  if (to === 'whole') {
+    return (
+      <Icon>
+        <path d="M4 9V5.5A1.5 1.5 0 0 1 5.5 4H9M15 4h3.5A1.5 1.5 0 0 1 20 5.5V9M20 15v3.5a1.5 1.5 0 0 1-1.5 1.5H15M9 20H5.5A1.5 1.5 0 0 1 4 18.5V15" />
+      </Icon>
+    );
+  }
+  return (
+    <Icon>
+      <circle cx="10.5" cy="10.5" r="6.5" />
+      <path
+        d={
+          to === 'in'
+            ? 'M15.3 15.3L20 20M10.5 7.8v5.4M7.8 10.5h5.4'
+            : 'M15.3 15.3L20 20M7.8 10.5h5.4'
+        }
+      />
+    </Icon>
+  );
+}
+
+export function WarningIcon() {
+  return (
+    <Icon>
+      <path d="M12 4.5l8.5 15h-17zM12 10.5v4M12 17v.1" />
+    </Icon>
+  );
+}
+
+/** Three bars, of which as many are full as the number says. */
+export function NetworkIcon({ bars }: { bars: number }) {
+  return (
+    <svg className="oc-bars" viewBox="0 0 16 14" aria-hidden="true">
+      {[0, 1, 2].map((bar) => (
+        <rect
+          key={bar}
+          x={bar * 5.5 + 0.5}
+          y={9 - bar * 4}
+          width="4"
+          height={5 + bar * 4}
+          rx="1.2"
+          opacity={bar < bars ? 1 : 0.35}
+        />
+      ))}
+    </svg>
+  );
+}

@@ -205,7 +205,7 @@ export class Meeting {
   }
 
   /** Takes another camera or microphone, by its `deviceId`; the others see no end of the one before. */
-  useDevice(device: 'camera' | 'microphone', deviceId: string): Promise<void> {
+  switchDevice(device: 'camera' | 'microphone', deviceId: string): Promise<void> {
     return this.#local.use(device, deviceId);
   }
 

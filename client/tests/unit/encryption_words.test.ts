@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { explainEncryption, isPlayable } from '../../src/react/encryption';
+import { en } from '../../src/react/words/en';
 import type { EncryptionSnapshot, EncryptionState, Participant } from '../../src/sdk/index';
 
 const person = (
@@ -16,7 +17,7 @@ const person = (
 });
 
 const explain = (state: EncryptionSnapshot['state'], ...participants: Participant[]) =>
-  explainEncryption({ encryption: { state, code: null }, participants });
+  explainEncryption(en, { encryption: { state, code: null }, participants });
 
 test('while all is well nothing is said', () => {
   expect(explain('off')).toBeUndefined();

@@ -1,10 +1,14 @@
 import { expect, test } from 'vitest';
 import {
+  gridPlaces,
   hueOf,
   initialsOf,
   layoutTiles,
-  pickVisible,
-  rememberSpeakers,
+  MAX_TILES,
+  placeGrid,
+  placeSpeaker,
+  type Rect,
+  stripPlaces,
 } from '../../src/react/layout';
 import { spatialLayerFor } from '../../src/sdk/encodings';
 
@@ -58,26 +62,55 @@ test.each([
   expect(spatialLayerFor(height)).toBe(layer);
 });
 
-const people = ['me', 'a', 'b', 'c', 'd'].map((id) => ({ id, isLocal: id === 'me' }));
-const idsOf = (list: { id: string }[]) => list.map(({ id }) => id).join('');
+/** A desktop, a sheet beside it, a phone, a phone that lies, and hardly anything. */
+const STAGES = [
+  { width: 1264, height: 560 },
+  { width: 920, height: 560 },
+  { width: 374, height: 690 },
+  { width: 760, height: 250 },
+  { width: 200, height: 120 },
+];
 
-test.each([
-  [5, [], 'meabcd'],
-  [3, [], 'meab'],
-  [3, ['d'], 'mead'],
-  [3, ['d', 'c'], 'mecd'],
-  [2, ['gone', 'c'], 'mec'],
-])('with %i places, after %o spoke, those shown are %s', (places, recent, shown) => {
-  expect(idsOf(pickVisible(people, recent, places))).toBe(shown);
+function standsWell(rects: readonly Rect[], { width, height }: { width: number; height: number }) {
+  for (const [index, one] of rects.entries()) {
+    expect(one.x).toBeGreaterThanOrEqual(0);
+    expect(one.y).toBeGreaterThanOrEqual(0);
+    expect(one.x + one.width).toBeLessThanOrEqual(width + 1);
+    expect(one.y + one.height).toBeLessThanOrEqual(height + 1);
+    for (const other of rects.slice(index + 1)) {
+      const isApart =
+        one.x + one.width < other.x ||
+        other.x + other.width < one.x ||
+        one.y + one.height < other.y ||
+        other.y + other.height < one.y;
+      expect(isApart, JSON.stringify([one, other])).toBe(true);
+    }
+  }
+}
+
+test.each(STAGES)('tiles stand inside %o, and over no other', (size) => {
+  for (let count = 1; count <= gridPlaces(size); count += 1)
+    standsWell(placeGrid(count, size), size);
+  for (let others = 0; others <= stripPlaces(size); others += 1) {
+    const { main, strip } = placeSpeaker(others, size);
+    standsWell([main, ...strip], size);
+    expect(strip.every((small) => small.width * small.height < main.width * main.height)).toBe(
+      true,
+    );
+  }
 });
 
-test('who spoke last is remembered first, and each but once', () => {
-  expect(rememberSpeakers(['a', 'b'], ['c', 'a'], 3)).toEqual(['c', 'a', 'b']);
-  expect(rememberSpeakers(['a', 'b', 'c'], ['d'], 3)).toEqual(['d', 'a', 'b']);
+test('the last row is in the middle', () => {
+  const rects = placeGrid(5, { width: 1264, height: 560 });
+  const last = rects.slice(3);
+  const left = last[0]?.x ?? 0;
+  const right = 1264 - ((last[1]?.x ?? 0) + (last[1]?.width ?? 0));
+  expect(Math.abs(left - right)).toBeLessThanOrEqual(1);
 });
 
-test('as long as the same people talk, nobody moves', () => {
-  const recent = ['a', 'b'];
-  expect(rememberSpeakers(recent, ['b'], 3)).toBe(recent);
-  expect(rememberSpeakers(recent, [], 3)).toBe(recent);
+test('a page holds what can be made out, and no more than can be received', () => {
+  expect(gridPlaces({ width: 1904, height: 900 })).toBe(MAX_TILES);
+  expect(gridPlaces({ width: 374, height: 690 })).toBe(12);
+  expect(gridPlaces({ width: 100, height: 100 })).toBe(1);
+  expect(gridPlaces({ width: 0, height: 0 })).toBe(MAX_TILES);
 });

@@ -207,12 +207,12 @@ test('another microphone takes the place of the one before, which is still the c
   const meeting = await joined();
   await meeting.enable('microphone');
   plugged = [...plugged, { kind: 'audioinput', deviceId: 'mic-2', label: 'Table' }];
-  await meeting.useDevice('microphone', 'mic-2');
+  await meeting.switchDevice('microphone', 'mic-2');
   const track = () => own(meeting)?.microphone?.track;
   expect(track()?.label).toBe('Table');
   expect(opened[0]?.tracks[0]?.readyState).toBe('ended');
   expect(channel.names().filter((name) => name === 'produce')).toHaveLength(1);
-  await meeting.useDevice('microphone', 'mic-2');
+  await meeting.switchDevice('microphone', 'mic-2');
   expect(opened).toHaveLength(2);
 
   await meeting.disable('microphone');
@@ -223,7 +223,7 @@ test('another microphone takes the place of the one before, which is still the c
 test('a device that is not there is told by code, with what it is', async () => {
   const meeting = await joined();
   await meeting.enable('camera');
-  await expect(meeting.useDevice('camera', 'gone')).rejects.toMatchObject({
+  await expect(meeting.switchDevice('camera', 'gone')).rejects.toMatchObject({
     code: 'device-missing',
     facts: { source: 'camera' },
   });

@@ -1,0 +1,144 @@
+import type { ReactNode } from 'react';
+import type { DeviceStatus, LocalSource, MeetingSnapshot } from '../sdk/index';
+import { canShareScreen, type DeviceActions } from './devices';
+import {
+  CameraIcon,
+  GridIcon,
+  LeaveIcon,
+  MicrophoneIcon,
+  PeopleIcon,
+  ScreenIcon,
+  SpeakerViewIcon,
+} from './icons';
+import { MoreMenu } from './MoreMenu';
+import { KEYS } from './shortcuts';
+import type { View, ViewActions } from './view';
+import { useWords } from './words/index';
+
+/** The buttons, in one pill. */
+export function Controls({
+  snapshot,
+  view,
+  mode,
+  actions,
+  devices,
+  onFloat,
+  onLeave,
+}: {
+  snapshot: MeetingSnapshot;
+  view: View;
+  mode: 'grid' | 'speaker';
+  actions: ViewActions;
+  devices: DeviceActions;
+  /** Opens the floating window, where the browser has one. */
+  onFloat: (() => void) | undefined;
+  onLeave: () => void;
+}) {
+  const words = useWords().controls;
+  const { camera, microphone, screen } = snapshot.devices;
+  const layoutLabel = mode === 'grid' ? words.speaker : words.grid;
+  const setLayout = () => actions.setMode(mode === 'grid' ? 'speaker' : 'grid');
+  return (
+    <nav className="oc-controls" aria-label={words.bar}>
+      <DeviceButton
+        name="microphone"
+        status={microphone}
+        label={microphone === 'on' ? words.mute : words.unmute}
+        shortcut={KEYS.microphone}
+        onClick={devices.toggleMicrophone}
+      >
+        <MicrophoneIcon off={microphone !== 'on'} />
+      </DeviceButton>
+      <DeviceButton
+        name="camera"
+        status={camera}
+        label={camera === 'on' ? words.stopVideo : words.startVideo}
+        shortcut={KEYS.camera}
+        onClick={devices.toggleCamera}
+      >
+        <CameraIcon off={camera !== 'on'} />
+      </DeviceButton>
+      {canShareScreen() && (
+        <DeviceButton
+          name="screen"
+          status={screen}
+          label={screen === 'on' ? words.stopSharing : words.share}
+          shortcut={KEYS.screen}
+          onClick={devices.toggleScreen}
+        >
+          <ScreenIcon />
+        </DeviceButton>
+      )}
+      <button
+        type="button"
+        className="oc-control oc-control--wide"
+        data-control="layout"
+        aria-label={layoutLabel}
+        data-tip={`${layoutLabel} (${KEYS.layout})`}
+        onClick={setLayout}
+      >
+        {mode === 'grid' ? <SpeakerViewIcon /> : <GridIcon />}
+      </button>
+      <button
+        type="button"
+        className="oc-control"
+        data-control="people"
+        aria-label={words.people}
+        aria-expanded={view.sheet === 'people'}
+        data-tip={`${words.people} (${KEYS.people})`}
+        onClick={() => actions.toggleSheet('people')}
+      >
+        <PeopleIcon />
+      </button>
+      <MoreMenu
+        actions={actions}
+        layoutLabel={layoutLabel}
+        onLayout={setLayout}
+        onFloat={onFloat}
+      />
+      <button
+        type="button"
+        className="oc-control oc-control--leave"
+        data-control="leave"
+        aria-label={words.leave}
+        data-tip={words.leave}
+        onClick={onLeave}
+      >
+        <LeaveIcon />
+      </button>
+    </nav>
+  );
+}
+
+function DeviceButton({
+  name,
+  status,
+  label,
+  shortcut,
+  onClick,
+  children,
+}: {
+  name: LocalSource;
+  status: DeviceStatus;
+  label: string;
+  shortcut: string;
+  onClick: () => void;
+  children: ReactNode;
+}) {
+  return (
+    <button
+      type="button"
+      className="oc-control"
+      data-control={name}
+      data-device={status}
+      aria-label={label}
+      aria-busy={status === 'starting'}
+      aria-keyshortcuts={shortcut}
+      data-tip={`${label} (${shortcut})`}
+      disabled={status === 'starting'}
+      onClick={onClick}
+    >
+      {children}
+    </button>
+  );
+}

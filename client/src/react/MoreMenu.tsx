@@ -1,0 +1,68 @@
+import { FloatIcon, GridIcon, KeyboardIcon, MoreIcon, SettingsIcon } from './icons';
+import { Popover } from './Popover';
+import { KEYS } from './shortcuts';
+import type { ViewActions } from './view';
+import { useWords } from './words/index';
+
+/** What is wanted less often. */
+export function MoreMenu({
+  actions,
+  layoutLabel,
+  onLayout,
+  onFloat,
+}: {
+  actions: ViewActions;
+  layoutLabel: string;
+  onLayout: () => void;
+  onFloat: (() => void) | undefined;
+}) {
+  const words = useWords().controls;
+  return (
+    <Popover
+      label={words.more}
+      className="oc-control"
+      place="above"
+      icon={<MoreIcon />}
+      data-control="more"
+    >
+      {(close) => {
+        const doing = (action: () => void) => () => {
+          close();
+          action();
+        };
+        return (
+          <>
+            <button
+              type="button"
+              className="oc-item"
+              onClick={doing(() => actions.setDialog('devices'))}
+            >
+              <SettingsIcon />
+              {words.devices}
+            </button>
+            <button type="button" className="oc-item" onClick={doing(onLayout)}>
+              <GridIcon />
+              {layoutLabel}
+              <kbd>{KEYS.layout}</kbd>
+            </button>
+            {onFloat && (
+              <button type="button" className="oc-item" onClick={doing(onFloat)}>
+                <FloatIcon />
+                {words.pip}
+              </button>
+            )}
+            <button
+              type="button"
+              className="oc-item"
+              onClick={doing(() => actions.setDialog('shortcuts'))}
+            >
+              <KeyboardIcon />
+              {words.shortcuts}
+              <kbd>{KEYS.help}</kbd>
+            </button>
+          </>
+        );
+      }}
+    </Popover>
+  );
+}

@@ -1,0 +1,35 @@
+import { Dialog } from './Dialog';
+import { KEYS } from './shortcuts';
+import { useWords } from './words/index';
+
+/** Every key, and what it does. */
+export function ShortcutsDialog({ onClose }: { onClose: () => void }) {
+  const words = useWords().shortcuts;
+  const rows: [string[], string][] = [
+    [[KEYS.microphone], words.microphone],
+    [[words.space], words.talk],
+    [[KEYS.camera], words.camera],
+    [[KEYS.screen], words.screen],
+    [[KEYS.people], words.people],
+    [[KEYS.layout], words.layout],
+    [['←', '→'], words.pages],
+    [['Esc'], words.escape],
+    [[KEYS.help], words.help],
+  ];
+  return (
+    <Dialog title={words.title} onClose={onClose}>
+      <dl className="oc-keys">
+        {rows.map(([keys, text]) => (
+          <div key={text}>
+            <dt>
+              {keys.map((key) => (
+                <kbd key={key}>{key}</kbd>
+              ))}
+            </dt>
+            <dd>{text}</dd>
+          </div>
+        ))}
+      </dl>
+    </Dialog>
+  );
+}

@@ -1,0 +1,116 @@
+import { useState } from 'react';
+import type { MeetingSnapshot } from '../sdk/index';
+import { copyText } from './copyText';
+import { LinkIcon, LockIcon, PeopleIcon } from './icons';
+import { Popover } from './Popover';
+import { useWords } from './words/index';
+
+/** What meeting this is, how one is connected, whether it is encrypted, and how others come in. */
+export function TopBar({
+  snapshot,
+  title,
+  inviteLink,
+  onPeople,
+}: {
+  snapshot: MeetingSnapshot;
+  title: string;
+  inviteLink: string | undefined;
+  onPeople: () => void;
+}) {
+  const words = useWords().top;
+  const [isCopied, setCopied] = useState(false);
+  const count = snapshot.participants.length;
+  const copy = async () => {
+    if (!(await copyText(inviteLink ?? ''))) return;
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2000);
+  };
+  return (
+    <header className="oc-top">
+      <h1 className="oc-title">{title}</h1>
+      <ConnectionState snapshot={snapshot} />
+      <div className="oc-top-end">
+        <Encryption snapshot={snapshot} />
+        <button
+          type="button"
+          className="oc-chip oc-chip--button"
+          aria-label={words.here(count)}
+          data-tip={words.here(count)}
+          onClick={onPeople}
+        >
+          <PeopleIcon />
+          {count}
+        </button>
+        {inviteLink && (
+          <button
+            type="button"
+            className="oc-chip oc-chip--button oc-chip--invite"
+            aria-label={isCopied ? words.copied : words.invite}
+            onClick={() => void copy()}
+          >
+            <LinkIcon />
+            <span>{isCopied ? words.copied : words.invite}</span>
+          </button>
+        )}
+      </div>
+    </header>
+  );
+}
+
+function ConnectionState({ snapshot }: { snapshot: MeetingSnapshot }) {
+  const words = useWords().top;
+  const { status, quality, isUnstable } = snapshot;
+  const isPoor = status === 'joined' && (quality === 'poor' || quality === 'disconnected');
+  return (
+    <span
+      className="oc-status"
+      role="status"
+      data-status={status}
+      data-quality={isUnstable ? 'poor' : quality}
+      data-unstable={isUnstable}
+    >
+      <i className="oc-dot" />
+      <b>
+        {isUnstable && status === 'joined'
+          ? words.unanswered
+          : isPoor
+            ? words.weak
+            : words.status[status]}
+      </b>
+    </span>
+  );
+}
+
+/** Whether the meeting is encrypted, and the code to compare. */
+function Encryption({ snapshot: { encryption } }: { snapshot: MeetingSnapshot }) {
+  const words = useWords().encryption;
+  if (encryption.state === 'off') return null;
+  const isOn = encryption.state === 'on';
+  const name = isOn ? words.on : words.noKey;
+  return (
+    <div className="oc-encryption" data-encryption={encryption.state}>
+      <Popover
+        label={name}
+        className="oc-chip oc-chip--button"
+        icon={
+          <>
+            <LockIcon open={!isOn} />
+            <span>{name}</span>
+          </>
+        }
+      >
+        {() => (
+          <section className="oc-code" aria-label={words.panel}>
+            <p>{words.promise}</p>
+            {encryption.code && (
+              <>
+                <p>{words.compare}</p>
+                <output>{encryption.code}</output>
+              </>
+            )}
+          </section>
+        )}
+      </Popover>
+    </div>
+  );
+}

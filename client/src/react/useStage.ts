@@ -1,0 +1,101 @@
+import { useRef } from 'react';
+import type { MeetingSnapshot, Participant } from '../sdk/index';
+import {
+  arrange,
+  chooseMain,
+  keyOf,
+  mainSpeaker,
+  rememberSpeakers,
+  type Spot,
+  screensOf,
+} from './arrangement';
+import {
+  gridPlaces,
+  MAX_TILES,
+  placeGrid,
+  placeSpeaker,
+  type Rect,
+  type Size,
+  stripPlaces,
+} from './layout';
+import type { View } from './view';
+
+/** A tile, and where it stands. */
+export interface Placed {
+  key: string;
+  spot: Spot;
+  participant: Participant;
+  rect: Rect;
+  isMain: boolean;
+}
+
+/** What the stage shows. */
+export interface StageContent {
+  mode: 'grid' | 'speaker';
+  tiles: Placed[];
+  page: number;
+  pages: number;
+  /** People whose tiles are on other pages. */
+  hidden: number;
+}
+
+/** Everyone, or one large: a pin or a screen asks for that, unless someone chose otherwise. */
+export function effectiveMode(
+  { mode, pinned }: Pick<View, 'mode' | 'pinned'>,
+  participants: readonly Participant[],
+): 'grid' | 'speaker' {
+  if (mode !== 'auto') return mode;
+  return pinned || screensOf(participants).length > 0 ? 'speaker' : 'grid';
+}
+
+/** Fills the stage; people keep their places from one call to the next. */
+export function useStage(
+  { participants, speakers }: Pick<MeetingSnapshot, 'participants' | 'speakers'>,
+  view: Pick<View, 'mode' | 'pinned' | 'page'>,
+  size: Size,
+): StageContent {
+  const order = useRef<readonly string[]>([]);
+  const recent = useRef<readonly string[]>([]);
+  const speaker = useRef<string | undefined>(undefined);
+  recent.current = rememberSpeakers(recent.current, speakers, MAX_TILES - 1);
+  speaker.current = mainSpeaker(speaker.current, { speakers, participants });
+  const mode = effectiveMode(view, participants);
+  const people = new Map(participants.map((participant) => [participant.id, participant]));
+  const main =
+    mode === 'speaker' ? chooseMain(participants, view.pinned, speaker.current) : undefined;
+  const places = main ? stripPlaces(size) : gridPlaces(size);
+  const screens = screensOf(participants).filter((spot) => !main || keyOf(spot) !== keyOf(main));
+  order.current = arrange(
+    order.current,
+    participants,
+    recent.current,
+    Math.max(1, places - screens.length),
+  );
+  const faces = order.current
+    .filter((id) => main?.source !== 'camera' || id !== main.participantId)
+    .map((id): Spot => ({ participantId: id, source: 'camera' }));
+  const spots = [...screens, ...faces];
+  const pages = Math.max(1, Math.ceil(spots.length / places));
+  const page = Math.min(view.page, pages - 1);
+  const onPage = spots.slice(page * places, (page + 1) * places);
+  const { rects, mainRect } = main
+    ? splitUp(placeSpeaker(onPage.length, size))
+    : { rects: placeGrid(onPage.length, size), mainRect: undefined };
+  const tiles = onPage.map((spot, index) => place(spot, people, rects[index], false));
+  if (main) tiles.unshift(place(main, people, mainRect, true));
+  return { mode, tiles: tiles.flat(), page, pages, hidden: spots.length - onPage.length };
+}
+
+function splitUp({ main, strip }: { main: Rect; strip: Rect[] }) {
+  return { rects: strip, mainRect: main };
+}
+
+function place(
+  spot: Spot,
+  people: ReadonlyMap<string, Participant>,
+  rect: Rect | undefined,
+  isMain: boolean,
+): Placed[] {
+  const participant = people.get(spot.participantId);
+  return participant && rect ? [{ key: keyOf(spot), spot, participant, rect, isMain }] : [];
+}

@@ -31,6 +31,7 @@ export default defineConfig({
   worker: { format: 'es', rolldownOptions: { output: { entryFileNames: 'worker.js' } } },
   build: {
     target: 'es2022',
+    cssTarget: ['chrome125', 'firefox125', 'safari17.5'],
     outDir: 'lib',
     minify: false,
     lib: {

@@ -6,7 +6,7 @@ import { useWords, type Words } from './words/index';
 const GATHER_MS = 800;
 
 /** What of people is announced. */
-type Known = ReadonlyMap<string, { name: string; hasScreen: boolean }>;
+type Known = ReadonlyMap<string, { name: string; hasScreen: boolean; hasHand: boolean }>;
 
 /** Says who comes and goes to those who do not see it. Draws nothing. */
 export function Announcer({
@@ -23,7 +23,10 @@ export function Announcer({
   const latest = useRef({ participants, words });
   latest.current = { participants, words };
   const shape = participants
-    .map(({ id, displayName, media }) => `${id} ${displayName} ${Boolean(media.screen)}`)
+    .map(
+      ({ id, displayName, media, handRaisedAt }) =>
+        `${id} ${displayName} ${Boolean(media.screen)} ${handRaisedAt}`,
+    )
     .join('\n');
   // biome-ignore lint/correctness/useExhaustiveDependencies: only what is announced matters
   useEffect(() => {
@@ -46,9 +49,13 @@ export function knownOf(participants: readonly Participant[]): Known {
   return new Map(
     participants
       .filter(({ isLocal }) => !isLocal)
-      .map(({ id, displayName, media }) => [
+      .map(({ id, displayName, media, handRaisedAt }) => [
         id,
-        { name: displayName, hasScreen: Boolean(media.screen) },
+        {
+          name: displayName,
+          hasScreen: Boolean(media.screen),
+          hasHand: handRaisedAt !== undefined,
+        },
       ]),
   );
 }
@@ -58,9 +65,11 @@ export function changesOf({ announce }: Words, before: Known, now: Known): strin
   const joined = [...now].filter(([id]) => !before.has(id)).map(([, { name }]) => name);
   const left = [...before].filter(([id]) => !now.has(id)).map(([, { name }]) => name);
   const screens = [...now].filter(([id, { hasScreen }]) => hasScreen && !before.get(id)?.hasScreen);
+  const hands = [...now].filter(([id, { hasHand }]) => hasHand && !before.get(id)?.hasHand);
   return [
     ...(joined.length > 0 ? [announce.joined(joined)] : []),
     ...(left.length > 0 ? [announce.left(left)] : []),
     ...screens.map(([, { name }]) => announce.screen(name)),
+    ...hands.map(([, { name }]) => announce.hand(name)),
   ];
 }

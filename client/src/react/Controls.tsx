@@ -1,9 +1,11 @@
 import type { ReactNode } from 'react';
-import type { DeviceStatus, LocalSource, MeetingSnapshot } from '../sdk/index';
+import type { DeviceStatus, LocalSource, Meeting, MeetingSnapshot } from '../sdk/index';
 import { canShareScreen, type DeviceActions } from './devices';
 import {
   CameraIcon,
+  ChatIcon,
   GridIcon,
+  HandIcon,
   LeaveIcon,
   MicrophoneIcon,
   PeopleIcon,
@@ -11,25 +13,37 @@ import {
   SpeakerViewIcon,
 } from './icons';
 import { MoreMenu } from './MoreMenu';
+import { ReactionButton } from './Reactions';
 import { KEYS } from './shortcuts';
 import type { View, ViewActions } from './view';
 import { useWords } from './words/index';
 
 /** The buttons, in one pill. */
 export function Controls({
+  meeting,
   snapshot,
   view,
   mode,
   actions,
   devices,
+  isHandRaised,
+  unread,
+  onHand,
+  onLayout,
   onFloat,
   onLeave,
 }: {
+  meeting: Meeting;
   snapshot: MeetingSnapshot;
   view: View;
   mode: 'grid' | 'speaker';
   actions: ViewActions;
   devices: DeviceActions;
+  isHandRaised: boolean;
+  /** Messages that came while the chat was closed. */
+  unread: number;
+  onHand: () => void;
+  onLayout: () => void;
   /** Opens the floating window, where the browser has one. */
   onFloat: (() => void) | undefined;
   onLeave: () => void;
@@ -37,7 +51,7 @@ export function Controls({
   const words = useWords().controls;
   const { camera, microphone, screen } = snapshot.devices;
   const layoutLabel = mode === 'grid' ? words.speaker : words.grid;
-  const setLayout = () => actions.setMode(mode === 'grid' ? 'speaker' : 'grid');
+  const handLabel = isHandRaised ? words.lowerHand : words.raiseHand;
   return (
     <nav className="oc-controls" aria-label={words.bar}>
       <DeviceButton
@@ -71,17 +85,43 @@ export function Controls({
       )}
       <button
         type="button"
+        className="oc-control"
+        data-control="hand"
+        aria-label={handLabel}
+        aria-pressed={isHandRaised}
+        aria-keyshortcuts={KEYS.hand}
+        data-tip={`${handLabel} (${KEYS.hand})`}
+        onClick={onHand}
+      >
+        <HandIcon />
+      </button>
+      <ReactionButton meeting={meeting} />
+      <button
+        type="button"
         className="oc-control oc-control--wide"
         data-control="layout"
         aria-label={layoutLabel}
         data-tip={`${layoutLabel} (${KEYS.layout})`}
-        onClick={setLayout}
+        onClick={onLayout}
       >
         {mode === 'grid' ? <SpeakerViewIcon /> : <GridIcon />}
       </button>
       <button
         type="button"
         className="oc-control"
+        data-control="chat"
+        aria-label={unread > 0 ? words.unread(unread) : words.chat}
+        aria-expanded={view.sheet === 'chat'}
+        aria-keyshortcuts={KEYS.chat}
+        data-tip={`${words.chat} (${KEYS.chat})`}
+        onClick={() => actions.toggleSheet('chat')}
+      >
+        <ChatIcon />
+        {unread > 0 && <i className="oc-badge">{unread > 99 ? '99' : unread}</i>}
+      </button>
+      <button
+        type="button"
+        className="oc-control oc-control--wide"
         data-control="people"
         aria-label={words.people}
         aria-expanded={view.sheet === 'people'}
@@ -91,9 +131,10 @@ export function Controls({
         <PeopleIcon />
       </button>
       <MoreMenu
+        meeting={meeting}
         actions={actions}
         layoutLabel={layoutLabel}
-        onLayout={setLayout}
+        onLayout={onLayout}
         onFloat={onFloat}
       />
       <button

@@ -2,6 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import type { Meeting, MeetingSnapshot } from '../sdk/index';
 import { Announcer } from './Announcer';
 import { mainSpeaker } from './arrangement';
+import { ChatPanel } from './ChatPanel';
 import { Controls } from './Controls';
 import { DevicesDialog } from './DevicesDialog';
 import { canShareScreen, deviceActions } from './devices';
@@ -50,13 +51,27 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
   const isIn = status === 'joined';
   useWakeLock(isIn);
   usePage(root, view.page, actions.setPage);
-  const setLayout = () => actions.setMode(mode === 'grid' ? 'speaker' : 'grid');
+  const setLayout = () => {
+    const wanted = mode === 'grid' ? 'speaker' : 'grid';
+    // What comes by itself goes on coming by itself: a screen that is shared later is shown.
+    const byItself = effectiveMode({ mode: 'auto', pinned: undefined }, participants);
+    actions.setMode(wanted === byItself ? 'auto' : wanted);
+  };
+  const isHandRaised = participants.some(
+    ({ isLocal, handRaisedAt }) => isLocal && handRaisedAt !== undefined,
+  );
+  const raiseHand = () => {
+    meeting.raiseHand(!isHandRaised).catch((error) => console.info('opencall: no hand', error));
+  };
+  const unread = useUnread(snapshot.chat, view.sheet === 'chat');
   useShortcuts({
     microphone: devices.toggleMicrophone,
     camera: devices.toggleCamera,
     screen: () => {
       if (canShareScreen()) devices.toggleScreen();
     },
+    hand: raiseHand,
+    chat: () => actions.toggleSheet('chat'),
     people: () => actions.toggleSheet('people'),
     layout: setLayout,
     help: () => actions.setDialog('shortcuts'),
@@ -101,11 +116,16 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
             </button>
           )}
           <Controls
+            meeting={meeting}
             snapshot={snapshot}
             view={view}
             mode={mode}
             actions={actions}
             devices={devices}
+            isHandRaised={isHandRaised}
+            unread={unread}
+            onHand={raiseHand}
+            onLayout={setLayout}
             onFloat={floating.open}
             onLeave={onLeave}
           />
@@ -118,6 +138,11 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
               actions={actions}
               network={network}
             />
+          </Sheet>
+        )}
+        {view.sheet === 'chat' && (
+          <Sheet title={words.chat.title} onClose={actions.closeSheet}>
+            <ChatPanel meeting={meeting} chat={snapshot.chat} />
           </Sheet>
         )}
       </div>
@@ -151,6 +176,14 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
       )}
     </main>
   );
+}
+
+/** How many messages of others came since the chat was seen last. */
+function useUnread(chat: MeetingSnapshot['chat'], isOpen: boolean): number {
+  const seen = useRef(chat.at(-1)?.id);
+  if (isOpen) seen.current = chat.at(-1)?.id;
+  const from = chat.findIndex(({ id }) => id === seen.current) + 1;
+  return chat.slice(from).filter(({ mine }) => !mine).length;
 }
 
 /** What whoever is alone may want to know. */

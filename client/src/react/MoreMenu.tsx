@@ -1,16 +1,20 @@
+import type { Meeting } from '../sdk/index';
 import { FloatIcon, GridIcon, KeyboardIcon, MoreIcon, SettingsIcon } from './icons';
 import { Popover } from './Popover';
+import { ReactionRow } from './Reactions';
 import { KEYS } from './shortcuts';
 import type { ViewActions } from './view';
 import { useWords } from './words/index';
 
 /** What is wanted less often. */
 export function MoreMenu({
+  meeting,
   actions,
   layoutLabel,
   onLayout,
   onFloat,
 }: {
+  meeting: Meeting;
   actions: ViewActions;
   layoutLabel: string;
   onLayout: () => void;
@@ -32,6 +36,9 @@ export function MoreMenu({
         };
         return (
           <>
+            <div className="oc-narrow">
+              <ReactionRow meeting={meeting} onDone={close} />
+            </div>
             <button
               type="button"
               className="oc-item"

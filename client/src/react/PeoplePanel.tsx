@@ -1,7 +1,7 @@
 import { memo, useState } from 'react';
 import type { Participant } from '../sdk/index';
 import { isPlayable } from './encryption';
-import { CameraIcon, LockIcon, MicrophoneIcon, NetworkIcon, ScreenIcon } from './icons';
+import { CameraIcon, HandIcon, LockIcon, MicrophoneIcon, NetworkIcon, ScreenIcon } from './icons';
 import { hueOf, initialsOf } from './layout';
 import type { Bars } from './network';
 import { TileMenu } from './TileMenu';
@@ -26,7 +26,7 @@ export function PeoplePanel({
   const words = useWords().people;
   const [search, setSearch] = useState('');
   const wanted = search.trim().toLowerCase();
-  const found = participants.filter(({ displayName }) =>
+  const found = inOrder(participants).filter(({ displayName }) =>
     displayName.toLowerCase().includes(wanted),
   );
   return (
@@ -61,6 +61,12 @@ export function PeoplePanel({
   );
 }
 
+/** Whose hand is up comes first, and among them who raised it first. */
+function inOrder(participants: readonly Participant[]): Participant[] {
+  const since = ({ handRaisedAt }: Participant) => handRaisedAt ?? Number.POSITIVE_INFINITY;
+  return [...participants].sort((a, b) => (since(a) === since(b) ? 0 : since(a) - since(b)));
+}
+
 const Person = memo(function Person({
   participant,
   isPinned,
@@ -91,6 +97,11 @@ const Person = memo(function Person({
         {initialsOf(displayName)}
       </i>
       <span className="oc-person-name">{name}</span>
+      {participant.handRaisedAt !== undefined && (
+        <Sign label={words.handRaised} tone="accent">
+          <HandIcon />
+        </Sign>
+      )}
       {isSealed && !isPlayable(isSealed) && (
         <Sign label={encryption.states[isSealed]} tone="warning">
           <LockIcon open />
@@ -136,7 +147,7 @@ function Sign({
   children,
 }: {
   label: string;
-  tone?: 'warning' | 'danger' | 'speaking' | undefined;
+  tone?: 'warning' | 'danger' | 'accent' | 'speaking' | undefined;
   children: React.ReactNode;
 }) {
   return (

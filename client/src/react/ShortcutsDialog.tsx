@@ -10,6 +10,8 @@ export function ShortcutsDialog({ onClose }: { onClose: () => void }) {
     [[words.space], words.talk],
     [[KEYS.camera], words.camera],
     [[KEYS.screen], words.screen],
+    [[KEYS.hand], words.hand],
+    [[KEYS.chat], words.chat],
     [[KEYS.people], words.people],
     [[KEYS.layout], words.layout],
     [['←', '→'], words.pages],

@@ -14,6 +14,10 @@ import { useWords } from './words/index';
 /** Below the tiles, for the controls; not where one large picture may lie under them. */
 const CONTROLS_PX = 84;
 
+/** On narrow stages the way to other pages stands above them. */
+const PAGER_PX = 52;
+const NARROW_PX = 700;
+
 /** The people and the screens of a meeting. */
 export function Stage({
   meeting,
@@ -33,7 +37,9 @@ export function Stage({
   const outer = useSize(stage);
   const isWide = outer.width > outer.height * 1.1;
   const isUnder = isWide && effectiveMode(view, snapshot.participants) === 'speaker';
-  const content = useStage(snapshot, view, isUnder ? outer : aboveControls(outer));
+  const size = isUnder ? outer : above(CONTROLS_PX, outer);
+  const paged = outer.width < NARROW_PX ? above(PAGER_PX, size) : size;
+  const content = useStage(snapshot, view, size, paged);
   useFlip(stage, content.tiles);
   useReception(meeting, snapshot.participants, content.tiles, view.qualities);
   const pinned = view.pinned && keyOf(view.pinned);
@@ -100,8 +106,8 @@ function Pager({ content, onPage }: { content: StageContent; onPage: (page: numb
   );
 }
 
-function aboveControls({ width, height }: Size): Size {
-  return { width, height: Math.max(0, height - (height > 0 ? CONTROLS_PX : 0)) };
+function above(pixels: number, { width, height }: Size): Size {
+  return { width, height: Math.max(0, height - pixels) };
 }
 
 function useSize(element: RefObject<HTMLElement | null>): Size {

@@ -1,7 +1,7 @@
 import { memo, useEffect, useRef } from 'react';
 import type { EncryptionState, Participant, Source } from '../sdk/index';
 import { isPlayable } from './encryption';
-import { LockIcon, MicrophoneIcon, NetworkIcon, PinIcon, ScreenIcon } from './icons';
+import { HandIcon, LockIcon, MicrophoneIcon, NetworkIcon, PinIcon, ScreenIcon } from './icons';
 import { hueOf, initialsOf } from './layout';
 import { useLevel } from './level';
 import type { Bars } from './network';
@@ -32,7 +32,7 @@ export interface TileProps {
  */
 export const Tile = memo(function Tile(props: TileProps) {
   const { participant, source, isMain, isPinned, bars, quality, actions } = props;
-  const { id, displayName, isLocal, isSpeaking, media, encryption } = participant;
+  const { id, displayName, isLocal, isSpeaking, media, encryption, reaction } = participant;
   const words = useWords();
   const picture = media[source];
   const isMuted = !media.microphone || media.microphone.paused;
@@ -55,6 +55,7 @@ export const Tile = memo(function Tile(props: TileProps) {
       data-muted={isMuted}
       data-speaking={isCamera && isSpeaking}
       data-picture={Boolean(hasPicture)}
+      data-hand={participant.handRaisedAt !== undefined}
       data-encryption={encryption}
     >
       {video && !isCamera && isMain ? <Zoomable name={name}>{video}</Zoomable> : video}
@@ -65,11 +66,17 @@ export const Tile = memo(function Tile(props: TileProps) {
       )}
       <figcaption className="oc-name">
         {isCamera ? <Voice participant={participant} isMuted={isMuted} /> : <ScreenIcon />}
+        {isCamera && participant.handRaisedAt !== undefined && <HandMark words={words} />}
         <span>{name}</span>
         {isPinned && <PinMark words={words} />}
         {encryption && <EncryptionMark state={encryption} />}
         {isCamera && bars !== undefined && <NetworkMark bars={bars} />}
       </figcaption>
+      {isCamera && reaction && (
+        <i key={reaction.at} className="oc-reaction">
+          {reaction.emoji}
+        </i>
+      )}
       <TileMenu
         name={name}
         participant={participant}
@@ -108,6 +115,15 @@ function Voice({ participant, isMuted }: { participant: Participant; isMuted: bo
       <b />
       <b />
       <b className="oc-hidden">{words.speaking}</b>
+    </i>
+  );
+}
+
+function HandMark({ words }: { words: Words }) {
+  return (
+    <i className="oc-mark oc-mark--hand">
+      <HandIcon />
+      <b className="oc-hidden">{words.tile.handRaised}</b>
     </i>
   );
 }

@@ -1,7 +1,6 @@
 import type { Participant } from '../sdk/index';
 import { MoreIcon, PinIcon } from './icons';
 import { Popover } from './Popover';
-import { Choices } from './PreferenceChoices';
 import { QUALITIES, type Quality, type ViewActions } from './view';
 import { useWords } from './words/index';
 
@@ -43,12 +42,20 @@ export function TileMenu({
             {isPinned ? words.unpin : words.pin}
           </button>
           {!isLocal && source === 'camera' && media.camera && (
-            <Choices
-              title={words.quality}
-              options={QUALITIES.map((key) => [key, words.qualities[key]] as const)}
-              chosen={quality}
-              onChoose={(next) => actions.setQuality(id, next)}
-            />
+            <label className="oc-group">
+              <span>{words.quality}</span>
+              <select
+                className="oc-input"
+                value={quality}
+                onChange={(event) => actions.setQuality(id, event.target.value as Quality)}
+              >
+                {QUALITIES.map((key) => (
+                  <option key={key} value={key}>
+                    {words.qualities[key]}
+                  </option>
+                ))}
+              </select>
+            </label>
           )}
           {!isLocal && hasSound && (
             <label className="oc-group">

@@ -204,6 +204,14 @@ export function ZoomIcon({ to }: { to: 'in' | 'out' | 'whole' }) {
   );
 }
 
+export function SendIcon() {
+  return (
+    <Icon>
+      <path d="M4.5 12L20 4.5 15.5 20l-3.8-6.3zM11.7 13.7L20 4.5" />
+    </Icon>
+  );
+}
+
 export function WarningIcon() {
   return (
     <Icon>

@@ -5,6 +5,8 @@ export const KEYS = {
   microphone: 'M',
   camera: 'V',
   screen: 'S',
+  hand: 'H',
+  chat: 'C',
   people: 'P',
   layout: 'G',
   help: '?',
@@ -14,6 +16,8 @@ export interface ShortcutActions {
   microphone(): void;
   camera(): void;
   screen(): void;
+  hand(): void;
+  chat(): void;
   people(): void;
   layout(): void;
   help(): void;

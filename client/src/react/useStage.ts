@@ -48,11 +48,12 @@ export function effectiveMode(
   return pinned || screensOf(participants).length > 0 ? 'speaker' : 'grid';
 }
 
-/** Fills the stage; people keep their places from one call to the next. */
+/** Fills the stage, or the part of it that is left where there are pages; people keep their places between calls. */
 export function useStage(
   { participants, speakers }: Pick<MeetingSnapshot, 'participants' | 'speakers'>,
   view: Pick<View, 'mode' | 'pinned' | 'page'>,
-  size: Size,
+  whole: Size,
+  paged: Size,
 ): StageContent {
   const order = useRef<readonly string[]>([]);
   const recent = useRef<readonly string[]>([]);
@@ -63,8 +64,11 @@ export function useStage(
   const people = new Map(participants.map((participant) => [participant.id, participant]));
   const main =
     mode === 'speaker' ? chooseMain(participants, view.pinned, speaker.current) : undefined;
-  const places = main ? stripPlaces(size) : gridPlaces(size);
+  const placesIn = main ? stripPlaces : gridPlaces;
   const screens = screensOf(participants).filter((spot) => !main || keyOf(spot) !== keyOf(main));
+  const others = participants.length + screens.length - (main?.source === 'camera' ? 1 : 0);
+  const size = others > placesIn(whole) ? paged : whole;
+  const places = placesIn(size);
   order.current = arrange(
     order.current,
     participants,

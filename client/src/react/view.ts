@@ -10,7 +10,7 @@ export const QUALITIES: readonly Quality[] = ['auto', 'high', 'medium', 'low', '
 export type Mode = 'auto' | 'grid' | 'speaker';
 
 /** What stands beside the stage. */
-export type SheetName = 'people';
+export type SheetName = 'people' | 'chat';
 
 /** What is on top of everything. */
 export type DialogName = 'shortcuts' | 'devices';

@@ -14,7 +14,7 @@ function flatten(table: object, path = ''): [string, unknown][] {
 }
 
 /** What both languages write alike. */
-const ALIKE = ['lobby.brand', 'devices.standard', 'devices.unnamed'];
+const ALIKE = ['lobby.brand', 'devices.standard', 'controls.chat', 'chat.title', 'shortcuts.chat'];
 
 const languages = Object.keys(LANGUAGES) as (keyof typeof LANGUAGES)[];
 

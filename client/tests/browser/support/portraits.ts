@@ -151,7 +151,7 @@ export function drawnCamera(options: { name: string }): void {
     pen.fillStyle = look.hair;
     pen.beginPath();
     pen.moveTo(x - 66, y + 4);
-    pen.bezierCurveTo(x - 80, y - 96, x + 80, y - 96, x + 66, y + 4);
+    pen.bezierCurveTo(x - 88, y - 134, x + 88, y - 134, x + 66, y + 4);
     pen.bezierCurveTo(x + 58, y - 34, x + 36, y - 48, x + 6, y - 46);
     pen.bezierCurveTo(x - 30, y - 44, x - 56, y - 30, x - 66, y + 4);
     pen.fill();

@@ -1,7 +1,8 @@
 import { type KeyboardEvent, useLayoutEffect, useRef, useState } from 'react';
-import { type ChatMessage, MAX_CHAT_LENGTH, type Meeting } from '../sdk/index';
+import { type ChatMessage, MAX_CHAT_LENGTH, type Meeting, type SharedFile } from '../sdk/index';
 import { linkify } from './chatText';
-import { SendIcon } from './icons';
+import { FileCards } from './FileCards';
+import { AttachIcon, SendIcon } from './icons';
 import { hueOf, initialsOf } from './layout';
 import { usePreferences, useWords } from './words/index';
 
@@ -9,8 +10,19 @@ import { usePreferences, useWords } from './words/index';
 const TOGETHER_MS = 120_000;
 
 /** What was said in writing, and a field to say something. */
-export function ChatPanel({ meeting, chat }: { meeting: Meeting; chat: readonly ChatMessage[] }) {
-  const words = useWords().chat;
+export function ChatPanel({
+  meeting,
+  chat,
+  files,
+  nameOf,
+}: {
+  meeting: Meeting;
+  chat: readonly ChatMessage[];
+  files: readonly SharedFile[];
+  nameOf: (participantId: string) => string | undefined;
+}) {
+  const { chat: words, files: fileWords } = useWords();
+  const attached = useRef<HTMLInputElement>(null);
   const [text, setText] = useState('');
   const [problem, setProblem] = useState('');
   const list = useRef<HTMLDivElement>(null);
@@ -31,6 +43,11 @@ export function ChatPanel({ meeting, chat }: { meeting: Meeting; chat: readonly 
       setText((newer) => newer || said);
       setProblem(words.failed);
     });
+  };
+  const offer = async (chosen: readonly File[]) => {
+    for (const file of chosen) {
+      await meeting.sendFile(file).catch(() => setProblem(fileWords.failed(file.name)));
+    }
   };
   const keys = (event: KeyboardEvent) => {
     if (event.key !== 'Enter' || event.shiftKey || event.nativeEvent.isComposing) return;
@@ -55,6 +72,7 @@ export function ChatPanel({ meeting, chat }: { meeting: Meeting; chat: readonly 
           <Message key={message.id} message={message} before={chat[index - 1]} />
         ))}
       </div>
+      <FileCards meeting={meeting} files={files} nameOf={nameOf} />
       <form
         className="oc-say"
         onSubmit={(event) => {
@@ -63,6 +81,25 @@ export function ChatPanel({ meeting, chat }: { meeting: Meeting; chat: readonly 
         }}
       >
         {problem && <p role="alert">{problem}</p>}
+        <input
+          ref={attached}
+          type="file"
+          name="file"
+          multiple
+          hidden
+          onChange={({ target }) => {
+            void offer([...(target.files ?? [])]);
+            target.value = '';
+          }}
+        />
+        <button
+          type="button"
+          className="oc-button oc-button--bare"
+          aria-label={fileWords.attach}
+          onClick={() => attached.current?.click()}
+        >
+          <AttachIcon />
+        </button>
         <textarea
           className="oc-input"
           name="chat"

@@ -16,6 +16,7 @@ import { Stage } from './Stage';
 import { StateCard } from './StateCard';
 import { useShortcuts } from './shortcuts';
 import { TopBar } from './TopBar';
+import { useFileDrop } from './useFileDrop';
 import { useMeetingSnapshot } from './useMeeting';
 import { useRest } from './useRest';
 import { effectiveMode } from './useStage';
@@ -63,7 +64,13 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
   const raiseHand = () => {
     meeting.raiseHand(!isHandRaised).catch((error) => console.info('opencall: no hand', error));
   };
-  const unread = useUnread(snapshot.chat, view.sheet === 'chat');
+  const unread = useUnread(snapshot, view.sheet === 'chat');
+  const isDropping = useFileDrop(root, (files) => {
+    if (view.sheet !== 'chat') actions.toggleSheet('chat');
+    for (const file of files) {
+      meeting.sendFile(file).catch((error) => console.info('opencall: not offered', error));
+    }
+  });
   useShortcuts({
     microphone: devices.toggleMicrophone,
     camera: devices.toggleCamera,
@@ -142,7 +149,12 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
         )}
         {view.sheet === 'chat' && (
           <Sheet title={words.chat.title} onClose={actions.closeSheet}>
-            <ChatPanel meeting={meeting} chat={snapshot.chat} />
+            <ChatPanel
+              meeting={meeting}
+              chat={snapshot.chat}
+              files={snapshot.files}
+              nameOf={(id) => participants.find((one) => one.id === id)?.displayName}
+            />
           </Sheet>
         )}
       </div>
@@ -152,6 +164,11 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
         speakerId={view.speakerId}
         onBlocked={soundBlocked}
       />
+      {isDropping && (
+        <div className="oc-drop">
+          <p>{words.files.drop}</p>
+        </div>
+      )}
       <Announcer participants={participants} isIn={isIn} />
       {floating.window && (
         <FloatingMeeting
@@ -178,12 +195,15 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
   );
 }
 
-/** How many messages of others came since the chat was seen last. */
-function useUnread(chat: MeetingSnapshot['chat'], isOpen: boolean): number {
-  const seen = useRef(chat.at(-1)?.id);
-  if (isOpen) seen.current = chat.at(-1)?.id;
-  const from = chat.findIndex(({ id }) => id === seen.current) + 1;
-  return chat.slice(from).filter(({ mine }) => !mine).length;
+/** How many messages and files of others came since the chat was seen last. */
+function useUnread(
+  { chat, files }: Pick<MeetingSnapshot, 'chat' | 'files'>,
+  isOpen: boolean,
+): number {
+  const seen = useRef(new Set<string>());
+  const others = [...chat, ...files].filter(({ mine }) => !mine);
+  if (isOpen) seen.current = new Set(others.map(({ id }) => id));
+  return others.filter(({ id }) => !seen.current.has(id)).length;
 }
 
 /** What whoever is alone may want to know. */

@@ -23,3 +23,20 @@ export function linkify(text: string): TextPart[] {
   if (end < text.length) parts.push({ text: text.slice(end) });
   return parts;
 }
+
+const UNITS = ['kilobyte', 'megabyte', 'gigabyte'] as const;
+
+/** How large a file is, as people say it. */
+export function sizeText(bytes: number, language: string): string {
+  let unit = 0;
+  let value = bytes / 1000;
+  while (value >= 1000 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return new Intl.NumberFormat(language, {
+    style: 'unit',
+    unit: UNITS[unit] as string,
+    maximumFractionDigits: value < 10 ? 1 : 0,
+  }).format(value);
+}

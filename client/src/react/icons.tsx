@@ -204,6 +204,30 @@ export function ZoomIcon({ to }: { to: 'in' | 'out' | 'whole' }) {
   );
 }
 
+export function FileIcon() {
+  return (
+    <Icon>
+      <path d="M13.5 3.5h-6A1.5 1.5 0 0 0 6 5v14a1.5 1.5 0 0 0 1.5 1.5h9A1.5 1.5 0 0 0 18 19V8zM13.5 3.5V8H18" />
+    </Icon>
+  );
+}
+
+export function DownloadIcon() {
+  return (
+    <Icon>
+      <path d="M12 4v10.5M7.5 10.3L12 14.8l4.5-4.5M5 19.5h14" />
+    </Icon>
+  );
+}
+
+export function AttachIcon() {
+  return (
+    <Icon>
+      <path d="M19 11.5l-7 7a4.5 4.5 0 0 1-6.4-6.4l7.4-7.4a3 3 0 0 1 4.3 4.3l-7.3 7.2a1.5 1.5 0 0 1-2.1-2.1l6.6-6.5" />
+    </Icon>
+  );
+}
+
 export function SendIcon() {
   return (
     <Icon>

@@ -213,6 +213,25 @@ export const de: Words = {
     you: 'Sie',
   },
 
+  files: {
+    title: 'Dateien',
+    attach: 'Eine Datei senden',
+    drop: 'Loslassen, um allen zu senden',
+    failed: (name) => `${name} ließ sich nicht anbieten.`,
+    yours: 'von Ihnen',
+    accept: (name) => `${name} holen`,
+    save: (name) => `${name} sichern`,
+    cancel: (name) => `${name} abbrechen`,
+    states: {
+      offered: 'angeboten',
+      running: 'unterwegs',
+      paused: 'wartet auf die Verbindung',
+      done: 'vollständig',
+      failed: 'misslungen',
+      cancelled: 'abgebrochen',
+    },
+  },
+
   announce: {
     hand: (name) => `${name} hebt die Hand`,
     said: (name, text) => `${name}: ${text}`,

@@ -201,6 +201,25 @@ export const en = {
     you: 'You',
   },
 
+  files: {
+    title: 'Files',
+    attach: 'Send a file',
+    drop: 'Let go to send to everyone',
+    failed: (name: string) => `${name} could not be offered.`,
+    yours: 'yours',
+    accept: (name: string) => `Get ${name}`,
+    save: (name: string) => `Save ${name}`,
+    cancel: (name: string) => `Cancel ${name}`,
+    states: {
+      offered: 'offered',
+      running: 'on its way',
+      paused: 'waiting for the connection',
+      done: 'complete',
+      failed: 'failed',
+      cancelled: 'cancelled',
+    },
+  },
+
   announce: {
     hand: (name: string) => `${name} raised a hand`,
     said: (name: string, text: string) => `${name}: ${text}`,

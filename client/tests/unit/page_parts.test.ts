@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { linkify, sizeText } from '../../src/react/chatText';
 import { loudness } from '../../src/react/level';
 import { barsOf } from '../../src/react/network';
 import { moveBy, WHOLE, zoomAt } from '../../src/react/zoom';
@@ -43,4 +44,25 @@ test('a level is nothing in silence and full where a voice is loud', () => {
   expect(loudness(tone(1))).toBe(1);
   expect(loudness(tone(0.05))).toBeGreaterThan(0.4);
   expect(loudness(tone(0.05))).toBeLessThan(0.9);
+});
+
+test('addresses of the web become links, and nothing else', () => {
+  const hrefs = (text: string) => linkify(text).flatMap(({ href }) => href ?? []);
+  expect(hrefs('see https://a.example/b?c=d, and (http://e.example).')).toEqual([
+    'https://a.example/b?c=d',
+    'http://e.example',
+  ]);
+  expect(hrefs('javascript:alert(1) file:///etc https:// data:text/html,x')).toEqual([]);
+  const text = 'a https://b.example c';
+  expect(
+    linkify(text)
+      .map((part) => part.text)
+      .join(''),
+  ).toBe(text);
+});
+
+test('sizes are said as people say them', () => {
+  expect(sizeText(1_500, 'en')).toBe('1.5 kB');
+  expect(sizeText(52_000_000, 'de')).toBe('52 MB');
+  expect(sizeText(3_200_000_000, 'de')).toBe('3,2 GB');
 });

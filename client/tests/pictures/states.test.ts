@@ -34,7 +34,7 @@ async function shoot(page: Page, name: string) {
     await page.setViewportSize(viewport);
     for (const theme of THEMES) {
       await page.emulateMedia({ colorScheme: theme });
-      await page.waitForTimeout(500);
+      await page.waitForTimeout(300);
       await page.screenshot({ path: join(out, `${name}-${size}-${theme}.png`) });
     }
   }
@@ -47,7 +47,7 @@ const speak = (page: Page, isOn: boolean) =>
 test('the lobby', async () => {
   const page = await open('Ann', 'room=team-standup');
   await page.waitForSelector('.page-mirror video:not([hidden])');
-  await page.waitForTimeout(500);
+  await page.waitForTimeout(300);
   await shoot(page, 'lobby');
   await page.click('button[aria-label="Camera"]');
   await page.check('input[name="encrypt"]');

@@ -5,6 +5,8 @@
 //! those of join tokens.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use opencall_dataplane::message::{ConsumerId, Layers, ProducerId, TransportId};
 use opencall_wire::time::Time;
 use serde::Serialize;
@@ -14,6 +16,7 @@ use crate::api::{
     StatsReport, Token,
 };
 use crate::control::{Control, Work};
+use crate::host::nobody;
 use crate::limits::{malformed, not_found, too_many};
 use crate::peer::Peer;
 use crate::room::{Room, RoomId};
@@ -114,6 +117,8 @@ pub struct RoomSummary {
     pub name: String,
     /// Whether nobody else is let in.
     pub locked: bool,
+    /// Who waits to be let in.
+    pub waiting: usize,
     /// Participants that have entered.
     pub participants: usize,
     /// Producers.
@@ -242,7 +247,7 @@ impl Control {
                     Err(error) => (Err(error), 1),
                 }
             }
-            AdminRequest::Remove { room, participant } => (self.expel(&room, &participant), 1),
+            AdminRequest::Remove { room, participant } => (self.remove(&room, &participant), 1),
             AdminRequest::Mute { room, participant, what, muted } => {
                 (self.mute(&room, &participant, &what, muted), 1)
             }
@@ -309,6 +314,7 @@ impl Control {
         RoomSummary {
             name: room.name.clone(),
             locked: room.locked,
+            waiting: room.waiting.len(),
             participants: room.members.len(),
             producers: members().map(|peer| peer.producers.len()).sum(),
             consumers: members().map(|peer| peer.consumers.len()).sum(),
@@ -409,20 +415,48 @@ impl Control {
         })
     }
 
-    fn expel(&mut self, room: &str, participant: &str) -> Result<AdminResponse, RequestError> {
+    fn remove(&mut self, room: &str, participant: &str) -> Result<AdminResponse, RequestError> {
         let (_, session) = self.member_called(room, participant)?;
+        self.expel(session, CloseReason::Removed, None);
+        Ok(AdminResponse::Done)
+    }
+
+    /// Closes a participant's connection.
+    pub(crate) fn expel(&mut self, session: SessionId, reason: CloseReason, by: Option<Arc<str>>) {
         // Whoever waits for the place of the one who is sent away does not get it.
         self.challenge_held(session);
-        self.close_with(session, CloseReason::Removed);
-        Ok(AdminResponse::Done)
+        self.close_by(session, reason, by);
     }
 
     fn lock(&mut self, name: &str, locked: bool) -> Result<AdminResponse, RequestError> {
         let id = self.room_called(name)?;
-        if let Some(room) = self.rooms.get_mut(&id) {
-            room.locked = locked;
-        }
+        self.lock_room(id, locked, false, None);
         Ok(AdminResponse::Done)
+    }
+
+    /// Locks or unlocks a room, with a waiting room or without, and tells everyone in it. Those who
+    /// wait are let in when it is unlocked, and sent away when there is no waiting room any more.
+    pub(crate) fn lock_room(
+        &mut self,
+        id: RoomId,
+        locked: bool,
+        waiting_room: bool,
+        by: Option<Arc<str>>,
+    ) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        let waiting_room = locked && waiting_room;
+        let is_news = (room.locked, room.waiting_room) != (locked, waiting_room);
+        (room.locked, room.waiting_room) = (locked, waiting_room);
+        if !is_news {
+            return;
+        }
+        for session in room.members.iter().copied().collect::<Vec<_>>() {
+            let news = Notification::RoomLocked { locked, waiting_room, by: by.clone() };
+            self.notify(session, news);
+        }
+        if !waiting_room {
+            self.empty_waiting_room(id, !locked, by.as_ref());
+        }
     }
 
     fn mute(
@@ -433,20 +467,34 @@ impl Control {
         muted: bool,
     ) -> Result<AdminResponse, RequestError> {
         let (room, session) = self.member_called(room, participant)?;
+        let producers = self.mute_member(room, session, what, muted, None)?;
+        Ok(AdminResponse::Muted(producers.iter().map(|id| self.ids.text(id.0)).collect()))
+    }
+
+    /// Mutes or unmutes what a participant sends: the producers that are concerned now.
+    pub(crate) fn mute_member(
+        &mut self,
+        room: RoomId,
+        session: SessionId,
+        what: &MuteTarget,
+        muted: bool,
+        by: Option<Arc<str>>,
+    ) -> Result<Vec<ProducerId>, RequestError> {
         let producers = match what {
             MuteTarget::Producer(text) => vec![self.own_producer(session, text)?],
             MuteTarget::Source(source) => {
                 let limit = self.config.limits.peers_per_room;
+                let name = Arc::clone(&self.peer(session)?.name);
                 if let Some(room) = self.rooms.get_mut(&room) {
-                    room.mute(participant, *source, muted, limit)?;
+                    room.mute(&name, *source, muted, limit)?;
                 }
                 self.producers_of_source(session, *source)
             }
         };
         for producer in &producers {
-            self.mute_producer(*producer, muted);
+            self.mute_producer(*producer, muted, by.clone());
         }
-        Ok(AdminResponse::Muted(producers.iter().map(|id| self.ids.text(id.0)).collect()))
+        Ok(producers)
     }
 
     fn producers_of_source(&self, session: SessionId, source: Source) -> Vec<ProducerId> {
@@ -455,7 +503,7 @@ impl Control {
         peer.producers.iter().copied().filter(shows).collect()
     }
 
-    fn mute_producer(&mut self, id: ProducerId, muted: bool) {
+    fn mute_producer(&mut self, id: ProducerId, muted: bool, by: Option<Arc<str>>) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
         if std::mem::replace(&mut producer.muted, muted) == muted {
             return;
@@ -463,7 +511,7 @@ impl Control {
         let session = producer.session;
         self.settle_pause(id);
         let producer_id = self.ids.text(id.0);
-        self.notify(session, Notification::ProducerMuted { producer_id, muted });
+        self.notify(session, Notification::ProducerMuted { producer_id, muted, by });
     }
 
     fn room_called(&self, name: &str) -> Result<RoomId, RequestError> {
@@ -477,10 +525,7 @@ impl Control {
     ) -> Result<(RoomId, SessionId), RequestError> {
         let id = self.room_called(room)?;
         let session = self.rooms.get(&id).and_then(|room| room.by_peer.get(participant));
-        let session = session.copied().ok_or_else(|| {
-            let participant: String = participant.chars().take(64).collect();
-            not_found(format!("nobody called \"{participant}\" is in this room"))
-        })?;
+        let session = session.copied().ok_or_else(|| nobody("is in this room", participant))?;
         Ok((id, session))
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use opencall_dataplane::message::Layers;
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use crate::grants::{Grants, Source, Sources};
+pub use crate::grants::{Grants, Rights, Source, Sources};
+pub use crate::host::HostAction;
 pub use crate::json_object::JsonObject;
 use crate::ortc::ConsumerStream;
 use crate::rtp_parameters::{
@@ -49,6 +50,10 @@ pub struct SessionConfig {
     pub consume_mode: ConsumeMode,
     /// What the client may do, and what of it is proven.
     pub grants: Grants,
+    /// The name to show, as far as the client has said it yet: for those who let it in.
+    pub display_name: Option<String>,
+    /// Whether the client can wait to be let into a locked room; else it is refused.
+    pub can_wait: bool,
 }
 
 /// What a client will do with a transport.
@@ -492,6 +497,8 @@ pub enum Request {
     },
     /// → [`Response::Stats`].
     Stats(StatsOf),
+    /// A host's, in its room → [`Response::Done`].
+    Host(HostAction),
 }
 
 /// A peer as others see it.
@@ -505,6 +512,17 @@ pub struct PeerInfo {
     pub device: JsonObject,
 }
 
+/// A room as whoever enters it finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrance {
+    /// What one may do in it.
+    pub can: Rights,
+    /// Whether nobody else is let in.
+    pub locked: bool,
+    /// Whether newcomers wait for a host then.
+    pub waiting_room: bool,
+}
+
 /// The answer to a [`Request`].
 pub enum Response {
     /// Nothing to say.
@@ -515,6 +533,8 @@ pub enum Response {
     Joined {
         /// Without oneself.
         peers: Vec<Arc<PeerInfo>>,
+        /// The room.
+        entrance: Box<Entrance>,
     },
     /// A transport was made.
     Transport(TransportOptions),
@@ -686,13 +706,43 @@ pub enum Notification {
     Speakers(Arc<[(Arc<str>, i8)]>),
     /// Quality of this client's connection as a whole.
     ConnectionQuality(ConnectionQuality),
-    /// A producer of this client was muted or unmuted by an administrator: while it is muted it is
-    /// not forwarded, and cannot be resumed.
+    /// A producer of this client was muted or unmuted: while it is muted it is not forwarded, and
+    /// cannot be resumed.
     ProducerMuted {
         /// Which.
         producer_id: String,
         /// Whether it is now.
         muted: bool,
+        /// The host who did it; nothing for an administrator.
+        by: Option<Arc<str>>,
+    },
+    /// The room was locked or unlocked.
+    RoomLocked {
+        /// Whether nobody else is let in now.
+        locked: bool,
+        /// Whether newcomers wait for a host then.
+        waiting_room: bool,
+        /// The host who did it; nothing for an administrator.
+        by: Option<Arc<str>>,
+    },
+    /// To hosts: someone waits to be let in, or shows another name now.
+    PeerWaiting {
+        /// Who.
+        peer_id: Arc<str>,
+        /// Name to show.
+        display_name: String,
+    },
+    /// To hosts: someone waits no more: let in, sent away or gone.
+    PeerWaitingEnded {
+        /// Who.
+        peer_id: Arc<str>,
+    },
+    /// This client has to wait until a host lets it in. What it asks to enter is served then.
+    Waiting,
+    /// It is let in.
+    Admitted {
+        /// The host who did it; nothing for an administrator.
+        by: Option<Arc<str>>,
     },
     /// What can be sent to this client, all media together.
     DownlinkBandwidth(DownlinkBandwidth),
@@ -730,6 +780,9 @@ impl Notification {
                 display_name.len() + old_display_name.len()
             }
             Notification::Speakers(speakers) => speakers.len() * 48,
+            Notification::PeerWaiting { peer_id, display_name } => {
+                peer_id.len() + display_name.len()
+            }
             _ => 0,
         };
         NOTIFICATION_BYTES + passed_on
@@ -747,7 +800,9 @@ impl Response {
     /// About how many bytes it has as JSON.
     pub fn size(&self) -> usize {
         match self {
-            Response::Joined { peers } => peers.iter().map(|peer| peer.size()).sum(),
+            Response::Joined { peers, .. } => {
+                peers.iter().map(|peer| peer.size()).sum::<usize>() + NOTIFICATION_BYTES
+            }
             Response::RouterRtpCapabilities(_) => 8_192,
             Response::Consumed(options) => {
                 options.app_data.size() + options.rtp_parameters.stream.size
@@ -788,8 +843,12 @@ pub enum CloseReason {
     TransportLost,
     /// An administrator removed the participant.
     Removed,
+    /// A host did.
+    RemovedByHost,
     /// The room is locked, and the participant is not in it.
     RoomLocked,
+    /// No host has let it in.
+    NotAdmitted,
     /// The server stops.
     Shutdown,
 }
@@ -829,6 +888,8 @@ pub enum Output {
         session: SessionId,
         /// Why.
         reason: CloseReason,
+        /// The host who did it, if one did.
+        by: Option<Arc<str>>,
     },
 }
 

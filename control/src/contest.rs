@@ -27,20 +27,18 @@ const MAX_NEWCOMERS: usize = 8;
 /// Who waits for the place of one session.
 pub(crate) struct Contest {
     newcomers: Vec<(SessionId, SessionConfig)>,
+    /// Whether that session waits in front of a locked room.
+    is_outside: bool,
 }
 
 impl Control {
     /// Opens a session, or lets it wait for an older one of the same peer. Into a locked room only
-    /// those come who are in it, on another connection.
+    /// those come who are in it, on another connection, and hosts.
     pub(crate) fn open(&mut self, config: SessionConfig) -> SessionId {
         let session = SessionId(self.ids.next());
         let room = self.room_names.get(&config.room).and_then(|room| self.rooms.get(room));
-        if room.is_some_and(|room| room.locked && !room.by_peer.contains_key(&config.peer)) {
-            self.output(Output::Close { session, reason: CloseReason::RoomLocked });
-            return session;
-        }
         match room.and_then(|room| room.by_peer.get(&config.peer)).copied() {
-            None => self.admit(session, config),
+            None => self.let_in_or_wait(session, config),
             Some(older) if config.grants.identity_proven => {
                 self.close_with(older, CloseReason::Replaced);
                 self.admit(session, config);
@@ -50,15 +48,16 @@ impl Control {
         session
     }
 
-    fn contest(&mut self, older: SessionId, newcomer: SessionId, config: SessionConfig) {
+    /// A newcomer waits for the place of an older session, in the room or in front of it.
+    pub(crate) fn contest(&mut self, older: SessionId, newcomer: SessionId, config: SessionConfig) {
         let now = self.now;
+        let is_outside = self.waiting.contains_key(&older);
         let contest = self.contests.entry(older).or_insert_with(|| {
             self.timers.set(Timer::Contest(older), now + CHALLENGE_TIMEOUT);
-            Contest { newcomers: Vec::new() }
+            Contest { newcomers: Vec::new(), is_outside }
         });
         if contest.newcomers.len() >= MAX_NEWCOMERS {
-            return self
-                .output(Output::Close { session: newcomer, reason: CloseReason::PeerIdInUse });
+            return self.send_away(newcomer, CloseReason::PeerIdInUse);
         }
         contest.newcomers.push((newcomer, config));
         if contest.newcomers.len() == 1 {
@@ -71,7 +70,7 @@ impl Control {
         let Some(contest) = self.contests.remove(&older) else { return };
         self.timers.cancel(Timer::Contest(older));
         for (session, _) in contest.newcomers {
-            self.output(Output::Close { session, reason: CloseReason::PeerIdInUse });
+            self.send_away(session, CloseReason::PeerIdInUse);
         }
     }
 
@@ -86,9 +85,13 @@ impl Control {
         self.timers.cancel(Timer::Contest(older));
         let Some((session, config)) = contest.newcomers.pop() else { return };
         for (session, _) in contest.newcomers {
-            self.output(Output::Close { session, reason: CloseReason::PeerIdInUse });
+            self.send_away(session, CloseReason::PeerIdInUse);
         }
-        self.admit(session, config);
+        match contest.is_outside {
+            // Nobody has let the older one in.
+            true => self.let_in_or_wait(session, config),
+            false => self.admit(session, config),
+        }
     }
 
     /// A newcomer that waits has gone away.
@@ -103,13 +106,18 @@ impl Control {
         }
     }
 
+    /// Closes a session that never was opened.
+    pub(crate) fn send_away(&mut self, session: SessionId, reason: CloseReason) {
+        self.output(Output::Close { session, reason, by: None });
+    }
+
     /// Everyone who waits is sent away: the server stops.
     pub(crate) fn close_contests(&mut self) {
         for older in self.contests.keys().copied().collect::<Vec<_>>() {
             self.timers.cancel(Timer::Contest(older));
             let newcomers = self.contests.remove(&older).map(|contest| contest.newcomers);
             for (session, _) in newcomers.unwrap_or_default() {
-                self.output(Output::Close { session, reason: CloseReason::Shutdown });
+                self.send_away(session, CloseReason::Shutdown);
             }
         }
     }

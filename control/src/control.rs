@@ -46,6 +46,7 @@ use crate::rtp_parameters::{RtpCapabilities, RtpCodecCapability};
 use crate::stats::StatsJob;
 use crate::timers::Timers;
 use crate::transport::Transport;
+use crate::waiting::Waiting;
 
 /// Data cores at most: a core's index is one byte.
 const MAX_CORES: usize = 256;
@@ -74,6 +75,9 @@ pub struct ControlConfig {
     pub placement: PlacementPolicy,
     /// Video budget of a new receiving transport, bits per second.
     pub outgoing_bitrate_bps: u32,
+    /// Whether, without tokens, who enters a room first is its host. Ids prove nothing then: for
+    /// development.
+    pub dev_hosts: bool,
     /// Bounds.
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
@@ -92,6 +96,7 @@ impl ControlConfig {
             dtls: DtlsConfig::default(),
             placement: PlacementPolicy::default(),
             outgoing_bitrate_bps: INITIAL_OUTGOING_BITRATE_BPS,
+            dev_hosts: false,
             limits: Limits::default(),
             unix_origin_ms: 0,
             seed: None,
@@ -143,6 +148,8 @@ pub(crate) enum Timer {
     Data,
     /// A reliable data consumer has been full for too long.
     Laggard(DataConsumerId),
+    /// Nobody has let someone in for long.
+    Waiting(SessionId),
 }
 
 /// What is done once a request has been answered.
@@ -164,7 +171,7 @@ pub(crate) enum After {
 pub struct Counts {
     /// Rooms.
     pub rooms: usize,
-    /// Signaling sessions, in a room or about to enter one.
+    /// Signaling sessions, in a room, about to enter one or waiting to be let in.
     pub sessions: usize,
     /// Peers that have entered their room.
     pub peers: usize,
@@ -223,6 +230,8 @@ pub struct Control {
     pub(crate) stats_queries: HashMap<u64, (u64, usize)>,
     /// Sessions whose peer another client claims to be, and who claims it.
     pub(crate) contests: HashMap<SessionId, Contest>,
+    /// Who waits in front of a locked room.
+    pub(crate) waiting: HashMap<SessionId, Waiting>,
     pub(crate) timers: Timers<Timer>,
     /// How many peers have entered a room so far.
     pub(crate) joins: u64,
@@ -267,6 +276,7 @@ impl Control {
             stats_jobs: HashMap::new(),
             stats_queries: HashMap::new(),
             contests: HashMap::new(),
+            waiting: HashMap::new(),
             timers: Timers::new(),
             joins: 0,
             administered: VecDeque::new(),
@@ -293,7 +303,7 @@ impl Control {
     pub fn close_session(&mut self, now: Time, session: SessionId) -> Work {
         self.now = now;
         let before = self.outputs.len() + self.commands.len();
-        match self.remove_peer(session) {
+        match self.forget_session(session) {
             true => self.settle_contest(session),
             false => self.leave_contest(session),
         }
@@ -310,7 +320,7 @@ impl Control {
     pub fn shutdown(&mut self, now: Time) {
         self.now = now;
         self.close_contests();
-        while let Some(&session) = self.peers.keys().next() {
+        while let Some(&session) = self.peers.keys().chain(self.waiting.keys()).next() {
             self.close_with(session, CloseReason::Shutdown);
         }
     }
@@ -347,7 +357,10 @@ impl Control {
         Work::of(outputs.len() + self.commands.len() - commands + seen, bytes)
     }
 
-    fn serve(&mut self, session: SessionId, token: Token, request: Request) {
+    pub(crate) fn serve(&mut self, session: SessionId, token: Token, request: Request) {
+        if self.waiting.contains_key(&session) {
+            return self.hold(session, token, request);
+        }
         if !self.peers.contains_key(&session) {
             let reason = "this session was closed: connect again";
             return self.answer(session, token, Err(not_allowed(reason)));
@@ -364,6 +377,7 @@ impl Control {
                     After::Entered => {
                         self.offer_existing(session);
                         self.announce_peer(session);
+                        self.tell_of_waiting(session);
                     }
                     After::Offer => self.offer_existing(session),
                     After::Produced(producer) => {
@@ -424,6 +438,7 @@ impl Control {
             Request::ChangeDisplayName { display_name } => {
                 self.change_display_name(session, display_name).map(done)
             }
+            Request::Host(action) => self.act_as_host(session, &action).map(done),
             request => self.perform_on_data(session, request),
         }
     }
@@ -503,6 +518,7 @@ impl Control {
                 Timer::Sctp(transport) => self.sctp_timeout(transport),
                 Timer::Data => self.run_data(),
                 Timer::Laggard(consumer) => self.cut_laggard(consumer),
+                Timer::Waiting(session) => self.close_with(session, CloseReason::NotAdmitted),
             }
         }
     }
@@ -531,7 +547,7 @@ impl Control {
     pub fn counts(&self) -> Counts {
         Counts {
             rooms: self.rooms.len(),
-            sessions: self.peers.len(),
+            sessions: self.peers.len() + self.waiting.len(),
             peers: self.peers.values().filter(|peer| peer.joined).count(),
             transports: self.transports.len(),
             producers: self.producers.len(),
@@ -620,10 +636,29 @@ impl Control {
 
     /// Closes a session from our side.
     pub(crate) fn close_with(&mut self, session: SessionId, reason: CloseReason) {
-        if self.remove_peer(session) {
-            self.outputs.push_back(Output::Close { session, reason });
+        self.close_by(session, reason, None);
+    }
+
+    /// The same, for a host who wants it.
+    pub(crate) fn close_by(
+        &mut self,
+        session: SessionId,
+        reason: CloseReason,
+        by: Option<Arc<str>>,
+    ) {
+        if self.forget_session(session) {
+            self.outputs.push_back(Output::Close { session, reason, by });
             self.settle_contest(session);
         }
+    }
+
+    /// Forgets a session, inside or waiting; `false` if there is none.
+    fn forget_session(&mut self, session: SessionId) -> bool {
+        if let Some(waiting) = self.stop_waiting(session) {
+            self.remove_room_if_empty(waiting.room);
+            return true;
+        }
+        self.remove_peer(session)
     }
 
     /// The instant that [`Control::now`] stands for.

@@ -1,6 +1,8 @@
 //! What a client may do in its room. A join token says it; without tokens everyone may everything
-//! but administer.
+//! but be a host.
 #![forbid(unsafe_code)]
+
+use serde::Serialize;
 
 use crate::api::{JsonObject, RequestError};
 use crate::limits::not_allowed;
@@ -103,7 +105,7 @@ pub struct Grants {
     pub subscribe: bool,
     /// Whether it may send data.
     pub data: bool,
-    /// Whether it may administer the room. (There is nothing to administer with yet.)
+    /// Whether it is a host of the room: it may mute, remove, lock and let in.
     pub admin: bool,
     /// Whether it may have the room recorded. (Recording is not offered yet.)
     pub record: bool,
@@ -129,7 +131,39 @@ impl Default for Grants {
     }
 }
 
+/// What a client is told that it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rights {
+    /// Mute and remove others, lock the room, let people in.
+    pub host: bool,
+    /// Send media.
+    pub publish: bool,
+    /// Which, in LiveKit's words.
+    pub sources: Vec<&'static str>,
+    /// Receive media and data.
+    pub subscribe: bool,
+    /// Send data.
+    pub data: bool,
+}
+
 impl Grants {
+    /// What of it a client is told.
+    pub fn rights(&self) -> Rights {
+        let publish = self.publish && !self.hidden;
+        let may_send = |source: &Source| publish && self.sources.contains(*source);
+        Rights {
+            host: self.admin,
+            publish,
+            sources: Source::ALL.into_iter().filter(may_send).map(Source::label).collect(),
+            subscribe: self.subscribe,
+            data: self.data && !self.hidden,
+        }
+    }
+
+    pub(crate) fn check_host(&self) -> Result<(), RequestError> {
+        if self.admin { Ok(()) } else { Err(refused("act as a host", "roomAdmin")) }
+    }
+
     pub(crate) fn check_publish(&self, source: Source) -> Result<(), RequestError> {
         if !self.publish {
             return Err(refused("send media", "canPublish"));

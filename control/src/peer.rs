@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::{
-    ConnectionQuality, ConsumeMode, Grants, JsonObject, Notification, Output, PeerInfo,
+    ConnectionQuality, ConsumeMode, Entrance, Grants, JsonObject, Notification, Output, PeerInfo,
     RequestError, Response, SessionConfig, SessionId,
 };
 use crate::control::{After, Control};
@@ -72,9 +72,17 @@ impl Peer {
 }
 
 impl Control {
-    /// Gives a session its place in its room.
+    /// Opens a session with a place in its room.
     pub(crate) fn admit(&mut self, session: SessionId, config: SessionConfig) {
-        let room = self.room_named(&config.room);
+        self.give_place(session, config);
+        self.output(Output::Opened { session });
+    }
+
+    /// Gives a session its place in its room.
+    pub(crate) fn give_place(&mut self, session: SessionId, mut config: SessionConfig) {
+        let room = self.room_named(&config.room, &config.peer);
+        let is_host = self.rooms.get(&room).is_some_and(|room| self.is_host(room, &config));
+        config.grants.admin = is_host;
         if let Some(room) = self.rooms.get_mut(&room) {
             room.by_peer.insert(config.peer.clone(), session);
         }
@@ -105,7 +113,6 @@ impl Control {
             stats_jobs: 0,
         };
         self.peers.insert(session, peer);
-        self.output(Output::Opened { session });
     }
 
     pub(crate) fn peer(&self, session: SessionId) -> Result<&Peer, RequestError> {
@@ -149,8 +156,7 @@ impl Control {
         ortc::validate_rtp_capabilities(&capabilities).map_err(|e| malformed(e.to_string()))?;
         let capabilities = self.known_capabilities.share(capabilities);
         self.peer_mut(session)?.capabilities = Some(capabilities);
-        let peers = self.other_peers(session)?;
-        Ok((Response::Joined { peers }, After::Offer))
+        Ok((self.joined(session)?, After::Offer))
     }
 
     fn enter(
@@ -180,8 +186,20 @@ impl Control {
         let display_name = peer.grants.display_name.clone().unwrap_or(display_name);
         peer.introduce(display_name, device);
         peer.capabilities = capabilities;
+        Ok((self.joined(session)?, After::Entered))
+    }
+
+    /// The answer to one who enters.
+    fn joined(&self, session: SessionId) -> Result<Response, RequestError> {
+        let peer = self.peer(session)?;
+        let room = self.rooms.get(&peer.room);
+        let entrance = Entrance {
+            can: peer.grants.rights(),
+            locked: room.is_some_and(|room| room.locked),
+            waiting_room: room.is_some_and(|room| room.waiting_room),
+        };
         let peers = self.other_peers(session)?;
-        Ok((Response::Joined { peers }, After::Entered))
+        Ok(Response::Joined { peers, entrance: Box::new(entrance) })
     }
 
     fn other_peers(&self, session: SessionId) -> Result<Vec<Arc<PeerInfo>>, RequestError> {

@@ -337,7 +337,8 @@ impl Control {
             return Err(unknown("producer", producer_id));
         };
         if !paused && producer.muted {
-            let reason = "this producer was muted by an administrator, who alone can unmute it";
+            let reason =
+                "this producer was muted by a host or an administrator, who alone can unmute it";
             return Err(not_allowed(reason));
         }
         producer.paused_by_client = paused;
@@ -358,7 +359,8 @@ impl Control {
             return;
         };
         let (session, producer_id) = (producer.session, self.ids.text(id.0));
-        self.notify(session, Notification::ProducerMuted { producer_id, muted: true });
+        let news = Notification::ProducerMuted { producer_id, muted: true, by: None };
+        self.notify(session, news);
     }
 
     /// Pauses or resumes a producer, after its client or an administrator has said so.

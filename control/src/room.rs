@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RoomId(pub u64);
 
-/// One meeting. It exists while a session does.
+/// One meeting. It exists while a session does, inside or waiting outside.
 pub(crate) struct Room {
     pub name: String,
     /// Its sessions by peer id, entered or not.
@@ -35,7 +35,13 @@ pub(crate) struct Room {
     pub speakers: Speakers,
     /// Nobody else is let in.
     pub locked: bool,
-    /// Sources that an administrator muted, by peer id.
+    /// Newcomers wait for a host then.
+    pub waiting_room: bool,
+    /// Those who do, oldest first.
+    pub waiting: BTreeSet<SessionId>,
+    /// The peer that came first.
+    pub first: String,
+    /// Sources that a host or an administrator muted, by peer id.
     pub muted: HashMap<Arc<str>, Sources>,
 }
 
@@ -62,8 +68,8 @@ impl Room {
 }
 
 impl Control {
-    /// The room of that name, made if there is none.
-    pub(crate) fn room_named(&mut self, name: &str) -> RoomId {
+    /// The room of that name, made for `peer` if there is none.
+    pub(crate) fn room_named(&mut self, name: &str, peer: &str) -> RoomId {
         if let Some(room) = self.room_names.get(name) {
             return *room;
         }
@@ -75,6 +81,9 @@ impl Control {
             cores: RoomCores::default(),
             speakers: Speakers::default(),
             locked: false,
+            waiting_room: false,
+            waiting: BTreeSet::new(),
+            first: peer.to_owned(),
             muted: HashMap::new(),
         };
         self.rooms.insert(id, room);
@@ -82,9 +91,10 @@ impl Control {
         id
     }
 
-    /// Forgets a room that nobody is in.
+    /// Forgets a room that nobody is in, nor waits for.
     pub(crate) fn remove_room_if_empty(&mut self, id: RoomId) {
-        if !self.rooms.get(&id).is_some_and(|room| room.by_peer.is_empty()) {
+        let is_empty = |room: &Room| room.by_peer.is_empty() && room.waiting.is_empty();
+        if !self.rooms.get(&id).is_some_and(is_empty) {
             return;
         }
         if let Some(room) = self.rooms.remove(&id) {

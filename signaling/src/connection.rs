@@ -188,7 +188,14 @@ impl Connection {
     /// A protoo client has said who it is: its session opens with the connection.
     async fn enter(&mut self, dialect: Dialect) -> Result<(), End> {
         let Dialect::Protoo { room, peer, grants } = dialect else { return Ok(()) };
-        let config = SessionConfig { room, peer, consume_mode: ConsumeMode::Automatic, grants };
+        let config = SessionConfig {
+            room,
+            peer,
+            consume_mode: ConsumeMode::Automatic,
+            grants,
+            display_name: None,
+            can_wait: true,
+        };
         self.open(config).await
     }
 
@@ -235,6 +242,10 @@ impl Connection {
             if self.envelope.has_joined() {
                 self.place.settle();
             }
+            if self.envelope.is_waiting() {
+                // Its time to enter begins when it is let in.
+                self.join_by = Instant::now() + JOIN_TIMEOUT;
+            }
             opencall_io::give_way();
             if let Some(closing) = self.mailbox.closing() {
                 return Err(End::Closing(closing));
@@ -277,9 +288,9 @@ impl Connection {
                         let answer = Ok(Response::RouterRtpCapabilities(router));
                         self.envelope.handle_response(token, answer, &mut self.effects);
                     }
-                    Effect::Resumable { id, room, peer } => {
+                    Effect::Resumable { id, room, peer, mut data } => {
                         let ticket = self.hub.resumptions().issue(&room, &peer);
-                        let data = json!({"resumeToken": ticket.token()});
+                        data.insert("resumeToken".to_owned(), json!(ticket.token()));
                         let frame = json!({"type": "response", "id": id, "data": data});
                         self.record.ticket = Some(ticket);
                         self.frames.push(frame.to_string());
@@ -466,7 +477,7 @@ impl Connection {
         if self.read_after > now {
             deadline = deadline.min(self.read_after);
         }
-        if !self.envelope.has_joined() {
+        if !self.envelope.has_joined() && !self.envelope.is_waiting() {
             deadline = deadline.min(self.join_by);
         }
         let timeout = self.envelope.next_timeout();
@@ -479,7 +490,8 @@ impl Connection {
 
     async fn take_timeout(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if !self.envelope.has_joined() && now >= self.join_by {
+        let may_idle = self.envelope.has_joined() || self.envelope.is_waiting();
+        if !may_idle && now >= self.join_by {
             return Err(End::Closing(Closing::Idle));
         }
         if now >= self.ping_at {
@@ -499,7 +511,8 @@ impl Connection {
 
     /// Says why, and waits a little for the client to have heard it.
     async fn close(&mut self, closing: Closing) {
-        self.envelope.handle_closing(closing, &mut self.effects);
+        let by = self.mailbox.closed_by();
+        self.envelope.handle_closing(closing, by.as_deref(), &mut self.effects);
         let farewell = self.effects.drain(..).filter_map(|effect| match effect {
             Effect::Send(frame) => Some(Message::Text(frame.into())),
             _ => None,

@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn only_the_replaced_and_the_removed_are_told_to_stay_away() {
         for closing in Closing::ALL {
-            let away = [CloseReason::Replaced, CloseReason::Removed].map(Closing::ByControl);
+            let away = [CloseReason::Replaced, CloseReason::Removed, CloseReason::RemovedByHost];
+            let away = away.map(Closing::ByControl);
             let stays_away = away.contains(&closing);
             assert_eq!(closing.code() == 4000, stays_away, "{closing:?}");
         }

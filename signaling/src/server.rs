@@ -225,6 +225,7 @@ fn control_config(config: &Config) -> ControlConfig {
         dtls: config.dtls.clone(),
         placement: config.placement,
         outgoing_bitrate_bps: config.outgoing_bitrate_bps,
+        dev_hosts: config.dev_hosts,
         unix_origin_ms: unix_now_ms(),
         ..ControlConfig::new(cores.collect())
     }

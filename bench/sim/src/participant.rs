@@ -273,6 +273,8 @@ impl Participant {
             peer: self.name.clone(),
             consume_mode: self.mode,
             grants: Grants::default(),
+            display_name: None,
+            can_wait: true,
         };
         let index = self.number as usize;
         self.call(around, Call::Open(index, self.connection, Box::new(config)));

@@ -480,7 +480,7 @@ fn text_of(output: &Output) -> String {
         }
         Output::Opened { session } => format!("{session:?} is open"),
         Output::Challenge { session } => format!("{session:?} is challenged"),
-        Output::Close { session, reason } => format!("{session:?} is closed: {reason:?}"),
+        Output::Close { session, reason, .. } => format!("{session:?} is closed: {reason:?}"),
     }
 }
 

@@ -56,17 +56,17 @@ export interface Requests {
   };
   /** Of hosts: what is muted is not forwarded, and its client cannot resume it. */
   muteParticipant: {
-    data: { participantId: string; source?: SourceName; producerId?: string; muted?: boolean };
+    data: { target: string; source?: SourceName; producerId?: string; muted?: boolean };
     answer: unknown;
   };
   /** Of hosts: ends someone's connection. */
-  removeParticipant: { data: { participantId: string }; answer: unknown };
+  removeParticipant: { data: { target: string }; answer: unknown };
   /** Of hosts: who comes later is refused, or waits where there is a waiting room. */
   lockRoom: { data: { locked: boolean; waitingRoom?: boolean }; answer: unknown };
   /** Of hosts: lets someone in who waits. */
-  admitParticipant: { data: { participantId: string }; answer: unknown };
+  admitParticipant: { data: { target: string }; answer: unknown };
   /** Of hosts: sends someone away who waits. */
-  denyParticipant: { data: { participantId: string }; answer: unknown };
+  denyParticipant: { data: { target: string }; answer: unknown };
   createTransport: { data: { direction: 'send' | 'recv' }; answer: types.TransportOptions };
   connectTransport: {
     data: { transportId: string; dtlsParameters: types.DtlsParameters };

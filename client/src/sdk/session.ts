@@ -12,7 +12,7 @@ import {
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
 import { displayNameOf, type Source } from './participants';
-import type { AppData, ConnectionQuality, Layers, ServerEvents } from './protocol';
+import type { AppData, ConnectionQuality, Layers, Requests, ServerEvents } from './protocol';
 import { Receiver, type ReceiverHandlers } from './receiver';
 import type { Reception } from './reception';
 import { SentLayers } from './sentLayers';
@@ -40,8 +40,15 @@ export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   participantJoined(participantId: string, displayName: string | undefined): void;
   participantLeft(participantId: string): void;
   producerClosed(producerId: string): void;
-  /** An administrator muted or unmuted what this client sends. */
-  ownMuted(producerId: string, muted: boolean): void;
+  /** A host or an administrator muted or unmuted what this client sends. */
+  ownMuted(producerId: string, muted: boolean, by: string | undefined): void;
+  /** What this client may do, and how it finds the room. */
+  entered(entrance: Requests['setRtpCapabilities']['answer']): void;
+  roomLocked(lock: ServerEvents['roomLocked']): void;
+  /** This client waits to be let in, or waits no more. */
+  waiting(isWaiting: boolean): void;
+  /** To hosts: someone waits under this name, or (`undefined`) no more. */
+  participantWaiting(participantId: string, displayName: string | undefined): void;
   speakersChanged(participantIds: string[]): void;
   qualityChanged(quality: ConnectionQuality): void;
   /** The way to the server was lost and is searched, or is there again with the same session. */
@@ -51,6 +58,14 @@ export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   /** The session is over and cannot be used any more. */
   lost(reason: MeetingError): void;
 }
+
+/** What hosts ask. */
+export type HostRequest =
+  | 'muteParticipant'
+  | 'removeParticipant'
+  | 'lockRoom'
+  | 'admitParticipant'
+  | 'denyParticipant';
 
 /** What to publish. */
 export interface Publication {
@@ -96,6 +111,8 @@ export class Session {
   #early: ServerEvents['newProducer'][] = [];
   #entered = false;
   #isInterrupted = false;
+  /** Why the server closed the connection, if it did. */
+  #lostFor: MeetingError | undefined;
   #closed = false;
 
   private constructor(
@@ -132,9 +149,10 @@ export class Session {
       await session.#enter(displayName);
       return session;
     } catch (error) {
+      const sentAway = session?.#lostFor?.code === 'sent-away' ? session.#lostFor : undefined;
       session?.close();
       channel.close();
-      throw error;
+      throw sentAway ?? error;
     }
   }
 
@@ -144,7 +162,7 @@ export class Session {
     this.#channel.on('interrupted', (isInterrupted) => this.#interrupted(isInterrupted));
     // Asked in one breath: a late joiner sees the others one round trip sooner for each.
     const [capabilities, send, recv] = await Promise.all([
-      this.#channel.request('getRouterCapabilities', {}),
+      this.#channel.request('getRouterCapabilities', { displayName }),
       this.#channel.request('createTransport', { direction: 'send' }),
       this.#channel.request('createTransport', { direction: 'recv' }),
     ]);
@@ -169,11 +187,12 @@ export class Session {
       handlers: this.#handlers,
     });
     for (const event of this.#early.splice(0)) this.#receiver.offered(event);
-    await this.#channel.request('setRtpCapabilities', {
+    const entrance = await this.#channel.request('setRtpCapabilities', {
       rtpCapabilities: this.#device.recvRtpCapabilities,
       displayName,
       resume: true,
     });
+    this.#handlers.entered(entrance);
     this.#entered = true;
     this.#liveness.start();
   }
@@ -257,6 +276,11 @@ export class Session {
     await this.#channel.request('changeDisplayName', { displayName });
   }
 
+  /** Asks what only hosts may. */
+  async actAsHost<Name extends HostRequest>(name: Name, data: Requests[Name]['data']): Promise<void> {
+    await this.#channel.request(name, data);
+  }
+
   /** New credentials and a new search for a path, for both directions. */
   async restartIce(): Promise<void> {
     await Promise.all(
@@ -288,6 +312,7 @@ export class Session {
 
   #lose(reason: MeetingError): void {
     if (this.#closed) return;
+    this.#lostFor = reason;
     this.close();
     // Before that, `enter` rejects, and one of the two is enough.
     if (this.#entered) this.#handlers.lost(reason);
@@ -441,17 +466,21 @@ export class Session {
         return this.#sentLayers.limit(producerId, spatialLayer, this.#producers.get(producerId));
       }
       case 'producerMuted':
-        return this.#producerMuted(event.data.producerId, event.data.muted);
+        return this.#producerMuted(event.data);
       case 'removed':
       case 'denied':
         // The connection closes next, and says why.
         return;
       case 'waiting':
+        return this.#handlers.waiting(true);
       case 'admitted':
+        return this.#handlers.waiting(false);
       case 'roomLocked':
+        return this.#handlers.roomLocked(event.data);
       case 'participantWaiting':
+        return this.#handlers.participantWaiting(event.data.participantId, event.data.displayName);
       case 'participantWaitingEnded':
-        return;
+        return this.#handlers.participantWaiting(event.data.participantId, undefined);
       case 'activeSpeakers':
         return this.#handlers.speakersChanged(event.data);
       case 'connectionQuality':
@@ -468,9 +497,9 @@ export class Session {
     else this.#early.push(event);
   }
 
-  #producerMuted(producerId: string, muted: boolean): void {
+  #producerMuted({ producerId, muted, by }: ServerEvents['producerMuted']): void {
     if (muted) this.#producers.get(producerId)?.pause();
-    this.#handlers.ownMuted(producerId, muted);
+    this.#handlers.ownMuted(producerId, muted, by);
   }
 
   #consumerClosed(consumerId: string): void {

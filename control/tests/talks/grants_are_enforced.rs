@@ -122,7 +122,7 @@ fn a_hidden_client_receives_and_nobody_is_told_of_it() {
         let rename = Request::ChangeDisplayName { display_name: "Boo".into() };
         talk.ok(ghost.session, rename);
         let bert = talk.connect("bert", Automatic);
-        let Response::Joined { peers } = talk.ok(bert, join("Bert")) else { panic!("joined") };
+        let Response::Joined { peers, .. } = talk.ok(bert, join("Bert")) else { panic!("joined") };
         assert_eq!(peers.iter().map(|peer| &*peer.id).collect::<Vec<_>>(), ["anna"]);
         // It meets the others, and not another one of its kind.
         let news = talk.news_texts(ghost.session);
@@ -159,7 +159,7 @@ fn a_name_in_the_token_is_the_name_that_others_see() {
     let (code, reason) = talk.refused(fixed.session, rename());
     assert!(code == 403 && reason.contains("canUpdateOwnMetadata"), "{code} {reason}");
     let carl = talk.connect("carl", Automatic);
-    let Response::Joined { peers } = talk.ok(carl, join("Carl")) else { panic!("joined") };
+    let Response::Joined { peers, .. } = talk.ok(carl, join("Carl")) else { panic!("joined") };
     let names: Vec<&str> = peers.iter().map(|peer| peer.display_name.as_str()).collect();
     assert_eq!(names, ["anna", "Dr Bert"]);
     let free = talk.enter_with("dora", Automatic, named(true));

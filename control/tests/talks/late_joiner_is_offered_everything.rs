@@ -14,7 +14,7 @@ fn peers_first_then_consumers_then_the_others_hear() {
     let bert = talk.connect("bert", Automatic);
     talk.transport(bert, Direction::Recv);
     talk.commands();
-    let Response::Joined { peers } = talk.ok(bert, join("Bert")) else { panic!("joined") };
+    let Response::Joined { peers, .. } = talk.ok(bert, join("Bert")) else { panic!("joined") };
     assert_eq!(peers.iter().map(|peer| &*peer.id).collect::<Vec<_>>(), ["anna"]);
     assert_eq!(talk.news_texts(bert), ["NewConsumer anna Audio", "NewConsumer anna Video"]);
     assert_eq!(talk.news_texts(anna.session), ["NewPeer bert"]);

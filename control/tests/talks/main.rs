@@ -6,6 +6,7 @@ mod data_channels_carry_messages;
 mod data_channels_open_in_band;
 mod every_order_ends_alike;
 mod grants_are_enforced;
+mod hosts_act_in_their_room;
 mod late_joiner_is_offered_everything;
 mod peers_come_and_go;
 mod producers_come_and_go;

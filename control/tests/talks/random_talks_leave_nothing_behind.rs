@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use opencall_control::PlacementPolicy;
+use opencall_control::admin::MuteTarget;
 use opencall_control::api::*;
 use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::message::*;
@@ -84,7 +85,7 @@ impl Dice {
         let mid = "x".repeat(self.rng.random_range(1..4));
         let flag = self.chance(2);
         let direction = if flag { Direction::Send } else { Direction::Recv };
-        match self.rng.random_range(0..28) {
+        match self.rng.random_range(0..30) {
             0 | 1 => join("Someone"),
             2 => {
                 Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None }
@@ -142,8 +143,23 @@ impl Dice {
             27 => Request::CloseDataConsumer {
                 data_consumer_id: self.id(session, What::DataConsumer),
             },
+            28 | 29 => Request::Host(self.host_action(flag)),
             20 => Request::RequestConsumerKeyFrame { consumer_id: consumer },
             _ => Request::Stats(if flag { StatsOf::Peer } else { StatsOf::Consumer(consumer) }),
+        }
+    }
+
+    fn host_action(&mut self, flag: bool) -> HostAction {
+        let peer_id = format!("peer{}", self.rng.random_range(0..8));
+        match self.rng.random_range(0..8) {
+            0..3 => {
+                let what = MuteTarget::Source(Source::Microphone);
+                HostAction::Mute { peer_id, what, muted: flag }
+            }
+            3 => HostAction::Remove { peer_id },
+            4 | 5 => HostAction::Lock { locked: flag, waiting_room: !self.chance(4) },
+            6 => HostAction::Admit { peer_id },
+            _ => HostAction::Deny { peer_id },
         }
     }
 
@@ -200,7 +216,8 @@ impl Dice {
             (0..3, _) | (_, None) => {
                 let peer = format!("peer{}", self.rng.random_range(0..8));
                 let room = format!("room{}", self.rng.random_range(0..8) / 7);
-                let session = self.talk.connect_to(&room, &peer, mode);
+                let grants = Grants { admin: self.chance(4), ..Grants::default() };
+                let session = self.talk.connect_with(&room, &peer, mode, grants);
                 self.sessions.push(session);
             }
             (3, Some(session)) if self.chance(2) => self.talk.leave(session),

@@ -51,6 +51,8 @@ pub struct Talk {
     answers: HashMap<(SessionId, Token), Result<Response, RequestError>>,
     news: HashMap<SessionId, Vec<Notification>>,
     pub closed: HashMap<SessionId, CloseReason>,
+    /// The hosts who closed them.
+    pub closed_by: HashMap<SessionId, String>,
     /// Sessions that were let in.
     pub opened: BTreeSet<SessionId>,
     /// Sessions whose client was to show that it is there.
@@ -104,6 +106,7 @@ impl Talk {
             answers: HashMap::new(),
             news: HashMap::new(),
             closed: HashMap::new(),
+            closed_by: HashMap::new(),
             opened: BTreeSet::new(),
             challenged: Vec::new(),
             administered: HashMap::new(),
@@ -133,6 +136,8 @@ impl Talk {
             peer: peer.to_owned(),
             consume_mode: mode,
             grants,
+            display_name: None,
+            can_wait: true,
         };
         let session = self.control.open_session(self.now, config);
         self.drain();
@@ -273,7 +278,11 @@ impl Talk {
         while let Some(output) = self.control.poll_output() {
             match output {
                 Output::Response { session, token, result } => {
-                    let news = self.news.get(&session).map_or(0, Vec::len);
+                    let of_room = |news: &&Notification| {
+                        !matches!(news, Notification::Waiting | Notification::Admitted { .. })
+                    };
+                    let news = self.news.get(&session).into_iter().flatten().filter(of_room);
+                    let news = news.count();
                     if let Ok(Response::Joined { .. }) = &result {
                         assert_eq!(news, 0, "the peers come before all news");
                     }
@@ -284,8 +293,9 @@ impl Talk {
                     assert!(!self.closed.contains_key(&session), "news for a closed session");
                     self.news.entry(session).or_default().push(*notification);
                 }
-                Output::Close { session, reason } => {
+                Output::Close { session, reason, by } => {
                     self.closed.insert(session, reason);
+                    self.closed_by.extend(by.map(|by| (session, by.to_string())));
                 }
                 Output::Opened { session } => assert!(self.opened.insert(session), "opened twice"),
                 Output::Challenge { session } => self.challenged.push(session),
@@ -487,13 +497,28 @@ pub fn text_of(notification: &Notification) -> String {
         }
         Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
         Notification::ConnectionQuality(quality) => format!("{quality:?}"),
-        Notification::ProducerMuted { muted, .. } => format!("ProducerMuted {muted}"),
+        Notification::ProducerMuted { muted, by, .. } => {
+            format!("ProducerMuted {muted}{}", done_by(by.as_deref()))
+        }
+        Notification::RoomLocked { locked, waiting_room, by } => {
+            format!("RoomLocked {locked} {waiting_room}{}", done_by(by.as_deref()))
+        }
+        Notification::PeerWaiting { peer_id, display_name } => {
+            format!("PeerWaiting {peer_id} {display_name}")
+        }
+        Notification::PeerWaitingEnded { peer_id } => format!("PeerWaitingEnded {peer_id}"),
+        Notification::Waiting => "Waiting".to_owned(),
+        Notification::Admitted { by } => format!("Admitted{}", done_by(by.as_deref())),
         Notification::DownlinkBandwidth(bandwidth) => {
             let (desired, effective) =
                 (bandwidth.desired_bitrate, bandwidth.effective_desired_bitrate);
             format!("DownlinkBandwidth {desired} {effective} {}", bandwidth.available_bitrate)
         }
     }
+}
+
+fn done_by(by: Option<&str>) -> String {
+    by.map(|by| format!(" by {by}")).unwrap_or_default()
 }
 
 /// What mediasoup-client reports for a browser that can do all that the router can.

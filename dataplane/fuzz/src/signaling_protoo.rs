@@ -19,6 +19,8 @@ impl Dialect for Protoo {
             peer: format!("peer {number}"),
             consume_mode: ConsumeMode::Automatic,
             grants: Grants::default(),
+            display_name: None,
+            can_wait: true,
         };
         (Protoo::new(), Some(config))
     }

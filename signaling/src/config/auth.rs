@@ -35,6 +35,18 @@ pub struct AuthArguments {
     /// What the iss of tokens signed by a key of a JWK Set must be.
     #[arg(long, env = "OPENCALL_AUTH_ISSUER", value_name = "NAME")]
     pub auth_issuer: Option<String>,
+    /// Without tokens, whoever enters a room first is its host. For development: anyone can come
+    /// under that name once its owner has left.
+    #[arg(
+        long,
+        env = "OPENCALL_DEV_HOSTS",
+        value_name = "BOOL",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub dev_hosts: bool,
 }
 
 /// Secrets, for the server and for who mints tokens by hand. No `Debug`.

@@ -65,6 +65,8 @@ pub struct Config {
     pub log: tracing_subscriber::EnvFilter,
     /// Join tokens.
     pub auth: AuthConfig,
+    /// Whether, without tokens, who enters a room first is its host.
+    pub dev_hosts: bool,
     /// Keys of administrators.
     pub admin: AdminKeys,
     /// Limits of connections.
@@ -122,6 +124,7 @@ impl Config {
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
         let Arguments { media, web, auth, admin, limits } = arguments;
         let workers = workers(media.workers)?;
+        let dev_hosts = auth.dev_hosts;
         let auth = auth.read()?;
         Ok(Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
@@ -149,6 +152,7 @@ impl Config {
             log: log_filter(&web.log)?,
             admin: admin.read(&auth)?,
             auth,
+            dev_hosts,
             web: WebConfig::read(web)?,
             drain_timeout: drain_timeout(limits.drain_timeout)?,
             limits: limits_of(&limits)?,

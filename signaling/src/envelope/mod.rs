@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fields;
+mod host;
 pub mod opencall;
 pub mod protoo;
 
@@ -50,6 +51,8 @@ pub enum Effect {
         room: String,
         /// Its peer.
         peer: String,
+        /// What else it is told.
+        data: serde_json::Map<String, serde_json::Value>,
     },
     /// Take over a session, or end it.
     Resume {
@@ -90,8 +93,8 @@ pub trait Envelope: Send {
         effects: &mut Vec<Effect>,
     );
 
-    /// The connection is about to be closed: what the client is told before.
-    fn handle_closing(&mut self, closing: Closing, effects: &mut Vec<Effect>);
+    /// The connection is about to be closed, maybe by a host: what the client is told before.
+    fn handle_closing(&mut self, closing: Closing, by: Option<&str>, effects: &mut Vec<Effect>);
 
     /// [`Envelope::next_timeout`] has passed.
     fn handle_timeout(&mut self, now: Time, effects: &mut Vec<Effect>);
@@ -101,6 +104,9 @@ pub trait Envelope: Send {
 
     /// Whether the client has entered a room; until then it is on a short time-out.
     fn has_joined(&self) -> bool;
+
+    /// Whether it waits for a host to let it in, which may take long.
+    fn is_waiting(&self) -> bool;
 
     /// How often the server pings.
     fn ping_interval(&self) -> Duration;
@@ -127,12 +133,14 @@ pub enum Closing {
 
 impl Closing {
     /// All of them, in counter order.
-    pub const ALL: [Closing; 12] = [
+    pub const ALL: [Closing; 14] = [
         Closing::ByControl(CloseReason::Replaced),
         Closing::ByControl(CloseReason::PeerIdInUse),
         Closing::ByControl(CloseReason::TransportLost),
         Closing::ByControl(CloseReason::Removed),
+        Closing::ByControl(CloseReason::RemovedByHost),
         Closing::ByControl(CloseReason::RoomLocked),
+        Closing::ByControl(CloseReason::NotAdmitted),
         Closing::ByControl(CloseReason::Shutdown),
         Closing::SlowReader,
         Closing::TooLarge,
@@ -148,10 +156,13 @@ impl Closing {
     /// restart of the server or a stalled network.
     pub const fn code(self) -> u16 {
         match self {
-            Closing::ByControl(CloseReason::Replaced | CloseReason::Removed) => 4000,
+            Closing::ByControl(
+                CloseReason::Replaced | CloseReason::Removed | CloseReason::RemovedByHost,
+            ) => 4000,
             Closing::ByControl(CloseReason::TransportLost) => 4001,
             Closing::ByControl(CloseReason::PeerIdInUse) => 4003,
             Closing::ByControl(CloseReason::RoomLocked) => 4004,
+            Closing::ByControl(CloseReason::NotAdmitted) => 4005,
             Closing::ControlLost => 1011,
             Closing::ByControl(CloseReason::Shutdown) => 1001,
             Closing::Flood | Closing::Idle => 1008,
@@ -166,7 +177,9 @@ impl Closing {
             Closing::ByControl(CloseReason::Replaced) => "this peer connected again",
             Closing::ByControl(CloseReason::TransportLost) => "media transport lost; join again",
             Closing::ByControl(CloseReason::Removed) => "removed by an administrator",
+            Closing::ByControl(CloseReason::RemovedByHost) => "removed by a host",
             Closing::ByControl(CloseReason::RoomLocked) => "this room is locked",
+            Closing::ByControl(CloseReason::NotAdmitted) => "not let in by a host",
             Closing::ByControl(CloseReason::Shutdown) => "server is stopping",
             Closing::SlowReader => "client reads too slowly",
             Closing::TooLarge => "message too large",
@@ -186,7 +199,9 @@ impl Closing {
             Closing::ByControl(CloseReason::Replaced) => "replaced",
             Closing::ByControl(CloseReason::TransportLost) => "transport_lost",
             Closing::ByControl(CloseReason::Removed) => "removed",
+            Closing::ByControl(CloseReason::RemovedByHost) => "removed_by_host",
             Closing::ByControl(CloseReason::RoomLocked) => "room_locked",
+            Closing::ByControl(CloseReason::NotAdmitted) => "not_admitted",
             Closing::ByControl(CloseReason::Shutdown) => "shutdown",
             Closing::SlowReader => "slow_reader",
             Closing::TooLarge => "too_large",
@@ -324,6 +339,11 @@ pub(crate) mod samples {
             protocol: "p".into(),
             app_data: object(app_data),
         }
+    }
+
+    pub fn entrance() -> Box<Entrance> {
+        let can = Grants { admin: true, ..Grants::default() }.rights();
+        Box::new(Entrance { can, locked: true, waiting_room: false })
     }
 
     pub fn peer() -> Arc<PeerInfo> {

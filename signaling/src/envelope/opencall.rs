@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    CloseReason, ConsumeMode, ConsumerOptions, ConsumerRtpParameters, ConsumerType,
-    DataConsumerOptions, Grants, JsonObject, Notification, PeerInfo, Request, RequestError,
-    Response, SessionConfig, StatsOf, StatsReport, Token,
+    ConsumeMode, ConsumerOptions, ConsumerRtpParameters, ConsumerType, DataConsumerOptions, Grants,
+    JsonObject, Notification, PeerInfo, Request, RequestError, Response, SessionConfig, StatsOf,
+    StatsReport, Token,
 };
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, not_a_frame, produce_data, sctp_mode,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, host, not_a_frame, produce_data, sctp_mode,
 };
 use crate::auth::claims::Admission;
 use crate::resume::Claim;
@@ -82,6 +82,7 @@ pub struct OpenCall {
     next_token: u64,
     pending: HashMap<Token, Pending>,
     joined: bool,
+    waiting: bool,
     malformed_frames: u32,
     /// When `activeSpeakers` may go out again.
     speakers_after: Time,
@@ -100,6 +101,7 @@ impl OpenCall {
             next_token: 0,
             pending: HashMap::new(),
             joined: false,
+            waiting: false,
             malformed_frames: 0,
             speakers_after: Time::ZERO,
             waiting_speakers: None,
@@ -139,6 +141,7 @@ impl OpenCall {
         }
         let enters = kind == "mediasoup:setRtpCapabilities";
         let resume = enters && fields.boolean_or("resume", false)?;
+        let display_name = shown_while_waiting(&kind, &mut fields)?;
         let request = request(&kind, &mut fields)?;
         let token = self.token();
         match (identity, &request) {
@@ -156,6 +159,8 @@ impl OpenCall {
                         peer: identity.participant_id.clone(),
                         consume_mode: ConsumeMode::OnRequest,
                         grants: self.grants(),
+                        display_name,
+                        can_wait: true,
                     }));
                     self.identity = Some(identity);
                 }
@@ -290,16 +295,18 @@ impl Envelope for OpenCall {
             Response::ProducedData { data_producer_id } => {
                 respond(effects, &id, json!({"dataProducerId": data_producer_id}));
             }
-            Response::Joined { peers } => {
+            Response::Joined { peers, entrance } => {
+                let data = host::entrance(&entrance);
                 match (&self.identity, kind) {
                     (Some(identity), PendingKind::SetRtpCapabilities { resume: true }) => {
                         effects.push(Effect::Resumable {
                             id,
                             room: identity.meeting_id.clone(),
                             peer: identity.participant_id.clone(),
+                            data,
                         });
                     }
-                    _ => respond(effects, &id, json!({})),
+                    _ => respond(effects, &id, data),
                 }
                 for peer in &peers {
                     event(effects, "newParticipant", new_participant(peer));
@@ -325,6 +332,11 @@ impl Envelope for OpenCall {
         notification: Notification,
         effects: &mut Vec<Effect>,
     ) {
+        match &notification {
+            Notification::Waiting => self.waiting = true,
+            Notification::Admitted { .. } => self.waiting = false,
+            _ => {}
+        }
         let (name, data) = match notification {
             Notification::NewConsumer(options) => {
                 return event(effects, "newConsumer", NewConsumer::new(&options));
@@ -371,9 +383,15 @@ impl Envelope for OpenCall {
                 "producerMaxSpatialLayer",
                 json!({"producerId": producer_id, "spatialLayer": spatial_layer}),
             ),
-            Notification::ProducerMuted { producer_id, muted } => {
-                ("producerMuted", json!({"producerId": producer_id, "muted": muted}))
-            }
+            Notification::ProducerMuted { .. }
+            | Notification::RoomLocked { .. }
+            | Notification::PeerWaiting { .. }
+            | Notification::PeerWaitingEnded { .. }
+            | Notification::Waiting
+            | Notification::Admitted { .. } => match host::news(&notification, "participantId") {
+                Some(news) => news,
+                None => return,
+            },
             // Clients of this envelope have no use for these.
             Notification::ConsumerLayersChanged { .. }
             | Notification::ConsumerScore { .. }
@@ -382,9 +400,9 @@ impl Envelope for OpenCall {
         event(effects, name, data);
     }
 
-    fn handle_closing(&mut self, closing: Closing, effects: &mut Vec<Effect>) {
-        if closing == Closing::ByControl(CloseReason::Removed) {
-            event(effects, "removed", json!({"reason": closing.reason()}));
+    fn handle_closing(&mut self, closing: Closing, by: Option<&str>, effects: &mut Vec<Effect>) {
+        if let Some((name, data)) = host::farewell(closing, by) {
+            event(effects, name, data);
         }
     }
 
@@ -404,8 +422,23 @@ impl Envelope for OpenCall {
         self.joined
     }
 
+    fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
     fn ping_interval(&self) -> Duration {
         PING_INTERVAL
+    }
+}
+
+/// The name of one who may have to wait, from its first request.
+fn shown_while_waiting(
+    kind: &str,
+    fields: &mut Fields<'_>,
+) -> Result<Option<String>, RequestError> {
+    match kind {
+        "mediasoup:getRouterCapabilities" => fields.shown_name("displayName"),
+        _ => Ok(None),
     }
 }
 
@@ -453,7 +486,10 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
             transport_id: fields.optional_string("transportId")?,
         },
         "getStats" => Request::Stats(StatsOf::Peer),
-        name => stream_request(name, kind, fields)?,
+        name => match host::request(name, fields)? {
+            Some(request) => request,
+            None => stream_request(name, kind, fields)?,
+        },
     };
     Ok(request)
 }
@@ -916,7 +952,8 @@ mod tests {
             "participantId": "alice", "consumerData": frames[0]["data"]}});
         assert_eq!(frames[1], event);
 
-        let joined = Response::Joined { peers: vec![samples::peer()] };
+        let joined =
+            Response::Joined { peers: vec![samples::peer()], entrance: samples::entrance() };
         let frames = answer("setRtpCapabilities", json!({"rtpCapabilities": {}}), joined);
         let event = json!({"type": "mediasoup:newParticipant", "data": {
             "participantId": "alice", "displayName": "Alice"}});
@@ -966,7 +1003,7 @@ mod tests {
                 json!(["producerMaxSpatialLayer", {"producerId": "p", "spatialLayer": 1}]),
             ),
             (
-                Notification::ProducerMuted { producer_id: "p".into(), muted: true },
+                Notification::ProducerMuted { producer_id: "p".into(), muted: true, by: None },
                 json!(["producerMuted", {"producerId": "p", "muted": true}]),
             ),
             (

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_control::api::{
-    CloseReason, ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType,
-    DataConsumerOptions, Direction, Notification, PeerInfo, Request, RequestError, Response,
-    StatsOf, StatsReport, Token,
+    ConsumerOptions, ConsumerRtpParameters, ConsumerScore, ConsumerType, DataConsumerOptions,
+    Direction, Notification, PeerInfo, Request, RequestError, Response, StatsOf, StatsReport,
+    Token,
 };
 use opencall_control::json_object::Member;
 use opencall_control::rtp_parameters::Kind;
@@ -24,7 +24,8 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, not_a_frame, produce_data, sctp_mode,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, host, not_a_frame, produce_data,
+    sctp_mode,
 };
 
 /// The sub-protocol's name.
@@ -131,6 +132,7 @@ pub struct Protoo {
     /// No offer is due before.
     next_deadline: Time,
     joined: bool,
+    waiting: bool,
     malformed_frames: u32,
 }
 
@@ -151,6 +153,7 @@ impl Protoo {
             held: HashMap::new(),
             next_deadline: Time::NEVER,
             joined: false,
+            waiting: false,
             malformed_frames: 0,
         }
     }
@@ -266,7 +269,10 @@ impl Protoo {
                 let missing = || bad_request("displayName: missing; expected a string");
                 Request::ChangeDisplayName { display_name: display_name.ok_or_else(missing)? }
             }
-            _ => stream_action(&method, fields)?,
+            _ => match host::request(&method, fields)? {
+                Some(request) => request,
+                None => stream_action(&method, fields)?,
+            },
         };
         Ok(Action::Ask(request))
     }
@@ -340,8 +346,11 @@ impl Protoo {
             Response::RouterRtpCapabilities(capabilities) => {
                 with_self(&*capabilities, "routerRtpCapabilities")
             }
-            Response::Joined { peers } => {
-                json!({"peers": peers.iter().map(|peer| peer_info(peer)).collect::<Vec<_>>()})
+            Response::Joined { peers, entrance } => {
+                let peers = peers.iter().map(|peer| peer_info(peer)).collect::<Vec<_>>();
+                let mut data = host::entrance(&entrance);
+                data.insert("peers".to_owned(), json!(peers));
+                Value::Object(data)
             }
             Response::Transport(options) => with_alias(&options, "id", "transportId"),
             Response::Ice(parameters) => with_self(&parameters, "iceParameters"),
@@ -443,9 +452,15 @@ impl Protoo {
             Notification::ProducerScore { producer_id, score } => {
                 ("producerScore", json!({"producerId": producer_id, "score": score}))
             }
-            Notification::ProducerMuted { producer_id, muted } => {
-                ("producerMuted", json!({"producerId": producer_id, "muted": muted}))
-            }
+            Notification::ProducerMuted { .. }
+            | Notification::RoomLocked { .. }
+            | Notification::PeerWaiting { .. }
+            | Notification::PeerWaitingEnded { .. }
+            | Notification::Waiting
+            | Notification::Admitted { .. } => match host::news(&notification, "peerId") {
+                Some(news) => news,
+                None => return,
+            },
             Notification::DownlinkBandwidth(bandwidth) if self.generation == Generation::Old => {
                 ("downlinkBwe", json!(bandwidth))
             }
@@ -515,6 +530,8 @@ impl Envelope for Protoo {
             Notification::NewDataConsumer(options) => {
                 return self.offer_data(now, options, effects);
             }
+            Notification::Waiting => self.waiting = true,
+            Notification::Admitted { .. } => self.waiting = false,
             _ => {}
         }
         if let Some(held) = consumer_of(&notification).and_then(|id| self.held.get_mut(id)) {
@@ -523,9 +540,9 @@ impl Envelope for Protoo {
         self.tell(notification, effects);
     }
 
-    fn handle_closing(&mut self, closing: Closing, effects: &mut Vec<Effect>) {
-        if closing == Closing::ByControl(CloseReason::Removed) {
-            notify(effects, "removed", json!({"reason": closing.reason()}));
+    fn handle_closing(&mut self, closing: Closing, by: Option<&str>, effects: &mut Vec<Effect>) {
+        if let Some((method, data)) = host::farewell(closing, by) {
+            notify(effects, method, data);
         }
     }
 
@@ -551,6 +568,10 @@ impl Envelope for Protoo {
 
     fn has_joined(&self) -> bool {
         self.joined
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     fn ping_interval(&self) -> Duration {
@@ -994,11 +1015,15 @@ mod tests {
         let data = ask("produce", Response::Produced { producer_id: "p1".into() });
         assert_eq!(data, json!({"id": "p1", "producerId": "p1"}));
 
-        let data = ask("join", Response::Joined { peers: vec![samples::peer()] });
+        let data = ask(
+            "join",
+            Response::Joined { peers: vec![samples::peer()], entrance: samples::entrance() },
+        );
         let alice = json!({"id": "alice", "peerId": "alice", "displayName": "Alice",
                            "device": {"flag": "chrome", "name": "Chrome"},
                            "remoteAddress": null});
-        assert_eq!(data, json!({"peers": [alice]}));
+        assert_eq!(data["peers"], json!([alice]));
+        assert_eq!((&data["can"]["host"], &data["roomLocked"]), (&json!(true), &json!(true)));
         assert!(envelope.has_joined());
     }
 

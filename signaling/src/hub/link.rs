@@ -190,6 +190,8 @@ mod tests {
                 peer: "anna".into(),
                 consume_mode: ConsumeMode::Automatic,
                 grants: Grants::default(),
+                display_name: None,
+                can_wait: false,
             };
             let mailbox = link.mailbox();
             let _presence = link.open(config, mailbox, None).await.expect("a hub");

@@ -50,6 +50,7 @@ enum Subject {
     Producer(About, String),
     Peer(About, Arc<str>),
     Speakers,
+    Lock,
     Quality,
     Bandwidth,
 }
@@ -61,6 +62,7 @@ enum About {
     Layers,
     Score,
     Name,
+    Waiting,
 }
 
 impl Subject {
@@ -90,13 +92,20 @@ impl Subject {
             Notification::PeerDisplayNameChanged { peer_id, .. } => {
                 Some(Subject::Peer(About::Name, Arc::clone(peer_id)))
             }
+            Notification::PeerWaiting { peer_id, .. } => {
+                Some(Subject::Peer(About::Waiting, Arc::clone(peer_id)))
+            }
             Notification::Speakers(_) => Some(Subject::Speakers),
+            Notification::RoomLocked { .. } => Some(Subject::Lock),
             Notification::ConnectionQuality(_) => Some(Subject::Quality),
             Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
             Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
             | Notification::DataConsumerClosed { .. }
             | Notification::DataProducerClosed { .. }
+            | Notification::PeerWaitingEnded { .. }
+            | Notification::Waiting
+            | Notification::Admitted { .. }
             | Notification::PeerClosed { .. } => None,
         }
     }
@@ -198,6 +207,9 @@ impl MailQueue {
             }
             Notification::DataProducerClosed { data_producer_id: id } => {
                 self.remove(&Subject::Producer(About::Coming, id.clone()))
+            }
+            Notification::PeerWaitingEnded { peer_id } => {
+                self.remove(&Subject::Peer(About::Waiting, Arc::clone(peer_id)))
             }
             Notification::PeerClosed { peer_id } => {
                 self.remove(&Subject::Peer(About::Name, Arc::clone(peer_id)));

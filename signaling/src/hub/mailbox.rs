@@ -44,6 +44,8 @@ pub struct Mailbox {
 struct Inner {
     queue: MailQueue,
     closing: Option<Closing>,
+    /// The host who wanted it.
+    closed_by: Option<Arc<str>>,
 }
 
 impl Mailbox {
@@ -81,9 +83,23 @@ impl Mailbox {
         self.inner().closing
     }
 
+    /// The host who made the connection close, if one did.
+    pub fn closed_by(&self) -> Option<Arc<str>> {
+        self.inner().closed_by.clone()
+    }
+
     /// Makes the connection close; the first reason stays.
     pub fn close(&self, closing: Closing) {
-        self.inner().closing.get_or_insert(closing);
+        self.close_by(closing, None);
+    }
+
+    /// The same, for a host who wants it.
+    pub fn close_by(&self, closing: Closing, by: Option<Arc<str>>) {
+        let mut inner = self.inner();
+        if inner.closing.is_none() {
+            (inner.closing, inner.closed_by) = (Some(closing), by);
+        }
+        drop(inner);
         self.closed.notify_one();
     }
 

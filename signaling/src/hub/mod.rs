@@ -355,9 +355,9 @@ impl Hub {
                 Output::Notification { session, notification } => {
                     self.mail(session, Mail::Notification(*notification));
                 }
-                Output::Close { session, reason } => {
+                Output::Close { session, reason, by } => {
                     if let Some(client) = self.clients.remove(&session) {
-                        client.mailbox.close(Closing::ByControl(reason));
+                        client.mailbox.close_by(Closing::ByControl(reason), by);
                     }
                 }
             }

@@ -7,6 +7,7 @@ mod crowd;
 mod faults;
 mod floods;
 mod hostile;
+mod hosts;
 mod log_lines;
 mod metrics;
 mod opencall;

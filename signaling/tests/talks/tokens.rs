@@ -20,8 +20,8 @@ use crate::client::{Client, microphone};
 use crate::server::{PATIENCE, Server, run_to_end};
 use crate::web::get;
 
-const SECRET: &str = "a secret for tests of 32 bytes or";
-const KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
+pub const SECRET: &str = "a secret for tests of 32 bytes or";
+pub const KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 
 /// A token for ann in room "room", minted by hand.
 fn token(flags: &[&str]) -> String {
@@ -30,7 +30,7 @@ fn token(flags: &[&str]) -> String {
 }
 
 /// A token with these claims.
-fn signed(claims: &Value, secret: &str) -> String {
+pub fn signed(claims: &Value, secret: &str) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes()).unwrap();
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }

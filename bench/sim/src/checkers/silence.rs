@@ -69,7 +69,7 @@ mod tests {
             producer_id: "p".into(),
             spatial_layer: 1,
         });
-        let closed = Output::Close { session, reason: CloseReason::TransportLost };
+        let closed = Output::Close { session, reason: CloseReason::TransportLost, by: None };
         let mut silence = Silence::default();
         assert_eq!(silence.check(&gone), Ok(()));
         silence.begin();

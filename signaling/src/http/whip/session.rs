@@ -95,7 +95,15 @@ impl Publisher {
     ) -> Result<Self, Problem> {
         let display_name = grants.display_name.clone().unwrap_or_else(|| peer.clone());
         let mailbox = hub.mailbox();
-        let config = SessionConfig { room, peer, consume_mode: ConsumeMode::OnRequest, grants };
+        let config = SessionConfig {
+            room,
+            peer,
+            consume_mode: ConsumeMode::OnRequest,
+            grants,
+            display_name: None,
+            // An HTTP request cannot wait for a person.
+            can_wait: false,
+        };
         let (presence, _) = hub.open(config, Arc::clone(&mailbox), place.account()).await?;
         gauges.connections.fetch_add(1, Ordering::Relaxed);
         let hub = hub.clone();

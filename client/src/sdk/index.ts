@@ -14,6 +14,7 @@ export {
 export { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff';
 export { spatialLayerFor } from './encodings';
 export { type ErrorFacts, MeetingError, type MeetingErrorCode } from './errors';
+export type { Mutable, WaitingParticipant } from './hosting';
 export { constraintsOf, type DeviceStatus, type GivenTracks, type LocalSource } from './localMedia';
 export {
   Meeting,

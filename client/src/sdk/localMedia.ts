@@ -181,10 +181,10 @@ export class LocalMedia {
   }
 
   /** What an administrator mutes is muted here, too; after it is unmuted, it is the person who resumes it. */
-  mutedByServer(producerId: string, muted: boolean): void {
-    for (const local of this.#tracks.values()) {
-      if (muted && local.producer?.id === producerId) this.#showPaused(local);
-    }
+  mutedByServer(producerId: string, muted: boolean): Source | undefined {
+    const local = [...this.#tracks.values()].find(({ producer }) => producer?.id === producerId);
+    if (muted && local) this.#showPaused(local);
+    return local?.source;
   }
 
   /** The session is over, and what was sent on it. */

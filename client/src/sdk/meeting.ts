@@ -13,6 +13,13 @@ import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
 import { asMeetingError, MeetingError, type MeetingErrorCode } from './errors';
 import {
+  Hosting,
+  type HostingSnapshot,
+  type Mutable,
+  sourceName,
+  type WaitingParticipant,
+} from './hosting';
+import {
   type DeviceStatus,
   type GivenTracks,
   LocalMedia,
@@ -22,11 +29,11 @@ import {
 } from './localMedia';
 import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption';
 import { type EncryptionState, type Participant, Roster, type Source } from './participants';
-import type { ConnectionQuality, Layers } from './protocol';
+import type { ConnectionQuality, Layers, Requests } from './protocol';
 import { randomId } from './randomId';
 import type { RemoteTrack } from './receiver';
 import { Reception } from './reception';
-import { Session, type SessionHandlers } from './session';
+import { type HostRequest, Session, type SessionHandlers } from './session';
 import { type SignalingChannel, WebSocketChannel } from './signaling';
 import { readToken } from './token';
 
@@ -55,10 +62,18 @@ export interface MeetingOptions {
 }
 
 /** Where a meeting stands. */
-export type MeetingStatus = 'idle' | 'joining' | 'joined' | 'reconnecting' | 'failed' | 'left';
+export type MeetingStatus =
+  | 'idle'
+  | 'joining'
+  /** In front of a locked room, until a host lets this participant in. */
+  | 'waiting'
+  | 'joined'
+  | 'reconnecting'
+  | 'failed'
+  | 'left';
 
 /** All there is to show of a meeting; a new object after every change. */
-export interface MeetingSnapshot {
+export interface MeetingSnapshot extends HostingSnapshot {
   readonly status: MeetingStatus;
   readonly participants: readonly Participant[];
   /** Loudest first. */
@@ -87,6 +102,10 @@ export interface MeetingEvents {
   chat: ChatMessage;
   /** How far someone's media are encrypted, after each change. */
   encryptionChanged: { participantId: string; state: EncryptionState | undefined };
+  /** A host or an administrator muted something of this participant, or lets it be heard and seen again. */
+  mutedByHost: { source: Source; muted: boolean; by: string | undefined };
+  /** To hosts: someone new waits to be let in. */
+  participantWaiting: WaitingParticipant;
   error: MeetingError;
 }
 
@@ -94,7 +113,11 @@ export interface MeetingEvents {
  * What trying again does not mend: a token that was refused, because it has expired for example, is refused for good, and
  * a browser does not learn to encrypt.
  */
-const HOPELESS: readonly MeetingErrorCode[] = ['token-refused', 'encryption-unsupported'];
+const HOPELESS: readonly MeetingErrorCode[] = [
+  'token-refused',
+  'encryption-unsupported',
+  'sent-away',
+];
 
 /** A connection that was lost is mostly back before anyone would read of it. */
 const BANNER_AFTER_MS = 5_000;
@@ -110,7 +133,10 @@ export class Meeting {
   readonly #encryption: MeetingEncryption;
   readonly #conversation: Conversation;
   readonly #files: SharedFiles;
+  readonly #hosting = new Hosting();
   #displayName: string;
+  /** Of a session that is not entered yet, which may take long in front of a locked room. */
+  #entering: SignalingChannel | undefined;
   #session: Session | undefined;
   #status: MeetingStatus = 'idle';
   #speakers: readonly string[] = [];
@@ -179,6 +205,7 @@ export class Meeting {
     if (this.#status === 'left') return;
     this.#life += 1;
     clearTimeout(this.#banner);
+    this.#entering?.close();
     this.#session?.close();
     this.#session = undefined;
     this.#local.stopAll();
@@ -307,6 +334,35 @@ export class Meeting {
     await this.#session?.review();
   }
 
+  /**
+   * Hosts only: mutes something of someone, who cannot unmute it, or lets it be heard and seen again; then it is the person
+   * who resumes it.
+   */
+  hostMute(participantId: string, what: Mutable, muted = true): Promise<void> {
+    const source = sourceName(what);
+    return this.#act('muteParticipant', { target: participantId, source, muted });
+  }
+
+  /** Hosts only: ends someone's connection. Who has a way in may come back: lock the room to keep them out. */
+  remove(participantId: string): Promise<void> {
+    return this.#act('removeParticipant', { target: participantId });
+  }
+
+  /** Hosts only: locks the room, so that newcomers wait to be let in, or are refused; or opens it for all, who waits included. */
+  lock(locked: boolean, { waitingRoom = true }: { waitingRoom?: boolean } = {}): Promise<void> {
+    return this.#act('lockRoom', { locked, waitingRoom: locked && waitingRoom });
+  }
+
+  /** Hosts only: lets someone in who waits. */
+  admit(participantId: string): Promise<void> {
+    return this.#act('admitParticipant', { target: participantId });
+  }
+
+  /** Hosts only: sends someone away who waits. */
+  deny(participantId: string): Promise<void> {
+    return this.#act('denyParticipant', { target: participantId });
+  }
+
   /** Searches a new network path, for example after the network changed. */
   async restartIce(): Promise<void> {
     await this.#session?.restartIce();
@@ -338,6 +394,12 @@ export class Meeting {
     this.#changed();
   }
 
+  async #act<Name extends HostRequest>(name: Name, data: Requests[Name]['data']): Promise<void> {
+    const session = this.#session;
+    if (!session) throw new MeetingError('server-gone', 'Not connected to the meeting.');
+    await session.actAsHost(name, data);
+  }
+
   async #enter(life: number): Promise<void> {
     const identity = { meetingId: this.#options.meetingId, participantId: this.participantId };
     const { url, token, makeDevice } = this.#options;
@@ -357,11 +419,15 @@ export class Meeting {
     });
     if (life !== this.#life) return channel.close();
     this.#forgetRemote();
+    this.#hosting.forget();
+    this.#entering = channel;
     const session = await Session.enter(channel, this.#handlers(life), {
       displayName: this.#displayName,
       makeDevice,
       encryption,
       reception: this.#reception,
+    }).finally(() => {
+      if (this.#entering === channel) this.#entering = undefined;
     });
     if (life !== this.#life) return session.close();
     this.#session = session;
@@ -402,7 +468,17 @@ export class Meeting {
         if (owner) this.#showEncryption(owner);
       }),
       pausedChanged: current((producerId, paused) => this.#roster.setPaused(producerId, paused)),
-      ownMuted: current((producerId, muted) => this.#local.mutedByServer(producerId, muted)),
+      ownMuted: current((producerId, muted, by) => {
+        const source = this.#local.mutedByServer(producerId, muted);
+        if (source) this.#emitter.emit('mutedByHost', { source, muted, by });
+      }),
+      entered: current((entrance) => this.#hosting.entered(entrance)),
+      roomLocked: current((lock) => this.#hosting.roomLocked(lock)),
+      waiting: current((isWaiting) => this.#setStatus(isWaiting ? 'waiting' : 'joining')),
+      participantWaiting: current((id, name) => {
+        const isNew = this.#hosting.participantWaiting(id, name);
+        if (isNew) this.#emitter.emit('participantWaiting', { id, name: name ?? id });
+      }),
       speakersChanged: current((ids) => {
         this.#speakers = ids;
         this.#roster.setSpeaking(ids);
@@ -639,6 +715,7 @@ export class Meeting {
 
   #takeSnapshot(): MeetingSnapshot {
     return {
+      ...this.#hosting.snapshot,
       status: this.#status,
       participants: this.#roster.all,
       speakers: this.#speakers,

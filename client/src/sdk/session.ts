@@ -20,6 +20,7 @@ import {
   type ChannelEvents,
   connectionLost,
   FINAL_CLOSE_CODES,
+  REFUSING_CLOSE_CODES,
   type SignalingChannel,
 } from './signaling';
 
@@ -111,8 +112,8 @@ export class Session {
   #early: ServerEvents['newProducer'][] = [];
   #entered = false;
   #isInterrupted = false;
-  /** Why the server closed the connection, if it did. */
-  #lostFor: MeetingError | undefined;
+  /** Why the server does not let this client in. */
+  #refusal: MeetingError | undefined;
   #closed = false;
 
   private constructor(
@@ -149,16 +150,18 @@ export class Session {
       await session.#enter(displayName);
       return session;
     } catch (error) {
-      const sentAway = session?.#lostFor?.code === 'sent-away' ? session.#lostFor : undefined;
       session?.close();
       channel.close();
-      throw sentAway ?? error;
+      throw (session ? session.#refusal : undefined) ?? error;
     }
   }
 
   async #enter(displayName: string): Promise<void> {
     this.#channel.on('event', (event) => this.#handle(event));
-    this.#channel.on('close', (close) => this.#lose(explainClose(close)));
+    this.#channel.on('close', (close) => {
+      if (REFUSING_CLOSE_CODES.includes(close.code)) this.#refusal = explainClose(close);
+      this.#lose(explainClose(close));
+    });
     this.#channel.on('interrupted', (isInterrupted) => this.#interrupted(isInterrupted));
     // Asked in one breath: a late joiner sees the others one round trip sooner for each.
     const [capabilities, send, recv] = await Promise.all([
@@ -277,7 +280,10 @@ export class Session {
   }
 
   /** Asks what only hosts may. */
-  async actAsHost<Name extends HostRequest>(name: Name, data: Requests[Name]['data']): Promise<void> {
+  async actAsHost<Name extends HostRequest>(
+    name: Name,
+    data: Requests[Name]['data'],
+  ): Promise<void> {
     await this.#channel.request(name, data);
   }
 
@@ -312,7 +318,6 @@ export class Session {
 
   #lose(reason: MeetingError): void {
     if (this.#closed) return;
-    this.#lostFor = reason;
     this.close();
     // Before that, `enter` rejects, and one of the two is enough.
     if (this.#entered) this.#handlers.lost(reason);

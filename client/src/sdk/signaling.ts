@@ -15,9 +15,12 @@ const REASON_TIMEOUT_MS = 3_000;
 
 /**
  * The server's close codes for "do not come back": someone took this place or an administrator removed this client,
- * someone who is there has this id, the room is locked.
+ * someone who is there has this id, the room is locked, no host lets this client in.
  */
-export const FINAL_CLOSE_CODES: readonly number[] = [4000, 4003, 4004];
+export const FINAL_CLOSE_CODES: readonly number[] = [4000, 4003, 4004, 4005];
+
+/** Those that a client hears that never was inside. */
+export const REFUSING_CLOSE_CODES: readonly number[] = [4004, 4005];
 
 /** Close codes that say that the connection ended and not what was on it: none at all, and "you were not heard". */
 const RESUMABLE_CLOSE_CODES: readonly number[] = [1006, 1013];
@@ -100,6 +103,8 @@ export class WebSocketChannel implements SignalingChannel {
   #sent = 0;
   #received = 0;
   #isOver = false;
+  /** The server has this client wait until a host lets it in. */
+  #isWaiting = false;
 
   private constructor(url: string, token: string | undefined, identity: Identity) {
     this.#url = withToken(url, token);
@@ -132,10 +137,15 @@ export class WebSocketChannel implements SignalingChannel {
     this.#lastId += 1;
     const id = String(this.#lastId);
     const answer = await new Promise<unknown>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
-        reject(new MeetingError('request-timed-out', 'The meeting server does not answer.'));
-      }, timeoutMs);
+      const expire = () => {
+        // In front of a locked room all that is asked waits for a person.
+        if (this.#isWaiting) pending.timer = setTimeout(expire, timeoutMs);
+        else {
+          this.#pending.delete(id);
+          reject(new MeetingError('request-timed-out', 'The meeting server does not answer.'));
+        }
+      };
+      const timer = setTimeout(expire, timeoutMs);
       const pending: Pending = { name, data, frame: undefined, resolve, reject, timer };
       this.#pending.set(id, pending);
       this.#send(id, pending);
@@ -203,6 +213,8 @@ export class WebSocketChannel implements SignalingChannel {
     const frame = decodeFrame(text);
     if (!frame) return;
     if (frame.type === 'event') {
+      if (frame.name === 'waiting') this.#isWaiting = true;
+      if (frame.name === 'admitted') this.#isWaiting = false;
       this.#emitter.emit('event', frame as unknown as ChannelEvents['event']);
       return;
     }

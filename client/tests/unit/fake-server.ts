@@ -16,12 +16,15 @@ export class FakeChannel implements SignalingChannel {
   readonly #emitter = new Emitter<ChannelEvents>();
   readonly refused = new Set<Name>();
   readonly #held = new Map<Name, Promise<void>>();
+  readonly #gone = gate();
   isClosed = false;
   /** Its connection stays, and nothing comes over it any more. */
   isFrozen = false;
   pings = 0;
   /** Instead of VP8 and Opus. */
   consumedMimeType: string | undefined;
+  /** What it is told of its room. */
+  entrance: Requests['setRtpCapabilities']['answer'] = {};
   #lastId = 0;
 
   // The answers are of different types for each name, which only the interface knows.
@@ -32,7 +35,7 @@ export class FakeChannel implements SignalingChannel {
       return {};
     }
     this.asked.push({ name, data: data as Record<string, unknown> });
-    await this.#held.get(name);
+    await Promise.race([this.#held.get(name), this.#gone.promise]);
     if (this.isClosed) throw new MeetingError('server-gone', 'closed');
     if (this.refused.has(name)) throw new MeetingError('request-refused', `no ${name}`);
     return this.#answer(name, data as Record<string, unknown>);
@@ -47,6 +50,7 @@ export class FakeChannel implements SignalingChannel {
 
   close(): void {
     this.isClosed = true;
+    this.#gone.release();
   }
 
   /** The server says something by itself. */
@@ -68,6 +72,7 @@ export class FakeChannel implements SignalingChannel {
   drop(code = 1006, reason = ''): void {
     this.isClosed = true;
     this.#emitter.emit('close', { code, reason });
+    this.#gone.release();
   }
 
   names(): Name[] {
@@ -78,6 +83,8 @@ export class FakeChannel implements SignalingChannel {
     switch (name) {
       case 'getRouterCapabilities':
         return fake.generateRouterRtpCapabilities();
+      case 'setRtpCapabilities':
+        return this.entrance;
       case 'createTransport':
         return fake.generateTransportRemoteParameters();
       case 'restartIce':

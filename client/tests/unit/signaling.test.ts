@@ -72,6 +72,20 @@ test('a refusal rejects with the server’s words', async () => {
   await expect(request).rejects.toMatchObject({ code: 'request-refused', message: 'not now' });
 });
 
+test('in front of a locked room requests wait for a person', async () => {
+  const { channel, socket } = await openChannel();
+  const request = channel.request('getStats', {}, { timeoutMs: 1000 });
+  socket.say({ type: 'mediasoup:waiting', data: {} });
+  await vi.advanceTimersByTimeAsync(100_500);
+  socket.say({ type: 'mediasoup:admitted', data: {} });
+  socket.say({ type: 'response', id: socket.sent[0]?.id, data: 1 });
+  expect(await request).toBe(1);
+  const late = channel.request('getStats', {}, { timeoutMs: 1000 });
+  const rejected = expect(late).rejects.toMatchObject({ code: 'request-timed-out' });
+  await vi.advanceTimersByTimeAsync(1001);
+  await rejected;
+});
+
 test('silence rejects, and a late answer is ignored', async () => {
   const { channel, socket } = await openChannel();
   const request = channel.request('getStats', {}, { timeoutMs: 1000 });

@@ -76,6 +76,7 @@ export const de: Words = {
     status: {
       idle: 'Nicht beigetreten',
       joining: 'Tritt bei…',
+      waiting: 'Wartet auf Einlass…',
       joined: 'Verbunden',
       reconnecting: 'Verbindet neu…',
       failed: 'Nicht verbunden',

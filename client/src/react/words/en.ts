@@ -61,6 +61,7 @@ export const en = {
     status: {
       idle: 'Not joined',
       joining: 'Joining…',
+      waiting: 'Waiting to be let in…',
       joined: 'Connected',
       reconnecting: 'Reconnecting…',
       failed: 'Not connected',

@@ -1,0 +1,151 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { Meeting } from '../../src/sdk/meeting';
+import type { Rights } from '../../src/sdk/protocol';
+import { FakeChannel, fakeDevices, makeDevice } from './fake-server';
+
+let channels: FakeChannel[];
+/** Whether the room is locked with a waiting room. */
+let isLocked: boolean;
+const releases: (() => void)[] = [];
+
+const RIGHTS: Rights = { host: true, publish: true, sources: [], subscribe: true, data: true };
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  channels = [];
+  isLocked = false;
+  vi.stubGlobal('navigator', { mediaDevices: fakeDevices().mediaDevices });
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+function makeMeeting(): Meeting {
+  return new Meeting({
+    url: 'ws://unused',
+    meetingId: 'm',
+    participantId: 'me',
+    displayName: 'Me',
+    makeDevice,
+    openChannel: async () => {
+      const channel = new FakeChannel();
+      channel.entrance = { can: RIGHTS, roomLocked: isLocked, waitingRoom: isLocked };
+      if (isLocked) releases.push(channel.hold('createTransport'));
+      channels.push(channel);
+      return channel;
+    },
+  });
+}
+
+async function joined(): Promise<{ meeting: Meeting; channel: FakeChannel }> {
+  const meeting = makeMeeting();
+  await meeting.join();
+  return { meeting, channel: last() };
+}
+
+function last(): FakeChannel {
+  const channel = channels.at(-1);
+  if (!channel) throw new Error('nobody connected');
+  return channel;
+}
+
+/** In front of the room. */
+async function waiting(): Promise<{ meeting: Meeting; joining: Promise<unknown> }> {
+  isLocked = true;
+  const meeting = makeMeeting();
+  const joining = meeting.join().catch((error) => error);
+  await vi.advanceTimersByTimeAsync(0);
+  last().say('waiting', {});
+  return { meeting, joining };
+}
+
+test('what hosts do is asked in the server’s words', async () => {
+  const { meeting, channel } = await joined();
+  const before = channel.asked.length;
+  await meeting.hostMute('ann', 'audio');
+  await meeting.hostMute('ann', 'screen', false);
+  await meeting.remove('ann');
+  await meeting.lock(true);
+  await meeting.lock(true, { waitingRoom: false });
+  await meeting.lock(false);
+  await meeting.admit('ben');
+  await meeting.deny('ben');
+  expect(channel.asked.slice(before).map(({ name, data }) => [name, data])).toEqual([
+    ['muteParticipant', { target: 'ann', source: 'microphone', muted: true }],
+    ['muteParticipant', { target: 'ann', source: 'screen_share', muted: false }],
+    ['removeParticipant', { target: 'ann' }],
+    ['lockRoom', { locked: true, waitingRoom: true }],
+    ['lockRoom', { locked: true, waitingRoom: false }],
+    ['lockRoom', { locked: false, waitingRoom: false }],
+    ['admitParticipant', { target: 'ben' }],
+    ['denyParticipant', { target: 'ben' }],
+  ]);
+  channel.refused.add('lockRoom');
+  await expect(meeting.lock(true)).rejects.toMatchObject({ code: 'request-refused' });
+  meeting.leave();
+  await expect(meeting.remove('ann')).rejects.toMatchObject({ code: 'server-gone' });
+});
+
+test('rights, the lock and who waits are shown', async () => {
+  const { meeting, channel } = await joined();
+  const came = vi.fn();
+  meeting.on('participantWaiting', came);
+  expect(meeting.snapshot).toMatchObject({ isHost: true, locked: false, waiting: [] });
+  channel.say('roomLocked', { locked: true, waitingRoom: true, by: 'me' });
+  channel.say('participantWaiting', { participantId: 'ann', displayName: 'ann' });
+  channel.say('participantWaiting', { participantId: 'ben', displayName: 'Ben' });
+  channel.say('participantWaiting', { participantId: 'ann', displayName: 'Ann' });
+  expect(meeting.snapshot).toMatchObject({ locked: true, waitingRoom: true });
+  expect(meeting.snapshot.waiting).toEqual([
+    { id: 'ann', name: 'Ann' },
+    { id: 'ben', name: 'Ben' },
+  ]);
+  expect(came.mock.calls.map(([one]) => one.id)).toEqual(['ann', 'ben']);
+  channel.say('participantWaitingEnded', { participantId: 'ann' });
+  expect(meeting.snapshot.waiting).toEqual([{ id: 'ben', name: 'Ben' }]);
+  // A new session is told anew.
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', locked: false, waiting: [] });
+});
+
+test('who is muted by a host hears by whom', async () => {
+  const { meeting, channel } = await joined();
+  const muted = vi.fn();
+  meeting.on('mutedByHost', muted);
+  await meeting.enable('microphone');
+  channel.say('producerMuted', { producerId: 'own-1', muted: true, by: 'ann' });
+  expect(muted).toHaveBeenCalledWith({ source: 'microphone', muted: true, by: 'ann' });
+  const own = meeting.snapshot.participants[0];
+  expect(own?.media.microphone?.paused).toBe(true);
+});
+
+test('who waits is let in, however long that takes', async () => {
+  const { meeting, joining } = await waiting();
+  expect(meeting.snapshot.status).toBe('waiting');
+  expect(last().asked[0]).toEqual({ name: 'getRouterCapabilities', data: { displayName: 'Me' } });
+  await vi.advanceTimersByTimeAsync(300_000);
+  expect(meeting.snapshot.status).toBe('waiting');
+  last().say('admitted', { by: 'ann' });
+  for (const release of releases.splice(0)) release();
+  await joining;
+  expect(meeting.snapshot.status).toBe('joined');
+});
+
+test('who is not let in is told so and does not try again', async () => {
+  const { meeting, joining } = await waiting();
+  last().drop(4005, 'not let in by a host');
+  expect(await joining).toMatchObject({ code: 'sent-away' });
+  expect(meeting.snapshot).toMatchObject({ status: 'failed', error: { code: 'sent-away' } });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(channels).toHaveLength(1);
+});
+
+test('who waits may leave', async () => {
+  const { meeting } = await waiting();
+  meeting.leave();
+  expect(last().isClosed).toBe(true);
+  expect(meeting.snapshot.status).toBe('left');
+});

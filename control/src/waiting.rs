@@ -5,10 +5,10 @@
 //!                          └─PeerWaiting─▶ hosts              └─deny──▶ newcomer: NotAdmitted
 //! ```
 //!
-//! Whoever waits has a session and nothing else: no transport, no place in the room. Of what it asks
-//! the few requests that clients begin with are kept and served once it is inside. The room stays
-//! while someone waits, and with it its lock: when its last host has lost the connection, those who
-//! wait do not find an open door.
+//! Whoever waits has a session and nothing else: no transport, no place in the room. Of what it
+//! asks the few requests that clients begin with are kept and served once it is inside. The room
+//! stays while someone waits, and with it its lock: when its last host has lost the connection,
+//! those who wait do not find an open door.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;

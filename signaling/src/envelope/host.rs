@@ -79,6 +79,15 @@ pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static s
     Some((name, data))
 }
 
+/// Whether a client waits to be let in, after this news.
+pub(super) fn waits(notification: &Notification, waited: bool) -> bool {
+    match notification {
+        Notification::Waiting => true,
+        Notification::Admitted { .. } => false,
+        _ => waited,
+    }
+}
+
 /// What a client that is sent away is told before its connection closes: protoo's clients do not
 /// see the reason in the closing.
 pub(super) fn farewell(closing: Closing, by: Option<&str>) -> Option<(&'static str, Value)> {

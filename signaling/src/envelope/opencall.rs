@@ -332,10 +332,9 @@ impl Envelope for OpenCall {
         notification: Notification,
         effects: &mut Vec<Effect>,
     ) {
-        match &notification {
-            Notification::Waiting => self.waiting = true,
-            Notification::Admitted { .. } => self.waiting = false,
-            _ => {}
+        if let Some((name, data)) = host::news(&notification, "participantId") {
+            self.waiting = host::waits(&notification, self.waiting);
+            return event(effects, name, data);
         }
         let (name, data) = match notification {
             Notification::NewConsumer(options) => {
@@ -383,17 +382,15 @@ impl Envelope for OpenCall {
                 "producerMaxSpatialLayer",
                 json!({"producerId": producer_id, "spatialLayer": spatial_layer}),
             ),
+            // Told above.
             Notification::ProducerMuted { .. }
             | Notification::RoomLocked { .. }
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }
             | Notification::Waiting
-            | Notification::Admitted { .. } => match host::news(&notification, "participantId") {
-                Some(news) => news,
-                None => return,
-            },
+            | Notification::Admitted { .. }
             // Clients of this envelope have no use for these.
-            Notification::ConsumerLayersChanged { .. }
+            | Notification::ConsumerLayersChanged { .. }
             | Notification::ConsumerScore { .. }
             | Notification::ProducerScore { .. } => return,
         };

@@ -530,9 +530,7 @@ impl Envelope for Protoo {
             Notification::NewDataConsumer(options) => {
                 return self.offer_data(now, options, effects);
             }
-            Notification::Waiting => self.waiting = true,
-            Notification::Admitted { .. } => self.waiting = false,
-            _ => {}
+            other => self.waiting = host::waits(other, self.waiting),
         }
         if let Some(held) = consumer_of(&notification).and_then(|id| self.held.get_mut(id)) {
             return held.hold(notification);

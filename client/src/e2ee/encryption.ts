@@ -131,6 +131,11 @@ export class Encryption {
     this.#hasSecret = secret !== undefined;
   }
 
+  /** Gives one stream a secret of its own to be opened with. Resolves when it is in use. */
+  async setStreamSecret(stream: MessageStream, secret: SharedSecret): Promise<void> {
+    await this.#ask({ type: 'secret', secret, stream });
+  }
+
   /** Seals all frames of a sender. Call it before the sender is negotiated. */
   protectSender(sender: RTCRtpSender, source: string, codec: SealableCodec): void {
     sender.transform = this.#transform({ direction: 'send', source, codec });
@@ -251,7 +256,7 @@ export class Encryption {
 
   #ask(
     question:
-      | { type: 'secret'; secret: SharedSecret | undefined }
+      | { type: 'secret'; secret: SharedSecret | undefined; stream?: MessageStream }
       | { type: 'code'; members: readonly CodeMember[] }
       | { type: 'seal'; source: string; message: Uint8Array<ArrayBuffer> }
       | { type: 'open'; stream: MessageStream; message: Uint8Array<ArrayBuffer> }

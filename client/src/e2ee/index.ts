@@ -11,4 +11,4 @@ export {
   secretOfLinkKey,
   secretOfPassphrase,
 } from './keys';
-export type { FrameCounts, TrackState } from './messages';
+export type { FrameCounts, MessageStream, TrackState } from './messages';

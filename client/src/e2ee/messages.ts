@@ -25,7 +25,7 @@ export interface ReceiveOptions {
   readonly codec: SealableCodec;
 }
 
-/** Whose messages are opened. */
+/** A stream to be opened: one source of one sender session. */
 export interface MessageStream {
   readonly participantId: string;
   readonly salt: Uint8Array<ArrayBuffer>;
@@ -42,7 +42,13 @@ export type ToWorker =
       readonly rotateEveryMs: number;
     }
   /** Answered when it is in use. */
-  | { readonly type: 'secret'; readonly id: number; readonly secret: SharedSecret | undefined }
+  | {
+      readonly type: 'secret';
+      readonly id: number;
+      readonly secret: SharedSecret | undefined;
+      /** Only what opens this stream; otherwise what opens and seals all. */
+      readonly stream?: MessageStream | undefined;
+    }
   | { readonly type: 'rotate' }
   /** Answered with the sealed message, or nothing if there is no key. */
   | {

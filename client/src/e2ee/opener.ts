@@ -39,6 +39,13 @@ export class Secrets {
     return this.#held;
   }
 
+  /** Another set of the same. */
+  copy(now: number): Secrets {
+    const copy = new Secrets();
+    copy.#held = this.held(now).map((secret) => ({ ...secret }));
+    return copy;
+  }
+
   /** Exchanges the secret; the one before is held for a while. None at all ends all of them at once. */
   set(key: CryptoKey | undefined, now: number): void {
     const end = key ? now + OLD_KEYS_MS : now;
@@ -62,7 +69,8 @@ interface ProvenKey extends OpeningKey {
 /** Opens the frames of one stream: one source of one sender session. Time is in milliseconds of the caller's clock. */
 export class StreamOpener {
   readonly #stream: Stream;
-  readonly #secrets: Secrets;
+  #secrets: Secrets;
+  #hasOwnSecrets = false;
   readonly #keys = new Map<bigint, ProvenKey>();
   /** KIDs below it are over. */
   #floor = 0n;
@@ -72,6 +80,13 @@ export class StreamOpener {
   constructor(stream: Stream, secrets: Secrets) {
     this.#stream = stream;
     this.#secrets = secrets;
+  }
+
+  /** From now on this stream has a secret of its own. Frames of the one before are opened for a while. */
+  setSecret(key: CryptoKey | undefined, now: number): void {
+    if (!this.#hasOwnSecrets) this.#secrets = this.#secrets.copy(now);
+    this.#hasOwnSecrets = true;
+    this.#secrets.set(key, now);
   }
 
   async open(codec: SealableCodec, frame: Bytes, now: number): Promise<Opened> {

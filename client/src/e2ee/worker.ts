@@ -134,9 +134,14 @@ function opening({ trackId, codec, ...stream }: ReceiveOptions): Transform {
   };
 }
 
-async function setSecret({ id, secret: given }: Extract<ToWorker, { type: 'secret' }>) {
+async function setSecret({ id, secret: given, stream }: Extract<ToWorker, { type: 'secret' }>) {
   // Without a secret nothing is sent: what cannot be imported is none.
-  secret = given && (await importSecret(given, meetingId).catch(() => undefined));
+  const imported = given && (await importSecret(given, meetingId).catch(() => undefined));
+  if (stream) {
+    openers.of(stream).setSecret(imported, performance.now());
+    return answer(id, undefined);
+  }
+  secret = imported;
   openers.secrets.set(secret, performance.now());
   sealer?.setSecret(secret);
   answer(id, undefined);

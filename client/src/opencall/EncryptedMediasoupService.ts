@@ -1,12 +1,20 @@
 import type { types } from 'mediasoup-client';
+import { concat, utf8 } from '../e2ee/bytes';
 import { codecOf } from '../e2ee/codecs';
-import { canEncrypt, Encryption, type FrameCounts, readAnnouncement } from '../e2ee/index';
+import {
+  canEncrypt,
+  Encryption,
+  type FrameCounts,
+  type MessageStream,
+  readAnnouncement,
+} from '../e2ee/index';
 import { MeetingError } from '../sdk/errors';
 import { sourceOf } from '../sdk/participants';
-import type { ConsumerData } from '../sdk/protocol';
+import type { ConsumerData, DataConsumerData } from '../sdk/protocol';
 import {
   MediasoupService,
   type MediasoupServiceStats,
+  type ProduceDataOptions,
   type ProduceOptions,
   type SendMessage,
 } from './MediasoupService';
@@ -29,6 +37,13 @@ export interface EncryptionConfig {
 /** Bytes of a key that is drawn here. */
 const KEY_BYTES = 32;
 
+/** Keys that came before their consumers. */
+const MAX_EARLY_KEYS = 1_000;
+
+/** In front of a sealed message: what it was, text or bytes. */
+const TEXT = 0;
+const BYTES = 1;
+
 /** Part of key derivation; the key is what is secret, and each sender session draws a salt of its own. */
 const IDENTITY = { meetingId: 'opencall', participantId: 'sender' };
 
@@ -40,6 +55,12 @@ export class EncryptedMediasoupService extends MediasoupService {
   readonly #config: EncryptionConfig;
   #encryption: Promise<Encryption> | undefined;
   #rotation: ReturnType<typeof setInterval> | undefined;
+  /** Of consumers, media and data, that are received: what their keys are for. */
+  readonly #streams = new Map<string, MessageStream>();
+  /** Of consumers to come. */
+  readonly #earlyKeys = new Map<string, Uint8Array<ArrayBuffer>>();
+  /** One message of a channel after the other is opened. */
+  readonly #opened = new Map<string, Promise<void>>();
   #keyId: string | undefined;
   #hasStopped = false;
 
@@ -95,13 +116,10 @@ export class EncryptedMediasoupService extends MediasoupService {
     const codec = codecOf(data.rtpParameters.codecs[0]?.mimeType);
     if (!codec) throw unsupported('An unknown codec is not played.');
     const encryption = await this.#running();
-    const track = {
-      participantId: IDENTITY.participantId,
-      source: sourceOf(data.kind, data.appData ?? {}),
-      salt,
-      codec,
-      onState: () => undefined,
-    };
+    const source = sourceOf(data.kind, data.appData ?? {});
+    const stream = { participantId: IDENTITY.participantId, source, salt };
+    const track = { ...stream, codec, onState: () => undefined };
+    await this.#keepStream(data.id, stream, encryption);
     let release: (() => void) | undefined;
     const consumer = await super.consume(data, {
       onRtpReceiver: (receiver) => {
@@ -109,17 +127,83 @@ export class EncryptedMediasoupService extends MediasoupService {
       },
     });
     if (release) consumer.observer.once('close', release);
+    consumer.observer.once('close', () => this.#streams.delete(data.id));
     return consumer;
   }
 
-  /**
-   * Takes a key, from `keyRotation` of another participant: for what is received and for what is sent. The one before
-   * opens frames for ten seconds more. One key is all participants', so `consumerId` changes nothing.
-   */
-  async setDecryptionKey(keyId: string, data: BufferSource, _consumerId?: string): Promise<void> {
+  /** What is sent on it is encrypted, in the order of the calls. */
+  override async produceData(options: ProduceDataOptions = {}): Promise<types.DataProducer> {
+    if (!this.#config.enableE2E) return super.produceData(options);
     const encryption = await this.#running();
-    await encryption.setSecret({ kind: 'key', bytes: bytesOf(data) });
-    this.#keyId = keyId;
+    const appData = { ...options.appData, ...encryption.announce() };
+    const producer = await super.produceData({ ...options, appData });
+    const send = producer.send.bind(producer);
+    const source = dataSource(producer.label);
+    let sent: Promise<void> = Promise.resolve();
+    producer.send = (message: unknown) => {
+      const plain = pack(message);
+      sent = sent
+        .then(async () => {
+          const sealed = await encryption.sealMessage(source, plain);
+          if (!sealed) throw new Error('there is no key');
+          send(sealed);
+        })
+        .catch((error) => console.error('opencall: a message was not sent', error));
+    };
+    return producer;
+  }
+
+  /** Messages that can be opened come as `dataConsumer:message`; on the consumer itself they are sealed. */
+  override async consumeData(data: DataConsumerData): Promise<types.DataConsumer> {
+    const salt = readAnnouncement(data.appData);
+    if (!this.#config.enableE2E) {
+      if (data.appData?.e2ee) throw unsupported('This channel is encrypted, and you are not.');
+      return super.consumeData(data);
+    }
+    if (!salt) throw unsupported('This channel is not encrypted, and therefore not heard.');
+    const source = dataSource(data.label);
+    const stream = { participantId: IDENTITY.participantId, source, salt };
+    await this.#keepStream(data.id, stream, await this.#running());
+    const consumer = await super.consumeData(data);
+    consumer.binaryType = 'arraybuffer';
+    consumer.observer.once('close', () => {
+      this.#streams.delete(data.id);
+      this.#opened.delete(data.id);
+    });
+    return consumer;
+  }
+
+  protected override dataReceived(data: DataConsumerData, message: unknown): void {
+    if (!this.#config.enableE2E) return super.dataReceived(data, message);
+    const stream = this.#streams.get(data.id);
+    if (!stream || !(message instanceof ArrayBuffer)) return;
+    const before = this.#opened.get(data.id) ?? Promise.resolve();
+    const opened = before.then(async () => {
+      const encryption = await this.#running();
+      const result = await encryption.openMessage(stream, new Uint8Array(message));
+      if ('frame' in result) super.dataReceived(data, unpack(result.frame));
+    });
+    this.#opened.set(
+      data.id,
+      opened.catch(() => undefined),
+    );
+  }
+
+  /**
+   * Takes a key, from `keyRotation` of another participant: for what is received and for what is sent, or, with the id of
+   * a consumer, media or data, for what it receives alone. The one before opens for ten seconds more.
+   */
+  async setDecryptionKey(keyId: string, data: BufferSource, consumerId?: string): Promise<void> {
+    const encryption = await this.#running();
+    const bytes = bytesOf(data);
+    if (consumerId === undefined) {
+      await encryption.setSecret({ kind: 'key', bytes });
+      this.#keyId = keyId;
+      return;
+    }
+    const stream = this.#streams.get(consumerId);
+    if (stream) return encryption.setStreamSecret(stream, { kind: 'key', bytes });
+    if (this.#earlyKeys.size < MAX_EARLY_KEYS) this.#earlyKeys.set(consumerId, bytes);
   }
 
   override async getStats(): Promise<
@@ -140,12 +224,22 @@ export class EncryptedMediasoupService extends MediasoupService {
     this.#encryption?.then((encryption) => encryption.close()).catch(() => undefined);
     this.#encryption = undefined;
     this.#keyId = undefined;
+    this.#streams.clear();
+    this.#earlyKeys.clear();
+    this.#opened.clear();
   }
 
   override async initialize(routerRtpCapabilities: types.RtpCapabilities): Promise<void> {
     this.#hasStopped = false;
     if (this.#config.enableE2E) await this.#running();
     await super.initialize(routerRtpCapabilities);
+  }
+
+  async #keepStream(id: string, stream: MessageStream, encryption: Encryption): Promise<void> {
+    this.#streams.set(id, stream);
+    const bytes = this.#earlyKeys.get(id);
+    this.#earlyKeys.delete(id);
+    if (bytes) await encryption.setStreamSecret(stream, { kind: 'key', bytes });
   }
 
   /** Where encryption is on and this browser cannot, it says so. */
@@ -181,4 +275,22 @@ function bytesOf(data: BufferSource): Uint8Array<ArrayBuffer> {
   return data instanceof ArrayBuffer
     ? new Uint8Array(data.slice(0))
     : Uint8Array.from(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+}
+
+/** Part of the keys: a message of one channel is none of another. */
+function dataSource(label: string): string {
+  return `data/${label}`;
+}
+
+function pack(message: unknown): Uint8Array<ArrayBuffer> {
+  if (typeof message === 'string') return concat(Uint8Array.of(TEXT), utf8(message));
+  if (message instanceof ArrayBuffer || ArrayBuffer.isView(message)) {
+    return concat(Uint8Array.of(BYTES), bytesOf(message as BufferSource));
+  }
+  throw new TypeError('Only text and bytes can be encrypted.');
+}
+
+function unpack(plain: Uint8Array<ArrayBuffer>): string | ArrayBuffer {
+  const content = plain.slice(1);
+  return plain[0] === TEXT ? new TextDecoder().decode(content) : content.buffer;
 }

@@ -184,10 +184,13 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
     const { id, dataProducerId, sctpStreamParameters, label, protocol, appData = {} } = data;
     const options = { id, dataProducerId, sctpStreamParameters, label, protocol, appData };
     const consumer = await this.#need('recv').consumeData(options);
-    consumer.on('message', (message: unknown) => {
-      this.emit('dataConsumer:message', { dataConsumerId: id, message, appData });
-    });
+    consumer.on('message', (message: unknown) => this.dataReceived(data, message));
     return this.#keep(this.#dataConsumers, consumer);
+  }
+
+  /** A message came. */
+  protected dataReceived({ id, appData = {} }: DataConsumerData, message: unknown): void {
+    this.emit('dataConsumer:message', { dataConsumerId: id, message, appData });
   }
 
   /** Sends the first microphone and the first camera of a stream. */

@@ -5,7 +5,7 @@ import { CuttableLink } from './support/cuttable';
 import { look, seen } from './support/meeting';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
-import { holds } from './support/timing';
+import { holds, isProof } from './support/timing';
 import { until } from './support/wait';
 
 /** A picture that stands for longer than this is a freeze, to libwebrtc and to people. */
@@ -136,3 +136,76 @@ test.each([
     await Promise.all([ann.close(), ben.close()]);
   },
 );
+
+/** Longer than the server keeps a session. */
+const TOO_LONG_S = 36;
+
+test.runIf(isProof)(
+  'a connection cut for longer makes a fresh session, and leaves no ghost',
+  async () => {
+    const room = newRoom();
+    const ann = await enter(link.httpUrl, 'Ann', room);
+    const ben = await enter(server.httpUrl, 'Ben', room);
+    await Promise.all([sees(ann, 'Ben'), sees(ben, 'Ann')]);
+    await ben.evaluate(() => {
+      window.seen.people.length = 0;
+    });
+    const tokens = (page: Page) =>
+      page.evaluate(() => window.__meeting?.snapshot.participants.map(({ id }) => id).join());
+    const before = await tokens(ann);
+    link.cut();
+    await new Promise((resolve) => setTimeout(resolve, TOO_LONG_S * 1000));
+    expect((await ben.evaluate(() => window.seen.people)).at(-1)).toBe('Ben');
+    await link.restore();
+    await until(
+      'a session',
+      () => ann.evaluate(() => window.__meeting?.snapshot.status),
+      (status) => status === 'joined',
+    );
+    await Promise.all([sees(ann, 'Ben'), sees(ben, 'Ann')]);
+    // Ann left, and came once.
+    expect(await ben.evaluate(() => window.seen.people)).toEqual(['Ben,Ann', 'Ben', 'Ben,Ann']);
+    expect(await tokens(ann)).toBe(before);
+    await Promise.all([ann.close(), ben.close()]);
+  },
+);
+
+test('a shared screen is shared again after a restart of the server', async () => {
+  const room = newRoom();
+  const ann = await enter(server.httpUrl, 'Ann', room);
+  const ben = await enter(server.httpUrl, 'Ben', room);
+  await ann.evaluate(() => window.__meeting?.enable('screen'));
+  const screen = (page: Page) =>
+    page.evaluate(() => {
+      const shared = window.__meeting?.snapshot.participants.find(
+        ({ displayName, isLocal }) => displayName === 'Ann' && !isLocal,
+      );
+      return shared?.media.screen;
+    });
+  const isShared = (page: Page) =>
+    until(
+      'a screen',
+      () => screen(page),
+      (media) => media?.track !== null && media !== undefined,
+    );
+  const first = await isShared(ben);
+  const { ports } = server;
+  await server.kill();
+  await until(
+    'the loss is noticed',
+    () => ben.evaluate(() => window.__meeting?.snapshot),
+    (snapshot) => snapshot?.isUnstable === true || snapshot?.status === 'reconnecting',
+  );
+  server = await TestServer.start({ name: 'resume', ports });
+  const second = await until(
+    'another screen',
+    () => screen(ben),
+    (media) =>
+      media?.track !== null &&
+      media?.producerId !== undefined &&
+      media.producerId !== first?.producerId,
+  );
+  expect(second).toBeDefined();
+  expect(await ann.evaluate(() => window.__meeting?.snapshot.devices.screen)).toBe('on');
+  await Promise.all([ann.close(), ben.close()]);
+});

@@ -34,10 +34,11 @@ async function started(config: Partial<EncryptionConfig> = {}) {
   const options = () => fake.generateTransportRemoteParameters();
   const done = async () => undefined;
   let produced = 0;
-  await service.createSendTransport(options(), done, async () => {
+  const id = async () => {
     produced += 1;
     return `p${produced}`;
-  });
+  };
+  await service.createSendTransport(options(), done, id, id);
   await service.createRecvTransport(options(), done);
   return { service, worker };
 }
@@ -75,7 +76,7 @@ test('a key of one opens for another what it sealed, and for nobody without it',
   expect(await receiving.pass(sealed as Uint8Array)).toBeUndefined();
   const [rotated] = keys;
   if (!rotated) throw new Error('no key');
-  await ben.service.setDecryptionKey(rotated.keyId, rotated.key, 'c1');
+  await ben.service.setDecryptionKey(rotated.keyId, rotated.key);
   const again = (await sending.pass(FRAMES.opus)) as Uint8Array;
   expect(await receiving.pass(again)).toEqual(FRAMES.opus);
   const stats = await ben.service.getStats();
@@ -86,6 +87,73 @@ test('a key of one opens for another what it sealed, and for nobody without it',
   await eve.service.consume(consumed('c2', producer.appData));
   const next = (await sending.pass(FRAMES.opus)) as Uint8Array;
   expect(await newest(eve.worker).pass(next)).toBeUndefined();
+});
+
+test('a key for one consumer opens that one alone, also if it comes before it', async () => {
+  const [ann, ben, cid] = [await started(), await started(), await started()];
+  const keys = [1, 2].map((fill) => new Uint8Array(32).fill(fill));
+  const sealed: Uint8Array[] = [];
+  const appData: Record<string, unknown>[] = [];
+  for (const [n, { service, worker }] of [ann, ben].entries()) {
+    await service.setDecryptionKey(`${n}`, keys[n] ?? new Uint8Array());
+    const producer = await service.produce(microphone(), { appData: { source: 'microphone' } });
+    appData.push(producer.appData);
+    sealed.push((await newest(worker).pass(FRAMES.opus)) as Uint8Array);
+  }
+  await cid.service.setDecryptionKey('0', keys[0] ?? new Uint8Array(), 'c-ann');
+  const receiving = [];
+  for (const [n, id] of ['c-ann', 'c-ben'].entries()) {
+    await cid.service.consume(consumed(id, appData[n] ?? {}));
+    receiving.push(newest(cid.worker));
+  }
+  expect(await receiving[0]?.pass(sealed[0] as Uint8Array)).toEqual(FRAMES.opus);
+  expect(await receiving[1]?.pass(sealed[1] as Uint8Array)).toBeUndefined();
+  await cid.service.setDecryptionKey('1', keys[1] ?? new Uint8Array(), 'c-ben');
+  expect(await receiving[1]?.pass(sealed[1] as Uint8Array)).toEqual(FRAMES.opus);
+  // What it sends itself has no key by that.
+  await cid.service.produce(microphone(), { appData: { source: 'microphone' } });
+  expect(await newest(cid.worker).pass(FRAMES.opus)).toBeUndefined();
+  expect((await cid.service.getStats()).encryption.currentKeyId).toBeUndefined();
+});
+
+test('messages are sealed and opened in order, text as text and bytes as bytes', async () => {
+  const [ann, ben] = [await started(), await started()];
+  const key = new Uint8Array(32).fill(3);
+  for (const { service } of [ann, ben]) await service.setDecryptionKey('k', key);
+  const producer = await ann.service.produceData({ label: 'chat' });
+  const channel = (producer as unknown as { _dataChannel: RTCDataChannel })._dataChannel;
+  const sent: Uint8Array<ArrayBuffer>[] = [];
+  channel.send = (message: unknown) => void sent.push(message as Uint8Array<ArrayBuffer>);
+  const messages = ['readable', '', new Uint8Array([1, 2, 3]), new ArrayBuffer(0)];
+  for (const message of messages) producer.send(message);
+  expect(() => producer.send({})).toThrow('text and bytes');
+  await vi.waitUntil(() => sent.length === 4);
+  for (const one of sent) expect(Buffer.from(one).toString('latin1')).not.toContain('readable');
+
+  const { id: dataProducerId, label, protocol, appData } = producer;
+  const sctpStreamParameters = { streamId: 1, ordered: true };
+  const answer = { id: 'd1', dataProducerId, sctpStreamParameters, label, protocol, appData };
+  const heard: unknown[] = [];
+  ben.service.on('dataConsumer:message', ({ message }) => heard.push(message));
+  const consumer = await ben.service.consumeData(answer);
+  for (const one of [...sent, sent[0], Uint8Array.of(1)]) {
+    consumer.emit('message', (one as Uint8Array).slice().buffer);
+  }
+  await vi.waitUntil(() => heard.length === 4);
+  expect(heard).toEqual([
+    'readable',
+    '',
+    messages[2] && Uint8Array.of(1, 2, 3).buffer,
+    messages[3],
+  ]);
+  // Of another channel it is not.
+  const other = await ben.service.consumeData({ ...answer, id: 'd2', label: 'other' });
+  other.emit('message', (sent[1] as Uint8Array).slice().buffer);
+  await ben.service.getStats();
+  expect(heard).toHaveLength(4);
+  await expect(ben.service.consumeData({ ...answer, appData: {} })).rejects.toMatchObject({
+    code: 'encryption-unsupported',
+  });
 });
 
 test('without a key nothing is sent, and what is in the clear is not played', async () => {

@@ -1,3 +1,4 @@
+import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MeetingError } from '../../src/sdk/errors';
 import { Meeting } from '../../src/sdk/meeting';
@@ -323,6 +324,52 @@ test('a lost connection is made anew, and everything is sent again', async () =>
       .filter((name) => name === 'pauseProducer'),
   ).toHaveLength(1);
   expect(devices.tracks.map(({ readyState }) => readyState)).toEqual(['live', 'live']);
+});
+
+test('a shared screen with its sound is sent again after a restart of the server, by the same tracks', async () => {
+  const { meeting, channel } = await joined();
+  const [track, sound] = [
+    new FakeMediaStreamTrack({ kind: 'video' }),
+    new FakeMediaStreamTrack({ kind: 'audio' }),
+  ];
+  await meeting.enable('screen', { track, sound });
+  isServerUp = false;
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(3000);
+  expect(meeting.snapshot.devices.screen).toBe('on');
+  isServerUp = true;
+  await vi.advanceTimersByTimeAsync(8000);
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', devices: { screen: 'on' } });
+  const sources = last()
+    .asked.filter(({ name }) => name === 'produce')
+    .map(({ data }) => (data.appData as { source: string }).source);
+  expect(sources.sort()).toEqual(['screen', 'screenAudio']);
+  expect([track.readyState, sound.readyState]).toEqual(['live', 'live']);
+  // Nobody was asked for another.
+  expect(devices.tracks).toEqual([]);
+});
+
+test('what an administrator mutes is muted here, and stays so until its owner speaks again', async () => {
+  const { meeting, channel } = await joined();
+  await meeting.enable('microphone');
+  const [track] = devices.tracks;
+  const status = () => meeting.snapshot.devices.microphone;
+  channel.say('producerMuted', { producerId: 'own-1', muted: true });
+  expect(status()).toBe('muted');
+  expect(track?.enabled).toBe(false);
+  expect(meeting.snapshot.participants[0]?.media.microphone?.paused).toBe(true);
+  // As long as it is, the server refuses to let it resume.
+  channel.refused.add('resumeProducer');
+  await expect(meeting.unmute()).rejects.toMatchObject({ code: 'request-refused' });
+  expect([status(), track?.enabled]).toEqual(['muted', false]);
+  channel.refused.delete('resumeProducer');
+  channel.say('producerMuted', { producerId: 'own-1', muted: false });
+  expect([status(), track?.enabled]).toEqual(['muted', false]);
+  await meeting.unmute();
+  expect([status(), track?.enabled]).toEqual(['on', true]);
+  // Of what is not sent here it says nothing.
+  channel.say('producerMuted', { producerId: 'another', muted: true });
+  expect(status()).toBe('on');
 });
 
 test('a server that does not come back is given up, in words', async () => {

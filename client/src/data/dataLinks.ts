@@ -97,6 +97,10 @@ export class DataLinks {
     const salt = readAnnouncement(event.appData);
     // What is not encrypted is not taken where all is to be, and what is cannot be read elsewhere.
     if ((encryption !== undefined) !== (salt !== undefined)) return;
+    // One of each: nobody fills the places of others with channels.
+    for (const known of this.#talkers.values()) {
+      if (known.participantId === participantId) this.#drop(known);
+    }
     const talker: Talker = {
       ...{ participantId, dataProducerId, salt, watch: new TrackWatch() },
       ...{ consumer: undefined, consumerId: undefined, retries: 0, isGone: false },
@@ -112,9 +116,9 @@ export class DataLinks {
     this.files.producerClosed(dataProducerId);
     const talker = this.#talkers.get(dataProducerId);
     if (!talker) return;
-    talker.isGone = true;
-    talker.consumer?.close();
-    this.#talkers.delete(dataProducerId);
+    // Its consumer is closed by the server, too.
+    talker.consumerId = undefined;
+    this.#drop(talker);
   }
 
   /** The server closed a channel from a talker: who cannot keep up is cut off, and may begin again. */
@@ -217,6 +221,15 @@ export class DataLinks {
       if ('frame' in opened) handlers.messageReceived(participantId, opened.frame);
       else handlers.messageDropped();
     });
+  }
+
+  #drop(talker: Talker): void {
+    const { consumerId: dataConsumerId, dataProducerId } = talker;
+    talker.isGone = true;
+    talker.consumer?.close();
+    this.#talkers.delete(dataProducerId);
+    if (!dataConsumerId) return;
+    this.#options.channel.request('closeDataConsumer', { dataConsumerId }).catch(() => undefined);
   }
 
   #retry(talker: Talker): void {

@@ -4,6 +4,8 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { newLinkKey } from '../../src/e2ee/keys';
 import { openPage } from './support/chromium';
 import { CuttableLink } from './support/cuttable';
+import { launchFirefox, ownAddress } from './support/firefox';
+import type { Tab } from './support/meeting';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
 import { isProof } from './support/timing';
@@ -166,3 +168,46 @@ test('a file goes on after the server was restarted, to two who take it at diffe
   }
   expect(before?.transferred).toBeLessThan(RESTARTED_SIZE);
 });
+
+test.runIf(isProof)(
+  'Chromium and Firefox speak, and send each other files, encrypted',
+  async () => {
+    const own = await TestServer.start({ name: 'files-firefox', mediaIp: ownAddress() });
+    const firefox = await launchFirefox();
+    try {
+      const [room, fragment] = [newRoom(), `#k=${newLinkKey()}`];
+      const ann = await enter(own.httpUrl, 'Ann', room, fragment);
+      const settings = 'autojoin=1&camera=0&microphone=0';
+      const address = `${own.httpUrl}/?room=${room}&name=Fay&${settings}${fragment}`;
+      const fay = await firefox.openPage(address);
+      const tabs: Tab[] = [ann, fay];
+      const each = <T>(inPage: () => T | Promise<T>) =>
+        Promise.all(tabs.map((tab) => tab.evaluate(inPage)));
+      const all = (what: string, inPage: () => boolean | Promise<boolean>) =>
+        until(
+          what,
+          () => each(inPage),
+          (answers) => answers.every(Boolean),
+        );
+      await all('joined', () => window.__meeting?.snapshot.participants.length === 2);
+      await each(() => window.__meeting?.sendChat('hello'));
+      await all('a greeting', () => window.__meeting?.snapshot.chat.length === 2);
+      await each(async () => {
+        const bytes = new Uint8Array(3_000_001).map((_, at) => (at * 31) >> 3);
+        await window.__meeting?.sendFile(new File([bytes], 'a.bin'));
+      });
+      await all('an offer', () => {
+        const files = window.__meeting?.snapshot.files.filter(({ mine }) => !mine) ?? [];
+        for (const { id } of files) void window.__meeting?.acceptFile(id);
+        return files.length === 1;
+      });
+      // Whatever is done has the hash of what was offered.
+      await all('a file each way', () =>
+        Boolean(window.__meeting?.snapshot.files.every(({ state }) => state === 'done')),
+      );
+    } finally {
+      await firefox.close();
+      await own.stop();
+    }
+  },
+);

@@ -101,11 +101,14 @@ test.each([
     link.cut();
     // What is said meanwhile is heard afterwards; and so is what was asked.
     await ben.evaluate(() => window.__meeting?.mute());
+    const saying = [ann, ben].map((page) =>
+      page.evaluate(() => window.__meeting?.sendChat('meanwhile')),
+    );
     const muting = ann.evaluate(() => window.__meeting?.mute());
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
     const during = await Promise.all([look(ann), look(ben)]);
     await link.restore();
-    await muting;
+    await Promise.all([muting, ...saying]);
     const isMuted = (page: Page) =>
       page.evaluate(
         () =>
@@ -113,6 +116,20 @@ test.each([
             ?.paused,
       );
     for (const page of [ann, ben]) await until('the other is muted', () => isMuted(page), Boolean);
+    const chat = (page: Page) =>
+      page.evaluate(() =>
+        window.__meeting?.snapshot.chat
+          .map(({ name }) => name)
+          .sort()
+          .join(),
+      );
+    for (const page of [ann, ben]) {
+      await until(
+        'what both said',
+        () => chat(page),
+        (names) => names === 'Ann,Ben',
+      );
+    }
     await until(
       'the connection stands',
       () => ann.evaluate(() => window.__meeting?.snapshot),

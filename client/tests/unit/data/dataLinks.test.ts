@@ -46,6 +46,22 @@ test('a channel is made with the first message, and taken by all who are there',
   expect(room.producers.size).toBe(1);
 });
 
+test('of each participant the newest channel is taken, and no more', async () => {
+  const room = new FakeRoom();
+  const [ann, ben] = [room.join('ann'), room.join('ben')];
+  await ann.links.ready();
+  await settle();
+  const [first] = room.producers.values();
+  if (!first) throw new Error('no channel');
+  for (let n = 0; n < 3; n += 1) {
+    const id = room.nextId();
+    room.producers.set(id, { ...first, consumers: new Map() });
+    ben.offer(id, first, true);
+    await settle();
+  }
+  expect([...room.producers.values()].map(({ consumers }) => consumers.size)).toEqual([0, 0, 0, 1]);
+});
+
 test('whoever was cut off for being slow takes the channel again, some times', async () => {
   vi.useFakeTimers();
   const room = new FakeRoom();

@@ -217,8 +217,12 @@ export class FakePeer {
 
   #signaling(): SignalingChannel {
     const session = this.transport;
-    const request = async (name: string, { dataProducerId }: { dataProducerId: string }) => {
+    type Data = { dataProducerId: string; dataConsumerId: string };
+    const request = async (name: string, { dataProducerId, dataConsumerId }: Data) => {
       if (session.closed) throw new MeetingError('server-gone', 'closed');
+      if (name === 'closeDataConsumer') {
+        for (const { consumers } of this.room.producers.values()) consumers.delete(dataConsumerId);
+      }
       if (name !== 'consumeData') return {};
       const made = this.room.producers.get(dataProducerId);
       if (!made) throw new MeetingError('request-refused', 'no such data producer');

@@ -14,9 +14,8 @@ import { useWords } from './words/index';
 /** Below the tiles, for the controls; not where one large picture may lie under them. */
 const CONTROLS_PX = 84;
 
-/** On narrow stages the way to other pages stands above them. */
+/** The way to other pages, with a gap. */
 const PAGER_PX = 52;
-const NARROW_PX = 700;
 
 /** The people and the screens of a meeting. */
 export function Stage({
@@ -38,8 +37,7 @@ export function Stage({
   const isWide = outer.width > outer.height * 1.1;
   const isUnder = isWide && effectiveMode(view, snapshot.participants) === 'speaker';
   const size = isUnder ? outer : above(CONTROLS_PX, outer);
-  const paged = outer.width < NARROW_PX ? above(PAGER_PX, size) : size;
-  const content = useStage(snapshot, view, size, paged);
+  const content = useStage(snapshot, view, size, PAGER_PX);
   useFlip(stage, content.tiles);
   useReception(meeting, snapshot.participants, content.tiles, view.qualities);
   const pinned = view.pinned && keyOf(view.pinned);

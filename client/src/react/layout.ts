@@ -99,21 +99,21 @@ function stripOf({ width, height }: Size): { isBeside: boolean; tile: Size } {
   return { isBeside, tile };
 }
 
-/** So many small tiles stand beside a large one. */
-export function stripPlaces(size: Size): number {
+/** So many small tiles stand beside a large one; `below` is kept free under them where they stand beside it. */
+export function stripPlaces(size: Size, below = 0): number {
   if (size.width === 0 || size.height === 0) return MAX_TILES - 1;
   const { isBeside, tile } = stripOf(size);
-  const [length, each] = isBeside ? [size.height, tile.height] : [size.width, tile.width];
+  const [length, each] = isBeside ? [size.height - below, tile.height] : [size.width, tile.width];
   return Math.max(1, Math.floor((length + GAP_PX) / (each + GAP_PX)));
 }
 
-export function placeSpeaker(others: number, size: Size): SpeakerLayout {
+export function placeSpeaker(others: number, size: Size, below = 0): SpeakerLayout {
   const { width, height } = size;
   if (others === 0) return { main: { x: 0, y: 0, width, height }, strip: [] };
   const { isBeside, tile } = stripOf(size);
   const along = isBeside ? tile.height : tile.width;
   const used = others * along + (others - 1) * GAP_PX;
-  const start = ((isBeside ? height : width) - used) / 2;
+  const start = ((isBeside ? height - below : width) - used) / 2;
   const strip = Array.from({ length: others }, (_, index) => {
     const at = start + index * (along + GAP_PX);
     return rounded(

@@ -20,6 +20,9 @@ import {
 } from './layout';
 import type { View } from './view';
 
+/** Narrower stages are those of phones. */
+const NARROW_PX = 700;
+
 /** A tile, and where it stands. */
 export interface Placed {
   key: string;
@@ -48,12 +51,12 @@ export function effectiveMode(
   return pinned || screensOf(participants).length > 0 ? 'speaker' : 'grid';
 }
 
-/** Fills the stage, or the part of it that is left where there are pages; people keep their places between calls. */
+/** Fills the stage, but for `pager` pixels where there are pages; people keep their places between calls. */
 export function useStage(
   { participants, speakers }: Pick<MeetingSnapshot, 'participants' | 'speakers'>,
   view: Pick<View, 'mode' | 'pinned' | 'page'>,
   whole: Size,
-  paged: Size,
+  pager: number,
 ): StageContent {
   const order = useRef<readonly string[]>([]);
   const recent = useRef<readonly string[]>([]);
@@ -64,11 +67,14 @@ export function useStage(
   const people = new Map(participants.map((participant) => [participant.id, participant]));
   const main =
     mode === 'speaker' ? chooseMain(participants, view.pinned, speaker.current) : undefined;
-  const placesIn = main ? stripPlaces : gridPlaces;
   const screens = screensOf(participants).filter((spot) => !main || keyOf(spot) !== keyOf(main));
   const others = participants.length + screens.length - (main?.source === 'camera' ? 1 : 0);
-  const size = others > placesIn(whole) ? paged : whole;
-  const places = placesIn(size);
+  const isPaged = others > (main ? stripPlaces(whole) : gridPlaces(whole));
+  const isNarrow = whole.width < NARROW_PX;
+  // On narrow stages under all tiles, else under the strip; a wide grid has room beside the controls.
+  const size = isPaged && isNarrow ? { ...whole, height: whole.height - pager } : whole;
+  const below = isPaged && !isNarrow ? pager : 0;
+  const places = main ? stripPlaces(size, below) : gridPlaces(size);
   order.current = arrange(
     order.current,
     participants,
@@ -83,7 +89,7 @@ export function useStage(
   const page = Math.min(view.page, pages - 1);
   const onPage = spots.slice(page * places, (page + 1) * places);
   const { rects, mainRect } = main
-    ? splitUp(placeSpeaker(onPage.length, size))
+    ? splitUp(placeSpeaker(onPage.length, size, below))
     : { rects: placeGrid(onPage.length, size), mainRect: undefined };
   const tiles = onPage.map((spot, index) => place(spot, people, rects[index], false));
   if (main) tiles.unshift(place(main, people, mainRect, true));

@@ -225,6 +225,30 @@ export function drawnCamera(options: { name: string }): void {
     }
   }
 
+  /** A canvas is only captured while its page is in front; frames that are made by hand are taken anywhere. */
+  function filmed(source: HTMLCanvasElement): MediaStreamTrack {
+    const Generator = (
+      window as unknown as {
+        MediaStreamTrackGenerator: new (
+          options: object,
+        ) => MediaStreamTrack & {
+          writable: WritableStream<VideoFrame>;
+        };
+      }
+    ).MediaStreamTrackGenerator;
+    const track = new Generator({ kind: 'video' });
+    const writer = track.writable.getWriter();
+    const film = async () => {
+      while (track.readyState === 'live') {
+        await writer.write(new VideoFrame(source, { timestamp: performance.now() * 1000 }));
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    };
+    film().catch(() => undefined);
+    return track;
+  }
+  (window as unknown as { filmed: typeof filmed }).filmed = filmed;
+
   const audio = new AudioContext();
   const gain = audio.createGain();
   gain.gain.value = 0;
@@ -261,13 +285,13 @@ export function drawnCamera(options: { name: string }): void {
   tone.start();
   navigator.mediaDevices.getUserMedia = async (wanted) => {
     const tracks: MediaStreamTrack[] = [];
-    if (wanted?.video) tracks.push(...canvas.captureStream(12).getTracks());
+    if (wanted?.video) tracks.push(filmed(canvas));
     if (wanted?.audio) tracks.push(...destination.stream.clone().getAudioTracks());
     return new MediaStream(tracks);
   };
 }
 
-/** Runs in the page: what it shares is a drawn slide. */
+/** Runs in the page, after `drawnCamera`: what it shares is a drawn slide. */
 export function drawnScreen(): void {
   const canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [1280, 720];
@@ -293,5 +317,6 @@ export function drawnScreen(): void {
     setTimeout(draw, 250);
   }
   draw();
-  navigator.mediaDevices.getDisplayMedia = async () => canvas.captureStream(5);
+  const { filmed } = window as unknown as { filmed: (of: HTMLCanvasElement) => MediaStreamTrack };
+  navigator.mediaDevices.getDisplayMedia = async () => new MediaStream([filmed(canvas)]);
 }

@@ -7,6 +7,8 @@ import { Controls } from './Controls';
 import { DevicesDialog } from './DevicesDialog';
 import { canShareScreen, deviceActions } from './devices';
 import { FloatingMeeting, useFloatingWindow } from './FloatingWindow';
+import { HostPanel } from './HostPanel';
+import { HostedMeetingContext } from './hosted';
 import { Notices } from './Notices';
 import { useNetwork } from './network';
 import { PeoplePanel } from './PeoplePanel';
@@ -50,6 +52,8 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
   const { participants, status } = snapshot;
   const mode = effectiveMode(view, participants);
   const isIn = status === 'joined';
+  // Whoever is not in has nothing to control, and can leave from where it says why.
+  const isOutside = status === 'failed' || status === 'waiting';
   useWakeLock(isIn);
   usePage(root, view.page, actions.setPage);
   const setLayout = () => {
@@ -101,63 +105,68 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
         inviteLink={inviteLink}
         onPeople={() => actions.toggleSheet('people')}
       />
-      <div className="oc-body">
-        <div className="oc-center">
-          <Stage
-            meeting={meeting}
-            snapshot={snapshot}
-            view={view}
-            actions={actions}
-            network={network}
-          />
-          <Alone snapshot={snapshot} hasInvite={inviteLink !== undefined} />
-          <StateCard meeting={meeting} snapshot={snapshot} onLeave={onLeave} />
-          <Notices meeting={meeting} snapshot={snapshot} />
-          {isSoundBlocked && (
-            <button
-              type="button"
-              className="oc-button oc-button--main oc-unblock"
-              onClick={() => playAll(() => setSoundBlocked(false))}
-            >
-              {words.states.unblock}
-            </button>
-          )}
-          <Controls
-            meeting={meeting}
-            snapshot={snapshot}
-            view={view}
-            mode={mode}
-            actions={actions}
-            devices={devices}
-            isHandRaised={isHandRaised}
-            unread={unread}
-            onHand={raiseHand}
-            onLayout={setLayout}
-            onFloat={floating.open}
-            onLeave={onLeave}
-          />
-        </div>
-        {view.sheet === 'people' && (
-          <Sheet title={words.people.title} onClose={actions.closeSheet}>
-            <PeoplePanel
-              participants={participants}
+      <HostedMeetingContext.Provider value={snapshot.isHost ? meeting : undefined}>
+        <div className="oc-body">
+          <div className="oc-center">
+            <Stage
+              meeting={meeting}
+              snapshot={snapshot}
               view={view}
               actions={actions}
               network={network}
             />
-          </Sheet>
-        )}
-        {view.sheet === 'chat' && (
-          <Sheet title={words.chat.title} onClose={actions.closeSheet}>
-            <ChatPanel
-              meeting={meeting}
-              chat={snapshot.chat}
-              files={snapshot.files}
-              nameOf={(id) => participants.find((one) => one.id === id)?.displayName}
-            />
-          </Sheet>
-        )}
-      </div>
+            <Alone snapshot={snapshot} hasInvite={inviteLink !== undefined} />
+            <StateCard meeting={meeting} snapshot={snapshot} onLeave={onLeave} />
+            <Notices meeting={meeting} snapshot={snapshot} />
+            {isSoundBlocked && (
+              <button
+                type="button"
+                className="oc-button oc-button--main oc-unblock"
+                onClick={() => playAll(() => setSoundBlocked(false))}
+              >
+                {words.states.unblock}
+              </button>
+            )}
+            {!isOutside && (
+              <Controls
+                meeting={meeting}
+                snapshot={snapshot}
+                view={view}
+                mode={mode}
+                actions={actions}
+                devices={devices}
+                isHandRaised={isHandRaised}
+                unread={unread}
+                onHand={raiseHand}
+                onLayout={setLayout}
+                onFloat={floating.open}
+                onLeave={onLeave}
+              />
+            )}
+          </div>
+          {view.sheet === 'people' && (
+            <Sheet title={words.people.title} onClose={actions.closeSheet}>
+              <HostPanel meeting={meeting} snapshot={snapshot} />
+              <PeoplePanel
+                participants={participants}
+                view={view}
+                actions={actions}
+                network={network}
+              />
+            </Sheet>
+          )}
+          {view.sheet === 'chat' && (
+            <Sheet title={words.chat.title} onClose={actions.closeSheet}>
+              <ChatPanel
+                meeting={meeting}
+                chat={snapshot.chat}
+                files={snapshot.files}
+                nameOf={(id) => participants.find((one) => one.id === id)?.displayName}
+              />
+            </Sheet>
+          )}
+        </div>
+      </HostedMeetingContext.Provider>
       <Voices
         participants={participants}
         volumes={view.volumes}

@@ -1,6 +1,8 @@
+import { useEffect, useState } from 'react';
 import type { Meeting, MeetingSnapshot } from '../sdk/index';
 import { explainEncryption } from './encryption';
-import { CloseIcon, LockIcon, ScreenIcon, WarningIcon } from './icons';
+import { notDone } from './HostPanel';
+import { CloseIcon, LockIcon, PeopleIcon, ScreenIcon, WarningIcon } from './icons';
 import { explainError, useWords } from './words/index';
 
 /** What is to be known now, over the stage: a lost connection, a key that is missing, what went wrong. */
@@ -36,6 +38,8 @@ export function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: Mee
           </button>
         </div>
       )}
+      <Muted meeting={meeting} />
+      <Knocking meeting={meeting} snapshot={snapshot} />
       {devices.screen === 'on' && (
         <div className="oc-notice oc-notice--sharing" role="status">
           <ScreenIcon />
@@ -49,6 +53,56 @@ export function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: Mee
           </button>
         </div>
       )}
+    </div>
+  );
+}
+
+/** How long one is told of what somebody else did. */
+const TOLD_MS = 6_000;
+
+/** A host switched something of one's own off. */
+function Muted({ meeting }: { meeting: Meeting }) {
+  const words = useWords().hosts;
+  const [source, setSource] = useState<'microphone' | 'camera'>();
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const stop = meeting.on('mutedByHost', ({ source, muted }) => {
+      if (!muted || (source !== 'microphone' && source !== 'camera')) return;
+      setSource(source);
+      clearTimeout(timer);
+      timer = setTimeout(() => setSource(undefined), TOLD_MS);
+    });
+    return () => {
+      clearTimeout(timer);
+      stop();
+    };
+  }, [meeting]);
+  if (!source) return null;
+  return (
+    <div className="oc-notice" role="status" data-muted-by-host={source}>
+      <WarningIcon />
+      <p>{source === 'microphone' ? words.youMuted : words.youStopped}</p>
+    </div>
+  );
+}
+
+/** To hosts: someone waits in front of the locked room. Of several, the first can be let in from here. */
+function Knocking({ meeting, snapshot }: { meeting: Meeting; snapshot: MeetingSnapshot }) {
+  const words = useWords().hosts;
+  const [first] = snapshot.waiting;
+  if (!snapshot.isHost || !first) return null;
+  return (
+    <div className="oc-notice" role="status">
+      <PeopleIcon />
+      <p>{words.knock(snapshot.waiting.map(({ name }) => name))}</p>
+      <button
+        type="button"
+        className="oc-button oc-button--main"
+        aria-label={words.admitName(first.name)}
+        onClick={() => void meeting.admit(first.id).catch(notDone)}
+      >
+        {words.admit}
+      </button>
     </div>
   );
 }

@@ -8,6 +8,7 @@ const AWAY = [
   ['removed', /^removed/],
   ['taken', /has this peer id/],
   ['locked', /locked/],
+  ['denied', /^not let in/],
 ] as const;
 
 /** Instead of a meeting: it is being entered, or it was left against one's will. */
@@ -27,6 +28,22 @@ export function StateCard({
       <div className="oc-state" data-state="joining">
         <i className="oc-spinner oc-spinner--large" />
         <p role="status">{words.states.joining}</p>
+      </div>
+    );
+  }
+  if (status === 'waiting') {
+    return (
+      <div className="oc-state" data-state="waiting" role="status">
+        <div className="oc-state-icon">
+          <LockIcon />
+        </div>
+        <h2>{words.states.waiting}</h2>
+        <p>{words.states.waitingHelp}</p>
+        <div className="oc-state-buttons">
+          <button type="button" className="oc-button" onClick={onLeave}>
+            {words.controls.leave}
+          </button>
+        </div>
       </div>
     );
   }
@@ -57,7 +74,7 @@ function describe({ states, ...words }: Words, error: MeetingError | null) {
   const reason = error?.code === 'sent-away' ? (error.facts.reason ?? '') : '';
   const away = AWAY.find(([, pattern]) => pattern.test(reason))?.[0];
   if (away) {
-    const icon = away === 'locked' ? <LockIcon /> : <PeopleIcon />;
+    const icon = away === 'locked' || away === 'denied' ? <LockIcon /> : <PeopleIcon />;
     return { icon, title: states[away], text: states[`${away}Help`] };
   }
   const isRefused = error?.code === 'token-refused';

@@ -1,4 +1,6 @@
 import type { Participant } from '../sdk/index';
+import { HostItems } from './HostItems';
+import { useHostedMeeting } from './hosted';
 import { MoreIcon, PinIcon } from './icons';
 import { Popover } from './Popover';
 import { QUALITIES, type Quality, type ViewActions } from './view';
@@ -23,6 +25,7 @@ export function TileMenu({
   actions: ViewActions;
 }) {
   const words = useWords().tile;
+  const hosted = useHostedMeeting();
   const { id, isLocal, media } = participant;
   const hasSound = source === 'camera' ? media.microphone : media.screenAudio;
   return (
@@ -41,6 +44,9 @@ export function TileMenu({
             <PinIcon off={isPinned} />
             {isPinned ? words.unpin : words.pin}
           </button>
+          {hosted && !isLocal && source === 'camera' && (
+            <HostItems meeting={hosted} participant={participant} close={close} />
+          )}
           {!isLocal && source === 'camera' && media.camera && (
             <label className="oc-group">
               <span>{words.quality}</span>

@@ -17,7 +17,7 @@ export function TopBar({
   inviteLink: string | undefined;
   onPeople: () => void;
 }) {
-  const words = useWords().top;
+  const { top: words, hosts } = useWords();
   const [isCopied, setCopied] = useState(false);
   const count = snapshot.participants.length;
   const copy = async () => {
@@ -30,6 +30,12 @@ export function TopBar({
       <h1 className="oc-title">{title}</h1>
       <ConnectionState snapshot={snapshot} />
       <div className="oc-top-end">
+        {snapshot.locked && (
+          <span className="oc-chip oc-chip--locked">
+            <LockIcon />
+            <span>{hosts.locked}</span>
+          </span>
+        )}
         <Encryption snapshot={snapshot} />
         <button
           type="button"

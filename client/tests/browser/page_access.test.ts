@@ -25,9 +25,11 @@ async function enter(name: string, query = '&autojoin=1'): Promise<Page> {
 
 /** One server and two people for all of it. */
 beforeAll(async () => {
-  server = await TestServer.start({ name: 'page-access' });
+  server = await TestServer.start({ name: 'page-access', flags: ['--dev-hosts'] });
   room = newRoom();
+  // Who is first is the host.
   ben = await enter('Ben');
+  await ben.waitForSelector('.oc-meeting[data-status="joined"]');
   ann = await enter('Ann', '');
 });
 
@@ -179,6 +181,46 @@ test('a file goes from one to the other, and the same page speaks German', async
   expect(await dora.getAttribute('html', 'lang')).toBe('de');
   expect(await dora.getAttribute('[data-control="leave"]', 'aria-label')).toBe('Verlassen');
   await dora.close();
+});
+
+test('who hosts mutes, locks, lets in and removes; who does not has no button for it', async () => {
+  const guest = await enter('Gwen');
+  await guest.waitForSelector(tile('Ben'));
+  await ben.waitForSelector(`${tile('Gwen')}[data-muted="false"]`);
+  const open = (page: Page, name: string) =>
+    page
+      .locator(tile(name))
+      .getByRole('button', { name: `Options for ${name}` })
+      .click();
+  await open(guest, 'Ben');
+  await guest.locator('.oc-popover:popover-open').waitFor();
+  expect(await guest.locator('[data-host]').count()).toBe(0);
+  await guest.keyboard.press('Escape');
+  await guest.keyboard.press('p');
+  await guest.locator('.oc-sheet').waitFor();
+  expect(await guest.locator('.oc-hosting').count()).toBe(0);
+
+  await open(ben, 'Gwen');
+  await ben.click('[data-host="mute"]');
+  await guest.waitForSelector('[data-muted-by-host="microphone"]');
+  await ben.waitForSelector(`${tile('Gwen')}[data-muted="true"]`);
+  if ((await ben.locator('.oc-hosting').count()) === 0) await ben.keyboard.press('p');
+  await ben.getByRole('button', { name: 'Lock the meeting' }).click();
+  await guest.waitForSelector('.oc-chip--locked');
+  const late = await enter('Ida', '&autojoin=1&camera=0&microphone=0');
+  await late.waitForSelector('[data-state="waiting"]');
+  await isOpenToAll(late, 'waiting');
+  await isOpenToAll(ben, 'someone waits');
+  await ben.locator('.oc-hosting').getByRole('button', { name: 'Admit Ida' }).click();
+  await late.waitForSelector('.oc-meeting[data-status="joined"]');
+  await ben.getByRole('button', { name: 'Unlock the meeting' }).click();
+
+  await open(ben, 'Gwen');
+  await ben.click('[data-host="remove"]');
+  await ben.click('[data-host="remove"]');
+  await guest.getByText('You were removed from the meeting').waitFor();
+  await isOpenToAll(guest, 'removed');
+  await Promise.all([guest.close(), late.close()]);
 });
 
 test('without permission the page says so, and lets one in', async () => {

@@ -116,6 +116,8 @@ export const de: Words = {
 
   states: {
     joining: 'Sie treten bei…',
+    waiting: 'Die Leitung lässt Sie ein',
+    waitingHelp: 'Die Besprechung ist geschlossen. Wer sie leitet, sieht, dass Sie warten.',
     failed: 'Sie sind nicht in der Besprechung',
     replaced: 'Sie sind woanders in dieser Besprechung',
     replacedHelp: 'Sie sind in einem anderen Tab oder auf einem anderen Gerät neu beigetreten.',
@@ -126,6 +128,8 @@ export const de: Words = {
       'Wer vor Ihnen kam, hat diese Kennung noch. Warten Sie kurz und versuchen Sie es wieder.',
     locked: 'Diese Besprechung ist geschlossen',
     lockedHelp: 'Niemand wird mehr eingelassen. Bitten Sie jemanden darin, sie zu öffnen.',
+    denied: 'Sie wurden nicht eingelassen',
+    deniedHelp: 'So hat es die Leitung entschieden.',
     noEntry: 'Sie können nicht eintreten',
     lost: 'Die Verbindung ist abgerissen und wird neu aufgebaut…',
     alone: 'Noch ist niemand sonst hier. Wer beitritt, erscheint von selbst.',
@@ -231,6 +235,24 @@ export const de: Words = {
       failed: 'misslungen',
       cancelled: 'abgebrochen',
     },
+  },
+
+  hosts: {
+    lock: 'Besprechung schließen',
+    unlock: 'Besprechung öffnen',
+    locked: 'Geschlossen',
+    waiting: 'Warten auf Einlass',
+    knock: (names) => `${list(names)} ${names.length > 1 ? 'möchten' : 'möchte'} beitreten`,
+    admit: 'Einlassen',
+    deny: 'Abweisen',
+    admitName: (name) => `${name} einlassen`,
+    denyName: (name) => `${name} abweisen`,
+    mute: 'Stummschalten',
+    stopVideo: 'Kamera ausschalten',
+    remove: 'Aus der Besprechung entfernen',
+    removeSure: (name) => `${name} wirklich entfernen?`,
+    youMuted: 'Die Leitung hat Ihr Mikrofon ausgeschaltet',
+    youStopped: 'Die Leitung hat Ihre Kamera ausgeschaltet',
   },
 
   announce: {

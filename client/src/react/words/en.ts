@@ -99,6 +99,8 @@ export const en = {
 
   states: {
     joining: 'Joining the meeting…',
+    waiting: 'A host will let you in',
+    waitingHelp: 'The meeting is locked. Whoever hosts it sees that you wait.',
     failed: 'You are not in the meeting',
     replaced: 'You are in this meeting elsewhere',
     replacedHelp: 'You joined again in another tab or on another device. This one was let go.',
@@ -108,6 +110,8 @@ export const en = {
     takenHelp: 'Whoever joined before you has this identity still. Wait a moment, then try again.',
     locked: 'This meeting is locked',
     lockedHelp: 'Nobody else is let in. Ask someone inside to unlock it.',
+    denied: 'You were not let in',
+    deniedHelp: 'A host decided so.',
     noEntry: 'You cannot enter',
     lost: 'The connection was lost. Reconnecting…',
     alone: 'You are the first one here. Others appear as they join.',
@@ -219,6 +223,24 @@ export const en = {
       failed: 'failed',
       cancelled: 'cancelled',
     },
+  },
+
+  hosts: {
+    lock: 'Lock the meeting',
+    unlock: 'Unlock the meeting',
+    locked: 'Locked',
+    waiting: 'Waiting to be let in',
+    knock: (names: readonly string[]) => `${list(names)} would like to join`,
+    admit: 'Admit',
+    deny: 'Refuse',
+    admitName: (name: string) => `Admit ${name}`,
+    denyName: (name: string) => `Refuse ${name}`,
+    mute: 'Mute',
+    stopVideo: 'Stop video',
+    remove: 'Remove from the meeting',
+    removeSure: (name: string) => `Really remove ${name}?`,
+    youMuted: 'A host switched off your microphone',
+    youStopped: 'A host switched off your camera',
   },
 
   announce: {

@@ -354,6 +354,7 @@ impl StatsReport {
             "rtpBytesSent": stats.rtp_bytes_sent,
             "rtpPacketsReceived": stats.rtp_packets_received,
             "rtpPacketsSent": stats.rtp_packets_sent,
+            "pacerQueueMs": stats.pacer_queue_ms,
         }));
         if let Some(remote) = remote {
             let tuple = json!({

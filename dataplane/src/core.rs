@@ -537,6 +537,9 @@ impl Core {
             transport.consumers.remove(index);
         }
         transport.outgoing_ssrcs.remove(&consumer.ssrc);
+        if let Some(waiting) = transport.waiting_mut() {
+            waiting.forget(key as u32);
+        }
     }
 
     fn set_consumer_paused(&mut self, id: ConsumerId, paused: bool) {

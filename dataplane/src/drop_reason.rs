@@ -87,7 +87,10 @@ drop_reasons! {
     ArenaFull => "arena_full",
     /// The kernel's send buffer was full or it refused the packet.
     SendFailed => "send_failed",
-    /// Media beyond what a client's budget lets it be sent.
+    /// Pictures that would wait too long for their client's path, or have; those who watch them
+    /// wait for the next key frame.
+    Paced => "paced",
+    /// Media beyond what a client's budget lets it be sent, of what cannot wait.
     EgressRate => "egress_rate",
     /// A viewer's request for a key frame, when it has had its share of them.
     KeyFrameBudget => "key_frame_budget",

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::core::Core;
+use crate::egress::waiting::Waiting;
 use crate::message::{CoreId, ProducerId};
+use crate::transport::Transport;
 
 /// How many of everything a core holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +25,8 @@ pub struct Holdings {
     pub addresses: usize,
     /// Datagrams of DTLS that wait for an address to be proven.
     pub held_dtls: usize,
+    /// Packets that wait for the pace of their client.
+    pub waiting: usize,
     /// Events that wait for control.
     pub events: usize,
 }
@@ -54,6 +58,7 @@ impl Core {
             ufrags: self.index.ufrags.len(),
             addresses: self.index.addresses.len(),
             held_dtls: transports().map(|transport| transport.held_dtls.len()).sum(),
+            waiting: transports().filter_map(Transport::waiting).map(Waiting::len).sum(),
             events: self.events.len(),
         }
     }

@@ -424,6 +424,8 @@ pub struct TransportStats {
     /// Bits per second that can be sent: the estimate, or the client's own; `None` where nobody
     /// estimates.
     pub available_outgoing_bps: Option<u32>,
+    /// Milliseconds that what waits for its pace takes to leave.
+    pub pacer_queue_ms: u32,
     /// Reports of the client about packets that were never sent, or too long ago.
     pub unmatched_reports: u64,
     /// The selected remote address.
@@ -507,6 +509,8 @@ pub struct CoreStats {
     /// From when the batch of a forwarded packet was read until the packet was handed to the
     /// kernel, for each packet.
     pub forward_delays: Histogram,
+    /// How long packets have waited for the pace of their client, for each that had to.
+    pub pacer_delays: Histogram,
     /// Turns of the loop.
     pub turns: u64,
     /// Transports now.
@@ -543,6 +547,7 @@ impl CoreStats {
             *counter += more;
         }
         self.forward_delays.add(&other.forward_delays);
+        self.pacer_delays.add(&other.pacer_delays);
         for (reason, more) in other.drops.iter() {
             self.drops.count_n(reason, more);
         }

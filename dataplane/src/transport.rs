@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use opencall_wire::codec::MediaKind;
 use opencall_wire::rtp::extension::ExtensionIds;
 use opencall_wire::srtp::{OpenContext, SealContext};
 use opencall_wire::time::Time;
@@ -14,7 +15,9 @@ use smallvec::SmallVec;
 use crate::checkpoint::{Lease, Place, RESERVED_TRANSPORT_SEQUENCES, TransportCheckpoint};
 use crate::dtls::Flight;
 use crate::egress::limit::SendLimit;
+use crate::egress::pace::{Pace, Rate};
 use crate::egress::path::{Budget, Path};
+use crate::egress::waiting::{Offer, Offered, Waiting};
 use crate::fanout::Pending;
 use crate::ice::IceAgent;
 use crate::ice::agent::Tuple;
@@ -75,8 +78,6 @@ pub struct Srtp {
 #[derive(Debug, Clone, Default)]
 #[repr(C)]
 pub struct SentCounters {
-    /// UDP payload bytes sent.
-    pub bytes_sent: u64,
     /// RTP bytes sent.
     pub rtp_bytes_sent: u64,
     /// RTP packets sent.
@@ -104,6 +105,8 @@ pub struct Transport {
     pub destination: Option<Tuple>,
     /// The client says that it is somewhere else, or is not proven to be where it was selected.
     pub has_claimant: bool,
+    /// Pictures wait for their pace.
+    waits: bool,
     /// Next transport-wide sequence number to send.
     pub next_transport_sequence: u16,
     /// Transport-wide sequence numbers below it were said to be used.
@@ -112,14 +115,20 @@ pub struct Transport {
     pub path: Option<Box<Path>>,
     /// How much it is sent, and sent again.
     pub limit: SendLimit,
+    /// How fast it is sent pictures.
+    pub pace: Pace,
     /// What it has sent.
     pub counters: SentCounters,
+    /// Keys, once DTLS is done.
+    pub srtp: Option<Srtp>,
+    /// The pictures that wait, if any do.
+    waiting: Option<Box<Waiting>>,
+    /// UDP payload bytes sent that are not of media.
+    beside_bytes_sent: u64,
     /// The SSRC under which our RTCP speaks.
     pub local_ssrc: u32,
     /// A producer's SSRC for transport-wide messages to name as media source.
     pub media_ssrc: u32,
-    /// Keys, once DTLS is done.
-    pub srtp: Option<Srtp>,
     /// How much it sends.
     pub received: ReceiveMeter,
     /// What it has received.
@@ -196,6 +205,9 @@ impl Transport {
             ice_reports: (Time::ZERO, 0),
             destination: None,
             has_claimant: false,
+            waits: false,
+            waiting: None,
+            beside_bytes_sent: 0,
             srtp: None,
             local_ssrc: config.checkpoint.local_ssrc(local_ssrc),
             media_ssrc: 0,
@@ -213,6 +225,12 @@ impl Transport {
             outgoing_bitrate_bps: config.outgoing_bitrate_bps,
             allocation_stale: false,
             limit: SendLimit::new(config.outgoing_bitrate_bps),
+            pace: Pace::new(Rate {
+                budget_bps: config.outgoing_bitrate_bps.into(),
+                estimate_bps: None,
+                is_confirmed: false,
+                is_late: false,
+            }),
             received: ReceiveMeter::new(TRANSPORT_LIMIT),
             nacked: (Time::ZERO, 0),
             report_due: Time::NEVER,
@@ -375,17 +393,72 @@ impl Transport {
 
     #[inline]
     fn count_media_sent(&mut self, now: Time, bytes: usize) {
+        self.pace.spend(now, bytes);
+        self.count_bytes_sent(now, bytes);
+    }
+
+    #[inline]
+    fn count_bytes_sent(&mut self, now: Time, bytes: usize) {
         self.limit.spend(now, bytes);
         self.counters.rtp_bytes_sent += bytes as u64;
-        self.count_sent(bytes);
         if let Some(path) = &mut self.path {
             path.estimator.on_burst(now, bytes);
         }
     }
 
-    /// Notes bytes of a probe.
+    /// Notes bytes of a probe, which is faster than the pace on purpose.
     pub fn on_padding_sent(&mut self, now: Time, bytes: usize) {
-        self.count_media_sent(now, bytes);
+        self.count_bytes_sent(now, bytes);
+    }
+
+    /// Whether so many packets of whatever kind and length may leave now, and none waits.
+    #[inline]
+    pub fn has_room(&self, now: Time, packets: usize) -> bool {
+        self.pace.has_room(now, packets) && self.limit.has_room(now, packets) && !self.waits
+    }
+
+    /// The pictures that wait for their pace, if any do.
+    pub fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_deref()
+    }
+
+    /// The same, to take some out, or to say when the next leave.
+    pub fn waiting_mut(&mut self) -> Option<&mut Waiting> {
+        self.waiting.as_deref_mut()
+    }
+
+    /// Has a packet wait until the pace lets it leave.
+    pub fn offer(&mut self, now: Time, offer: Offer) -> Offered {
+        self.waits = true;
+        self.waiting.get_or_insert_default().offer(now, offer, &self.pace)
+    }
+
+    /// Ends the waiting where nothing waits any more.
+    pub fn close_queue_if_empty(&mut self) {
+        if self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty()) {
+            (self.waits, self.waiting) = (false, None);
+        }
+    }
+
+    /// Whether so many bytes of pictures may leave now.
+    pub fn admits_pictures(&self, now: Time, bytes: usize) -> bool {
+        self.pace.admits(now, bytes) && self.limit.admits(now, bytes, MediaKind::Video)
+    }
+
+    /// When so many bytes of pictures may leave.
+    pub fn ready_at(&self, bytes: usize) -> Time {
+        self.pace.ready_at(bytes).max(self.limit.ready_at(bytes))
+    }
+
+    /// Brings the pace in line with what the path carries, as far as that is known.
+    pub fn set_pace(&mut self) {
+        let estimator = self.path.as_ref().map(|path| &path.estimator);
+        self.pace.set(Rate {
+            budget_bps: self.outgoing_bitrate_bps.into(),
+            estimate_bps: estimator.map(|estimator| estimator.target_bps()),
+            is_confirmed: estimator.is_some_and(|estimator| estimator.has_feedback()),
+            is_late: self.waiting.as_ref().is_some_and(|waiting| waiting.is_late(&self.pace)),
+        });
     }
 
     /// Notes that a packet has left with the next transport-wide number: the one place where such
@@ -414,6 +487,7 @@ impl Transport {
         if let Some(path) = &mut self.path {
             path.estimator.set_max(now, f64::from(bitrate_bps));
         }
+        self.set_pace();
     }
 
     /// Notes a datagram received.
@@ -421,20 +495,25 @@ impl Transport {
         self.received_counters.bytes_received += len as u64;
     }
 
-    /// Notes a datagram sent.
+    /// Notes a datagram sent that is no media.
     pub fn count_sent(&mut self, len: usize) {
-        self.counters.bytes_sent += len as u64;
+        self.beside_bytes_sent += len as u64;
+    }
+
+    /// UDP payload bytes sent.
+    fn bytes_sent(&self) -> u64 {
+        self.counters.rtp_bytes_sent + self.beside_bytes_sent
     }
 
     /// Recent bits per second sent.
     pub fn send_bps(&self, now: Time) -> u32 {
-        self.send_rate.bps(now, self.counters.bytes_sent)
+        self.send_rate.bps(now, self.bytes_sent())
     }
 
     /// Ends one interval of the bitrates: to be called once a second.
     pub fn sample_rates(&mut self, now: Time) {
         self.receive_rate.sample(now, self.received_counters.bytes_received);
-        self.send_rate.sample(now, self.counters.bytes_sent);
+        self.send_rate.sample(now, self.bytes_sent());
     }
 
     /// Recent bits per second received.
@@ -446,7 +525,7 @@ impl Transport {
     pub fn stats(&self, now: Time) -> TransportStats {
         TransportStats {
             bytes_received: self.received_counters.bytes_received,
-            bytes_sent: self.counters.bytes_sent,
+            bytes_sent: self.bytes_sent(),
             rtp_bytes_received: self.received_counters.rtp_bytes_received,
             rtp_bytes_sent: self.counters.rtp_bytes_sent,
             rtp_packets_received: self.received_counters.rtp_packets_received,
@@ -457,6 +536,10 @@ impl Transport {
                 .path
                 .as_ref()
                 .map(|path| u32::try_from(path.estimator.target_bps()).unwrap_or(u32::MAX)),
+            pacer_queue_ms: self
+                .waiting
+                .as_ref()
+                .map_or(0, |waiting| waiting.takes(&self.pace).as_millis() as u32),
             unmatched_reports: self.path.as_ref().map_or(0, |path| path.estimator.unmatched()),
             remote: self.destination.map(|(address, _)| address),
             srtp_profile: self.srtp.as_ref().map(|srtp| srtp.seal.profile().name()),

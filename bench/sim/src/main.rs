@@ -85,6 +85,7 @@ struct Sums {
     done: u64,
     failed: u64,
     packets: u64,
+    waited: u64,
     lasted: Duration,
     /// Cores that died, and meetings in which some did.
     deaths: u64,
@@ -97,6 +98,7 @@ impl Sums {
         self.done += 1;
         self.failed += u64::from(outcome.violation.is_some());
         self.packets += outcome.packets;
+        self.waited += outcome.waited;
         self.lasted += outcome.lasted;
         self.deaths += outcome.deaths;
         self.rough += u64::from(outcome.deaths > 0);
@@ -104,11 +106,12 @@ impl Sums {
     }
 
     fn print(&self, took: Duration) {
-        let Sums { done, failed, packets, deaths, rough, slowest, .. } = self;
+        let Sums { done, failed, packets, waited, deaths, rough, slowest, .. } = self;
         let (hours, minutes) = (self.lasted.as_secs_f64() / 3_600.0, took.as_secs_f64() / 60.0);
         println!(
-            "{done} meetings, {failed} failed: {packets} packets opened; {deaths} data cores died \
-             in {rough} meetings, all media was back within {slowest:?}\n\
+            "{done} meetings, {failed} failed: {packets} packets opened, {waited} had waited for \
+             their pace; {deaths} data cores died in {rough} meetings, all media was back within \
+             {slowest:?}\n\
              {hours:.1} hours of virtual time in {minutes:.1} minutes: {:.2} hours per minute",
             hours / minutes
         );

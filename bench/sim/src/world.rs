@@ -74,6 +74,8 @@ pub struct Outcome {
     pub digest: u64,
     /// Packets that participants have opened.
     pub packets: u64,
+    /// Packets that waited for the pace of a client, on cores that lived to the end.
+    pub waited: u64,
     /// Data cores that died.
     pub deaths: u64,
     /// The longest that media took to come back after one, while nothing else went wrong.
@@ -187,10 +189,17 @@ impl Meeting {
             steps: self.step,
             digest: self.digest.finish(),
             packets: self.packets,
+            waited: self.waited(),
             deaths: self.deaths,
             slowest: self.slowest,
             lasted: self.now.since(BEGIN),
         }
+    }
+
+    fn waited(&self) -> u64 {
+        let stations = self.server.stations.iter();
+        let delays = stations.map(|station| &station.seat.core().stats().pacer_delays);
+        delays.map(|delays| delays.cumulative().last().copied().unwrap_or(0)).sum()
     }
 
     fn through(&mut self) -> Checked {

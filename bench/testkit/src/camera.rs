@@ -137,6 +137,9 @@ pub struct Track {
     room: u32,
     peer: u32,
     encodings: Vec<Encoding>,
+    /// Whether its key frames have many full packets, more than a path carries at once, and no more
+    /// than small rings hold.
+    has_large_key_frames: bool,
     /// Encodings that are sent, from the lowest.
     pub sent_encodings: usize,
 }
@@ -153,13 +156,15 @@ impl Track {
         let encodings = (0..encodings.clamp(1, rids.len()))
             .map(|index| Encoding::new(dice, (encodings > 1).then_some(rids[index])))
             .collect();
-        Self::new(ids, mid, Kind::Video, encodings)
+        let camera = Self::new(ids, mid, Kind::Video, encodings);
+        Track { has_large_key_frames: dice.random_bool(0.3), ..camera }
     }
 
     fn new(ids: (u32, u32, u32), mid: String, kind: Kind, encodings: Vec<Encoding>) -> Self {
         let (room, peer, number) = ids;
         let sent_encodings = encodings.len();
-        Track { kind, mid, number, room, peer, encodings, sent_encodings }
+        let has_large_key_frames = false;
+        Track { kind, mid, number, room, peer, encodings, has_large_key_frames, sent_encodings }
     }
 
     /// How many encodings it has.
@@ -229,7 +234,12 @@ impl Track {
         let (room, peer, track) = (self.room, self.peer, self.number);
         let encoding = &mut self.encodings[layer];
         let key = std::mem::take(&mut encoding.key_due) || is_audio;
-        let parts = if is_audio { 1 } else { 1 + u8::from(key) + u8::from(dice.random_bool(0.3)) };
+        let is_large = key && self.has_large_key_frames;
+        let parts = match (is_audio, is_large) {
+            (true, _) => 1,
+            (false, true) => dice.random_range(6..11),
+            (false, false) => 1 + u8::from(key) + u8::from(dice.random_bool(0.3)),
+        };
         let ticks = now.as_nanos() as u128 * u128::from(rate) / 1_000_000_000;
         let timestamp = encoding.timestamp_base.wrapping_add(ticks as u32);
         encoding.newest_timestamp = Some((timestamp, now));
@@ -252,7 +262,7 @@ impl Track {
                 payload.extend(encoding.vp8_head(key, part == 0));
             }
             payload.extend(stamp.write());
-            let filler = dice.random_range(0..60) + 40 * layer;
+            let filler = dice.random_range(0..60) + if is_large { 900 } else { 40 * layer };
             payload.resize(payload.len() + filler, 0x5a);
             let packet = Packet {
                 header: OutgoingHeader {

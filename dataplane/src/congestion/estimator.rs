@@ -202,6 +202,11 @@ impl Estimator {
         self.watch.has_failed()
     }
 
+    /// Whether the client has said of anything that it arrived.
+    pub fn has_feedback(&self) -> bool {
+        self.has_feedback
+    }
+
     /// When the newest packet left.
     pub fn last_sent(&self) -> Time {
         self.sent.newest_at()

@@ -17,11 +17,9 @@ use opencall_wire::time::Time;
 
 use crate::core::Core;
 use crate::drop_reason::DropReason;
+use crate::egress::waiting::Ahead;
 use crate::fanout::Pending;
 use crate::ingress::packet::MediaPacket;
-
-/// Packets sent at once so at most: more than a key frame has. A client asks for what is beyond.
-const MAX_PACKETS: usize = 256;
 
 /// Missing packets in a row after which nothing more is looked for.
 const MAX_HOLE: usize = 16;
@@ -56,7 +54,7 @@ impl Core {
     }
 
     /// Sends what came in earlier turns.
-    fn send_from_history(
+    pub(super) fn send_from_history(
         &mut self,
         now: Time,
         key: usize,
@@ -65,8 +63,17 @@ impl Core {
         tx: &mut TxBatch,
     ) {
         let mut hole = 0;
-        for step in 1..=MAX_PACKETS as u64 {
-            let number = ExtendedSeq(first.sequence.0 + step);
+        let waiting = self.transports[self.consumers[key].transport].waiting();
+        let ahead = waiting.map_or_else(Ahead::default, |waiting| {
+            waiting.ahead(key as u32, first.encoding, first.sequence)
+        });
+        for step in 1..Ahead::SPAN {
+            let number = ExtendedSeq(first.sequence.0 + step as u64);
+            // What waits leaves when its turn comes, and once.
+            if ahead.has(step) {
+                hole = 0;
+                continue;
+            }
             let Some((packet, len)) = self.stored(now, key, first, number) else {
                 hole += 1;
                 // In the usual case nothing has come after the first packet of a picture yet.

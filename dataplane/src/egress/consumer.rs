@@ -305,6 +305,11 @@ impl Consumer {
         self.layers.target().or(self.layers.current())
     }
 
+    /// Whether its producer's pictures depend on each other.
+    pub fn needs_key_frames(&self) -> bool {
+        self.key_frame_needed
+    }
+
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
         !self.paused && self.key_frame_needed && self.layers.waits()

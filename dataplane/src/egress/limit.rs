@@ -20,21 +20,21 @@ use opencall_wire::time::Time;
 
 /// Above the budget so much may be sent for long, percent: rates that the allocation took for what
 /// they were a second ago may have risen by so much.
-const ABOVE_BUDGET_PERCENT: u64 = 105;
+pub(super) const ABOVE_BUDGET_PERCENT: u64 = 105;
 
 /// How far ahead of the rate pictures may be. With the twentieth above it makes a tenth in any two
 /// seconds. A key frame takes about so long to arrive from a sender that paces it; less would break
 /// every one, more would be a queue in the client's network.
-const BURST_NANOS: u64 = 95_000_000;
+pub(super) const BURST_NANOS: u64 = 95_000_000;
 
 /// The same in bytes at least: of a small budget a tenth of a second would be less than a picture.
-const BURST_BYTES: u64 = 32 << 10;
+pub(super) const BURST_BYTES: u64 = 32 << 10;
 
 /// How much further ahead a voice may be: some tens of packets, from all who speak.
 const VOICE_BURST_BYTES: u64 = 8 << 10;
 
 /// Parts of a nanosecond in which the time of a byte is kept: at 1 Gbit/s a byte takes 8 ns.
-const FRACTIONS: u64 = 256;
+pub(super) const FRACTIONS: u64 = 256;
 
 /// Bytes that may be sent again before anything has been sent.
 const RESEND_CREDIT_FIRST_BYTES: u32 = 16 << 10;
@@ -92,6 +92,13 @@ impl SendLimit {
             MediaKind::Video => burst,
         };
         self.ahead(now).saturating_add(self.nanos(bytes as u64)) <= most
+    }
+
+    /// When so many bytes of pictures may leave.
+    pub fn ready_at(&self, bytes: usize) -> Time {
+        let burst = BURST_NANOS.max(self.nanos(BURST_BYTES));
+        let until = self.drained_at.as_nanos().saturating_add(self.nanos(bytes as u64));
+        Time::from_nanos(until.saturating_sub(burst))
     }
 
     /// Notes bytes that leave.

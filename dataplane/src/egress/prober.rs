@@ -142,6 +142,7 @@ impl Core {
         let Some(path) = &mut self.transports[key].path else { return };
         path.tick(now);
         let is_starved = path.is_starved(now);
+        self.transports[key].set_pace();
         if !self.transports[key].can_send() {
             return;
         }

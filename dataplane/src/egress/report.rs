@@ -65,6 +65,7 @@ impl Core {
             self.report_ice(key);
         }
         self.send_transport_feedback(now, key, tx);
+        self.release(now, key, tx);
         self.probe(now, key, tx);
         for index in 0..self.transports[key].producers.len() {
             let producer = self.transports[key].producers[index];
@@ -98,6 +99,9 @@ impl Core {
         let transport = &self.transports[key];
         let mut due = transport.ice.next_timeout().min(transport.report_due);
         due = due.min(transport.ice_report_due);
+        if let Some(waiting) = transport.waiting() {
+            due = due.min(waiting.due);
+        }
         if let Some(path) = transport.path.as_ref().filter(|_| transport.can_send()) {
             due = due.min(path.next_due(now));
         }

@@ -53,8 +53,8 @@ impl Core {
             let mut pending = std::mem::take(&mut self.transports[key].pending);
             self.transports[key].reserve_transport_sequences(pending.len());
             // Mostly there is room for all, however long each is.
-            if !self.transports[key].limit.has_room(now, pending.len()) {
-                self.thin_out(now, key, &mut pending);
+            if !self.transports[key].has_room(now, pending.len()) {
+                self.pace(now, key, &mut pending, tx);
             }
             let begin = tx.len_bytes();
             let mut burst = Burst::default();
@@ -90,27 +90,9 @@ impl Core {
         Scattered::All
     }
 
-    /// Leaves of a transport's packets those that its client's budget has room for now.
-    #[cold]
-    fn thin_out(&mut self, now: Time, key: usize, pending: &mut Vec<Pending>) {
-        let mut planned = 0;
-        pending.retain(|entry| {
-            let kind = self.consumers[entry.consumer as usize].kind;
-            let len = self.payload_len(entry) + OVERHEAD_BYTES;
-            let fits = self.transports[key].limit.admits(now, planned + len, kind);
-            if fits {
-                planned += len;
-            } else {
-                self.miss(now, entry);
-                self.stats.drops.count(DropReason::EgressRate);
-            }
-            fits
-        });
-    }
-
     /// A packet does not leave, for there is no room for it: the client sees a gap, and may ask for
     /// it later. One that would begin an encoding is not missed: the encoding begins later.
-    fn miss(&mut self, now: Time, entry: &Pending) {
+    pub(super) fn miss(&mut self, now: Time, entry: &Pending) {
         let packet = &self.turn.gathered[usize::from(entry.packet)].packet;
         let consumer = &mut self.consumers[entry.consumer as usize];
         if consumer.goes_on_with(packet)
@@ -125,7 +107,7 @@ impl Core {
     /// where its client says that it is and has not proven it: as much as that address may be sent.
     /// Who only receives proves it with feedback, and gives that soonest on what arrives.
     #[cold]
-    fn send_to_claimant(&mut self, key: usize, begin: usize, tx: &mut TxBatch) {
+    pub(super) fn send_to_claimant(&mut self, key: usize, begin: usize, tx: &mut TxBatch) {
         let transport = &mut self.transports[key];
         let Some(claimant) = transport.ice.claimant() else { return };
         let mut samples: SmallVec<[(usize, usize); SAMPLES_MAX]> = SmallVec::new();
@@ -169,7 +151,7 @@ impl Core {
         burst
     }
 
-    fn payload_len(&self, entry: &Pending) -> usize {
+    pub(super) fn payload_len(&self, entry: &Pending) -> usize {
         self.turn.gathered[usize::from(entry.packet)].packet.payload().len()
     }
 
@@ -218,7 +200,9 @@ impl Core {
         // No closure, which would be called.
         let sealed = match packet_bytes(rx, &mut self.links, gathered.bytes, end) {
             Some(bytes) => {
-                seal(consumer, (packet, &out), (bytes, padding), sending, &mut srtp.seal, buffer)
+                let (header, payload) = bytes.split_at_mut(packet.payload().start.min(bytes.len()));
+                let bytes = (&*header, payload, padding);
+                seal(consumer, (packet, &out), bytes, sending, &mut srtp.seal, buffer)
             }
             None => Err(DropReason::Internal),
         };
@@ -270,34 +254,32 @@ impl Core {
     }
 }
 
-/// Writes a packet for a consumer into `buffer`, header and sealed payload; its length. `bytes` are
-/// those of the packet as it came and of the padding behind it.
+/// Writes a packet for a consumer into `buffer`, header and sealed payload; its length. `header`
+/// and `payload` are those of the packet as it came, the latter with room for the padding.
 #[inline(always)]
-fn seal(
+pub(super) fn seal(
     consumer: &mut Consumer,
     (packet, out): (&MediaPacket, &Outgoing),
-    (bytes, padding): (&mut [u8], u8),
+    (header, payload, padding): (&[u8], &mut [u8], u8),
     sending: (Time, u16),
     context: &mut SealContext,
     buffer: &mut [u8],
 ) -> Result<usize, DropReason> {
     let fields = consumer.header_fields(packet, out);
     let header_len = match out.targets {
-        None => write_header(buffer, consumer, fields, (&packet.extensions, bytes), sending),
+        None => write_header(buffer, consumer, fields, (&packet.extensions, header), sending),
         Some(targets) => {
-            write_header_with_targets(buffer, consumer, fields, (packet, bytes), targets, sending)
+            write_header_with_targets(buffer, consumer, fields, (packet, header), targets, sending)
         }
     };
     let header_len = header_len.ok_or(DropReason::TooLarge)?;
-    let payload = packet.payload();
     if padding > 0 {
         // RFC 3550 section 5.1: the last byte counts them, itself included.
-        let tail = bytes.get_mut(payload.end..).ok_or(DropReason::Internal)?;
+        let tail = payload.get_mut(packet.payload().len()..).ok_or(DropReason::Internal)?;
         tail.fill(0);
         *tail.last_mut().ok_or(DropReason::Internal)? = padding;
         mark_padded(buffer);
     }
-    let payload = bytes.get_mut(payload.start..).ok_or(DropReason::Internal)?;
     if let Some(ids) = &packet.info.ids {
         out.rewrite.patch(ids, payload);
     }

@@ -252,11 +252,13 @@ impl Core {
             path.estimator.start(now);
         }
         transport.path = Some(Box::new(path));
+        transport.set_pace();
     }
 
     /// Has layers allocated anew if the estimate calls for it, and probes sent that it asks for.
     pub(crate) fn follow_estimate(&mut self, now: Time, key: usize) {
         let transport = &mut self.transports[key];
+        transport.set_pace();
         let Some(path) = &mut transport.path else { return };
         if path.calls_for_allocation(now) {
             self.share_out_later(key);

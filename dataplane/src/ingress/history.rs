@@ -42,7 +42,7 @@ pub const AUDIO_PACKETS: usize = 64;
 pub const AUDIO_BYTES: usize = 32 << 10;
 
 /// Room for the original sequence number of RFC 4588.
-const SPARE_BYTES: usize = 2;
+pub const SPARE_BYTES: usize = 2;
 
 /// Where rings begin.
 const FIRST_PACKETS: usize = 32;

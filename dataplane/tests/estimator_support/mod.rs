@@ -50,6 +50,8 @@ pub struct Link {
     pub phases: Vec<Phase>,
     pub queue_ms: f64,
     pub jitter_ms: f64,
+    /// Packets that found no place in its queue.
+    pub overflown: u64,
     random: Random,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
@@ -63,6 +65,7 @@ impl Link {
             phases: phases.to_vec(),
             queue_ms: 300.0,
             jitter_ms: 0.0,
+            overflown: 0,
             random: Random(seed),
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -90,6 +93,8 @@ impl Link {
         if self.queued_ms(now) < self.queue_ms {
             self.queue.push_back(Queued { flow, sequence, bytes, since: now });
             self.queued_bytes += bytes;
+        } else {
+            self.overflown += 1;
         }
     }
 

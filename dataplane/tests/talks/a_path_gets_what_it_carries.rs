@@ -1,9 +1,11 @@
 //! Layers follow what the path to each client carries: estimated from its feedback, probed with
 //! packets of ours, lowered at once and raised when it lasts.
 
+use std::time::Duration;
+
 use opencall_dataplane::message::*;
 
-use crate::estimator_support::Phase;
+use crate::estimator_support::{Link, Phase};
 use crate::paths::*;
 
 /// Kilobits per second of the camera's encodings.
@@ -179,8 +181,69 @@ fn a_core_that_dies_leaves_the_estimate_as_it_was() {
     let before = room.kbps(0);
     room.world.kill(CoreId(0), 99);
     // Feedback on what the dead one sent comes for a while: nothing follows from it.
-    room.run(std::time::Duration::from_millis(50));
+    room.run(Duration::from_millis(50));
     let (lowest, _) = room.extremes_to(0, 14.0);
     assert_between(lowest, 0.75 * before, before, "least of 4 s after the death");
     assert_eq!(room.watchers[0].layer, Some(2));
+}
+
+/// A camera of 1.2 Mbit/s, with a key frame of 20 kB each two seconds, over 2 Mbit/s and a queue of
+/// 50 ms, which is 12.5 kB.
+#[test]
+fn a_short_queue_loses_nothing_of_key_frames() {
+    const PHASE: Phase = Phase { from_s: 0.0, rate_bps: 2e6, delay_ms: 25.0, loss: 0.0 };
+    let mut room = Room::of_one(&[1200.0], &[PHASE]);
+    room.links[0].queue_ms = 50.0;
+    room.run_to(10.0);
+    room.key_frames = Some((60, 20_000));
+    room.run_to(12.0);
+    let (lost_before, filmed_before) = (room.links[0].overflown, room.filmed.len());
+    let (lowest, highest) = room.extremes_to(0, 72.0);
+    println!("estimate from {lowest:.0} to {highest:.0} kbit/s");
+    println!("padding {} of {}", room.watchers[0].padding_bytes, room.watchers[0].media_bytes);
+    assert_eq!(room.links[0].overflown - lost_before, 0, "packets found no place in the queue");
+
+    // The same as it was filmed.
+    let mut link = Link::new(5, &[PHASE]);
+    link.queue_ms = 50.0;
+    let filmed = &room.filmed[filmed_before..];
+    let (mut of_key_frames, mut lost) = (0, 0);
+    for picture in filmed {
+        link.poll(picture.at, &mut Vec::new());
+        let before = link.overflown;
+        picture.packets.iter().for_each(|&bytes| link.send(picture.at, 0, bytes));
+        if picture.is_key {
+            of_key_frames += picture.packets.len();
+            lost += link.overflown - before;
+        }
+    }
+    let percent = lost as f64 / of_key_frames as f64 * 100.0;
+    assert_between(percent, 20.0, 60.0, "percent of key frames' packets lost when nothing waits");
+
+    // Until the last packet of a picture has left.
+    let delays: Vec<f64> = filmed
+        .iter()
+        .zip(filmed_before as u32 + 1..)
+        .filter(|(picture, _)| picture.at + Duration::from_millis(100) < room.world.now)
+        .map(|(picture, number)| {
+            let left = room.watchers[0].left.iter().rev().find(|(of, _)| *of == number);
+            left.expect("it has left").1.since(picture.at).as_secs_f64() * 1e3
+        })
+        .collect();
+    let mut ordinary: Vec<f64> = Vec::new();
+    let mut behind: Vec<f64> = Vec::new();
+    for (index, picture) in filmed.iter().enumerate().take(delays.len()) {
+        // The two pictures after a key frame come while it leaves.
+        let is_behind = (1..=2).any(|back| index >= back && filmed[index - back].is_key);
+        match (picture.is_key, is_behind) {
+            (true, _) => {}
+            (_, true) => behind.push(delays[index]),
+            _ => ordinary.push(delays[index]),
+        }
+    }
+    ordinary.sort_by(f64::total_cmp);
+    behind.sort_by(f64::total_cmp);
+    let p99 = ordinary[ordinary.len() * 99 / 100];
+    assert_between(p99, 0.0, 1.0, "ms until an ordinary picture has left, p99");
+    assert_between(*behind.last().unwrap(), 1.0, 40.0, "the most behind a key frame");
 }

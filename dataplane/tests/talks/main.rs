@@ -21,6 +21,7 @@ mod a_first_picture_that_came_too_soon_comes_again;
 mod a_frame_leaves_as_one_train;
 mod a_full_batch_reaches_a_large_room;
 mod a_key_frame_is_begun_where_it_begins;
+mod a_key_frame_leaves_in_steps;
 mod a_key_frame_request_outlives_a_full_ring;
 mod a_layer_that_stops_is_replaced;
 mod a_new_ssrc_goes_on_at_once;

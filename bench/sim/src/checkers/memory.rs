@@ -14,6 +14,9 @@ const UFRAGS: usize = 2;
 /// Datagrams of DTLS that wait at one transport.
 const HELD_DTLS: usize = 6;
 
+/// Packets that wait for the pace of a client, and a little more: where a queue was cut.
+const WAITING: usize = 1_100;
+
 /// Events that wait in a core while control is stalled: some hundred a second for each client.
 const EVENTS: usize = 20_000;
 
@@ -27,6 +30,7 @@ pub fn check(holdings: &Holdings) -> Result<(), String> {
         && holdings.ufrags >= transports
         && holdings.addresses <= MAX_TUPLES * transports
         && holdings.held_dtls <= HELD_DTLS * transports
+        && holdings.waiting <= WAITING * transports
         && holdings.subscriptions == holdings.consumers
         && holdings.outgoing_ssrcs == holdings.consumers
         && holdings.events <= EVENTS;
@@ -92,6 +96,7 @@ mod tests {
             Holdings { subscriptions: 4, ..fine },
             Holdings { outgoing_ssrcs: 2, ..fine },
             Holdings { held_dtls: 13, ..fine },
+            Holdings { waiting: 2 * WAITING + 1, ..fine },
             Holdings { events: EVENTS + 1, ..fine },
         ] {
             assert!(check(&worse).is_err(), "{worse:?}");

@@ -112,6 +112,15 @@ impl Selector {
         }
     }
 
+    /// Lets only the lowest temporal layer out of encodings with one spatial layer, or again all
+    /// that the client wants: for a while, in which too much waits for it.
+    pub fn spare(&mut self, is_spared: bool) {
+        self.rest.temporal.spare(is_spared);
+        if self.mode == Mode::ALL {
+            self.mode = Mode::TEMPORAL;
+        }
+    }
+
     /// The most that the client wants. Its spatial layer is an encoding of a simulcast, else a
     /// layer inside the one encoding.
     pub fn preferred(&self) -> Option<Layers> {

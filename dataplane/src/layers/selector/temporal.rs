@@ -44,6 +44,8 @@ const FAR: u16 = 0x4000;
 pub struct TemporalLayers {
     /// The highest that the client wants.
     wanted: u8,
+    /// Only the lowest goes out for now, whatever is wanted.
+    is_spared: bool,
     /// The highest that may go out now: `wanted` as it was when the present picture began, for no
     /// picture is cut in two.
     limit: u8,
@@ -64,6 +66,7 @@ impl TemporalLayers {
         let wanted = wanted.unwrap_or(ALL);
         TemporalLayers {
             wanted,
+            is_spared: false,
             limit: wanted,
             entered: ALL,
             has_left_out: 0,
@@ -78,9 +81,14 @@ impl TemporalLayers {
         self.wanted = wanted.unwrap_or(ALL);
     }
 
+    /// From the next picture on only the lowest layer goes out, or again what the client wants.
+    pub fn spare(&mut self, is_spared: bool) {
+        self.is_spared = is_spared;
+    }
+
     /// Whether every picture goes out, until the client wants less.
     pub fn takes_all(&self) -> bool {
-        self.wanted == ALL && self.limit == ALL && self.entered == ALL
+        self.wanted == ALL && !self.is_spared && self.limit == ALL && self.entered == ALL
     }
 
     /// To be called once a second: whether only a key frame still helps to enter a wanted layer.
@@ -97,7 +105,7 @@ impl TemporalLayers {
     /// Whether a packet's picture goes out.
     pub fn takes(&mut self, info: &PayloadInfo) -> bool {
         if info.starts_picture {
-            self.limit = self.wanted;
+            self.limit = if self.is_spared { 0 } else { self.wanted };
             if info.key_frame {
                 self.enter_all();
             }

@@ -42,6 +42,14 @@ struct Camera {
     voice: Option<Voice>,
 }
 
+/// A picture that the camera has sent of its lowest encoding.
+pub struct Filmed {
+    pub at: Time,
+    pub is_key: bool,
+    /// Bytes of its packets.
+    pub packets: Vec<usize>,
+}
+
 struct Voice {
     sequence: u16,
     next: Time,
@@ -64,6 +72,8 @@ pub struct Watcher {
     /// The layer that it gets, and how often that has changed.
     pub layer: Option<u8>,
     pub changes: u32,
+    /// Packets of media that left for it: of which picture, and when.
+    pub left: Vec<(u32, Time)>,
 }
 
 /// A meeting of one camera and some watchers.
@@ -80,6 +90,10 @@ pub struct Room {
     checked: Time,
     /// What control was told last of any path.
     pub told: Option<Bandwidth>,
+    /// Every so many pictures the camera sends a key frame of so many bytes unasked.
+    pub key_frames: Option<(u32, usize)>,
+    /// The pictures of its lowest encoding.
+    pub filmed: Vec<Filmed>,
 }
 
 impl Room {
@@ -114,6 +128,8 @@ impl Room {
             began: now,
             checked: now,
             told: None,
+            key_frames: None,
+            filmed: Vec::new(),
         };
         // The camera's rates are known before anyone watches.
         room.run(Duration::from_secs(2));
@@ -165,6 +181,7 @@ impl Room {
             padding_bytes: 0,
             layer: None,
             changes: 0,
+            left: Vec::new(),
         });
         self.watchers.len() - 1
     }
@@ -271,8 +288,15 @@ impl Room {
         }
         camera.next_picture = camera.next_picture + FRAME;
         camera.picture += 1;
+        let due = self.key_frames.filter(|(every, _)| camera.picture.is_multiple_of(*every));
         for index in 0..camera.rates_bps.len() {
-            camera.send_picture(&self.world, index);
+            camera.key[index] |= due.is_some();
+            let is_key = camera.key[index];
+            let bytes = due.map(|(_, bytes)| bytes);
+            let packets = camera.send_picture(&self.world, index, bytes);
+            if index == 0 {
+                self.filmed.push(Filmed { at: now, is_key, packets });
+            }
         }
     }
 
@@ -314,6 +338,11 @@ impl Room {
                     true => watcher.padding_bytes += len as u64,
                     false => watcher.media_bytes += len as u64,
                 }
+                if packet.header.ssrc == watcher.video.ssrc
+                    && let Some(number) = packet.payload.last_chunk()
+                {
+                    watcher.left.push((u32::from_be_bytes(*number), now));
+                }
                 let sequence = packet.transport_sequence.expect("all are numbered");
                 self.links[watcher.link].send_of(watcher.flow, now, sequence, len);
             }
@@ -349,8 +378,12 @@ impl Room {
 }
 
 impl Camera {
-    fn send_picture(&mut self, world: &World, index: usize) {
-        let mut left = (self.rates_bps[index] * FRAME.as_secs_f64() / 8.0) as usize;
+    /// Sends a picture of an encoding, of so many bytes, or of as many as its rate says. Returns
+    /// the bytes of its packets.
+    fn send_picture(&mut self, world: &World, index: usize, bytes: Option<usize>) -> Vec<usize> {
+        let usual = (self.rates_bps[index] * FRAME.as_secs_f64() / 8.0) as usize;
+        let mut left = bytes.unwrap_or(usual);
+        let mut sent = Vec::new();
         let key = std::mem::take(&mut self.key[index]);
         let packets = left.div_ceil(PAYLOAD_MAX + PACKET_OVERHEAD).max(1);
         let each = left / packets;
@@ -372,7 +405,12 @@ impl Camera {
                 payload[0] &= !0x10;
             }
             payload.resize(len.saturating_sub(PACKET_OVERHEAD).max(payload.len()), 0x5a);
+            if let Some(number) = payload.last_chunk_mut() {
+                *number = self.picture.to_be_bytes();
+            }
+            sent.push(payload.len() + PACKET_OVERHEAD);
             self.client.send_payload(world, video, &payload);
         }
+        sent
     }
 }

@@ -127,6 +127,11 @@ fn write_cores(text: &mut Text, views: &[CoreView]) {
     for (core, view) in views.iter().enumerate() {
         delays.buckets(&[("core", &core)], &view.totals.forward_delays);
     }
+    let help = "How long packets waited for the pace of their client, of those that had to.";
+    let mut delays = text.histogram("opencall_core_pacer_delay_seconds", help);
+    for (core, view) in views.iter().enumerate() {
+        delays.buckets(&[("core", &core)], &view.totals.pacer_delays);
+    }
 }
 
 fn write_drops(text: &mut Text, views: &[CoreView]) {

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openPage } from './support/chromium';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
+import { holds } from './support/timing';
 import { until } from './support/wait';
 
 const axeScript = readFileSync(
@@ -238,5 +239,55 @@ test('without permission the page says so, and lets one in', async () => {
   // The check would find something if there were something.
   await page.evaluate(() => document.querySelector('.oc-meeting')?.append(new Image()));
   await expect(isOpenToAll(page, 'a picture without words')).rejects.toThrow(/image-alt/);
+  await page.close();
+});
+
+/** Until the lobby is painted, on loopback. */
+const FIRST_PAINT_MS = 1000;
+
+test('the lobby is there at once, and nothing moves afterwards', async () => {
+  const page = await openPage();
+  await page.addInitScript(() => {
+    const seen = { shift: 0 };
+    (window as unknown as { seen: typeof seen }).seen = seen;
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) {
+        seen.shift += (entry as PerformanceEntry & { value: number }).value;
+      }
+    }).observe({ type: 'layout-shift', buffered: true });
+  });
+  await page.goto(`${server.httpUrl}/?room=${room}&name=Ida`);
+  await page.waitForSelector('.page-mirror video:not([hidden])');
+  await page.getByText('This server is open').waitFor();
+  const { paint, shift } = await page.evaluate(() => ({
+    paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0,
+    shift: (window as unknown as { seen: { shift: number } }).seen.shift,
+  }));
+  expect(paint).toBeGreaterThan(0);
+  holds('first paint of the lobby, ms', paint, FIRST_PAINT_MS);
+  expect(shift).toBeLessThan(0.01);
+  await page.close();
+});
+
+test('a floating window shows who speaks, and has three buttons', async () => {
+  const page = await enter('Ida', '&autojoin=1&camera=0');
+  await page.waitForSelector(tile('Ben'));
+  // A window of this kind cannot be driven from here: who asks for one is given a frame.
+  await page.evaluate(() => {
+    const frame = document.body.appendChild(document.createElement('iframe'));
+    frame.style.cssText = 'position:fixed;inset:0;width:360px;height:240px;z-index:9';
+    const given = { requestWindow: async () => frame.contentWindow };
+    Object.defineProperty(window, 'documentPictureInPicture', { value: given });
+  });
+  await page.keyboard.press('h');
+  await page.click('[data-control="more"]');
+  await page.getByRole('button', { name: 'Floating window' }).click();
+  const floating = page.frameLocator('iframe');
+  await floating.locator('.oc-name span', { hasText: 'Ben' }).waitFor();
+  expect(await floating.locator('button').count()).toBe(3);
+  await floating.getByRole('button', { name: 'Mute' }).click();
+  await page.waitForSelector('[data-control="microphone"][data-device="muted"]');
+  await floating.getByRole('button', { name: 'Leave' }).click();
+  await page.getByText('You left the meeting').waitFor();
   await page.close();
 });

@@ -22,8 +22,8 @@ export interface Size {
 /** Between two tiles. */
 export const GAP_PX = 8;
 
-/** More faces than this are too small to be known, and more pictures too many to receive. */
-export const MAX_TILES = 25;
+/** Oneself and twenty others, of whom all can be received: a page without grey tiles. */
+export const MAX_TILES = 21;
 
 /** Narrower ones show nobody. */
 const MIN_TILE_WIDTH = 156;

@@ -64,6 +64,47 @@ test('when someone speaks, no more than three tiles are drawn anew', async () =>
   await act(async () => meeting.leave());
 });
 
+test('of a hundred people a page is shown, whoever speaks among them; keys lead to the others', async () => {
+  const meeting = new Meeting(options());
+  await meeting.join();
+  await act(async () =>
+    root.render(<MeetingView meeting={meeting} title="t" onLeave={() => {}} />),
+  );
+  await act(async () => {
+    for (let index = 0; index < 99; index += 1) {
+      channels[0]?.say('newParticipant', { participantId: `p${index}`, displayName: `P${index}` });
+    }
+  });
+  const shown = () =>
+    [...document.querySelectorAll('.oc-tile')].map((tile) => tile.getAttribute('data-peer-id'));
+  const first = shown();
+  expect(first).toHaveLength(21);
+  await act(async () => channels[0]?.say('activeSpeakers', ['p80']));
+  const second = shown();
+  expect(second.filter((id, index) => id !== first[index])).toEqual(['p80']);
+
+  const press = (key: string) =>
+    act(async () => {
+      document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+    });
+  const seen = new Set(second);
+  for (let page = 1; page < 5; page += 1) {
+    await press('ArrowRight');
+    for (const id of shown()) seen.add(id);
+  }
+  expect(seen.size).toBe(100);
+  // There is no page behind the last one, and when people leave, the last one is another.
+  await press('ArrowRight');
+  expect(shown()).toHaveLength(16);
+  await act(async () => {
+    for (let index = 30; index < 99; index += 1) {
+      channels[0]?.say('participantLeft', { participantId: `p${index}` });
+    }
+  });
+  expect(shown()).toHaveLength(10);
+  await act(async () => meeting.leave());
+});
+
 test('another name is a rename, another meeting another meeting', async () => {
   const handles: MeetingHandle[] = [];
   const Room = (wanted: Partial<MeetingOptions>) => {

@@ -31,7 +31,7 @@ async function open(name: string, query: string, hash = ''): Promise<Page> {
   return page;
 }
 
-/** In both sizes and both themes. */
+/** In both sizes and both themes, and in colours that the system forces. */
 async function shoot(page: Page, name: string) {
   for (const [size, viewport] of Object.entries(SIZES)) {
     await page.setViewportSize(viewport);
@@ -42,6 +42,10 @@ async function shoot(page: Page, name: string) {
     }
   }
   await page.setViewportSize(SIZES.wide);
+  await page.emulateMedia({ forcedColors: 'active' });
+  await page.waitForTimeout(SETTLE_MS);
+  await page.screenshot({ path: join(out, `${name}-wide-forced.png`) });
+  await page.emulateMedia({ forcedColors: 'none' });
 }
 
 const speak = (page: Page, isOn: boolean) =>

@@ -123,7 +123,7 @@ const KINDS: [string, () => string][] = [
 ];
 
 test.each(isProof ? KINDS : KINDS.slice(0, 1))(
-  '%s: a file goes on while the WebSocket is away',
+  '%s: a file goes on while the WebSocket is away, and through an ICE restart',
   async (kind, makeFragment) => {
     const [room, fragment] = [newRoom(), makeFragment()];
     const ann = await enter(server.httpUrl, 'Ann', room, fragment);
@@ -135,8 +135,12 @@ test.each(isProof ? KINDS : KINDS.slice(0, 1))(
     const before = await hasCome(ben, SIZE / 10);
     link.cut();
     // Shorter than sessions are kept.
-    await hasCome(ben, before + WHILE_AWAY_BYTES);
+    const meanwhile = await hasCome(ben, before + WHILE_AWAY_BYTES);
     await link.restore();
+    await isJoined(ben);
+    // Another path, for both directions of both.
+    await hasCome(ben, Math.min(SIZE, meanwhile + 1));
+    for (const page of [ann, ben]) await page.evaluate(() => window.__meeting?.restartIce());
     const file = await isDone(ben);
     const mbits = ((SIZE * 8) / (Date.now() - begun) / 1_000).toFixed(0);
     console.info(`a file of ${(SIZE / 1e6).toFixed(0)} MB, ${kind}: ${mbits} Mbit/s`);

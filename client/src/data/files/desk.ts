@@ -84,9 +84,8 @@ export class FileDesk {
 
   /** Takes a file that someone offers. */
   accept(id: string): void {
-    const file = this.#incoming.get(id);
-    if (!file) throw refused('This file is not offered any more.');
-    file.accept(Date.now());
+    const isOffered = this.#incoming.get(id)?.accept(Date.now());
+    if (!isOffered) throw refused('This file is not offered any more.');
     this.#tick();
     this.#show();
   }
@@ -105,8 +104,8 @@ export class FileDesk {
     const offered = new Set(offers.map(({ file }) => idOf(from, file)));
     for (const [id, file] of this.#incoming) {
       if (file.from !== from) continue;
-      file.present();
-      if (!offered.has(id)) file.withdrawn();
+      if (offered.has(id)) file.present();
+      else file.withdrawn();
     }
     for (const offer of offers) {
       const id = idOf(from, offer.file);

@@ -31,6 +31,7 @@ export class IncomingFile {
   readonly #host: FileHost;
   #received: ReceivedFile | undefined;
   #state: FileState = 'offered';
+  #isOffered = true;
   #url: string | undefined;
   /** Gives up its channel. */
   #leave: (() => void) | undefined;
@@ -75,14 +76,20 @@ export class IncomingFile {
     return this.#goneAt !== undefined && (this.isActive || this.#state === 'offered');
   }
 
-  /** Begins to take it. */
-  accept(now: number): void {
-    if (this.#state !== 'offered') return;
+  /** Begins to take it, also once more after it was given up or has failed; `false` if it is not offered any more. */
+  accept(now: number): boolean {
+    if (this.isActive || this.#state === 'done') return true;
+    if (!this.#isOffered) return false;
+    this.#isTogether = false;
+    this.#frontier = 0;
+    this.#outstanding = 0;
+    this.#intervalMs = 0;
     this.#received = new ReceivedFile(this.offer.size);
     this.#state = 'running';
     this.#progressAt = now;
     this.#measured = { at: now, bytes: 0 };
     this.#advance(now);
+    return true;
   }
 
   /** A channel with it was offered, or this end is connected again. */
@@ -90,9 +97,10 @@ export class IncomingFile {
     if (this.isActive) this.#advance(now);
   }
 
-  /** Its owner is here again. */
+  /** Its owner is here, and offers it. */
   present(): void {
     this.#goneAt = undefined;
+    this.#isOffered = true;
   }
 
   participantLeft(now: number): void {
@@ -101,6 +109,7 @@ export class IncomingFile {
 
   /** Its owner offers it no more. */
   withdrawn(): void {
+    this.#isOffered = false;
     if (this.isActive || this.#state === 'offered') this.#finish('cancelled');
   }
 
@@ -120,8 +129,11 @@ export class IncomingFile {
 
   tick(now: number): void {
     if (this.#goneAt !== undefined && now - this.#goneAt > GONE_MS) {
+      this.#isOffered = false;
+      this.#goneAt = undefined;
       if (this.isActive) this.#finish('failed');
       else if (this.#state === 'offered') this.#finish('cancelled');
+      return;
     }
     if (!this.isActive) return;
     this.#measure(now);

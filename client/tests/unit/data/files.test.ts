@@ -295,6 +295,9 @@ test('what is not what was offered fails, and is not shown', async () => {
   await until(() => ben.file(id).state === 'failed');
   expect(ben.file(id).url).toBeUndefined();
   expect(ann.file(id).state).toBe('offered');
+  ann.room.carry = carry;
+  ben.desk.accept(id);
+  await done(ben, id);
 });
 
 test('either side can give up, at any moment', async () => {
@@ -314,11 +317,15 @@ test('either side can give up, at any moment', async () => {
   expect(ann.file(second).state).toBe('cancelled');
   // What was declined is not asked for.
   await ben.desk.cancel(third);
-  expect(() => ben.desk.accept(third)).not.toThrow();
   expect(ben.file(third).state).toBe('cancelled');
   const before = ben.chunks;
   await vi.advanceTimersByTimeAsync(60_000);
   expect(ben.chunks).toBe(before);
+  // Whoever thinks better of it begins anew, as long as it is offered.
+  ben.onChunk = undefined;
+  for (const id of [first, third]) ben.desk.accept(id);
+  for (const id of [first, third]) await done(ben, id);
+  expect(() => ben.desk.accept(second)).toThrow('not offered any more');
 });
 
 test('who leaves for good takes the file along; what is done stays, until it is forgotten', async () => {

@@ -158,3 +158,20 @@ test('a stranger to the key reads nothing, and what it writes is dropped', async
   expect(new Set(await chat(ann))).toEqual(new Set(['Ann: secret']));
   expect(await chat(plain)).toEqual([]);
 });
+
+test('who only writes goes on writing after an ICE restart', async () => {
+  const room = newRoom();
+  const ann = await enter('Ann', room, '');
+  const ben = await enter('Ben', room, '');
+  await say(ann, ['one']);
+  await say(ben, ['two']);
+  await heard(ann, 2);
+  await heard(ben, 2);
+  for (const page of [ann, ben]) await page.evaluate(() => window.__meeting?.restartIce());
+  await say(ann, ['three']);
+  await say(ben, ['four']);
+  for (const page of [ann, ben]) {
+    const texts = await heard(page, 4);
+    expect(texts.sort()).toEqual(['Ann: one', 'Ann: three', 'Ben: four', 'Ben: two']);
+  }
+});

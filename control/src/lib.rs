@@ -15,6 +15,7 @@
 //! * [`limits`] — how much one client can make us keep.
 //! * [`ortc`] — the capability rules, as pure functions.
 //! * [`rtp_parameters`] — RTP capabilities and parameters as mediasoup-client writes them in JSON.
+//! * [`sctp`] — one association of data channels.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -45,6 +46,14 @@ mod stats;
 mod timers;
 mod transport;
 mod waiting;
+
+pub mod sctp {
+    //! SCTP inside a transport's DTLS, sans-IO: for fuzzing and for whoever plays a client.
+
+    pub use crate::data::association::{
+        Association, DataMessage, Received, Reliability, SctpOutput,
+    };
+}
 
 pub use contest::CHALLENGE_TIMEOUT;
 pub use control::{Control, ControlConfig, CoreAddresses, Counts, Work};

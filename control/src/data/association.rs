@@ -29,9 +29,10 @@ pub(crate) const SCTP_PORT: u16 = 5_000;
 /// handshake's.
 const SCTP_MTU_BYTES: usize = 1_152;
 
-/// Bytes that one client can have us keep for it to be put together or read: four of the largest
-/// messages. Less slows long paths, more is a client's to fill.
-const RECEIVE_WINDOW_BYTES: usize = 1024 * 1024;
+/// Bytes that one client can have us keep for it to be put together or read: two of the largest
+/// messages and half of one. Less slows long paths (this is 50 Mbit/s over 100 ms), more is a
+/// client's to fill, and a laggard's, who keeps its sender from being read.
+const RECEIVE_WINDOW_BYTES: usize = 640 * 1024;
 
 /// Bytes inside the association that are not acknowledged, over all streams.
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
@@ -50,16 +51,21 @@ const PPID_BINARY_EMPTY: PpId = PpId(57);
 
 /// A message's text or bytes, shared by all whom it goes to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct DataMessage {
+pub struct DataMessage {
+    /// Text, else bytes.
     pub is_text: bool,
+    /// It, UTF-8 if it is text and its sender is honest.
     pub bytes: Vec<u8>,
 }
 
 /// How messages of a stream are sent (RFC 3758, RFC 8831 section 6.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reliability {
+pub struct Reliability {
+    /// Messages come in the order in which they were sent.
     pub ordered: bool,
+    /// Milliseconds after which a message is sent no more.
     pub max_packet_life_time_ms: Option<u16>,
+    /// How often a packet is sent again at most.
     pub max_retransmits: Option<u16>,
 }
 
@@ -76,7 +82,7 @@ impl Reliability {
 
 /// What an association has to say.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SctpOutput {
+pub enum SctpOutput {
     /// Send this packet.
     Packet(Vec<u8>),
     /// The peer has closed these streams towards us; none named: all, as after a new beginning.
@@ -86,14 +92,19 @@ pub(crate) enum SctpOutput {
 }
 
 /// A message as it came.
-pub(crate) enum Received {
+pub enum Received {
+    /// Text or bytes.
     Message {
+        /// Where.
         stream: u16,
+        /// What.
         message: DataMessage,
     },
     /// A message of DCEP, as it came.
     Dcep {
+        /// Where.
         stream: u16,
+        /// What.
         bytes: Vec<u8>,
     },
     /// Longer than any may be.
@@ -102,8 +113,8 @@ pub(crate) enum Received {
     UnknownProtocol,
 }
 
-/// One association. It never speaks first: clients do, and before that it costs nothing.
-pub(crate) struct Association {
+/// One association. A server's never speaks first: clients do, and before that it costs nothing.
+pub struct Association {
     socket: Option<Box<dyn DcSctpSocket>>,
     began: Time,
     now: Time,
@@ -113,8 +124,22 @@ pub(crate) struct Association {
 }
 
 impl Association {
+    /// One that waits for its peer.
     pub fn new(now: Time) -> Self {
         Association { socket: None, began: now, now, broken: false, outputs: VecDeque::new() }
+    }
+
+    /// A client's side, which speaks first.
+    pub fn connecting(now: Time) -> Self {
+        let mut client = Association::new(now);
+        client.socket = Some(Association::socket());
+        client.call(|socket| socket.connect());
+        client
+    }
+
+    /// Whether the library has failed: a fault of it, or of ours.
+    pub fn has_failed(&self) -> bool {
+        self.broken
     }
 
     fn socket() -> Box<dyn DcSctpSocket> {
@@ -283,9 +308,7 @@ mod tests {
     fn arriving(count: u16, is_lost: impl Fn(Time, &[u8]) -> bool) -> u16 {
         let mut now = Time::ZERO;
         let mut server = Association::new(now);
-        let mut client = Association::new(now);
-        client.socket = Some(Association::socket());
-        client.call(|socket| socket.connect());
+        let mut client = Association::connecting(now);
         let (mut sent, mut got) = (0, 0);
         for _ in 0..20_000 {
             now = now + Duration::from_millis(1);

@@ -35,6 +35,8 @@ pub(crate) struct DataConsumer {
     pub queue: VecDeque<(Time, Arc<DataMessage>)>,
     /// Bytes of it, as [`super::flow`] counts them.
     pub queued: usize,
+    /// When something of it was last sent, or the first of what waits came.
+    pub progress: Time,
     /// Whether its producer is not read because of it.
     pub is_full: bool,
     pub messages: u64,
@@ -178,6 +180,7 @@ impl Control {
             waiting: waiting && !in_band,
             queue: VecDeque::new(),
             queued: 0,
+            progress: self.now,
             is_full: false,
             messages: 0,
             bytes: 0,

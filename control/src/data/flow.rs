@@ -37,14 +37,15 @@ const ENTRY_BYTES: usize = 128;
 
 /// Bytes in a reliable consumer's queue at which its producer is no longer read, and at which it is
 /// again. One more receive window may still come in between.
-const FULL_BYTES: usize = 512 * 1024;
-const ROOM_BYTES: usize = 256 * 1024;
+const FULL_BYTES: usize = 256 * 1024;
+const ROOM_BYTES: usize = 128 * 1024;
 
 /// Bytes in a consumer's queue at most. A reliable one is held before it gets here: the last
 /// message that was read fits.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
-/// How long a reliable consumer may stay full: who reads half a megabyte in it stays.
+/// How long a reliable consumer may stay full: who reads a quarter of a megabyte in it stays. The
+/// time for which it has taken nothing before it was full counts: it holds others up no longer.
 pub(super) const LAGGARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a message of a lossy channel may wait: pointers and positions are worthless after that.
@@ -212,13 +213,17 @@ impl Control {
             }
             return self.data.drops.count(DataDrop::QueueFull);
         }
+        if consumer.queue.is_empty() {
+            consumer.progress = now;
+        }
         consumer.queue.push_back((now, Arc::clone(message)));
         consumer.queued += size;
         let (transport, waiting) = (consumer.transport, consumer.waiting);
         let fills = consumer.how.is_reliable() && consumer.queued >= FULL_BYTES;
         if fills && !std::mem::replace(&mut consumer.is_full, true) {
             let producer = consumer.producer;
-            self.timers.set(Timer::Laggard(id), now + LAGGARD_TIMEOUT);
+            let patience_ends = consumer.progress + LAGGARD_TIMEOUT;
+            self.timers.set(Timer::Laggard(id), patience_ends.max(now));
             let on = self.data.producers.get(&producer).map(|producer| producer.transport);
             if let Some(data) = on.and_then(|on| self.transport_data(on)) {
                 data.held_by += 1;
@@ -309,6 +314,7 @@ impl Control {
         }
         consumer.messages += 1;
         consumer.bytes += message.bytes.len() as u64;
+        consumer.progress = now;
         consumer.queued = consumer.queued.saturating_sub(cost(message));
         consumer.queue.pop_front();
         if consumer.is_full && consumer.queued < ROOM_BYTES {

@@ -13,11 +13,13 @@
 //! * `drops` — messages that went no further, by reason.
 #![forbid(unsafe_code)]
 
-mod association;
+pub(crate) mod association;
 mod consumer;
 mod dcep;
 mod drops;
 mod flow;
+#[cfg(test)]
+mod loss_tests;
 mod producer;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

@@ -2,6 +2,7 @@
 //! promise.
 
 mod administrators_see_and_act;
+mod data_channels_bound_laggards;
 mod data_channels_carry_messages;
 mod data_channels_open_in_band;
 mod every_order_ends_alike;

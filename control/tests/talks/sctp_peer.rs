@@ -37,9 +37,14 @@ pub struct SctpPeer {
     pub connected: bool,
     /// Streams that the server has closed.
     pub finished: Vec<u16>,
+    /// Whether its application reads.
+    pub reads: bool,
     /// The packet it sent last.
     pub last_sent: Vec<u8>,
 }
+
+/// What it takes without its application reading.
+pub const RECEIVE_BUFFER_BYTES: u32 = 1024 * 1024;
 
 fn remote() -> SocketAddr {
     ([192, 0, 2, 1], 5000).into()
@@ -71,7 +76,7 @@ impl SctpPeer {
         let transport_config = TransportConfig::default()
             .with_max_send_message_size(262_144)
             .with_max_receive_message_size(262_144)
-            .with_max_receive_buffer_size(1024 * 1024);
+            .with_max_receive_buffer_size(RECEIVE_BUFFER_BYTES);
         let transport_config = Arc::new(transport_config);
         let mut server = ServerConfig::new();
         server.transport = Arc::clone(&transport_config);
@@ -89,6 +94,7 @@ impl SctpPeer {
             messages: VecDeque::new(),
             connected: false,
             finished: Vec::new(),
+            reads: true,
             last_sent: Vec::new(),
         };
         peer.run(talk);
@@ -160,7 +166,7 @@ impl SctpPeer {
                 _ => {}
             }
         }
-        for stream in self.association.stream_ids() {
+        for stream in self.association.stream_ids().into_iter().filter(|_| self.reads) {
             while let Ok(mut open) = self.association.stream(stream)
                 && let Ok(Some(chunks)) = open.read_sctp()
             {
@@ -186,6 +192,11 @@ impl SctpPeer {
     pub fn send(&mut self, talk: &mut Talk, stream: u16, ppid: Ppid, bytes: &[u8]) {
         self.put(stream, ppid, bytes);
         self.run(talk);
+    }
+
+    /// Bytes that wait to be sent, or to be acknowledged.
+    pub fn buffered(&mut self, stream: u16) -> usize {
+        self.association.stream(stream).and_then(|open| open.buffered_amount()).expect("open")
     }
 
     /// Queues one message.

@@ -15,6 +15,7 @@ pub mod demux;
 pub mod ice;
 pub mod rtcp;
 pub mod rtp;
+pub mod sctp;
 pub mod signaling_opencall;
 pub mod signaling_protoo;
 pub mod srtp_open;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ice", run: ice::run },
     Target { name: "rtcp", run: rtcp::run },
     Target { name: "rtp", run: rtp::run },
+    Target { name: "sctp", run: sctp::run },
     Target { name: "signaling_opencall", run: signaling_opencall::run },
     Target { name: "signaling_protoo", run: signaling_protoo::run },
     Target { name: "srtp_open", run: srtp_open::run },

@@ -116,7 +116,7 @@ macro_rules! smoke {
     };
 }
 
-smoke!(core demux ice rtcp rtp signaling_opencall signaling_protoo srtp_open stun);
+smoke!(core demux ice rtcp rtp sctp signaling_opencall signaling_protoo srtp_open stun);
 
 #[test]
 fn every_target_is_tested_and_has_a_binary() {

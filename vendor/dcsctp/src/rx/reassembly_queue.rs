@@ -65,6 +65,9 @@ impl DerefMut for ReassemblyStrategy {
     }
 }
 
+/// What a message that waits to be read takes besides its payload, at least.
+const READY_MESSAGE_OVERHEAD: usize = 64;
+
 pub struct ReassemblyQueue {
     max_size_bytes: usize,
     watermark_bytes: usize,
@@ -73,6 +76,8 @@ pub struct ReassemblyQueue {
     deferred_reset_streams: Option<DeferredResetStreams>,
     rx_messages_count: usize,
     reassembled_messages: VecDeque<Message>,
+    /// Payload bytes in `reassembled_messages`.
+    ready_bytes: usize,
 }
 
 impl ReassemblyQueue {
@@ -91,6 +96,7 @@ impl ReassemblyQueue {
             deferred_reset_streams: None,
             rx_messages_count: 0,
             reassembled_messages: VecDeque::new(),
+            ready_bytes: 0,
         }
     }
 
@@ -99,7 +105,9 @@ impl ReassemblyQueue {
     }
 
     pub fn get_next_message(&mut self) -> Option<Message> {
-        self.reassembled_messages.pop_front()
+        let message = self.reassembled_messages.pop_front()?;
+        self.ready_bytes -= message.payload.len();
+        Some(message)
     }
 
     pub fn rx_messages_count(&self) -> usize {
@@ -122,22 +130,31 @@ impl ReassemblyQueue {
 
         self.streams.add(tsn, data, &mut |message| {
             self.rx_messages_count += 1;
+            self.ready_bytes += message.payload.len();
             self.reassembled_messages.push_back(message);
         });
     }
 
     pub fn queued_bytes(&self) -> usize {
-        let ready_messages_bytes: usize =
-            self.reassembled_messages.iter().map(|m| m.payload.len()).sum();
-        ready_messages_bytes + self.streams.queued_bytes() + self.deferred_bytes
+        self.ready_bytes + self.streams.queued_bytes() + self.deferred_bytes
+    }
+
+    /// Bytes that are really held: empty messages take memory, too.
+    fn held_bytes(&self) -> usize {
+        self.queued_bytes() + READY_MESSAGE_OVERHEAD * self.reassembled_messages.len()
     }
 
     pub fn is_above_watermark(&self) -> bool {
-        self.queued_bytes() >= self.watermark_bytes
+        self.held_bytes() >= self.watermark_bytes
     }
 
     pub fn is_full(&self) -> bool {
-        self.queued_bytes() >= self.max_size_bytes
+        self.held_bytes() >= self.max_size_bytes
+    }
+
+    /// Whether little of the window is left.
+    pub fn is_nearly_full(&self) -> bool {
+        self.remaining_bytes() < self.max_size_bytes / 4
     }
 
     fn forward_tsn_cost(num_streams: usize) -> usize {
@@ -161,13 +178,14 @@ impl ReassemblyQueue {
 
         self.streams.handle_forward_tsn(new_cumulative_ack, &skipped_streams, &mut |message| {
             self.rx_messages_count += 1;
+            self.ready_bytes += message.payload.len();
             self.reassembled_messages.push_back(message);
         });
     }
 
     /// The remaining bytes until the queue has reached the watermark limit.
     pub fn remaining_bytes(&self) -> usize {
-        self.watermark_bytes.saturating_sub(self.queued_bytes())
+        self.watermark_bytes.saturating_sub(self.held_bytes())
     }
 
     pub(crate) fn enter_deferred_reset(

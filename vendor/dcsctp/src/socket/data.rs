@@ -79,7 +79,10 @@ pub(crate) fn handle_data(
         // TODO: Implement
         return;
     }
-    if tcb.data_tracker.observe(now, tsn, immediate_ack) {
+    // What comes on a stream that was not negotiated is acknowledged and dropped: each would be kept
+    // an entry for.
+    let streams = tcb.capabilities.negotiated_maximum_incoming_streams;
+    if tcb.data_tracker.observe(now, tsn, immediate_ack) && data.stream_key.id().0 < streams {
         tcb.reassembly_queue.add(tsn, data);
     }
 }
@@ -134,9 +137,14 @@ pub(crate) fn handle_forward_tsn(
     state: &mut State,
     now: SocketTime,
     new_cumulative_tsn: Tsn,
-    skipped_streams: Vec<SkippedStream>,
+    mut skipped_streams: Vec<SkippedStream>,
 ) {
     if let Some(tcb) = state.tcb_mut() {
+        let streams = tcb.capabilities.negotiated_maximum_incoming_streams;
+        skipped_streams.retain(|skipped| match skipped {
+            SkippedStream::ForwardTsn(id, _) => id.0 < streams,
+            SkippedStream::IForwardTsn(key, _) => key.id().0 < streams,
+        });
         if !tcb.data_tracker.is_tsn_valid(new_cumulative_tsn) {
             log::warn!("Received FORWARD-TSN chunk with invalid TSN {:?}", new_cumulative_tsn);
             return;

@@ -472,7 +472,17 @@ impl DcSctpSocket for Socket {
     }
 
     fn get_next_message(&mut self) -> Option<Message> {
-        self.state.tcb_mut()?.reassembly_queue.get_next_message()
+        let tcb = self.state.tcb_mut()?;
+        let was_nearly_full = tcb.reassembly_queue.is_nearly_full();
+        let message = tcb.reassembly_queue.get_next_message()?;
+        if was_nearly_full && !tcb.reassembly_queue.is_nearly_full() {
+            // The peer may have been told that there is no room, and would only find out by probing
+            // (<https://datatracker.ietf.org/doc/html/rfc9260#section-6.2>).
+            let now = *self.now.borrow();
+            tcb.data_tracker.force_immediate_sack(now);
+            maybe_send_sack(&mut self.state, &mut self.ctx, now);
+        }
+        Some(message)
     }
 
     fn connect(&mut self) {

@@ -25,8 +25,9 @@ export const GAP_PX = 8;
 /** Oneself and twenty others, of whom all can be received: a page without grey tiles. */
 export const MAX_TILES = 21;
 
-/** Narrower ones show nobody. */
+/** Narrower ones show nobody, but on the smallest stages two still stand beside each other. */
 const MIN_TILE_WIDTH = 156;
+const MIN_TILE_SHARE = 0.4;
 
 /** Pictures of cameras are wide, and may be cropped; on tall screens faces are shown upright. */
 const WIDEST = 16 / 9;
@@ -56,9 +57,10 @@ export function layoutTiles(count: number, width: number, height: number, gap: n
 /** So many tiles fit without becoming too small. Where nothing is measured yet, all that may be shown. */
 export function gridPlaces({ width, height }: Size): number {
   if (width === 0 || height === 0) return MAX_TILES;
+  const least = Math.min(MIN_TILE_WIDTH, width * MIN_TILE_SHARE);
   let places = 1;
   for (let count = 2; count <= MAX_TILES; count += 1) {
-    if (layoutTiles(count, width, height, GAP_PX).tileWidth >= MIN_TILE_WIDTH) places = count;
+    if (layoutTiles(count, width, height, GAP_PX).tileWidth >= least) places = count;
   }
   return places;
 }

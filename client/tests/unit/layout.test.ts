@@ -111,6 +111,6 @@ test('the last row is in the middle', () => {
 test('a page holds what can be made out, and no more than can be received', () => {
   expect(gridPlaces({ width: 1904, height: 900 })).toBe(MAX_TILES);
   expect(gridPlaces({ width: 374, height: 690 })).toBe(12);
-  expect(gridPlaces({ width: 100, height: 100 })).toBe(1);
+  expect(gridPlaces({ width: 304, height: 112 })).toBe(2);
   expect(gridPlaces({ width: 0, height: 0 })).toBe(MAX_TILES);
 });

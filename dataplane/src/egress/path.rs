@@ -175,12 +175,13 @@ impl Path {
         now_bps < self.outcome.down_at_bps || rises && now.since(self.allocated_at) >= RISE_INTERVAL
     }
 
-    /// Lets the estimator look at the time, if it is time for that.
-    pub fn tick(&mut self, now: Time) {
-        if now.since(self.ticked_at) >= TICK {
-            self.ticked_at = now;
-            self.estimator.on_tick(now);
+    /// Lets the estimator look at the time, if it is time for that; whether the estimate changes.
+    pub fn tick(&mut self, now: Time) -> bool {
+        if now.since(self.ticked_at) < TICK {
+            return false;
         }
+        self.ticked_at = now;
+        self.estimator.on_tick(now).is_some()
     }
 
     /// Whether a packet is to leave for nothing but the feedback on it.

@@ -140,9 +140,11 @@ impl Core {
     /// Sends what is due of a transport's probes.
     pub(crate) fn probe(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
         let Some(path) = &mut self.transports[key].path else { return };
-        path.tick(now);
+        let has_changed = path.tick(now);
         let is_starved = path.is_starved(now);
-        self.transports[key].set_pace();
+        if has_changed {
+            self.transports[key].set_pace();
+        }
         if !self.transports[key].can_send() {
             return;
         }

@@ -77,6 +77,26 @@ pub enum AdminRequest {
         /// Lock, or unlock.
         locked: bool,
     },
+    /// Say something by data channel → [`AdminResponse::Announced`].
+    Announce {
+        /// The room's name.
+        room: String,
+        /// What, and to whom.
+        announcement: Announcement,
+    },
+}
+
+/// What the server says in a room, on a reliable data channel of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// The channel's label.
+    pub label: String,
+    /// Ids of the participants it is for, all of whom must be there; none: everyone.
+    pub to: Vec<String>,
+    /// Text, else bytes.
+    pub is_text: bool,
+    /// It.
+    pub bytes: Vec<u8>,
 }
 
 /// What is muted.
@@ -106,6 +126,8 @@ pub enum AdminResponse {
     Participant(Box<ParticipantReport>),
     /// The producers that are muted or unmuted now.
     Muted(Vec<String>),
+    /// How many participants it was said to.
+    Announced(usize),
 }
 
 /// A room in few numbers.
@@ -252,6 +274,14 @@ impl Control {
                 (self.mute(&room, &participant, &what, muted), 1)
             }
             AdminRequest::Lock { room, locked } => (self.lock(&room, locked), 1),
+            AdminRequest::Announce { room, announcement } => {
+                let result = self.announce(&room, announcement);
+                let told = match &result {
+                    Ok(AdminResponse::Announced(told)) => *told,
+                    _ => 0,
+                };
+                (result, 1 + told)
+            }
         };
         self.administered.push_back((token, result));
         self.work_since(before, seen)
@@ -514,7 +544,7 @@ impl Control {
         self.notify(session, Notification::ProducerMuted { producer_id, muted, by });
     }
 
-    fn room_called(&self, name: &str) -> Result<RoomId, RequestError> {
+    pub(crate) fn room_called(&self, name: &str) -> Result<RoomId, RequestError> {
         self.room_names.get(name).copied().ok_or_else(|| no_room(name))
     }
 

@@ -212,8 +212,8 @@ pub struct DataConsumerOptions {
     pub transport_id: String,
     /// Data producer it carries.
     pub data_producer_id: String,
-    /// Who produces.
-    pub peer_id: Arc<str>,
+    /// Who produces; nobody where the server does.
+    pub peer_id: Option<Arc<str>>,
     /// Its stream.
     pub sctp_stream_parameters: SctpStreamParameters,
     /// The producer's label.
@@ -616,8 +616,8 @@ pub enum Notification {
     NewDataConsumer(Box<DataConsumerOptions>),
     /// On-request mode: this can be consumed.
     NewDataProducer {
-        /// Who.
-        peer_id: Arc<str>,
+        /// Who; nobody where the server does.
+        peer_id: Option<Arc<str>>,
         /// Which.
         data_producer_id: String,
         /// The channel's label.

@@ -1,7 +1,7 @@
 //! Rooms: who is there, and who speaks.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use opencall_dataplane::planted::{self, Bug};
 
 use crate::api::{Notification, RequestError, SessionId, Source, Sources};
 use crate::control::{Control, Timer};
+use crate::data::{DataProducerId, Recent};
 use crate::limits::too_many;
 use crate::placement::RoomCores;
 use crate::rtp_parameters::Kind;
@@ -41,6 +42,10 @@ pub(crate) struct Room {
     pub waiting: BTreeSet<SessionId>,
     /// The peer that came first.
     pub first: String,
+    /// Data producers of the server's own, by label.
+    pub announcers: BTreeMap<String, DataProducerId>,
+    /// What they said last, oldest first.
+    pub announced: VecDeque<Recent>,
     /// Sources that a host or an administrator muted, by peer id.
     pub muted: HashMap<Arc<str>, Sources>,
 }
@@ -84,6 +89,8 @@ impl Control {
             waiting_room: false,
             waiting: BTreeSet::new(),
             first: peer.to_owned(),
+            announcers: BTreeMap::new(),
+            announced: VecDeque::new(),
             muted: HashMap::new(),
         };
         self.rooms.insert(id, room);
@@ -100,6 +107,9 @@ impl Control {
         if let Some(room) = self.rooms.remove(&id) {
             self.room_names.remove(&room.name);
             self.timers.cancel(Timer::Speakers(id));
+            for producer in room.announcers.into_values() {
+                self.remove_data_producer(producer);
+            }
         }
     }
 

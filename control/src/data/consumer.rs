@@ -9,7 +9,8 @@ use opencall_wire::time::Time;
 
 use super::association::DataMessage;
 use super::dcep::Opening;
-use super::flow::LAGGARD_TIMEOUT;
+use super::flow::{LAGGARD_TIMEOUT, cost};
+use super::producer::DataOrigin;
 use super::{DataConsumerId, DataProducerId, MAX_STREAMS, Reliability};
 use crate::api::{
     ConsumeMode, DataConsumerOptions, Direction, Notification, RequestError, Response, SessionId,
@@ -114,13 +115,18 @@ impl Control {
     ) -> Result<DataProducerId, RequestError> {
         let id = self.ids.number(text).map(DataProducerId);
         let room = self.peer(session)?.room;
-        let owner = id.and_then(|id| self.data.producers.get(&id)).map(|p| p.session);
-        let in_room = |owner| self.peers.get(&owner).is_some_and(|owner| owner.room == room);
-        match (id, owner) {
-            (_, Some(owner)) if owner == session => {
+        let origin = id.and_then(|id| self.data.producers.get(&id)).map(|p| p.origin);
+        let in_room = |origin: DataOrigin| match origin {
+            DataOrigin::Client { session, .. } => {
+                self.peers.get(&session).is_some_and(|owner| owner.room == room)
+            }
+            DataOrigin::Server(of) => of == room,
+        };
+        match (id, origin) {
+            (_, Some(origin)) if origin.session() == Some(session) => {
                 Err(not_allowed("this data producer is your own: consume those of others"))
             }
-            (Some(id), Some(owner)) if in_room(owner) => Ok(id),
+            (Some(id), Some(origin)) if in_room(origin) => Ok(id),
             _ => Err(unknown("data producer", text)),
         }
     }
@@ -136,6 +142,9 @@ impl Control {
         if self.peer(session)?.data_consumers.len() >= MAX_DATA_CONSUMERS_PER_PEER {
             return Err(too_many("data consumers of a peer", MAX_DATA_CONSUMERS_PER_PEER));
         }
+        let origin = self.data.producers.get(&producer_id).ok_or_else(gone)?.origin;
+        let peer_id = self.data_owner(origin);
+        let queue = self.recent_announcements(session, producer_id);
         let transport = self.transports.get_mut(&transport_id).ok_or_else(gone)?;
         if transport.direction != Direction::Recv {
             let reason = "this transport is for sending: create one of direction \"recv\"";
@@ -150,14 +159,13 @@ impl Control {
         };
         let streams = || too_many("channels of a transport", usize::from(MAX_STREAMS));
         let producer = self.data.producers.get_mut(&producer_id).ok_or_else(gone)?;
-        let owner = self.peers.get(&producer.session).ok_or_else(gone)?;
         let stream = data.new_stream(parity).ok_or_else(streams)?;
         let id = DataConsumerId(self.ids.next());
         let options = DataConsumerOptions {
             id: self.ids.text(id.0),
             transport_id: self.ids.text(transport_id.0),
             data_producer_id: self.ids.text(producer_id.0),
-            peer_id: Arc::clone(&owner.name),
+            peer_id,
             sctp_stream_parameters: producer.how.parameters(stream),
             label: producer.label.clone(),
             protocol: producer.protocol.clone(),
@@ -178,8 +186,8 @@ impl Control {
             ending: false,
             // The client hears of it on its stream, before what is sent there.
             waiting: waiting && !in_band,
-            queue: VecDeque::new(),
-            queued: 0,
+            queued: queue.iter().map(|(_, message)| cost(message)).sum(),
+            queue,
             progress: self.now,
             is_full: false,
             messages: 0,
@@ -187,7 +195,7 @@ impl Control {
         };
         self.data.consumers.insert(id, consumer);
         self.peer_mut(session)?.data_consumers.insert(producer_id, id);
-        if in_band {
+        if in_band || !waiting {
             self.note_backlog(transport_id, id);
         }
         Ok(options)

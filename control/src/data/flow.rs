@@ -200,7 +200,7 @@ impl Control {
         consumers.len()
     }
 
-    fn enqueue(&mut self, id: DataConsumerId, message: &Arc<DataMessage>) {
+    pub(super) fn enqueue(&mut self, id: DataConsumerId, message: &Arc<DataMessage>) {
         let now = self.now;
         let Some(consumer) = self.data.consumers.get_mut(&id) else { return };
         let size = cost(message);
@@ -224,7 +224,7 @@ impl Control {
             let producer = consumer.producer;
             let patience_ends = consumer.progress + LAGGARD_TIMEOUT;
             self.timers.set(Timer::Laggard(id), patience_ends.max(now));
-            let on = self.data.producers.get(&producer).map(|producer| producer.transport);
+            let on = self.data.producers.get(&producer).and_then(|p| p.origin.transport());
             if let Some(data) = on.and_then(|on| self.transport_data(on)) {
                 data.held_by += 1;
             }
@@ -333,7 +333,8 @@ impl Control {
         if !consumer.ending {
             self.timers.cancel(Timer::Laggard(id));
         }
-        let Some(on) = self.data.producers.get(&producer).map(|p| p.transport) else { return };
+        let on = self.data.producers.get(&producer).and_then(|p| p.origin.transport());
+        let Some(on) = on else { return };
         if let Some(data) = self.transport_data(on) {
             data.held_by = data.held_by.saturating_sub(1);
             self.mark_due(on);
@@ -409,7 +410,7 @@ enum Sent {
 }
 
 /// What a message counts for in a queue.
-fn cost(message: &DataMessage) -> usize {
+pub(super) fn cost(message: &DataMessage) -> usize {
     message.bytes.len() + ENTRY_BYTES
 }
 

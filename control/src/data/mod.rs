@@ -10,6 +10,7 @@
 //! * `dcep` — channels that are opened in SCTP itself.
 //! * `flow` — reads messages, fans them out, and feeds the associations, so much in a turn.
 //! * `producer`, `consumer` — what clients ask for, and whom it is offered to.
+//! * `server` — what the server itself says, for administrators.
 //! * `drops` — messages that went no further, by reason.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod flow;
 #[cfg(test)]
 mod loss_tests;
 mod producer;
+mod server;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -35,6 +37,7 @@ pub(crate) use association::Reliability;
 pub(crate) use consumer::DataConsumer;
 pub use drops::{DataDrop, DataDropCounters};
 pub(crate) use producer::{DataProducer, DataProducerRequest};
+pub(crate) use server::Recent;
 
 use association::{Association, DataMessage, MAX_STREAMS, Received, SCTP_PORT, SctpOutput};
 

@@ -15,12 +15,36 @@ use crate::limits::{
     MAX_APP_DATA_BYTES, MAX_DATA_PRODUCERS_PER_PEER, check_json, malformed, not_allowed, too_many,
     unknown,
 };
+use crate::room::RoomId;
 
-/// One channel of one client, towards us.
+/// Where a data producer's messages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataOrigin {
+    /// A channel of a client, towards us.
+    Client { session: SessionId, transport: TransportId, stream: u16 },
+    /// The server itself, to this room.
+    Server(RoomId),
+}
+
+impl DataOrigin {
+    pub fn session(self) -> Option<SessionId> {
+        match self {
+            DataOrigin::Client { session, .. } => Some(session),
+            DataOrigin::Server(_) => None,
+        }
+    }
+
+    pub fn transport(self) -> Option<TransportId> {
+        match self {
+            DataOrigin::Client { transport, .. } => Some(transport),
+            DataOrigin::Server(_) => None,
+        }
+    }
+}
+
+/// One channel towards the others of a room.
 pub(crate) struct DataProducer {
-    pub session: SessionId,
-    pub transport: TransportId,
-    pub stream: u16,
+    pub origin: DataOrigin,
     pub how: Reliability,
     pub label: String,
     pub protocol: String,
@@ -57,8 +81,10 @@ impl Control {
         text: &str,
     ) -> Result<DataProducerId, RequestError> {
         let id = self.ids.number(text).map(DataProducerId);
-        id.filter(|id| self.data.producers.get(id).is_some_and(|p| p.session == session))
-            .ok_or_else(|| unknown("data producer", text))
+        id.filter(|id| {
+            self.data.producers.get(id).is_some_and(|p| p.origin.session() == Some(session))
+        })
+        .ok_or_else(|| unknown("data producer", text))
     }
 
     pub(crate) fn produce_data(
@@ -118,9 +144,10 @@ impl Control {
         self.peer_mut(new.session)?.data_producers.push(id);
         let NewDataProducer { session, transport, stream, how, label, protocol, app_data } = new;
         let (consumers, messages, bytes) = (BTreeSet::new(), 0, 0);
+        let origin = DataOrigin::Client { session, transport, stream };
         #[rustfmt::skip]
         let producer = DataProducer {
-            session, transport, stream, how, label, protocol, app_data, consumers, messages, bytes,
+            origin, how, label, protocol, app_data, consumers, messages, bytes,
         };
         self.data.producers.insert(id, producer);
         Ok(id)
@@ -128,18 +155,35 @@ impl Control {
 
     /// Offers a new data producer to everyone else in the room.
     pub(crate) fn offer_data_producer(&mut self, id: DataProducerId) {
-        let Some(owner) = self.data.producers.get(&id).map(|producer| producer.session) else {
+        let Some(origin) = self.data.producers.get(&id).map(|producer| producer.origin) else {
             return;
         };
-        let Some(room) = self.peers.get(&owner).map(|peer| peer.room) else { return };
-        for other in self.members_but(room, owner) {
+        for other in self.listeners_to(origin) {
             self.offer_data(other, id);
+        }
+    }
+
+    /// The members of the room that may hear a data producer: all but its owner.
+    pub(super) fn listeners_to(&self, origin: DataOrigin) -> Vec<SessionId> {
+        match origin {
+            DataOrigin::Client { session, .. } => match self.peers.get(&session) {
+                Some(peer) => self.members_but(peer.room, session),
+                None => Vec::new(),
+            },
+            DataOrigin::Server(room) => {
+                let room = self.rooms.get(&room);
+                room.map(|room| room.members.iter().copied().collect()).unwrap_or_default()
+            }
         }
     }
 
     /// Offers every data producer of the room to a client.
     pub(crate) fn offer_existing_data(&mut self, session: SessionId) {
         let Some(room) = self.peers.get(&session).map(|peer| peer.room) else { return };
+        let of_server = self.rooms.get(&room).map(|room| room.announcers.clone());
+        for producer in of_server.unwrap_or_default().into_values() {
+            self.offer_data(session, producer);
+        }
         for other in self.members_but(room, session) {
             let producers = self.peers.get(&other).map(|peer| peer.data_producers.clone());
             for producer in producers.unwrap_or_default() {
@@ -150,7 +194,7 @@ impl Control {
 
     /// Offers one data producer to one client, in the client's way, once it has a transport with
     /// SCTP to receive it on.
-    fn offer_data(&mut self, session: SessionId, id: DataProducerId) {
+    pub(super) fn offer_data(&mut self, session: SessionId, id: DataProducerId) {
         let Some(transport) = self.receiving_data_transport(session) else { return };
         let Some(peer) = self.peers.get(&session).filter(|peer| peer.grants.subscribe) else {
             return;
@@ -164,12 +208,18 @@ impl Control {
         }
     }
 
+    /// The name of whoever a data producer belongs to.
+    pub(super) fn data_owner(&self, origin: DataOrigin) -> Option<Arc<str>> {
+        let owner = origin.session().and_then(|session| self.peers.get(&session));
+        owner.map(|owner| Arc::clone(&owner.name))
+    }
+
     /// On-request mode: notifies a client of a data producer, once.
     fn notify_data_producer(&mut self, session: SessionId, id: DataProducerId) {
         let Some(producer) = self.data.producers.get(&id) else { return };
-        let Some(owner) = self.peers.get(&producer.session) else { return };
+        let peer_id = self.data_owner(producer.origin);
         let news = Notification::NewDataProducer {
-            peer_id: Arc::clone(&owner.name),
+            peer_id,
             data_producer_id: self.ids.text(id.0),
             label: producer.label.clone(),
             protocol: producer.protocol.clone(),
@@ -188,18 +238,19 @@ impl Control {
             self.end_data_consumer(consumer);
         }
         let Some(producer) = self.data.producers.remove(&id) else { return };
-        if let Some(data) = self.transport_data(producer.transport) {
-            data.producers.remove(&producer.stream);
-            data.confirmations.remove(&producer.stream);
-            data.finished.remove(&producer.stream);
+        let DataOrigin::Client { session, transport, stream } = producer.origin else { return };
+        if let Some(data) = self.transport_data(transport) {
+            data.producers.remove(&stream);
+            data.confirmations.remove(&stream);
+            data.finished.remove(&stream);
             // RFC 8831 section 6.7: a channel is closed when both directions are.
-            data.association.reset(producer.stream);
-            self.mark_due(producer.transport);
+            data.association.reset(stream);
+            self.mark_due(transport);
         }
-        let Some(peer) = self.peers.get_mut(&producer.session) else { return };
+        let Some(peer) = self.peers.get_mut(&session) else { return };
         peer.data_producers.retain(|producer| *producer != id);
         let room = peer.room;
-        for other in self.members_but(room, producer.session) {
+        for other in self.members_but(room, session) {
             let knows =
                 self.peers.get_mut(&other).map(|peer| peer.notified_data_producers.remove(&id));
             if knows == Some(true) {

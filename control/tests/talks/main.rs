@@ -1,6 +1,7 @@
 //! Talks between clients, the control core and data cores that only keep books: one file for each
 //! promise.
 
+mod administrators_announce;
 mod administrators_see_and_act;
 mod data_channels_bound_laggards;
 mod data_channels_carry_messages;

@@ -466,10 +466,12 @@ pub fn text_of(notification: &Notification) -> String {
             format!("NewProducer {peer_id} {kind:?}")
         }
         Notification::NewDataConsumer(options) => {
-            format!("NewDataConsumer {} {}", options.peer_id, options.label)
+            let owner = options.peer_id.as_deref().unwrap_or("the server");
+            format!("NewDataConsumer {owner} {}", options.label)
         }
         Notification::NewDataProducer { peer_id, label, .. } => {
-            format!("NewDataProducer {peer_id} {label}")
+            let owner = peer_id.as_deref().unwrap_or("the server");
+            format!("NewDataProducer {owner} {label}")
         }
         Notification::DataProducerClosed { .. } => "DataProducerClosed".to_owned(),
         Notification::DataConsumerClosed { .. } => "DataConsumerClosed".to_owned(),

@@ -328,7 +328,7 @@ pub(crate) mod samples {
             id: "dc1".into(),
             transport_id: "t2".into(),
             data_producer_id: "dp1".into(),
-            peer_id: "alice".into(),
+            peer_id: Some("alice".into()),
             sctp_stream_parameters: SctpStreamParameters {
                 stream_id: 3,
                 ordered: Some(false),

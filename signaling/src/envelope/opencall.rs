@@ -553,7 +553,7 @@ fn data_consumer(options: &DataConsumerOptions) -> Value {
 
 /// The data of `newDataConsumer`.
 fn new_data_consumer(options: &DataConsumerOptions) -> Value {
-    json!({"participantId": &*options.peer_id, "dataConsumerData": data_consumer(options)})
+    json!({"participantId": options.peer_id.as_deref(), "dataConsumerData": data_consumer(options)})
 }
 
 /// News of data channels.
@@ -562,7 +562,7 @@ fn data_news(notification: &Notification, effects: &mut Vec<Effect>) {
         Notification::NewDataConsumer(options) => ("newDataConsumer", new_data_consumer(options)),
         Notification::NewDataProducer { peer_id, data_producer_id, label, protocol, app_data } => (
             "newDataProducer",
-            json!({"participantId": &**peer_id, "dataProducerId": data_producer_id,
+            json!({"participantId": peer_id.as_deref(), "dataProducerId": data_producer_id,
                    "label": label, "protocol": protocol, "appData": app_data}),
         ),
         Notification::DataConsumerClosed { data_consumer_id } => {

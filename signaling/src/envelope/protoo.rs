@@ -692,7 +692,9 @@ impl Serialize for AppData<'_> {
 /// The data of `newDataConsumer`, for both generations: the newer one looks for the channel's name
 /// in appData.
 fn new_data_consumer(options: &DataConsumerOptions) -> Value {
-    let mut members = vec![("peerId", Member::Text(&options.peer_id))];
+    let peer_id = options.peer_id.as_deref();
+    let mut members: Vec<_> =
+        peer_id.iter().map(|&peer_id| ("peerId", Member::Text(peer_id))).collect();
     if options.app_data.get("channel").is_none() {
         members.push(("channel", Member::Text(&options.label)));
     }
@@ -701,7 +703,7 @@ fn new_data_consumer(options: &DataConsumerOptions) -> Value {
         "dataConsumerId": options.id,
         "transportId": options.transport_id,
         "dataProducerId": options.data_producer_id,
-        "peerId": &*options.peer_id,
+        "peerId": peer_id,
         "sctpStreamParameters": options.sctp_stream_parameters,
         "label": options.label,
         "protocol": options.protocol,

@@ -15,11 +15,12 @@ const TOKEN_SECRET: &str = "a secret for tests of 32 bytes or";
 const TOKEN_KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 
 /// Every route, with a body that would do.
-const ROUTES: [(&str, &str, &str); 10] = [
+const ROUTES: [(&str, &str, &str); 11] = [
     ("GET", "/v1/rooms", ""),
     ("GET", "/v1/rooms/room", ""),
     ("POST", "/v1/rooms/room/lock", ""),
     ("POST", "/v1/rooms/room/unlock", ""),
+    ("POST", "/v1/rooms/room/data", "{\"text\": \"hello\"}"),
     ("GET", "/v1/rooms/room/participants/ann", ""),
     ("POST", "/v1/rooms/room/participants/ann/mute", "{\"source\": \"camera\"}"),
     ("DELETE", "/v1/rooms/room/participants/ann", ""),

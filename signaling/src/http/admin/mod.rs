@@ -23,7 +23,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
-use opencall_control::admin::{AdminRequest, AdminResponse, MAX_ROOMS_PER_ANSWER, MuteTarget};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use opencall_control::admin::{
+    AdminRequest, AdminResponse, Announcement, MAX_ROOMS_PER_ANSWER, MuteTarget,
+};
 use opencall_control::api::Source;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -92,6 +96,7 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
         .route("/v1/rooms/{room}", get(room))
         .route("/v1/rooms/{room}/lock", post(lock))
         .route("/v1/rooms/{room}/unlock", post(unlock))
+        .route("/v1/rooms/{room}/data", post(announce))
         .route("/v1/rooms/{room}/participants/{id}", get(participant).delete(remove))
         .route("/v1/rooms/{room}/participants/{id}/mute", post(mute))
         .route("/v1/workers", get(workers))
@@ -177,6 +182,7 @@ async fn ask(door: &Door, request: AdminRequest) -> Outcome {
         AdminResponse::Room(room) => Ok(json!(room)),
         AdminResponse::Participant(participant) => Ok(json!(participant)),
         AdminResponse::Muted(producers) => Ok(json!({"producers": producers})),
+        AdminResponse::Announced(told) => Ok(json!({"participants": told})),
     }
 }
 
@@ -282,6 +288,47 @@ async fn set_lock(door: &Door, who: &Administrator, room: String, locked: bool) 
     who.audit(action, &On { room: &room, ..On::default() }, &outcome);
     answered(outcome)
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnnouncementBody {
+    #[serde(default = "announcements")]
+    label: String,
+    #[serde(default)]
+    to: Vec<String>,
+    text: Option<String>,
+    base64: Option<String>,
+}
+
+fn announcements() -> String {
+    "announcements".to_owned()
+}
+
+async fn announce(
+    State(door): State<Arc<Door>>,
+    Extension(who): Extension<Administrator>,
+    Path(room): Path<String>,
+    body: Body,
+) -> Response {
+    let AnnouncementBody { label, to, text, base64 } = match parse(body) {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    let (is_text, bytes) = match (text, base64.map(|text| STANDARD.decode(text))) {
+        (Some(text), None) => (true, text.into_bytes()),
+        (None, Some(Ok(bytes))) => (false, bytes),
+        _ => return Problem::malformed(ANNOUNCEMENT_BODY).into_response(),
+    };
+    let (what, participant) = (label.clone(), to.join(" "));
+    let announcement = Announcement { label, to, is_text, bytes };
+    let outcome = ask(&door, AdminRequest::Announce { room: room.clone(), announcement }).await;
+    who.audit("announce", &On { room: &room, participant: &participant, what: &what }, &outcome);
+    answered(outcome)
+}
+
+/// What is said has two forms.
+const ANNOUNCEMENT_BODY: &str = "give {\"text\": …} or {\"base64\": …}, and \"label\" and \"to\", a \
+    list of participants, if you like";
 
 async fn workers(State(door): State<Arc<Door>>) -> Response {
     Json(workers::describe(&door)).into_response()

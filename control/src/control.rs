@@ -499,7 +499,7 @@ impl Control {
                 self.bandwidth_changed(transport, bandwidth)
             }
             Event::Overload { ceiling_bps } => self.placement.set_ceiling(core, ceiling_bps),
-            Event::AudioLevel { producer, level_dbov } => self.heard(core, producer, level_dbov),
+            Event::AudioLevel { producer, levels_dbov } => self.heard(core, producer, levels_dbov),
             Event::Stats { token, stats } => self.stats_answered(token, stats),
         }
     }

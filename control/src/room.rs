@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opencall_dataplane::message::{CoreId, ProducerId};
+use opencall_dataplane::message::{AudioLevels, CoreId, ProducerId};
 use opencall_dataplane::planted::{self, Bug};
 
 use crate::api::{Notification, RequestError, SessionId, Source, Sources};
@@ -123,7 +123,7 @@ impl Control {
     }
 
     /// A data core heard someone.
-    pub(crate) fn heard(&mut self, core: CoreId, id: ProducerId, level_dbov: i8) {
+    pub(crate) fn heard(&mut self, core: CoreId, id: ProducerId, levels_dbov: AudioLevels) {
         let Some(producer) = self.producers.get(&id) else { return };
         // Each core that forwards a producer hears it; one is enough.
         if producer.home() != core || producer.paused || producer.kind != Kind::Audio {
@@ -132,7 +132,7 @@ impl Control {
         let Some(peer) = self.peers.get(&producer.session) else { return };
         let room_id = peer.room;
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
-        room.speakers.heard(self.now, id, level_dbov);
+        room.speakers.heard(self.now, id, levels_dbov);
         self.tell_speakers(room_id);
     }
 

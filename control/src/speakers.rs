@@ -1,16 +1,22 @@
 //! Who speaks in a room, from the audio levels that the data cores report.
 //!
-//! Each producer's level is smoothed: it rises at once and decays by a fixed slope, so that a pause
-//! for breath keeps a speaker on the list and a cough leaves it soon. Two who are about as loud
-//! keep their places: whoever overtakes another must be clearly louder, or tiles would jump with
-//! each word.
+//! The first is who has the floor ([`Floor`]). Of the others each level is smoothed: it rises at
+//! once and decays by a fixed slope, so that a pause for breath keeps a speaker on the list and a
+//! cough leaves it soon. Two who are about as loud keep their places: whoever overtakes another
+//! must be clearly louder, or tiles would jump with each word.
 #![forbid(unsafe_code)]
+
+mod floor;
+#[cfg(test)]
+mod scenario;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use opencall_dataplane::message::ProducerId;
+use opencall_dataplane::message::{AudioLevels, ProducerId};
 use opencall_wire::time::Time;
+
+use self::floor::Floor;
 
 /// News at most this often.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -35,6 +41,9 @@ const MAX_SPEAKERS: usize = 10;
 #[derive(Default)]
 pub(crate) struct Speakers {
     levels: BTreeMap<ProducerId, Level>,
+    floor: Floor,
+    /// The floor was taken since they were looked at last.
+    is_taken: bool,
     told: Vec<(ProducerId, i8)>,
     /// When they were looked at last.
     polled_at: Option<Time>,
@@ -57,8 +66,9 @@ impl Level {
 
 impl Speakers {
     /// A producer was heard.
-    pub fn heard(&mut self, now: Time, producer: ProducerId, level_dbov: i8) {
-        let level = i32::from(level_dbov.min(0));
+    pub fn heard(&mut self, now: Time, producer: ProducerId, levels_dbov: AudioLevels) {
+        self.is_taken |= self.floor.heard(now, producer, levels_dbov);
+        let level = levels_dbov.into_iter().max().map_or(i32::MIN, |dbov| i32::from(dbov.min(0)));
         let faded = self.levels.get(&producer).map_or(i32::MIN, |known| known.now(now));
         if level.max(faded) < THRESHOLD_DBOV {
             self.levels.remove(&producer);
@@ -70,14 +80,17 @@ impl Speakers {
     /// A producer is gone or paused.
     pub fn forget(&mut self, producer: ProducerId) {
         self.levels.remove(&producer);
+        self.floor.forget(producer);
     }
 
-    /// The speakers, loudest first but for [`VOLUME_STEP_DB`], if there is news and its time has
-    /// come.
+    /// The speakers, if there is news and its time has come: first who has the floor, then the
+    /// loudest, but for [`VOLUME_STEP_DB`].
     pub fn poll(&mut self, now: Time) -> Option<Vec<(ProducerId, i8)>> {
-        if now < self.next_poll() {
+        // Who has the floor is news at once, unless there was some just now.
+        if now < self.next_poll() && !(self.is_taken && now.since(self.told_at) >= INTERVAL) {
             return None;
         }
+        self.is_taken = false;
         self.levels.retain(|_, level| level.now(now) >= THRESHOLD_DBOV);
         let loudest = self.ranked(now);
         self.polled_at = Some(now);
@@ -120,6 +133,14 @@ impl Speakers {
             let ahead = ranked[..index].iter().rev().take_while(|one| is_overtaken(one)).count();
             ranked[index - ahead..=index].rotate_right(1);
         }
+        if let Some(holder) = self.floor.held_at(now) {
+            let at = ranked.iter().position(|(known, _)| *known == holder);
+            // In a pause it stays, while others make noises.
+            let held = at.map_or((holder, THRESHOLD_DBOV as i8), |at| ranked.remove(at));
+            if at.is_some() || !ranked.is_empty() {
+                ranked.insert(0, held);
+            }
+        }
         ranked.truncate(MAX_SPEAKERS);
         ranked
     }
@@ -146,10 +167,10 @@ mod tests {
     fn the_loudest_comes_first_and_news_is_rare() {
         let mut speakers = Speakers::default();
         assert_eq!(speakers.next_poll(), Time::NEVER);
-        speakers.heard(at(0), ANNA, -40);
-        speakers.heard(at(0), BERT, -20);
+        speakers.heard(at(0), ANNA, [-40; 5]);
+        speakers.heard(at(0), BERT, [-20; 5]);
         assert_eq!(speakers.poll(at(0)), Some(vec![(BERT, -20), (ANNA, -40)]));
-        speakers.heard(at(100), ANNA, -10);
+        speakers.heard(at(100), ANNA, [-10; 5]);
         assert_eq!(speakers.poll(at(100)), None);
         assert_eq!(speakers.next_poll(), at(200));
         let news = speakers.poll(at(200)).expect("another order");
@@ -161,7 +182,7 @@ mod tests {
         let mut speakers = Speakers::default();
         let mut told = 0;
         for millis in (0..2_000).step_by(100) {
-            speakers.heard(at(millis), ANNA, -30 - (millis / 100 % 3) as i8);
+            speakers.heard(at(millis), ANNA, [-30 - (millis / 100 % 3) as i8; 5]);
             told += usize::from(speakers.poll(at(millis)).is_some());
         }
         assert_eq!(told, 1);
@@ -177,13 +198,13 @@ mod tests {
         ];
         let mut speakers = Speakers::default();
         let mut now = at(0);
-        speakers.heard(now, ANNA, -20);
+        speakers.heard(now, ANNA, [-20; 5]);
         speakers.poll(now);
         for ((anna, bert), order, why) in table {
             // Long enough for what was louder before to fade.
             now = now + Duration::from_millis(600);
-            speakers.heard(now, ANNA, anna);
-            speakers.heard(now, BERT, bert);
+            speakers.heard(now, ANNA, [anna; 5]);
+            speakers.heard(now, BERT, [bert; 5]);
             speakers.poll(now);
             let told: Vec<_> = speakers.told.iter().map(|(id, _)| *id).collect();
             assert_eq!(told, order, "{why}");
@@ -195,11 +216,11 @@ mod tests {
         let mut speakers = Speakers::default();
         let (carl, dora) = (ProducerId(3), ProducerId(4));
         for (producer, dbov) in [(ANNA, -20), (BERT, -30), (carl, -40)] {
-            speakers.heard(at(0), producer, dbov);
+            speakers.heard(at(0), producer, [dbov; 5]);
         }
         speakers.poll(at(0));
         for (producer, dbov) in [(ANNA, -20), (BERT, -30), (carl, -40), (dora, -25)] {
-            speakers.heard(at(200), producer, dbov);
+            speakers.heard(at(200), producer, [dbov; 5]);
         }
         let news = speakers.poll(at(200)).expect("Dora");
         let order: Vec<_> = news.iter().map(|(id, _)| *id).collect();
@@ -212,9 +233,9 @@ mod tests {
         let mut told = Vec::new();
         for millis in (0..1_400).step_by(100) {
             let level = if millis / 200 % 2 == 0 { -20 } else { -10 };
-            speakers.heard(at(millis), ANNA, level);
+            speakers.heard(at(millis), ANNA, [level; 5]);
             if millis == 1_100 {
-                speakers.heard(at(millis), BERT, -5);
+                speakers.heard(at(millis), BERT, [-5; 5]);
             }
             told.extend(speakers.poll(at(millis)).map(|_| millis));
         }
@@ -224,7 +245,7 @@ mod tests {
     #[test]
     fn silence_is_told_once_and_then_nothing_is_due() {
         let mut speakers = Speakers::default();
-        speakers.heard(at(0), ANNA, -30);
+        speakers.heard(at(0), ANNA, [-30; 5]);
         assert!(speakers.poll(at(0)).is_some());
         let mut last = None;
         for millis in (200..3_000).step_by(200) {
@@ -237,12 +258,12 @@ mod tests {
     #[test]
     fn noise_is_no_speech_and_the_forgotten_do_not_speak() {
         let mut speakers = Speakers::default();
-        speakers.heard(at(0), ANNA, -70);
+        speakers.heard(at(0), ANNA, [-70; 5]);
         assert_eq!(speakers.next_poll(), Time::NEVER);
-        speakers.heard(at(0), ANNA, -30);
+        speakers.heard(at(0), ANNA, [-30; 5]);
         speakers.forget(ANNA);
         assert_eq!(speakers.next_poll(), Time::NEVER);
-        speakers.heard(at(0), ANNA, 127);
+        speakers.heard(at(0), ANNA, [127; 5]);
         assert_eq!(speakers.poll(at(0)), Some(vec![(ANNA, 0)]));
     }
 
@@ -250,7 +271,7 @@ mod tests {
     fn the_list_is_bounded() {
         let mut speakers = Speakers::default();
         for id in 0..50 {
-            speakers.heard(at(0), ProducerId(id), -30);
+            speakers.heard(at(0), ProducerId(id), [-30; 5]);
         }
         assert_eq!(speakers.poll(at(0)).expect("news").len(), MAX_SPEAKERS);
     }

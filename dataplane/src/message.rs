@@ -36,6 +36,13 @@ ids! {
     ConsumerId,
 }
 
+/// Loudest levels of the last 100 ms, one for each 20 ms, oldest first: dBov, 0 (loudest) to -127
+/// (silence, or nothing came; RFC 6464).
+pub type AudioLevels = [i8; 5];
+
+/// Nothing was heard.
+pub const SILENCE: AudioLevels = [-127; 5];
+
 /// Index of a data core, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoreId(pub u8);
@@ -366,12 +373,12 @@ pub enum Event {
         /// Bits per second; `None`: no such limit any more.
         ceiling_bps: Option<u64>,
     },
-    /// The loudest level of a producer since the last such event, at most every 100 ms while heard.
+    /// The levels of a producer since the last such event, at most every 100 ms while heard.
     AudioLevel {
         /// Which producer.
         producer: ProducerId,
-        /// dBov, 0 (loudest) to -127 (RFC 6464).
-        level_dbov: i8,
+        /// The levels.
+        levels_dbov: AudioLevels,
     },
     /// The answer to [`Command::QueryStats`]; `None` when the id is gone.
     Stats {

@@ -112,7 +112,7 @@ fn the_far_end_of_a_pipe_does_not_judge_or_hear() {
     talk.news(anna.session);
     let scores = SmallVec::from_slice(&[(1, 1)]);
     talk.event(1, Event::ProducerScore { producer, scores });
-    talk.event(1, Event::AudioLevel { producer, level_dbov: -20 });
+    talk.event(1, Event::AudioLevel { producer, levels_dbov: [-20; 5] });
     assert!(talk.news(anna.session).is_empty());
 }
 
@@ -126,9 +126,9 @@ fn the_loudest_comes_first_and_silence_is_told() {
     talk.produce(&bert, Kind::Audio, audio("0"));
     let berts = talk.newest_producer();
     talk.news(anna.session);
-    talk.event(0, Event::AudioLevel { producer: annas, level_dbov: -40 });
+    talk.event(0, Event::AudioLevel { producer: annas, levels_dbov: [-40; 5] });
     assert_eq!(talk.news_texts(anna.session), ["Speakers [(\"anna\", -40)]"]);
-    talk.event(0, Event::AudioLevel { producer: berts, level_dbov: -20 });
+    talk.event(0, Event::AudioLevel { producer: berts, levels_dbov: [-20; 5] });
     assert!(talk.news(anna.session).is_empty(), "not more often than every 200 ms");
     // The next level brings the news; without one it comes a little later.
     talk.pass(Duration::from_millis(200));
@@ -150,14 +150,14 @@ fn the_muted_and_the_gone_do_not_speak() {
     let producer_id = talk.produce(&anna, Kind::Audio, audio("0"));
     let producer = talk.newest_producer();
     talk.news(bert.session);
-    talk.event(0, Event::AudioLevel { producer, level_dbov: -20 });
+    talk.event(0, Event::AudioLevel { producer, levels_dbov: [-20; 5] });
     assert_eq!(talk.news_texts(bert.session), ["Speakers [(\"anna\", -20)]"]);
     talk.ok(anna.session, Request::PauseProducer { producer_id });
-    talk.event(0, Event::AudioLevel { producer, level_dbov: -20 });
+    talk.event(0, Event::AudioLevel { producer, levels_dbov: [-20; 5] });
     talk.pass(Duration::from_millis(350));
     assert_eq!(talk.news_texts(bert.session), ["ConsumerPaused", "Speakers []"]);
     talk.leave(anna.session);
-    talk.event(0, Event::AudioLevel { producer, level_dbov: -20 });
+    talk.event(0, Event::AudioLevel { producer, levels_dbov: [-20; 5] });
     assert_eq!(talk.news_texts(bert.session), ["ConsumerClosed", "PeerClosed anna"]);
 }
 

@@ -195,7 +195,7 @@ impl Dice {
                 Event::LayersChanged { consumer, layers: (score > 3).then_some(layers) }
             }
             8 => Event::EncodingsWanted { producer, count: score },
-            5 => Event::AudioLevel { producer, level_dbov: self.rng.random() },
+            5 => Event::AudioLevel { producer, levels_dbov: self.rng.random() },
             _ => match self.talk.queries.pop() {
                 Some((_, token, _)) if score > 6 => Event::Stats { token, stats: None },
                 Some((_, token, _)) => {

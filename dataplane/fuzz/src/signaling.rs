@@ -229,8 +229,8 @@ impl<E: Dialect> House<E> {
                 (core, Event::Dtls { transport, datagram: unhex(what).into() })
             }
             ("#heard", _, Some((core, producer)), _) => {
-                let level_dbov = -((small & 0x7f) as i8);
-                (core, Event::AudioLevel { producer, level_dbov })
+                let levels_dbov = [-((small & 0x7f) as i8); 5];
+                (core, Event::AudioLevel { producer, levels_dbov })
             }
             ("#wanted", _, Some((core, producer)), _) => {
                 (core, Event::EncodingsWanted { producer, count: small })

@@ -20,7 +20,8 @@ use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ReceiveStats;
 use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId};
 use crate::message::{
-    CoreId, Feedback, PayloadTypeMapping, ProducerConfig, ProducerId, RtpStreamStats, ShortId,
+    AudioLevels, CoreId, Feedback, PayloadTypeMapping, ProducerConfig, ProducerId, RtpStreamStats,
+    SILENCE, ShortId,
 };
 
 /// An encoding that was silent for so long counts as not arriving. Screen shares at rest send a
@@ -221,7 +222,7 @@ pub struct Producer {
     pub demand_stale: bool,
     /// Cores that get it through a pipe (at home).
     pub pipes: SmallVec<[CoreId; 4]>,
-    /// Loudest level since the last event, dBov, and when that event was.
+    /// Levels since the last event.
     pub level: LevelWindow,
     /// Another core had it before, and its scores as that one saw them are what control knows.
     is_resumed: bool,
@@ -229,11 +230,12 @@ pub struct Producer {
     pub checkpoint: Arc<ProducerCheckpoint>,
 }
 
-/// Gathers audio levels between events.
+/// Gathers audio levels between events, in pieces of [`LevelWindow::PIECE`].
 #[derive(Debug, Clone, Copy)]
 pub struct LevelWindow {
-    loudest_dbov: i8,
+    pieces: AudioLevels,
     since: Time,
+    last: Time,
     heard: bool,
 }
 
@@ -241,25 +243,46 @@ impl LevelWindow {
     /// At most one event in this time: the speaker list is updated every 200 ms.
     const INTERVAL: Duration = Duration::from_millis(100);
 
+    /// One packet of most senders.
+    const PIECE: Duration = Duration::from_millis(20);
+
+    /// A packet speaks for the time since the one before, if that is not longer: packets of 60 ms,
+    /// or one that was lost. Longer is a pause, in which nothing was sent (DTX).
+    const REACH: Duration = Duration::from_millis(70);
+
     fn new() -> Self {
-        LevelWindow { loudest_dbov: i8::MIN, since: Time::ZERO, heard: false }
+        LevelWindow { pieces: SILENCE, since: Time::ZERO, last: Time::ZERO, heard: false }
     }
 
-    /// Notes a level (RFC 6464: 0 is loudest, 127 silence); returns one to report.
-    pub fn note(&mut self, now: Time, level: u8) -> Option<i8> {
+    /// The piece that ends at `at`, about.
+    fn piece(&self, at: Time) -> usize {
+        let pieces = (at.since(self.since) + Self::PIECE / 2).as_millis() / Self::PIECE.as_millis();
+        usize::try_from(pieces).unwrap_or(usize::MAX).saturating_sub(1).min(SILENCE.len() - 1)
+    }
+
+    /// Notes a level (RFC 6464: 0 is loudest, 127 silence); returns what to report.
+    pub fn note(&mut self, now: Time, level: u8) -> Option<AudioLevels> {
         let dbov = -(level.min(127) as i8);
-        self.loudest_dbov = self.loudest_dbov.max(dbov);
+        let newest = self.piece(now);
+        let first = match now.since(self.last) <= Self::REACH {
+            true if self.last > self.since => (self.piece(self.last) + 1).min(newest),
+            true => 0,
+            false => newest,
+        };
+        for piece in &mut self.pieces[first..=newest] {
+            *piece = dbov.max(*piece);
+        }
+        self.last = now;
         if now.since(self.since) < Self::INTERVAL {
             return None;
         }
-        let loudest = self.loudest_dbov;
+        let pieces = std::mem::replace(&mut self.pieces, SILENCE);
         // Silence is said once; a quiet microphone costs control nothing.
-        let audible = loudest > -127;
+        let audible = pieces != SILENCE;
         let report = audible || self.heard;
         self.heard = audible;
-        self.loudest_dbov = i8::MIN;
         self.since = now;
-        report.then_some(loudest)
+        report.then_some(pieces)
     }
 }
 
@@ -532,12 +555,22 @@ mod tests {
     fn levels_are_reported_at_most_every_100_ms_and_silence_once() {
         let mut window = LevelWindow::new();
         let at = Time::from_millis;
-        assert_eq!(window.note(at(1000), 30), Some(-30));
+        assert_eq!(window.note(at(1000), 30), Some([-127, -127, -127, -127, -30]));
         assert_eq!(window.note(at(1020), 20), None);
         assert_eq!(window.note(at(1090), 60), None);
-        assert_eq!(window.note(at(1100), 90), Some(-20));
-        assert_eq!(window.note(at(1200), 127), Some(-127));
+        assert_eq!(window.note(at(1100), 90), Some([-20, -60, -60, -60, -60]));
+        assert_eq!(window.note(at(1200), 127), Some(SILENCE));
         assert_eq!(window.note(at(1300), 127), None);
         assert_eq!(window.note(at(1400), 127), None);
+    }
+
+    #[test]
+    fn long_packets_fill_their_pieces_and_pauses_stay_empty() {
+        let mut window = LevelWindow::new();
+        let at = Time::from_millis;
+        window.note(at(1000), 30);
+        assert_eq!(window.note(at(1040), 31), None);
+        assert_eq!(window.note(at(1100), 32), Some([-31, -31, -32, -32, -32]));
+        assert_eq!(window.note(at(1500), 33), Some([-127, -127, -127, -127, -33]));
     }
 }

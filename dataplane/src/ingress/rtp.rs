@@ -277,9 +277,9 @@ impl Core {
         if producer.kind == MediaKind::Audio
             && let Some(level) = packet.extensions.of(Extension::AudioLevel, bytes)
             && let Some(level) = parse_audio_level(level)
-            && let Some(level_dbov) = producer.level.note(now, level.level)
+            && let Some(levels_dbov) = producer.level.note(now, level.level)
         {
-            self.events.push_back(Event::AudioLevel { producer: producer.id, level_dbov });
+            self.events.push_back(Event::AudioLevel { producer: producer.id, levels_dbov });
         }
         for index in 0..producer.pipes.len() {
             let (to, id) = (self.producers[key].pipes[index], self.producers[key].id);

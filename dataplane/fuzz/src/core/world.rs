@@ -682,7 +682,9 @@ fn check_event(event: &Event, now: Time) {
             assert!(bandwidth.available_bps > 0);
         }
         Event::Overload { ceiling_bps } => assert!(ceiling_bps.is_none_or(|bps| bps > 0)),
-        Event::AudioLevel { level_dbov, .. } => assert!((-127..=0).contains(level_dbov)),
+        Event::AudioLevel { levels_dbov, .. } => {
+            assert!(levels_dbov.iter().all(|dbov| (-127..=0).contains(dbov)));
+        }
         Event::Stats { stats: Some(stats), .. } => match &**stats {
             Stats::Core(stats) => assert_eq!(stats.at, now),
             Stats::Producer(streams) => assert!(streams.iter().all(|s| s.score <= 10)),

@@ -32,6 +32,8 @@ pub enum Scenario {
     KillCore,
     /// Meetings whose data cores are made to stall, one every four seconds.
     StallCore,
+    /// One room of many who all have voice and camera, of which everyone gets a few.
+    BigRoom,
 }
 
 /// What is done to a data core.
@@ -61,6 +63,7 @@ impl Scenario {
             Scenario::Idle => "idle",
             Scenario::KillCore => "kill-core",
             Scenario::StallCore => "stall-core",
+            Scenario::BigRoom => "big-room",
         }
     }
 
@@ -69,6 +72,7 @@ impl Scenario {
         match self {
             Scenario::Pair => 2,
             Scenario::Webinar => 100,
+            Scenario::BigRoom => 500,
             _ => 10,
         }
     }
@@ -91,6 +95,12 @@ impl Scenario {
             Scenario::Churn => 10.0,
             _ => 50.0,
         }
+    }
+
+    /// Participants who send from which on rooms have a stage: 0, never. Else everyone is to get
+    /// everyone.
+    pub fn stage_from(self) -> usize {
+        if self == Scenario::BigRoom { 10 } else { 0 }
     }
 
     /// What is done to the server's data cores.

@@ -42,6 +42,8 @@ pub struct ServerOptions {
     pub listen: Ipv4Addr,
     /// The network namespace it runs in, where it is not ours: `/proc/PID/ns/net`.
     pub namespace: Option<PathBuf>,
+    /// Participants who send from which on a room has a stage; 0: never.
+    pub stage_from: usize,
     /// More of its flags.
     pub more: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl ServerOptions {
             cpus: Vec::new(),
             listen: Ipv4Addr::LOCALHOST,
             namespace: None,
+            stage_from: 0,
             more: Vec::new(),
         }
     }
@@ -124,6 +127,8 @@ impl Server {
             .args(["--outgoing-bitrate", &options.outgoing_bitrate, "--log", "info"])
             .args(&options.more)
             .env_clear()
+            // Older servers have no such flag, and leave variables they do not know alone.
+            .env("OPENCALL_STAGE_FROM", options.stage_from.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

@@ -433,11 +433,10 @@ impl Control {
     fn describe_consumer(&self, id: ConsumerId) -> Option<ConsumerReport> {
         let consumer = self.consumers.get(&id)?;
         let producer = self.producers.get(&consumer.producer)?;
-        let owner = self.peers.get(&producer.session)?;
         Some(ConsumerReport {
             id: self.ids.text(id.0),
             producer: self.ids.text(consumer.producer.0),
-            of: owner.name.to_string(),
+            of: self.owner_of(producer)?.to_string(),
             kind: producer.kind,
             source: producer.source().label(),
             paused: consumer.is_paused(),

@@ -490,6 +490,13 @@ pub enum Request {
         /// Which.
         consumer_id: String,
     },
+    /// Some of those who are in the room, with what they send → [`Response::Participants`].
+    Participants {
+        /// Only those after this one, by its id.
+        after: Option<String>,
+        /// At most so many.
+        limit: usize,
+    },
     /// → [`Response::Done`].
     ChangeDisplayName {
         /// The new one.
@@ -556,6 +563,55 @@ pub enum Response {
     Consumed(Box<ConsumerOptions>),
     /// Statistics, one report for each transport and stream.
     Stats(Vec<StatsReport>),
+    /// A page of a room.
+    Participants {
+        /// Without oneself, oldest first.
+        participants: Vec<Sender>,
+        /// What to ask for the rest after, if there is any.
+        next: Option<Arc<str>>,
+        /// How many are in the room.
+        count: usize,
+    },
+}
+
+/// A peer and what of it can be consumed.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// The peer.
+    pub peer: Arc<PeerInfo>,
+    /// Its producers.
+    pub producers: Vec<Offered>,
+}
+
+/// A producer that can be consumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offered {
+    /// Which.
+    pub producer_id: String,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it shows, in LiveKit's words.
+    pub source: &'static str,
+    /// Whether it is paused now.
+    pub paused: bool,
+}
+
+/// Who is on a slot of the stage.
+#[derive(Debug, Clone)]
+pub struct StagePlace {
+    /// The slot's number, from 0; voices and pictures are numbered apart.
+    pub slot: usize,
+    /// Audio or video.
+    pub kind: Kind,
+    /// The producer of the stage, which stays the same.
+    pub producer_id: String,
+    /// Whose voice or picture it carries; nobody's.
+    pub peer_id: Option<Arc<str>>,
+    /// Which producer of that one.
+    pub source_producer_id: Option<String>,
+    /// What that shows.
+    pub source: Option<Source>,
 }
 
 /// Why a request failed. The text goes to the client and says what to do.
@@ -704,6 +760,8 @@ pub enum Notification {
     },
     /// Who speaks, loudest first, with the volume in dBov (-127–0). Empty: silence.
     Speakers(Arc<[(Arc<str>, i8)]>),
+    /// The room has a stage, and this is who is on these slots of it; the others are as they were.
+    Stage(Arc<[StagePlace]>),
     /// Quality of this client's connection as a whole.
     ConnectionQuality(ConnectionQuality),
     /// A producer of this client was muted or unmuted: while it is muted it is not forwarded, and
@@ -783,6 +841,7 @@ impl Notification {
             Notification::PeerWaiting { peer_id, display_name } => {
                 peer_id.len() + display_name.len()
             }
+            Notification::Stage(places) => places.len() * 160,
             _ => 0,
         };
         NOTIFICATION_BYTES + passed_on
@@ -808,6 +867,9 @@ impl Response {
                 options.app_data.size() + options.rtp_parameters.stream.size
             }
             Response::Stats(reports) => reports.len() * 512,
+            Response::Participants { participants, .. } => {
+                participants.iter().map(|of| of.peer.size() + of.producers.len() * 96).sum()
+            }
             Response::Transport(_) => 1_024,
             Response::ConsumedData(options) => options.size(),
             Response::Done

@@ -32,6 +32,8 @@ pub(crate) struct Consumer {
     waiting: bool,
     /// Paused by its client.
     paused: bool,
+    /// Of the stage, while its client is on that slot itself.
+    withheld: bool,
     /// What it gets now.
     layers: Option<Layers>,
     /// Whether there is no room for it, as last told.
@@ -43,9 +45,10 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Whether its client wants nothing sent to it: it paused it, or has not accepted it yet.
+    /// Whether nothing is sent to its client: it paused it, has not accepted it yet, or is on that
+    /// slot of the stage itself.
     pub fn is_paused(&self) -> bool {
-        self.paused || self.waiting
+        self.paused || self.waiting || self.withheld
     }
 
     /// What it gets now.
@@ -154,9 +157,7 @@ impl Control {
         let id = self.ids.number(producer_id).map(ProducerId);
         let room = self.peer(session)?.room;
         let found = id.and_then(|id| Some((id, self.producers.get(&id)?)));
-        let found = found.filter(|(_, producer)| {
-            self.peers.get(&producer.session).is_some_and(|owner| owner.room == room)
-        });
+        let found = found.filter(|(_, producer)| self.room_of(producer) == Some(room));
         match found {
             None => Err(unknown("producer", producer_id)),
             Some((_, producer)) if producer.session == session => {
@@ -174,6 +175,7 @@ impl Control {
         capabilities: &Arc<RtpCapabilities>,
         start: Start,
     ) -> Result<ConsumerOptions, RequestError> {
+        let withheld = self.is_own_slot(session, producer_id);
         let gone = || not_allowed("the producer or the transport was closed meanwhile");
         let limit = self.config.limits.consumers_per_peer;
         if self.peer(session)?.consumers.len() >= limit {
@@ -201,6 +203,7 @@ impl Control {
             rtx_ssrc,
             waiting: start == Start::WhenReady,
             paused: start == Start::Paused,
+            withheld,
             layers: None,
             is_left_out: false,
             score: None,
@@ -225,17 +228,16 @@ impl Control {
         rtp_parameters: ConsumerRtpParameters,
     ) -> Option<ConsumerOptions> {
         let producer = self.producers.get(&consumer.producer)?;
-        let owner = self.peers.get(&producer.session)?;
         Some(ConsumerOptions {
             id: self.ids.text(id.0),
             transport_id: self.ids.text(consumer.transport.0),
             producer_id: self.ids.text(consumer.producer.0),
-            peer_id: Arc::clone(&owner.name),
+            peer_id: self.owner_of(producer)?,
             kind: producer.kind,
             rtp_parameters,
             consumer_type: producer.consumer_type,
             app_data: producer.app_data.clone(),
-            producer_paused: producer.paused,
+            producer_paused: producer.paused || consumer.withheld,
         })
     }
 
@@ -304,7 +306,7 @@ impl Control {
     /// An offered consumer was accepted.
     fn start_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        if !std::mem::replace(&mut consumer.waiting, false) || consumer.paused {
+        if !std::mem::replace(&mut consumer.waiting, false) || consumer.is_paused() {
             return;
         }
         self.command_consumer(id, Command::ResumeConsumer(id));
@@ -322,7 +324,7 @@ impl Control {
             return Err(unknown("consumer", consumer_id));
         };
         let changes = std::mem::replace(&mut consumer.paused, paused) != paused;
-        if !changes || consumer.waiting {
+        if !changes || consumer.waiting || consumer.withheld {
             return Ok(());
         }
         match paused {
@@ -330,6 +332,46 @@ impl Control {
             false => self.command_consumer(id, Command::ResumeConsumer(id)),
         }
         Ok(())
+    }
+
+    /// The client of a consumer is on that slot of the stage itself, or no longer.
+    pub(crate) fn withhold_consumer(&mut self, id: ConsumerId, withheld: bool) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        if std::mem::replace(&mut consumer.withheld, withheld) == withheld {
+            return;
+        }
+        let (session, is_running) = (consumer.session, !consumer.paused && !consumer.waiting);
+        if is_running {
+            match withheld {
+                true => self.command_consumer(id, Command::PauseConsumer(id)),
+                false => self.command_consumer(id, Command::ResumeConsumer(id)),
+            }
+        }
+        let consumer_id = self.ids.text(id.0);
+        let news = match withheld {
+            true => Notification::ConsumerPaused { consumer_id },
+            false => Notification::ConsumerResumed { consumer_id },
+        };
+        self.notify(session, news);
+    }
+
+    /// A slot of the stage has become empty, or is no longer.
+    pub(crate) fn set_stage_empty(&mut self, stage: ProducerId, empty: bool) {
+        let Some(producer) = self.producers.get_mut(&stage) else { return };
+        if std::mem::replace(&mut producer.paused, empty) == empty {
+            return;
+        }
+        for id in producer.consumers.clone() {
+            let Some(consumer) = self.consumers.get(&id).filter(|of| !of.withheld) else {
+                continue;
+            };
+            let (session, consumer_id) = (consumer.session, self.ids.text(id.0));
+            let news = match empty {
+                true => Notification::ConsumerPaused { consumer_id },
+                false => Notification::ConsumerResumed { consumer_id },
+            };
+            self.notify(session, news);
+        }
     }
 
     /// Forgets a consumer, and tells its client.
@@ -393,7 +435,10 @@ impl Control {
     pub(crate) fn tell_consumer_score(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get(&id) else { return };
         let Some(producer) = self.producers.get(&consumer.producer) else { return };
-        let score = consumer_score(consumer, producer);
+        // The stage is as good as what it carries.
+        let [carried, _] = self.sources_on(consumer.producer);
+        let judged = carried.and_then(|id| self.producers.get(&id)).unwrap_or(producer);
+        let score = consumer_score(consumer, judged);
         if consumer.told_score.as_ref() == Some(&score) {
             return;
         }
@@ -437,7 +482,7 @@ fn consumer_config(
         cname: shared.stream.rtcp.cname.clone().unwrap_or_default(),
         extensions: shared.extensions,
         feedback: shared.feedback,
-        paused: consumer.waiting || consumer.paused,
+        paused: consumer.is_paused(),
         preferred_layers: None,
         checkpoint: Default::default(),
     }

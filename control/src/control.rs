@@ -43,6 +43,7 @@ use crate::placement::{Placement, PlacementPolicy};
 use crate::producer::Producer;
 use crate::room::{Room, RoomId};
 use crate::rtp_parameters::{RtpCapabilities, RtpCodecCapability};
+use crate::stage::StageConfig;
 use crate::stats::StatsJob;
 use crate::timers::Timers;
 use crate::transport::Transport;
@@ -78,6 +79,8 @@ pub struct ControlConfig {
     /// Whether, without tokens, who enters a room first is its host. Ids prove nothing then: for
     /// development.
     pub dev_hosts: bool,
+    /// When rooms have a stage.
+    pub stage: StageConfig,
     /// Bounds.
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
@@ -97,6 +100,7 @@ impl ControlConfig {
             placement: PlacementPolicy::default(),
             outgoing_bitrate_bps: INITIAL_OUTGOING_BITRATE_BPS,
             dev_hosts: false,
+            stage: StageConfig::default(),
             limits: Limits::default(),
             unix_origin_ms: 0,
             seed: None,
@@ -435,6 +439,10 @@ impl Control {
             Request::Consume { producer_id, rtp_capabilities, transport_id, paused } => {
                 self.consume(session, &producer_id, rtp_capabilities, transport_id, paused)
             }
+            Request::Participants { after, limit } => {
+                let page = self.participants(session, after.as_deref(), limit)?;
+                Ok((page, After::Nothing))
+            }
             Request::ChangeDisplayName { display_name } => {
                 self.change_display_name(session, display_name).map(done)
             }
@@ -500,6 +508,7 @@ impl Control {
             }
             Event::Overload { ceiling_bps } => self.placement.set_ceiling(core, ceiling_bps),
             Event::AudioLevel { producer, levels_dbov } => self.heard(core, producer, levels_dbov),
+            Event::StageTaken { stage, source } => self.stage_taken(core, stage, source),
             Event::Stats { token, stats } => self.stats_answered(token, stats),
         }
     }

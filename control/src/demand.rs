@@ -26,6 +26,8 @@ pub const LOWER_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Demand {
     /// Encodings wanted on each core, counted from the lowest; cores that want none are absent.
     wanted: BTreeMap<CoreId, u8>,
+    /// Encodings wanted of the slot of the stage that it is on, or about to be.
+    on_stage: u8,
     /// How many its sender was told to send; at first it sends all.
     told: u8,
 }
@@ -33,7 +35,11 @@ pub(crate) struct Demand {
 impl Demand {
     /// Of a producer with so many encodings.
     pub fn new(encodings: usize) -> Self {
-        Demand { wanted: BTreeMap::new(), told: u8::try_from(encodings).unwrap_or(u8::MAX) }
+        Demand {
+            wanted: BTreeMap::new(),
+            on_stage: 0,
+            told: u8::try_from(encodings).unwrap_or(u8::MAX),
+        }
     }
 
     fn set(&mut self, core: CoreId, count: u8) {
@@ -43,9 +49,19 @@ impl Demand {
         };
     }
 
+    /// The most that any core wants.
+    pub fn wanted_most(&self) -> u8 {
+        self.wanted.values().copied().max().unwrap_or(0)
+    }
+
+    /// How many are wanted by way of the stage.
+    pub fn set_on_stage(&mut self, count: u8) {
+        self.on_stage = count;
+    }
+
     /// How many should be sent. The lowest always is: whoever comes next has a picture soon.
     fn count(&self) -> u8 {
-        self.wanted.values().copied().max().unwrap_or(0).max(1)
+        self.wanted_most().max(self.on_stage).max(1)
     }
 }
 
@@ -82,6 +98,9 @@ impl Control {
     /// Asks for more at once, and for less in a while.
     pub(crate) fn review_demand(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
+        if producer.seat.is_some() {
+            return self.share_demand(id);
+        }
         let (told, count) = (producer.demand.told, producer.demand.count());
         if producer.encoding_count() < 2 {
             return;

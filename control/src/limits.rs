@@ -31,6 +31,13 @@ pub const MAX_STATS_JOBS_PER_PEER: usize = 4;
 /// Bytes of a name to show: some twenty families of emoji.
 pub const MAX_DISPLAY_NAME_BYTES: usize = 512;
 
+/// Voices and pictures of a stage at most, each: more than a screen shows.
+pub const MAX_STAGE_SLOTS: usize = 49;
+
+/// Peers that are named in the answer to who enters a room with a stage, or asks for some: a page
+/// of them, some ten kilobytes.
+pub const MAX_PEERS_PER_ANSWER: usize = 100;
+
 /// How deep what is passed on may nest. Real objects are flat; clients' parsers stop somewhere.
 const MAX_DEPTH: usize = 16;
 

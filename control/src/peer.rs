@@ -2,17 +2,18 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::api::{
-    ConnectionQuality, ConsumeMode, Entrance, Grants, JsonObject, Notification, Output, PeerInfo,
-    RequestError, Response, SessionConfig, SessionId,
+    ConnectionQuality, ConsumeMode, Entrance, Grants, JsonObject, Notification, Offered, Output,
+    PeerInfo, RequestError, Response, Sender, SessionConfig, SessionId,
 };
 use crate::control::{After, Control};
 use crate::data::{DataConsumerId, DataProducerId};
 use crate::limits::{
-    MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, check_json, malformed, not_allowed, overloaded,
-    too_many,
+    MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, MAX_PEERS_PER_ANSWER, check_json, malformed,
+    not_allowed, overloaded, too_many, unknown,
 };
 use crate::ortc;
 use crate::room::RoomId;
@@ -206,7 +207,55 @@ impl Control {
         let others = self.members_but(self.peer(session)?.room, session);
         let others = others.iter().filter_map(|other| self.peers.get(other));
         let visible = others.filter(|peer| !peer.grants.hidden);
-        Ok(visible.map(|peer| Arc::clone(&peer.info)).collect())
+        let visible = visible.map(|peer| Arc::clone(&peer.info));
+        let room = self.peer(session)?.room;
+        if !self.has_stage(room) {
+            return Ok(visible.collect());
+        }
+        let stage = self.stage_peers(room).into_iter();
+        Ok(stage.chain(visible.take(MAX_PEERS_PER_ANSWER)).collect())
+    }
+
+    /// A page of those who are in the room.
+    pub(crate) fn participants(
+        &self,
+        session: SessionId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Response, RequestError> {
+        let peer = self.peer(session)?;
+        if !peer.joined {
+            return Err(not_allowed("join first: then ask who is there"));
+        }
+        peer.grants.check_subscribe()?;
+        let Some(room) = self.rooms.get(&peer.room) else { return Err(session_is_gone()) };
+        let after = match after {
+            None => SessionId(0),
+            Some(name) => *room.by_peer.get(name).ok_or_else(|| unknown("participant", name))?,
+        };
+        let limit = limit.clamp(1, MAX_PEERS_PER_ANSWER);
+        let rest = room.members.range((Bound::Excluded(after), Bound::Unbounded));
+        let rest = rest.filter(|other| **other != session).filter_map(|id| self.peers.get(id));
+        let mut rest = rest.filter(|peer| !peer.grants.hidden).peekable();
+        let participants: Vec<Sender> =
+            rest.by_ref().take(limit).map(|peer| self.sender(peer)).collect();
+        let last = participants.last().map(|last| Arc::clone(&last.peer.id));
+        let next = rest.peek().and(last);
+        Ok(Response::Participants { participants, next, count: room.members.len() })
+    }
+
+    fn sender(&self, peer: &Peer) -> Sender {
+        let offered = |id: &ProducerId| {
+            let producer = self.producers.get(id)?;
+            Some(Offered {
+                producer_id: self.ids.text(id.0),
+                kind: producer.kind,
+                source: producer.source().label(),
+                paused: producer.paused,
+            })
+        };
+        let producers = peer.producers.iter().filter_map(offered).collect();
+        Sender { peer: Arc::clone(&peer.info), producers }
     }
 
     /// Tells the others that someone has entered.
@@ -269,6 +318,7 @@ impl Control {
                 self.notify(other, Notification::PeerClosed { peer_id: Arc::clone(&peer.name) });
             }
         }
+        self.review_size(peer.room);
         self.remove_room_if_empty(peer.room);
         true
     }

@@ -69,6 +69,11 @@ impl CoreLoad {
 pub(crate) struct RoomCores(BTreeMap<CoreId, usize>);
 
 impl RoomCores {
+    /// One of its cores, in turn.
+    pub fn nth(&self, turn: usize) -> Option<CoreId> {
+        self.0.keys().nth(turn % self.0.len().max(1)).copied()
+    }
+
     pub fn enter(&mut self, core: CoreId) {
         *self.0.entry(core).or_default() += 1;
     }

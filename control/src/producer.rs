@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
+use opencall_dataplane::layers::allocation::MAX_ENCODINGS;
 use opencall_dataplane::message::{
-    Command, ConsumerId, CoreId, EncodingConfig, Feedback, IceState, ProducerConfig, ProducerId,
-    ShortId, TransportId,
+    Command, ConsumerId, CoreId, EncodingConfig, Feedback, IceState, Origin, ProducerConfig,
+    ProducerId, ShortId, TransportId,
 };
 use opencall_dataplane::planted::{self, Bug};
 use opencall_wire::codec::MediaKind;
@@ -22,8 +23,13 @@ use crate::control::{After, Control, Timer};
 use crate::demand::Demand;
 use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
 use crate::ortc::{self, ConsumerStream};
+use crate::room::RoomId;
 use crate::rtp_parameters::{Kind, RtpCapabilities, RtpEncodingParameters, RtpParameters};
+use crate::stage::Seat;
 use crate::transport::Transport;
+
+/// Whose a producer of the stage is.
+const NOBODY: SessionId = SessionId(u64::MAX);
 
 /// Kinds of receivers that a producer remembers the streams of. A room has as many as its members
 /// have different browsers.
@@ -69,6 +75,8 @@ pub(crate) struct Producer {
     pub scores: SmallVec<[(u32, u8); 3]>,
     /// Which encodings are wanted.
     pub demand: Demand,
+    /// What makes it one of the stage; then nobody sends it.
+    pub seat: Option<Seat>,
     /// Its stream as clients get it, by their capabilities; the newest last.
     streams: Vec<(Weak<RtpCapabilities>, Arc<SharedStream>)>,
     /// Other cores that have consumers of it, and how many.
@@ -87,9 +95,12 @@ impl Producer {
         Source::of(self.kind, &self.app_data)
     }
 
-    /// The transport it arrives on.
-    pub fn transport(&self) -> TransportId {
-        self.config.transport
+    /// The transport it arrives on; none of the stage does.
+    pub fn transport(&self) -> Option<TransportId> {
+        match self.config.origin {
+            Origin::Transport(transport) => Some(transport),
+            Origin::Stage => None,
+        }
     }
 
     /// Whether a core gets it.
@@ -141,7 +152,8 @@ impl Control {
 
     pub(crate) fn producers_of(&self, session: SessionId, on: TransportId) -> Vec<ProducerId> {
         let Some(peer) = self.peers.get(&session) else { return Vec::new() };
-        let on_it = |id: &ProducerId| self.producers.get(id).is_some_and(|p| p.transport() == on);
+        let on_it =
+            |id: &ProducerId| self.producers.get(id).is_some_and(|p| p.transport() == Some(on));
         peer.producers.iter().copied().filter(on_it).collect()
     }
 
@@ -180,7 +192,7 @@ impl Control {
         let id = ProducerId(self.ids.next());
         let config = ProducerConfig {
             id,
-            transport: transport_id,
+            origin: Origin::Transport(transport_id),
             home,
             kind: media_kind(kind),
             mid: parameters.mid.as_deref().map(short_id),
@@ -205,6 +217,7 @@ impl Control {
             consumers: BTreeSet::new(),
             scores: SmallVec::new(),
             demand: Demand::new(config.encodings.len()),
+            seat: None,
             streams: Vec::new(),
             far: BTreeMap::new(),
             config,
@@ -213,6 +226,98 @@ impl Control {
         self.review_demand(id);
         self.peer_mut(session)?.producers.push(id);
         Ok((Response::Produced { producer_id: self.ids.text(id.0) }, After::Produced(id)))
+    }
+
+    /// Makes a producer of the stage.
+    pub(crate) fn make_stage_producer(
+        &mut self,
+        kind: Kind,
+        seat: Seat,
+        app_data: JsonObject,
+        cname: &str,
+    ) -> Option<ProducerId> {
+        let count = if kind == Kind::Video { MAX_ENCODINGS } else { 1 };
+        let parameters = ortc::stage_parameters(kind, &self.router, count);
+        let mapping = ortc::producer_rtp_mapping(&parameters, &self.router).ok()?;
+        let consumable = ortc::consumable_rtp_parameters(kind, &parameters, &self.router).ok()?;
+        if mapping.payload_types.is_empty() {
+            return None;
+        }
+        let id = ProducerId(self.ids.next());
+        let room = self.rooms.get(&seat.room)?;
+        let config = ProducerConfig {
+            id,
+            origin: Origin::Stage,
+            home: room.cores.nth(id.0 as usize).unwrap_or(CoreId(0)),
+            kind: media_kind(kind),
+            mid: None,
+            payload_types: mapping.payload_types,
+            encodings: encodings(&parameters.encodings),
+            extensions: mapping.extensions,
+            feedback: Feedback::default(),
+            paused: false,
+            checkpoint: Default::default(),
+        };
+        self.command(config.home, Command::CreateProducer(Box::new(config.clone())));
+        let producer = Producer {
+            session: NOBODY,
+            kind,
+            app_data,
+            paused: true,
+            paused_by_client: false,
+            muted: false,
+            consumer_type: ortc::consumer_type(&consumable),
+            consumable: Arc::new(consumable),
+            cname: cname.to_owned(),
+            consumers: BTreeSet::new(),
+            scores: SmallVec::new(),
+            demand: Demand::new(config.encodings.len()),
+            seat: Some(seat),
+            streams: Vec::new(),
+            far: BTreeMap::new(),
+            config,
+        };
+        self.producers.insert(id, producer);
+        Some(id)
+    }
+
+    /// Forgets a producer of the stage and its consumers, and tells a room so.
+    pub(crate) fn remove_stage_producer(&mut self, id: ProducerId, members: &[SessionId]) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        let home = producer.home();
+        for consumer in producer.consumers.clone() {
+            self.close_consumer(consumer);
+        }
+        self.producers.remove(&id);
+        self.command(home, Command::CloseProducer(id));
+        self.tell_closed(id, members);
+    }
+
+    /// Tells those clients of a room that were notified of a producer that it is gone.
+    fn tell_closed(&mut self, id: ProducerId, members: &[SessionId]) {
+        for &other in members {
+            let knows = self.peers.get_mut(&other).map(|peer| peer.notified_producers.remove(&id));
+            if knows == Some(true) {
+                let producer_id = self.ids.text(id.0);
+                self.notify(other, Notification::ProducerClosed { producer_id });
+            }
+        }
+    }
+
+    /// Whose a producer is, as others see it.
+    pub(crate) fn owner_of(&self, producer: &Producer) -> Option<Arc<str>> {
+        match &producer.seat {
+            Some(seat) => Some(Arc::clone(&seat.peer)),
+            None => self.peers.get(&producer.session).map(|peer| Arc::clone(&peer.name)),
+        }
+    }
+
+    /// The room that a producer is in.
+    pub(crate) fn room_of(&self, producer: &Producer) -> Option<RoomId> {
+        match &producer.seat {
+            Some(seat) => Some(seat.room),
+            None => self.peers.get(&producer.session).map(|peer| peer.room),
+        }
     }
 
     /// The transport to produce on, if the client may produce at all.
@@ -247,12 +352,16 @@ impl Control {
         Ok(id)
     }
 
-    /// Offers a new producer to everyone else in the room.
+    /// Offers a new producer to everyone else in the room, or to its stage.
     pub(crate) fn offer_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
         let owner = producer.session;
-        let Some(peer) = self.peers.get(&owner) else { return };
-        for other in self.members_but(peer.room, owner) {
+        let Some(room) = self.peers.get(&owner).map(|peer| peer.room) else { return };
+        self.review_size(room);
+        if self.has_stage(room) {
+            return self.review_stage(room);
+        }
+        for other in self.members_but(room, owner) {
             self.offer(other, id);
         }
     }
@@ -263,6 +372,9 @@ impl Control {
         self.close_stranded(session);
         self.close_stranded_data(session);
         self.offer_existing_data(session);
+        if self.peers.get(&session).is_some_and(|peer| self.has_stage(peer.room)) {
+            return self.offer_stage(session);
+        }
         let Some(peer) = self.peers.get(&session) else { return };
         for other in self.members_but(peer.room, session) {
             let producers = self.peers.get(&other).map(|peer| peer.producers.clone());
@@ -296,7 +408,7 @@ impl Control {
 
     /// Offers one producer to one client, in the client's way, once it has a transport to receive
     /// it on: a client that is told of a producer asks for it at once, and only once.
-    fn offer(&mut self, session: SessionId, id: ProducerId) {
+    pub(crate) fn offer(&mut self, session: SessionId, id: ProducerId) {
         let Some(transport) = self.receiving_transport(session) else { return };
         let Some(peer) = self.peers.get(&session).filter(|peer| peer.grants.subscribe) else {
             return;
@@ -313,9 +425,9 @@ impl Control {
     /// On-request mode: notifies a client of a producer, once.
     fn notify_producer(&mut self, session: SessionId, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
-        let Some(owner) = self.peers.get(&producer.session) else { return };
+        let Some(peer_id) = self.owner_of(producer) else { return };
         let news = Notification::NewProducer {
-            peer_id: Arc::clone(&owner.name),
+            peer_id,
             producer_id: self.ids.text(id.0),
             kind: producer.kind,
             app_data: producer.app_data.clone(),
@@ -394,6 +506,11 @@ impl Control {
         if paused {
             self.hush(session, id);
         }
+        let Some(room) = self.peers.get(&session).map(|peer| peer.room) else { return };
+        if paused {
+            self.leave_stage(room, id);
+        }
+        self.review_stage(room);
     }
 
     /// A producer is heard no more.
@@ -409,6 +526,10 @@ impl Control {
     pub(crate) fn remove_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
         let (session, home) = (producer.session, producer.home());
+        if let Some(room) = self.room_of(producer) {
+            self.leave_stage(room, id);
+        }
+        let Some(producer) = self.producers.get(&id) else { return };
         for consumer in producer.consumers.clone() {
             self.close_consumer(consumer);
         }
@@ -416,19 +537,16 @@ impl Control {
         let Some(producer) = self.producers.remove(&id) else { return };
         self.timers.cancel(Timer::Demand(id));
         self.command(home, Command::CloseProducer(id));
-        if let Some(transport) = self.transports.get_mut(&producer.config.transport) {
+        let transport = producer.transport().and_then(|id| self.transports.get_mut(&id));
+        if let Some(transport) = transport {
             transport.release(&producer.config);
         }
         let Some(peer) = self.peers.get_mut(&session) else { return };
         peer.producers.retain(|producer| *producer != id);
         let room = peer.room;
-        for other in self.members_but(room, session) {
-            let knows = self.peers.get_mut(&other).map(|peer| peer.notified_producers.remove(&id));
-            if knows == Some(true) {
-                let producer_id = self.ids.text(id.0);
-                self.notify(other, Notification::ProducerClosed { producer_id });
-            }
-        }
+        let others = self.members_but(room, session);
+        self.tell_closed(id, &others);
+        self.review_stage(room);
     }
 
     /// Makes a producer reach a core, once for all of its consumers there.

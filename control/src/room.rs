@@ -15,6 +15,7 @@ use crate::limits::too_many;
 use crate::placement::RoomCores;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
+use crate::stage::Stage;
 
 /// How long nobody has been heard when a room's speakers are looked at without it: levels of a
 /// voice come every 100 ms, and wait up to 50 ms for others on their way up. Waking for each room's
@@ -34,6 +35,8 @@ pub(crate) struct Room {
     pub members: BTreeSet<SessionId>,
     pub cores: RoomCores,
     pub speakers: Speakers,
+    /// What it has instead of everyone for everyone, once it is large.
+    pub stage: Option<Stage>,
     /// Nobody else is let in.
     pub locked: bool,
     /// Newcomers wait for a host then.
@@ -85,6 +88,7 @@ impl Control {
             members: BTreeSet::new(),
             cores: RoomCores::default(),
             speakers: Speakers::default(),
+            stage: None,
             locked: false,
             waiting_room: false,
             waiting: BTreeSet::new(),
@@ -104,6 +108,7 @@ impl Control {
         if !self.rooms.get(&id).is_some_and(is_empty) {
             return;
         }
+        self.end_stage(id);
         if let Some(room) = self.rooms.remove(&id) {
             self.room_names.remove(&room.name);
             self.timers.cancel(Timer::Speakers(id));
@@ -132,7 +137,15 @@ impl Control {
         let Some(peer) = self.peers.get(&producer.session) else { return };
         let room_id = peer.room;
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
+        let before = room.speakers.dominant();
         room.speakers.heard(self.now, id, levels_dbov);
+        if room.stage.is_some() {
+            let is_taken = room.speakers.dominant() != before;
+            self.voice_on_stage(room_id, id);
+            if is_taken {
+                self.review_stage(room_id);
+            }
+        }
         self.tell_speakers(room_id);
     }
 

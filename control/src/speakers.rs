@@ -83,6 +83,17 @@ impl Speakers {
         self.floor.forget(producer);
     }
 
+    /// Who had the floor last: whose picture matters most.
+    pub fn dominant(&self) -> Option<ProducerId> {
+        self.floor.holder()
+    }
+
+    /// How loud a producer is now, dBov; `None` if it is not heard.
+    pub fn level(&self, now: Time, producer: ProducerId) -> Option<i32> {
+        let level = self.levels.get(&producer)?.now(now);
+        (level >= THRESHOLD_DBOV).then_some(level)
+    }
+
     /// The speakers, if there is news and its time has come: first who has the floor, then the
     /// loudest, but for [`VOLUME_STEP_DB`].
     pub fn poll(&mut self, now: Time) -> Option<Vec<(ProducerId, i8)>> {

@@ -25,8 +25,8 @@ use crate::fanout::{Gathered, PacketRef, Subscription};
 use crate::ingress::producer::Producer;
 use crate::ingress::stream_table::StreamRef;
 use crate::message::{
-    Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, ProducerConfig,
-    ProducerId, TransportConfig, TransportId,
+    Command, ConsumerConfig, ConsumerId, CoreId, CoreStats, Event, IceCredentials, Origin,
+    ProducerConfig, ProducerId, TransportConfig, TransportId,
 };
 use crate::overload::Overload;
 use crate::planted::{self, Bug};
@@ -261,6 +261,7 @@ impl Core {
                     self.producers[key].pipes.retain(|core| *core != to);
                 }
             }
+            Command::SetStage { stage, source } => self.set_stage(now, stage, source),
             Command::CreateConsumer(config) => self.create_consumer(now, &config),
             Command::CloseConsumer(id) => self.close_consumer(id),
             Command::PauseConsumer(id) => self.set_consumer_paused(id, true),
@@ -386,15 +387,19 @@ impl Core {
         if self.index.producers.contains_key(&config.id) {
             return;
         }
-        let home = if config.home == self.id {
-            match self.index.transports.get(&config.transport) {
-                Some(&transport) => Some(transport),
-                None => return,
+        let home = match config.origin {
+            Origin::Transport(transport) if config.home == self.id => {
+                match self.index.transports.get(&transport) {
+                    Some(&transport) => Some(transport),
+                    None => return,
+                }
             }
-        } else {
-            None
+            _ => None,
         };
         let key = self.producers.insert(Producer::new(config, home));
+        if config.origin == Origin::Stage && config.home == self.id {
+            self.producers[key].enter_stage();
+        }
         self.index.producers.insert(config.id, key);
         let Some(transport_key) = home else { return };
         let announced = config.encodings.iter().flat_map(|e| [e.ssrc, e.rtx_ssrc]);
@@ -427,6 +432,7 @@ impl Core {
     fn remove_producer(&mut self, key: usize) {
         let producer = self.producers.remove(key);
         self.index.producers.remove(&producer.id);
+        self.forget_on_stage(key, &producer);
         for subscription in &producer.subscriptions {
             self.forget_consumer(subscription.consumer as usize);
         }

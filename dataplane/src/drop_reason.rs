@@ -69,6 +69,8 @@ drop_reasons! {
     Duplicate => "duplicate",
     /// Late packet of a source whose stream goes on under another SSRC or other numbers.
     SourceReplaced => "source_replaced",
+    /// Packet of who is on stage, from before the stage took it.
+    BeforeStage => "before_stage",
     /// Retransmission (RFC 4588) that repairs nothing.
     UselessRtx => "useless_rtx",
     /// Packet without payload: padding for probing.

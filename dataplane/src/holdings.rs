@@ -67,8 +67,8 @@ impl Core {
     pub fn wiring(&self) -> impl Iterator<Item = Wiring> {
         self.producers.iter().map(|(_, producer)| Wiring {
             producer: producer.id,
-            is_home: producer.transport.is_some(),
-            consumers: producer.subscriptions.len(),
+            is_home: producer.home == self.id,
+            consumers: producer.subscriptions.len() + producer.stages.len(),
             pipes: producer.pipes.to_vec(),
         })
     }

@@ -121,14 +121,23 @@ pub struct Feedback {
     pub transport_cc: bool,
 }
 
+/// Where a producer's packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From a client, on this transport.
+    Transport(TransportId),
+    /// From the producer that [`Command::SetStage`] names.
+    Stage,
+}
+
 /// A new producer, on its own core or (as the far end of a pipe) on another.
 #[derive(Debug, Clone)]
 pub struct ProducerConfig {
     /// Its id.
     pub id: ProducerId,
-    /// The transport it arrives on. On a core that gets it through a pipe, this is not looked at.
-    pub transport: TransportId,
-    /// The core of that transport.
+    /// Where it comes from. On a core that gets it through a pipe, this is not looked at.
+    pub origin: Origin,
+    /// The core where it comes from there.
     pub home: CoreId,
     /// Audio or video.
     pub kind: MediaKind,
@@ -243,6 +252,14 @@ pub enum Command {
     PauseProducer(ProducerId),
     /// Forward them again, from a key frame.
     ResumeProducer(ProducerId),
+    /// On the home core of a producer of the stage: whose packets it carries next. Of pictures it
+    /// does from a key frame on, of sound from the next packet. [`Event::StageTaken`] answers.
+    SetStage {
+        /// Which producer.
+        stage: ProducerId,
+        /// Whose packets; it reaches this core. `None`: nobody's, at once.
+        source: Option<ProducerId>,
+    },
     /// Two cores are linked from now on; comes before the first pipe between them.
     AttachLink {
         /// The other core.
@@ -359,6 +376,14 @@ pub enum Event {
         producer: ProducerId,
         /// 0 to the number of its encodings.
         count: u8,
+    },
+    /// A producer of the stage carries this source: from now on, or still, since no key frame of
+    /// the next one came in time.
+    StageTaken {
+        /// Which producer.
+        stage: ProducerId,
+        /// Whose packets.
+        source: ProducerId,
     },
     /// What can be sent to a client, and what could be used; sent on change, once a second at most.
     Bandwidth {

@@ -22,8 +22,8 @@ use opencall_wire::srtp::KeyingMaterial;
 
 use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
-    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, ProducerConfig, ProducerId,
-    TransportConfig, TransportId,
+    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, Origin, ProducerConfig,
+    ProducerId, TransportConfig, TransportId,
 };
 use crate::planted::{self, Bug};
 
@@ -56,6 +56,8 @@ struct ProducerRecord {
     config: Box<ProducerConfig>,
     pipes: BTreeSet<CoreId>,
     consumers: BTreeSet<ConsumerId>,
+    /// Of the stage: whose packets it carries, as was said last.
+    carries: Option<ProducerId>,
 }
 
 struct ConsumerRecord {
@@ -165,6 +167,11 @@ impl CoreRecords {
                     record.pipes.remove(to);
                 }
             }
+            Command::SetStage { stage, source } => {
+                if let Some(record) = self.producers.get_mut(stage) {
+                    record.carries = *source;
+                }
+            }
             Command::CreateConsumer(config) => self.create_consumer(config),
             Command::CloseConsumer(id) => self.close_consumer(*id),
             Command::PauseConsumer(id) => self.change(*id, |of| of.config.paused = true),
@@ -193,13 +200,16 @@ impl CoreRecords {
         if self.producers.contains_key(&config.id) {
             return;
         }
-        if config.home == core {
-            let Some(transport) = self.transports.get_mut(&config.transport) else { return };
+        if let Origin::Transport(transport) = config.origin
+            && config.home == core
+        {
+            let Some(transport) = self.transports.get_mut(&transport) else { return };
             transport.producers.insert(config.id);
         }
         let config = Box::new(config.clone());
         let (pipes, consumers) = (BTreeSet::new(), BTreeSet::new());
-        self.producers.insert(config.id, ProducerRecord { config, pipes, consumers });
+        let carries = None;
+        self.producers.insert(config.id, ProducerRecord { config, pipes, consumers, carries });
     }
 
     fn close_producer(&mut self, id: ProducerId) {
@@ -207,7 +217,9 @@ impl CoreRecords {
         for consumer in record.consumers {
             self.close_consumer(consumer);
         }
-        if let Some(transport) = self.transports.get_mut(&record.config.transport) {
+        if let Origin::Transport(transport) = record.config.origin
+            && let Some(transport) = self.transports.get_mut(&transport)
+        {
             transport.producers.remove(&id);
         }
     }
@@ -267,6 +279,12 @@ impl CoreRecords {
             tell(Command::CreateProducer(record.config.clone()));
             for &to in &record.pipes {
                 tell(Command::OpenPipe { producer, to });
+            }
+        }
+        for (&stage, record) in &self.producers {
+            let source = record.carries.filter(|source| self.producers.contains_key(source));
+            if source.is_some() {
+                tell(Command::SetStage { stage, source });
             }
         }
         for (&consumer, record) in &mut self.consumers {

@@ -226,6 +226,7 @@ fn control_config(config: &Config) -> ControlConfig {
         placement: config.placement,
         outgoing_bitrate_bps: config.outgoing_bitrate_bps,
         dev_hosts: config.dev_hosts,
+        stage: config.stage,
         unix_origin_ms: unix_now_ms(),
         ..ControlConfig::new(cores.collect())
     }

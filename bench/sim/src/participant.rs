@@ -170,6 +170,8 @@ pub struct Subscription {
     pub paused_since: Option<Time>,
     /// Whether its producer is paused.
     pub producer_paused: bool,
+    /// Of a stage: when its client was told last whether it is on that slot itself.
+    pub told_at: Time,
     /// Whether the path has no room for it, as far as the client was told.
     pub is_left_out: bool,
 }
@@ -499,10 +501,10 @@ impl Participant {
                 }
             }
             Notification::ConsumerPaused { consumer_id } => {
-                self.producer_paused(&consumer_id, true);
+                self.producer_paused(around.now, &consumer_id, true);
             }
             Notification::ConsumerResumed { consumer_id } => {
-                self.producer_paused(&consumer_id, false);
+                self.producer_paused(around.now, &consumer_id, false);
             }
             Notification::ConsumerLayersChanged { consumer_id, layers } => {
                 if let Some(subscription) = self.subscriptions.get_mut(&consumer_id) {
@@ -520,9 +522,9 @@ impl Participant {
         }
     }
 
-    fn producer_paused(&mut self, consumer: &str, paused: bool) {
+    fn producer_paused(&mut self, now: Time, consumer: &str, paused: bool) {
         if let Some(subscription) = self.subscriptions.get_mut(consumer) {
-            subscription.producer_paused = paused;
+            (subscription.producer_paused, subscription.told_at) = (paused, now);
         }
     }
 
@@ -534,6 +536,7 @@ impl Participant {
             paused: false,
             paused_since: None,
             producer_paused: options.producer_paused,
+            told_at: now,
             is_left_out: false,
         };
         self.subscriptions.insert(options.id, subscription);

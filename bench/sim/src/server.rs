@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use opencall_control::api::{Output, Request, SessionConfig, SessionId, Token};
 use opencall_control::dispatch::{Dispatch, Vacancy};
-use opencall_control::{Control, ControlConfig, CoreAddresses};
+use opencall_control::{Control, ControlConfig, CoreAddresses, StageConfig};
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links::{Links, Mesh};
 use opencall_dataplane::message::{Command, CoreId, Event};
@@ -121,6 +121,8 @@ pub struct Server {
     rx: RxBatch,
     tx: TxBatch,
     is_calm: bool,
+    /// Rooms have a stage.
+    pub is_staged: bool,
     /// Sessions that were opened, of which connection.
     pub opened: Vec<(SessionId, usize, u32)>,
 }
@@ -130,12 +132,19 @@ pub fn address(core: CoreId) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 40_000 + u16::from(core.0)))
 }
 
+/// In every third meeting rooms have a stage, as soon as two send.
+pub fn stage_of(seed: u64) -> StageConfig {
+    let from = if seed.is_multiple_of(3) { 2 } else { 0 };
+    StageConfig { from, voices: 2, videos: 2 }
+}
+
 impl Server {
     /// A server as the plan has it.
     pub fn new(plan: &Plan, seed: u64, origin: Instant) -> Self {
         let core = |index| CoreAddresses { announced: vec![address(CoreId(index as u8))] };
         let config = ControlConfig {
             placement: plan.placement,
+            stage: stage_of(seed),
             dtls: seeded::config(Side::Server, seed, plan.dtls, plan.profile),
             seed: Some(seed),
             unix_origin_ms: 1_700_000_000_000,
@@ -162,6 +171,7 @@ impl Server {
             rx: RxBatch::new(),
             tx: TxBatch::new(),
             is_calm: false,
+            is_staged: stage_of(seed).from > 0,
             opened: Vec::new(),
         }
     }

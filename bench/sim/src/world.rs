@@ -25,7 +25,7 @@ use crate::checkers::{Checkers, liveness, resumption};
 use crate::fate::Blow;
 use crate::participant::{Around, Numbers, Participant, Sent, TICK, What};
 use crate::plan::{BEGIN, Plan};
-use crate::server::{self, Call, Server};
+use crate::server::{self, Call, Server, stage_of};
 
 /// How long everyone may take, once nothing goes wrong any more, until they see and hear everyone:
 /// the consent of a client that crashed lapses after 30 s, and it is kept for as long again.
@@ -121,6 +121,8 @@ pub struct Meeting {
     deaths: u64,
     slowest: Duration,
     is_calm: bool,
+    /// Rooms have a stage.
+    is_staged: bool,
     traces: bool,
 }
 
@@ -152,6 +154,7 @@ impl Meeting {
             deaths: 0,
             slowest: Duration::ZERO,
             is_calm: false,
+            is_staged: stage_of(seed).from > 0,
             traces: false,
             dice,
             plan,
@@ -208,7 +211,7 @@ impl Meeting {
         let deadline = self.now + PATIENCE;
         loop {
             self.until(self.now + LOOK_INTERVAL)?;
-            match liveness::missing(&self.participants, self.now) {
+            match liveness::missing(&self.participants, self.now, self.is_staged) {
                 None => break,
                 Some(what) if self.now >= deadline => return Err(("liveness", what)),
                 Some(_) => {}
@@ -234,7 +237,7 @@ impl Meeting {
             self.strike(blow)?;
         }
         let noticed = latest + self.plan.control_latency;
-        self.checkers.silence.begin();
+        self.checkers.silence.begin(self.is_staged);
         while resumption::missing(&self.participants, since, self.now, |_| true).is_some() {
             self.until(self.now + RESUMPTION_INTERVAL)?;
             let passed = self.now.since(noticed);

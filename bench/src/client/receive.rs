@@ -36,6 +36,9 @@ const MAX_BLOCKS: usize = 31;
 /// Header extension elements of the one-byte form.
 const ONE_BYTE_PROFILE: u16 = 0xbede;
 
+/// Sender of a stream that carries one after the other.
+pub const ANYONE: u32 = u32::MAX;
+
 /// What signaling says about a stream to come.
 #[derive(Debug, Clone)]
 pub struct ConsumerSetup {
@@ -45,7 +48,7 @@ pub struct ConsumerSetup {
     pub rtx_ssrc: Option<u32>,
     /// A camera's; else a voice.
     pub is_video: bool,
-    /// Who must be its sender.
+    /// Who must be its sender; or [`ANYONE`].
     pub sender: u32,
     /// Id of the transport-wide sequence number.
     pub transport_cc_id: Option<u8>,
@@ -87,8 +90,8 @@ struct Consumer {
     standing: Standing,
     /// When it was announced.
     since_ns: u64,
-    /// The stream it shows now, by the stamps.
-    stream: Option<u8>,
+    /// The stream it shows now, by the stamps: whose, and which of them.
+    stream: Option<(u32, u8)>,
     window: Window,
     highest_sequence: Option<u64>,
     /// Sequence number with which the window began: what is missing before it was counted as lost.
@@ -302,6 +305,8 @@ impl Receiver {
                 Standing::Regular | Standing::Visitor => losses.lost += lost,
             }
             let is_due = now_ns >= consumer.since_ns + FIRST_PACKET_NS;
+            // On a stage there may be nobody.
+            let is_due = is_due && consumer.setup.sender != ANYONE;
             losses.silent += u64::from(consumer.received == 0 && is_due);
         }
         losses
@@ -363,12 +368,13 @@ impl Consumer {
             self.window.take_back_lost();
         }
         let index = u64::from(stamp.index);
-        if self.stream != Some(stamp.stream) {
+        let stream = Some((stamp.sender, stamp.stream));
+        if self.stream != stream {
             // A late packet of the layer before the switch is not a switch back.
             if is_rtx || matches!(jump, Jump::Back | Jump::Repair) {
                 return;
             }
-            self.stream = Some(stamp.stream);
+            self.stream = stream;
             self.restart(index, jump);
         } else if is_key && jump == Jump::Next {
             // The server paused the stream and goes on: what it skipped was not lost.
@@ -397,7 +403,7 @@ impl Consumer {
         };
         let stamp = Stamp::read(content)?;
         let is_ours = stamp.run == from.run
-            && stamp.sender == self.setup.sender
+            && [stamp.sender, ANYONE].contains(&self.setup.sender)
             && self.setup.is_video == (stamp.stream > 0);
         is_ours.then_some((stamp, is_key))
     }
@@ -583,6 +589,21 @@ mod tests {
         assert_eq!(consumer.missing, [(0x10000, 0)]);
         assert_eq!(consumer.window.missing(), 1);
         assert!((2.0..2.05).contains(&tally.latency.percentiles_us().max));
+    }
+
+    #[test]
+    fn on_a_stage_one_comes_after_the_other_and_nothing_is_lost() {
+        let (mut consumer, mut tally) = (consumer(), Tally::default());
+        consumer.setup.sender = ANYONE;
+        for (sequence, sender, index) in [(10, 7, 500), (11, 7, 501), (12, 9, 3), (13, 9, 4)] {
+            let from = From { run: 5, codec: VideoCodec::Vp8, sequence, is_rtx: false };
+            consumer.take(3000, from, &voice(sender, index), &mut tally);
+        }
+        assert_eq!((tally.corrupted, tally.reordered, tally.duplicated), (0, 0, 0));
+        assert_eq!(consumer.window.lost() + consumer.window.missing(), 0);
+        let from = From { run: 5, codec: VideoCodec::Vp8, sequence: 15, is_rtx: false };
+        consumer.take(3000, from, &voice(7, 520), &mut tally);
+        assert_eq!(consumer.window.lost(), 1, "a number left out at a switch is a loss");
     }
 
     #[test]

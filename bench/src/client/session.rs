@@ -17,6 +17,7 @@ use super::engine::EngineSender;
 use super::link::{Link, Pending, next_transport};
 use super::net::{Net, Network};
 use super::publish::voice_ssrc;
+use super::receive::ANYONE;
 use super::signaling::rtp_parameters::{camera, microphone};
 use super::signaling::{Direction, Protocol, Signaling, Told};
 use crate::media::codec::VideoCodec;
@@ -140,6 +141,9 @@ fn peer_of(participant: u32) -> String {
 }
 
 fn participant_of(peer: &str) -> Option<u32> {
+    if peer.starts_with("stage:") {
+        return Some(ANYONE);
+    }
     peer.strip_prefix('p')?.parse().ok()
 }
 

@@ -69,7 +69,8 @@ pub fn run(
 
 fn start_server(options: &RunOptions, shares: &Shares) -> Result<Server, String> {
     let cpus = if options.pin { shares.server.clone() } else { options.server.cpus.clone() };
-    let mut server = ServerOptions { cpus, ..options.server.clone() };
+    let stage_from = options.scenario.stage_from();
+    let mut server = ServerOptions { cpus, stage_from, ..options.server.clone() };
     if options.scenario.fault().is_some() {
         server.more.push("--debug-faults".to_owned());
     }

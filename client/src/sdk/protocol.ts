@@ -164,7 +164,22 @@ export interface ServerEvents {
   /** To hosts: someone waits no more: let in, sent away or gone. */
   participantWaitingEnded: { participantId: string };
   activeSpeakers: string[];
+  /** In large rooms: who is on these slots of the stage; of others nothing has changed. */
+  stageChanged: { slots: StageSlot[] };
   connectionQuality: ConnectionQuality;
+}
+
+/** Who is on a slot of a large room's stage; voices and pictures are numbered apart. */
+export interface StageSlot {
+  slot: number;
+  kind: types.MediaKind;
+  /** The stage's producer, which stays the same whoever is on it. */
+  producerId: string;
+  /** `null`: nobody. */
+  participantId: string | null;
+  source: 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio' | null;
+  /** The participant's own producer. */
+  sourceProducerId: string | null;
 }
 
 const PREFIX = 'mediasoup:';

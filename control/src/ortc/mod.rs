@@ -21,6 +21,7 @@ pub use consumer::{ConsumerStream, can_consume, consumer_stream, consumer_type};
 pub use matching::{H264Profile, codecs_match, is_rtx};
 pub use producer::{RtpMapping, consumable_rtp_parameters, producer_rtp_mapping};
 pub(crate) use producer::{extension_ids, feedback};
+pub(crate) use router::stage_parameters;
 pub use router::{
     codec_list, codecs_by_name, default_codecs, extension_from_uri, extension_uri,
     router_rtp_capabilities,

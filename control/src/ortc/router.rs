@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::OrtcError;
 use super::matching::subtype;
 use crate::rtp_parameters::{
-    ExtensionDirection, Kind, RtcpFeedback, RtpCapabilities, RtpCodecCapability, RtpHeaderExtension,
+    ExtensionDirection, Kind, RtcpFeedback, RtpCapabilities, RtpCodecCapability,
+    RtpCodecParameters, RtpEncodingParameters, RtpHeaderExtension, RtpParameters,
 };
 
 /// Payload types handed out, in this order. 127 is left out: clients receive bandwidth probes on
@@ -126,6 +127,31 @@ fn codec(
         channels,
         parameters,
         rtcp_feedback: Vec::new(),
+    }
+}
+
+/// What a producer of the stage may carry: everything of a kind that the router can do, as if one
+/// client sent it, in so many encodings.
+pub(crate) fn stage_parameters(
+    kind: Kind,
+    router: &RtpCapabilities,
+    encodings: usize,
+) -> RtpParameters {
+    let of_kind = router.codecs.iter().filter(|codec| codec.kind == kind);
+    let codec = |codec: &RtpCodecCapability| {
+        Some(RtpCodecParameters {
+            mime_type: codec.mime_type.clone(),
+            payload_type: codec.preferred_payload_type?,
+            clock_rate: codec.clock_rate,
+            channels: codec.channels,
+            parameters: codec.parameters.clone(),
+            rtcp_feedback: codec.rtcp_feedback.clone(),
+        })
+    };
+    RtpParameters {
+        codecs: of_kind.filter_map(codec).collect(),
+        encodings: vec![RtpEncodingParameters::default(); encodings],
+        ..RtpParameters::default()
     }
 }
 

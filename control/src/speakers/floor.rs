@@ -196,6 +196,11 @@ impl Floor {
         self.holder = self.holder.filter(|holder| *holder != producer);
     }
 
+    /// Who had the floor last.
+    pub fn holder(&self) -> Option<ProducerId> {
+        self.holder
+    }
+
     /// Who has it now: silence gives it up.
     pub fn held_at(&self, now: Time) -> Option<ProducerId> {
         let voice = |holder: &ProducerId| self.voices.get(holder);
@@ -251,9 +256,9 @@ mod tests {
         played(&mut floor, 1_000, "5555", "0000");
         assert_eq!(floor.held_at(Time::from_millis(3_200)), Some(ANNA));
         assert_eq!(floor.held_at(Time::from_millis(3_400)), None);
-        assert_eq!(floor.holder, Some(ANNA));
+        assert_eq!(floor.holder(), Some(ANNA));
         floor.forget(ANNA);
-        assert_eq!(floor.holder, None);
+        assert_eq!(floor.holder(), None);
     }
 
     #[test]

@@ -19,4 +19,5 @@ mod rooms_span_cores;
 mod sctp_peer;
 mod senders_are_told_what_is_wanted;
 mod talk;
+mod the_stage_of_a_large_room;
 mod transports_connect_and_are_lost;

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use opencall_control::PlacementPolicy;
 use opencall_control::admin::MuteTarget;
 use opencall_control::api::*;
 use opencall_control::rtp_parameters::Kind;
+use opencall_control::{PlacementPolicy, StageConfig};
 use opencall_dataplane::message::*;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -49,6 +49,9 @@ impl Dice {
         config.limits.consumers_per_peer = 6;
         config.limits.producers_per_peer = 4;
         config.limits.transports_per_peer = 4;
+        // Half of the rooms are large soon.
+        let from = if rng.random() { 2 } else { 0 };
+        config.stage = StageConfig { from, voices: 2, videos: 2 };
         Dice { rng, talk: Talk::with(config), sessions: Vec::new(), ids: Vec::new() }
     }
 
@@ -173,7 +176,7 @@ impl Dice {
         let consumers: Vec<ConsumerId> = self.talk.consumers.keys().copied().collect();
         let consumer = self.one_of(&consumers).unwrap_or(ConsumerId(99));
         let score = self.rng.random_range(0..12);
-        let event = match self.rng.random_range(0..9) {
+        let event = match self.rng.random_range(0..10) {
             0 => {
                 let states = [IceState::Connected, IceState::Completed, IceState::Disconnected];
                 let state = self.one_of(&states).unwrap_or(IceState::Connected);
@@ -196,6 +199,11 @@ impl Dice {
             }
             8 => Event::EncodingsWanted { producer, count: score },
             5 => Event::AudioLevel { producer, levels_dbov: self.rng.random() },
+            9 => {
+                let carried = self.talk.books[usize::from(core)].carried.iter().next();
+                let (stage, source) = carried.map_or((producer, producer), |(a, b)| (*a, *b));
+                Event::StageTaken { stage, source }
+            }
             _ => match self.talk.queries.pop() {
                 Some((_, token, _)) if score > 6 => Event::Stats { token, stats: None },
                 Some((_, token, _)) => {

@@ -24,6 +24,8 @@ pub struct Books {
     pub producers: BTreeSet<ProducerId>,
     pub consumers: HashMap<ConsumerId, (ProducerId, bool)>,
     pub pipes: BTreeSet<(ProducerId, CoreId)>,
+    /// Whom producers of the stage carry, or will.
+    pub carried: HashMap<ProducerId, ProducerId>,
 }
 
 impl Books {
@@ -32,6 +34,7 @@ impl Books {
             && self.producers.is_empty()
             && self.consumers.is_empty()
             && self.pipes.is_empty()
+            && self.carried.is_empty()
     }
 }
 
@@ -357,7 +360,9 @@ impl Talk {
             Command::CreateProducer(config) => {
                 assert!(!config.encodings.is_empty() && !config.payload_types.is_empty());
                 assert!(books.producers.insert(config.id));
-                assert!(config.home != core || books.transports.contains(&config.transport));
+                if let Origin::Transport(transport) = config.origin {
+                    assert!(config.home != core || books.transports.contains(&transport));
+                }
                 let text = format!("CreateProducer {}", kind_text(config.kind));
                 self.producers.insert(config.id, *config);
                 text
@@ -366,6 +371,7 @@ impl Talk {
                 assert!(books.producers.remove(&id), "no such producer");
                 assert!(books.consumers.values().all(|(producer, _)| *producer != id));
                 assert!(books.pipes.iter().all(|(producer, _)| *producer != id));
+                books.carried.retain(|stage, source| *stage != id && *source != id);
                 "CloseProducer".to_owned()
             }
             Command::PauseProducer(id) => {
@@ -375,6 +381,19 @@ impl Talk {
             Command::ResumeProducer(id) => {
                 assert!(books.producers.contains(&id));
                 "ResumeProducer".to_owned()
+            }
+            Command::SetStage { stage, source } => {
+                let config = self.producers.get(&stage).expect("no such producer");
+                assert!(config.origin == Origin::Stage && config.home == core);
+                assert!(books.producers.contains(&stage));
+                match source {
+                    Some(source) => {
+                        assert!(books.producers.contains(&source), "nothing to carry here");
+                        books.carried.insert(stage, source);
+                    }
+                    None => _ = books.carried.remove(&stage),
+                }
+                format!("SetStage{}", if source.is_some() { "" } else { " nobody" })
             }
             Command::AttachLink { .. } | Command::DetachLink(_) => {
                 unreachable!("links are made below control")
@@ -496,6 +515,13 @@ pub fn text_of(notification: &Notification) -> String {
         }
         Notification::ProducerMaxSpatialLayer { spatial_layer, .. } => {
             format!("ProducerMaxSpatialLayer {spatial_layer}")
+        }
+        Notification::Stage(places) => {
+            let place = |place: &StagePlace| {
+                let letter = if place.kind == Kind::Audio { 'a' } else { 'v' };
+                format!(" {letter}{}={}", place.slot, place.peer_id.as_deref().unwrap_or("-"))
+            };
+            format!("Stage{}", places.iter().map(place).collect::<String>())
         }
         Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
         Notification::ConnectionQuality(quality) => format!("{quality:?}"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::message::{
-    Command, ConsumerConfig, ConsumerId, EncodingConfig, ProducerConfig, ProducerId,
+    Command, ConsumerConfig, ConsumerId, EncodingConfig, Origin, ProducerConfig, ProducerId,
     TransportConfig, TransportId,
 };
 use opencall_io::memory::{MemoryIo, Network};
@@ -121,7 +121,7 @@ impl Meeting {
             let ssrc = self.sources[person][kind as usize].ssrc();
             self.command(Command::CreateProducer(Box::new(ProducerConfig {
                 id: producer_id(person, kind),
-                transport: TransportId(2 * person as u64),
+                origin: Origin::Transport(TransportId(2 * person as u64)),
                 encodings: smallvec![EncodingConfig {
                     rid: None,
                     ssrc: Some(ssrc),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::message::{
-    Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Feedback, IceCredentials,
+    Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Feedback, IceCredentials, Origin,
     PayloadTypeMapping, ProducerConfig, ProducerId, ShortId, TransportConfig, TransportId,
 };
 use opencall_io::memory::{MemoryIo, Network};
@@ -334,7 +334,7 @@ pub(crate) fn producer(kind: MediaKind) -> ProducerConfig {
     };
     ProducerConfig {
         id: PRODUCER,
-        transport: TransportId(0),
+        origin: Origin::Transport(TransportId(0)),
         home: CORE,
         kind,
         mid: Some(ShortId::from_slice(b"0")),

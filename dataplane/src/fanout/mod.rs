@@ -3,5 +3,7 @@
 
 pub mod links;
 mod pending;
+mod stage;
 
 pub use pending::{Gathered, MAX_PENDING, PacketRef, Pending, Subscription};
+pub use stage::Stage;

@@ -95,7 +95,7 @@ impl Core {
         match packet {
             Packet::SenderReport(report) => {
                 let clock = SenderClock { ntp: report.ntp, rtp: report.rtp_timestamp };
-                let newest = SenderReport { clock, received: now };
+                let newest = SenderReport { clock, received: now, late_by: 0 };
                 self.on_sender_report(key, report.ssrc, newest);
                 for block in report.reports() {
                     self.on_report_block(now, key, &block);
@@ -165,7 +165,7 @@ impl Core {
         self.transports[transport].outgoing_ssrcs.get(&ssrc).copied()
     }
 
-    fn on_sender_report(&mut self, key: usize, ssrc: u32, report: SenderReport) {
+    fn on_sender_report(&mut self, key: usize, ssrc: u32, mut report: SenderReport) {
         let Some(stream) = self.transports[key].streams.known(ssrc) else { return };
         if stream.rtx {
             return;
@@ -178,7 +178,12 @@ impl Core {
             let SenderClock { ntp, rtp } = report.clock;
             home.source.receive.on_sender_report(report.received, ntp, rtp);
         }
-        if !self.transports[key].timeliness.admits(report) || !encoding.source.on_report(report) {
+        let timeliness = &mut self.transports[key].timeliness;
+        if !timeliness.admits(report) {
+            return;
+        }
+        report.late_by = timeliness.late_by(report);
+        if !encoding.source.on_report(report) {
             return;
         }
         self.pipe_sender_report(stream.producer, usize::from(stream.encoding));
@@ -202,7 +207,8 @@ impl Core {
         }
     }
 
-    /// Sends the newest sender report of an encoding to the far ends of its producer's pipes.
+    /// Sends the newest sender report of an encoding to the far ends of its producer's pipes, and
+    /// to the stage.
     pub(crate) fn pipe_sender_report(&mut self, key: usize, index: usize) {
         let producer = &self.producers[key];
         let source = &producer.encodings[index].source;
@@ -217,6 +223,7 @@ impl Core {
                 self.stats.drops.count(reason);
             }
         }
+        self.report_to_stages(key, index);
     }
 
     fn on_report_block(&mut self, now: Time, key: usize, block: &ReportBlock) {
@@ -308,6 +315,10 @@ impl Core {
     pub(crate) fn flush_key_frame_requests(&mut self, now: Time, tx: &mut TxBatch) {
         let mut asked = std::mem::take(&mut self.turn.key_frames);
         asked.retain(|&(key, index)| !self.say_key_frame_request(now, key, index, tx));
+        // What is asked of the stage is asked of its sources.
+        let mut of_sources = std::mem::take(&mut self.turn.key_frames);
+        of_sources.retain(|&(key, index)| !self.say_key_frame_request(now, key, index, tx));
+        asked.append(&mut of_sources);
         self.turn.key_frames = asked;
     }
 
@@ -319,6 +330,9 @@ impl Core {
         index: u8,
         tx: &mut TxBatch,
     ) -> bool {
+        if self.ask_sources_of_stage(key, index) {
+            return true;
+        }
         let Some(producer) = self.producers.get_mut(key) else { return true };
         let (id, home_core, transport) = (producer.id, producer.home, producer.transport);
         let Some(encoding) = producer.encodings.get_mut(usize::from(index)) else { return true };

@@ -95,13 +95,18 @@ impl Core {
                         {
                             self.producers[key].remember(now, &packet, &entry.bytes[..len]);
                         }
+                        if !self.producers[key].stages.is_empty() {
+                            self.spread_piped_on_stage(now, key, (core, slot), &packet);
+                        }
                     }
                     PipeMessage::SenderReport { producer, encoding, source, report } => {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };
                         let encodings = &mut self.producers[key].encodings;
-                        if let Some(encoding) = encodings.get_mut(usize::from(encoding)) {
+                        let index = usize::from(encoding);
+                        if let Some(encoding) = encodings.get_mut(index) {
                             encoding.on_sender_report(source, report);
                         }
+                        self.report_to_stages(key, index);
                     }
                     PipeMessage::KeyFrameRequest { producer, encoding } => {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };

@@ -11,7 +11,7 @@ use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::checkpoint::{Instant, ProducerCheckpoint, SourceCheckpoint};
-use crate::fanout::Subscription;
+use crate::fanout::{Stage, Subscription};
 use crate::ingress::history::{self, History};
 use crate::ingress::key_frame_ledger::KeyFrameLedger;
 use crate::ingress::limit::{ReceiveMeter, producer_limit};
@@ -216,6 +216,13 @@ pub struct Producer {
     pub paused: bool,
     /// Who gets it on this core.
     pub subscriptions: Vec<Subscription>,
+    /// Slab keys of the producers of the stage that carry it, or will.
+    pub stages: SmallVec<[usize; 1]>,
+    /// What it carries, if it is of the stage and this is its home.
+    pub stage: Option<Box<Stage>>,
+    /// How many of its encodings are sent at most, as far as this core knows: not all sources of
+    /// the stage have as many.
+    pub sent_encodings: usize,
     /// How many of its encodings they want, as told to control last.
     pub demand: u8,
     /// Whether the turn's list of demands to count has it.
@@ -230,7 +237,7 @@ pub struct Producer {
     pub checkpoint: Arc<ProducerCheckpoint>,
 }
 
-/// Gathers audio levels between events, in pieces of [`LevelWindow::PIECE`].
+/// Gathers audio levels between events, in pieces of 20 ms.
 #[derive(Debug, Clone, Copy)]
 pub struct LevelWindow {
     pieces: AudioLevels,
@@ -347,6 +354,9 @@ impl Producer {
             encodings,
             paused: config.paused,
             subscriptions: Vec::new(),
+            stages: SmallVec::new(),
+            stage: None,
+            sent_encodings: config.encodings.len(),
             demand: 0,
             demand_stale: false,
             pipes: SmallVec::new(),

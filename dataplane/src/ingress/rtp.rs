@@ -281,7 +281,20 @@ impl Core {
         {
             self.events.push_back(Event::AudioLevel { producer: producer.id, levels_dbov });
         }
-        for index in 0..producer.pipes.len() {
+        self.hand_on(now, key, at, packet, bytes);
+    }
+
+    /// Hands a packet to other cores, to this core's consumers, and to the stage.
+    #[inline]
+    pub(crate) fn hand_on(
+        &mut self,
+        now: Time,
+        key: usize,
+        at: PacketRef,
+        packet: &MediaPacket,
+        bytes: &[u8],
+    ) {
+        for index in 0..self.producers[key].pipes.len() {
             let (to, id) = (self.producers[key].pipes[index], self.producers[key].id);
             let message = PipeMessage::Packet { producer: id, packet: *packet };
             match self.links.send(to, message, &bytes[..packet.payload().end]) {
@@ -291,6 +304,9 @@ impl Core {
         }
         if self.spread(now, key, at, packet) {
             self.producers[key].remember(now, packet, bytes);
+        }
+        if !self.producers[key].stages.is_empty() {
+            self.spread_on_stage(now, key, at, packet, bytes);
         }
     }
 

@@ -90,6 +90,8 @@ pub struct SenderReport {
     pub clock: SenderClock,
     /// When it arrived at the home core.
     pub received: Time,
+    /// By how much it is later than the timeliest report of its sender, 2^-32 s.
+    pub late_by: i64,
 }
 
 impl SenderReport {
@@ -349,6 +351,7 @@ mod tests {
         SenderReport {
             clock: SenderClock { ntp: NtpTime(7 << 32), rtp },
             received: at(received_ms),
+            late_by: 0,
         }
     }
 
@@ -389,6 +392,7 @@ mod tests {
         let at_ntp = |received_ms: u64, seconds: u64| SenderReport {
             clock: SenderClock { ntp: NtpTime(seconds << 32), rtp: 99 },
             received: at(received_ms),
+            late_by: 0,
         };
         assert!(early.is_of_clock_of(at_ntp(15_000, 12)));
         assert!(early.is_of_clock_of(at_ntp(15_500, 12)), "half a second late");
@@ -425,6 +429,7 @@ mod tests {
         let made = |received_ms: u64, ms: u64| SenderReport {
             clock: SenderClock { ntp: NtpTime(7 << 32) + Duration::from_millis(ms), rtp: 5 },
             received: at(received_ms),
+            late_by: 0,
         };
         let mut source = Source::new(SourceId::FIRST);
         assert!(source.on_report(made(10_000, 500)));

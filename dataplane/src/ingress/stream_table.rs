@@ -289,7 +289,7 @@ mod tests {
         };
         ProducerConfig {
             id: ProducerId(1),
-            transport: TransportId(1),
+            origin: Origin::Transport(TransportId(1)),
             home: CoreId(0),
             kind: MediaKind::Video,
             mid: Some(ShortId::from_slice(mid)),

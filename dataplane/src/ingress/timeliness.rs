@@ -57,6 +57,11 @@ impl Timeliness {
         true
     }
 
+    /// By how much an admitted report is later than the timeliest, 2^-32 s.
+    pub fn late_by(&self, report: SenderReport) -> i64 {
+        self.timeliest.map_or(0, |timeliest| report.later_than(timeliest).max(0))
+    }
+
     /// Whether a late report speaks of the same clock as the late one before; else it takes its
     /// place.
     fn confirms_suspect(&mut self, report: SenderReport) -> bool {
@@ -84,7 +89,8 @@ mod tests {
     /// A report that arrives at one time and says another, both in milliseconds.
     fn report((arrives, says): (u64, u64)) -> SenderReport {
         let ntp = NtpTime(7 << 32) + Duration::from_millis(says);
-        SenderReport { clock: SenderClock { ntp, rtp: 0 }, received: Time::from_millis(arrives) }
+        let (clock, received) = (SenderClock { ntp, rtp: 0 }, Time::from_millis(arrives));
+        SenderReport { clock, received, late_by: 0 }
     }
 
     fn taken_up(reports: &[(u64, u64)]) -> Vec<bool> {

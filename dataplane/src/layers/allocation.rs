@@ -426,7 +426,9 @@ fn rates(now: Time, producer: &mut Producer) -> [[u32; MAX_STEPS]; 2] {
         arriving[index] = encoding.expected_bps(now, newest, is_simulcast);
         supposed[index] = match arriving[index] {
             // A paused sender sends nothing, whatever is wanted.
-            0 if is_simulcast && !producer.paused => encoding.supposed_bps(below),
+            0 if is_simulcast && !producer.paused && index < producer.sent_encodings => {
+                encoding.supposed_bps(below)
+            }
             bps => bps,
         };
         below = supposed[index];

@@ -51,6 +51,7 @@ mod reports_belong_to_their_source;
 mod retries_follow_the_round_trip;
 mod scalability;
 mod spatial_layers_inside_an_encoding_are_chosen;
+mod the_stage_changes_whom_it_carries;
 mod transport_wide_numbers_may_begin_anew;
 mod what_has_no_room_begins_nothing;
 mod what_nobody_takes_need_not_be_sent;

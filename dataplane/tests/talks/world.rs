@@ -391,7 +391,7 @@ impl World {
         extensions.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
         let config = ProducerConfig {
             id: ProducerId(self.id()),
-            transport: client.transport,
+            origin: Origin::Transport(client.transport),
             home: client.core,
             kind,
             mid: Some(ShortId::from_slice(mid)),

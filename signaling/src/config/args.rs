@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use opencall_control::PARTICIPANTS_PER_CORE;
+use opencall_control::{PARTICIPANTS_PER_CORE, STAGE_FROM};
 
 use super::auth::{AdminArguments, AuthArguments};
 
@@ -104,6 +104,21 @@ pub struct MediaArguments {
         default_value_t = PARTICIPANTS_PER_CORE
     )]
     pub participants_per_core: usize,
+    /// Participants who send from which on a room has a stage: everyone gets the loudest voices,
+    /// and the pictures of screens and last speakers, instead of everybody's. 0: no room has one.
+    #[arg(
+        long,
+        env = "OPENCALL_STAGE_FROM",
+        value_name = "COUNT",
+        default_value_t = STAGE_FROM
+    )]
+    pub stage_from: usize,
+    /// Voices on a stage.
+    #[arg(long, env = "OPENCALL_STAGE_VOICES", value_name = "COUNT", default_value_t = 3)]
+    pub stage_voices: usize,
+    /// Pictures on a stage.
+    #[arg(long, env = "OPENCALL_STAGE_VIDEOS", value_name = "COUNT", default_value_t = 9)]
+    pub stage_videos: usize,
     /// Whether each data core is bound to one CPU.
     #[arg(
         long,

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use args::{Arguments, MediaArguments};
 use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
+use opencall_control::limits::MAX_STAGE_SLOTS;
 use opencall_control::rtp_parameters::RtpCodecCapability;
-use opencall_control::{PlacementPolicy, ortc};
+use opencall_control::{PlacementPolicy, StageConfig, ortc};
 use opencall_io::BackendChoice;
 use opencall_wire::srtp::Profile;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub io: BackendChoice,
     /// Where participants go.
     pub placement: PlacementPolicy,
+    /// When rooms have a stage.
+    pub stage: StageConfig,
     /// Whether each data core is bound to one CPU.
     pub pin: bool,
     /// Whether SIGUSR1 and SIGUSR2 make data cores die.
@@ -147,6 +150,7 @@ impl Config {
                 args::IoChoice::Auto => BackendChoice::Auto,
             },
             placement: placement(&media)?,
+            stage: stage(&media)?,
             pin: media.pin,
             debug_faults: media.debug_faults,
             log: log_filter(&web.log)?,
@@ -344,6 +348,19 @@ fn placement(media: &MediaArguments) -> Result<PlacementPolicy, ConfigError> {
             Ok(PlacementPolicy::Pack { participants_per_core: media.participants_per_core })
         }
     }
+}
+
+fn stage(media: &MediaArguments) -> Result<StageConfig, ConfigError> {
+    let (voices, videos) = (media.stage_voices, media.stage_videos);
+    if voices > MAX_STAGE_SLOTS || videos > MAX_STAGE_SLOTS {
+        return wrong(format!(
+            "--stage-voices {voices} --stage-videos {videos}: {MAX_STAGE_SLOTS} are the most"
+        ));
+    }
+    if media.stage_from > 0 && voices + videos == 0 {
+        return wrong("a stage without voices and pictures: give --stage-from 0 for none at all");
+    }
+    Ok(StageConfig { from: media.stage_from, voices, videos })
 }
 
 fn outgoing_bitrate(text: &str) -> Result<u32, ConfigError> {

@@ -14,9 +14,12 @@ pub mod protoo;
 use std::time::Duration;
 
 use opencall_control::api::{
-    CloseReason, Notification, Request, RequestError, Response, SctpMode, SessionConfig, Token,
+    CloseReason, Notification, Request, RequestError, Response, SctpMode, SessionConfig, Source,
+    StagePlace, Token,
 };
+use opencall_control::limits::MAX_PEERS_PER_ANSWER;
 use opencall_wire::time::Time;
+use serde_json::{Value, json};
 
 use self::fields::Fields;
 use crate::resume::Claim;
@@ -242,6 +245,30 @@ pub(crate) fn produce_data(fields: &mut Fields<'_>) -> Result<Request, RequestEr
         protocol: fields.optional_string("protocol")?.unwrap_or_default(),
         app_data: fields.passed_on("appData")?,
     })
+}
+
+/// A page of a room, in either envelope.
+pub(crate) fn participants(fields: &mut Fields<'_>) -> Result<Request, RequestError> {
+    let limit = fields.whole_number("limit").and_then(|limit| usize::try_from(limit).ok());
+    Ok(Request::Participants {
+        after: fields.optional_string("after")?,
+        limit: limit.unwrap_or(MAX_PEERS_PER_ANSWER),
+    })
+}
+
+/// Who is where on the stage; `whose` is what the envelope calls a participant's id.
+pub(crate) fn stage_places(places: &[StagePlace], whose: &str) -> Value {
+    let place = |place: &StagePlace| {
+        json!({
+            "slot": place.slot,
+            "kind": place.kind,
+            "producerId": place.producer_id,
+            whose: place.peer_id.as_deref(),
+            "source": place.source.map(Source::label),
+            "sourceProducerId": place.source_producer_id,
+        })
+    };
+    json!({"slots": places.iter().map(place).collect::<Vec<_>>()})
 }
 
 /// Malformed frames a connection may send before it is closed. One would do for honest clients,

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, host, not_a_frame, produce_data, sctp_mode,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, host, not_a_frame, participants, produce_data,
+    sctp_mode, stage_places,
 };
 use crate::auth::claims::Admission;
 use crate::resume::Claim;
@@ -319,6 +320,19 @@ impl Envelope for OpenCall {
             Response::Produced { producer_id } => {
                 respond(effects, &id, json!({"producerId": producer_id}));
             }
+            Response::Participants { participants, next, count } => {
+                let participants = participants.iter().map(|of| {
+                    let mut data = new_participant(&of.peer);
+                    if let Value::Object(members) = &mut data {
+                        members.insert("producers".to_owned(), json!(of.producers));
+                    }
+                    data
+                });
+                let participants: Vec<Value> = participants.collect();
+                let next = next.as_deref();
+                let data = json!({"participants": participants, "next": next, "count": count});
+                respond(effects, &id, data);
+            }
             Response::Stats(reports) => {
                 let stats: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
                 respond(effects, &id, json!({"stats": stats}));
@@ -341,18 +355,16 @@ impl Envelope for OpenCall {
                 return event(effects, "newConsumer", NewConsumer::new(&options));
             }
             Notification::NewProducer { peer_id, producer_id, kind, app_data } => {
-                let data = NewProducer {
-                    participant_id: &peer_id,
-                    producer_id: &producer_id,
-                    kind,
-                    app_data: AppData(&app_data),
-                };
+                let (participant_id, producer_id) = (&*peer_id, &*producer_id);
+                let app_data = AppData(&app_data);
+                let data = NewProducer { participant_id, producer_id, kind, app_data };
                 return event(effects, "newProducer", data);
             }
             Notification::Speakers(speakers) => {
                 let ids = speakers.iter().map(|(peer_id, _)| Arc::clone(peer_id)).collect();
                 return self.speakers(now, ids, effects);
             }
+            Notification::Stage(places) => ("stageChanged", stage_places(&places, "participantId")),
             Notification::ConnectionQuality(quality) => ("connectionQuality", json!(quality)),
             Notification::DownlinkBandwidth(bandwidth) => ("downlinkBwe", json!(bandwidth)),
             Notification::ConsumerClosed { consumer_id } => {
@@ -477,6 +489,7 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
             transport_id: fields.optional_string("transportId")?,
             paused: fields.boolean_or("paused", false)?,
         },
+        "getParticipants" => participants(fields)?,
         "produceData" => produce_data(fields)?,
         "consumeData" => Request::ConsumeData {
             data_producer_id: fields.string("dataProducerId")?,

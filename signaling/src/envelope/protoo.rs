@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, host, not_a_frame, produce_data,
-    sctp_mode,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, host, not_a_frame, participants,
+    produce_data, sctp_mode, stage_places,
 };
 
 /// The sub-protocol's name.
@@ -252,6 +252,13 @@ impl Protoo {
                 app_data: fields.passed_on("appData")?,
                 paused: fields.boolean_or("paused", false)?,
             },
+            "getPeers" => participants(fields)?,
+            "consume" => Request::Consume {
+                producer_id: fields.string("producerId")?,
+                rtp_capabilities: fields.optional_typed("rtpCapabilities")?,
+                transport_id: fields.optional_string("transportId")?,
+                paused: fields.boolean_or("paused", false)?,
+            },
             "produceData" => produce_data(fields)?,
             "getDataProducerStats" => {
                 Request::Stats(StatsOf::DataProducer(fields.string("dataProducerId")?))
@@ -361,6 +368,14 @@ impl Protoo {
                 json!({"id": data_producer_id, "dataProducerId": data_producer_id})
             }
             Response::ConsumedData(options) => new_data_consumer(&options),
+            Response::Participants { participants, next, count } => {
+                let peers = participants.iter().map(|of| {
+                    let mut peer = peer_info(&of.peer);
+                    insert(&mut peer, "producers", json!(of.producers));
+                    peer
+                });
+                json!({"peers": peers.collect::<Vec<_>>(), "next": next.as_deref(), "count": count})
+            }
             Response::Consumed(options) => json!(NewConsumer::new(&options)),
             Response::Stats(reports) => {
                 let stats: Vec<_> = reports.iter().map(StatsReport::to_object).collect();
@@ -410,6 +425,7 @@ impl Protoo {
             // Offers are requests.
             Notification::NewConsumer(_) | Notification::NewDataConsumer(_) => return,
             Notification::Speakers(speakers) => return self.speakers(&speakers, effects),
+            Notification::Stage(places) => ("stageChanged", stage_places(&places, "peerId")),
             // Clients of this envelope have no use for these.
             Notification::NewProducer { .. }
             | Notification::ProducerClosed { .. }

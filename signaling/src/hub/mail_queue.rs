@@ -99,7 +99,9 @@ impl Subject {
             Notification::RoomLocked { .. } => Some(Subject::Lock),
             Notification::ConnectionQuality(_) => Some(Subject::Quality),
             Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
-            Notification::ConsumerClosed { .. }
+            // Each is about other slots.
+            Notification::Stage(_)
+            | Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
             | Notification::DataConsumerClosed { .. }
             | Notification::DataProducerClosed { .. }

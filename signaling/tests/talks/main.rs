@@ -16,6 +16,7 @@ mod proxies;
 mod resume;
 mod server;
 mod slow_peers;
+mod stage;
 mod stop;
 mod strangers;
 mod tls;

@@ -66,7 +66,7 @@ impl Checkers {
     /// A participant has opened a packet, which was sent then.
     pub fn media(&mut self, participant: &Participant, media: &Media, sent: Sent) -> Checked {
         let named = |checker| move |what| (checker, format!("{}: {what}", participant.name));
-        rooms::check(participant, media).map_err(named("rooms"))?;
+        rooms::check(participant, media, sent.at).map_err(named("rooms"))?;
         subscriptions::check(media, sent.at).map_err(named("subscriptions"))?;
         let continues = self.continuity.check(participant.number, &media.arrived, sent.life);
         continues.map_err(named("continuity"))
@@ -92,7 +92,8 @@ impl Checkers {
             return Ok(());
         }
         let cores = server.stations.iter().map(|s| s.seat.core().wiring().collect());
-        pipes::check(&cores.collect::<Vec<_>>()).map_err(|what| ("pipes", what))?;
+        let cores: Vec<_> = cores.collect();
+        pipes::check(&cores, server.is_staged).map_err(|what| ("pipes", what))?;
         for (core, station) in server.stations.iter().enumerate() {
             let recorded = server.control.recorded(CoreId(core as u8));
             let checked = records::check(recorded, &station.seat.core().holdings());

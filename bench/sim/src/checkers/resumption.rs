@@ -27,6 +27,21 @@ pub fn missing(
     now: Time,
     is_missed: impl Fn(Kind) -> bool,
 ) -> Option<String> {
+    let on_stage = participants.iter().find_map(|viewer| {
+        liveness::carried(viewer).find_map(|subscription| {
+            let receiver = &subscription.receiver;
+            let shown_ms = u64::from(receiver.shown_ms());
+            let is_late = shown_ms <= since.as_millis() && !subscription.is_left_out;
+            (is_late && is_missed(receiver.kind)).then(|| {
+                let age_ms = now.as_millis().saturating_sub(shown_ms);
+                let (viewer, kind, slot) = (&viewer.name, receiver.kind, &subscription.peer);
+                format!("{viewer}'s {kind:?} of {slot} is {age_ms} ms old")
+            })
+        })
+    });
+    if on_stage.is_some() {
+        return on_stage;
+    }
     liveness::pairs(participants).find_map(|(viewer, other)| {
         let sources = other.sources.iter().filter(|source| is_missed(source.track.kind));
         sources.into_iter().find_map(|source| {

@@ -8,12 +8,14 @@ use opencall_control::api::{Notification, Output};
 #[derive(Default)]
 pub struct Silence {
     holds: bool,
+    /// Rooms have a stage, where whoever is not heard for a while gives its slot to who is.
+    is_staged: bool,
 }
 
 impl Silence {
     /// From now on nothing may be said.
-    pub fn begin(&mut self) {
-        self.holds = true;
+    pub fn begin(&mut self, is_staged: bool) {
+        (self.holds, self.is_staged) = (true, is_staged);
     }
 
     /// From now on everything may be.
@@ -26,7 +28,7 @@ impl Silence {
     /// # Errors
     /// It should not.
     pub fn check(&self, output: &Output) -> Result<(), String> {
-        if !self.holds || is_about_quality(output) {
+        if !self.holds || is_about_quality(output) || self.is_staged && is_about_stage(output) {
             return Ok(());
         }
         Err(match output {
@@ -37,6 +39,16 @@ impl Silence {
             Output::Response { result, .. } => format!("answered {:?}", result.is_ok()),
         })
     }
+}
+
+fn is_about_stage(output: &Output) -> bool {
+    let Output::Notification { notification, .. } = output else { return false };
+    matches!(
+        **notification,
+        Notification::Stage(_)
+            | Notification::ConsumerPaused { .. }
+            | Notification::ConsumerResumed { .. }
+    )
 }
 
 fn is_about_quality(output: &Output) -> bool {
@@ -72,7 +84,7 @@ mod tests {
         let closed = Output::Close { session, reason: CloseReason::TransportLost, by: None };
         let mut silence = Silence::default();
         assert_eq!(silence.check(&gone), Ok(()));
-        silence.begin();
+        silence.begin(false);
         assert_eq!(silence.check(&fewer), Ok(()));
         assert!(silence.check(&gone).is_err() && silence.check(&closed).is_err());
     }

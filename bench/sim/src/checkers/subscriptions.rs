@@ -9,7 +9,7 @@ use crate::participant::{Media, Standing};
 
 /// How long a core may go on after control has answered that it is over: as long as either may be
 /// stalled, and the command may wait in between.
-const GRACE: Duration = Duration::from_millis(2_500);
+pub const GRACE: Duration = Duration::from_millis(2_500);
 
 /// Looks at a packet that was sent then.
 ///

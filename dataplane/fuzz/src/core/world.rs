@@ -275,7 +275,7 @@ impl World {
             .collect();
         let config = ProducerConfig {
             id: ProducerId(id),
-            transport,
+            origin: Origin::Transport(transport),
             home,
             kind,
             mid: Some(ShortId::from_slice(&id.to_be_bytes()[6..])),
@@ -691,6 +691,6 @@ fn check_event(event: &Event, now: Time) {
             Stats::Consumer(stream) => assert!(stream.score <= 10),
             Stats::Transport(_) => {}
         },
-        Event::Stats { stats: None, .. } | Event::Ice { .. } => {}
+        Event::Stats { stats: None, .. } | Event::Ice { .. } | Event::StageTaken { .. } => {}
     }
 }

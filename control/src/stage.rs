@@ -1,0 +1,579 @@
+//! The stage of a large room: a few producers for everyone, instead of everyone's.
+//!
+//! Above [`StageConfig::from`] participants who send, a room has `voices` and `videos` producers of
+//! its own, each a slot. Data cores fill it from one participant at a time
+//! (`dataplane/src/fanout/stage.rs`); who that is, is decided here. Clients that know nothing of it
+//! see participants called `stage:1`, `stage:2` …, each with a voice, a picture or both, and with
+//! the name of whose picture it is; those that do are told by [`Notification::Stage`]. Nobody gets
+//! the slot that it is on. Whoever wants someone else asks for that one's producers.
+//!
+//! ```text
+//! heard        ──▶ voices: the loudest; a slot that is silent is taken first
+//! the floor    ──▶ recent ─┐
+//! screens      ────────────┴─▶ videos: screens, who spoke last, who is there already
+//! ```
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opencall_dataplane::message::{Command, CoreId, ProducerId};
+use opencall_wire::time::Time;
+use rand::RngExt as _;
+
+use crate::api::{JsonObject, Notification, PeerInfo, SessionId, Source, StagePlace};
+use crate::control::Control;
+use crate::limits::MAX_STAGE_SLOTS;
+use crate::room::RoomId;
+use crate::rtp_parameters::Kind;
+
+/// A voice takes another's place when it is so much louder, dB: words differ by less.
+const LOUDER_DB: i32 = 6;
+
+/// For so long a voice keeps its place against a louder one.
+const VOICE_STAYS: Duration = Duration::from_secs(1);
+
+/// For so long whose key frame did not come is not tried again, if there is anybody else.
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// When rooms have a stage, and how large it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageConfig {
+    /// Participants who send from which on a room has one; 0: none has.
+    pub from: usize,
+    /// Voices.
+    pub voices: usize,
+    /// Pictures.
+    pub videos: usize,
+}
+
+/// Thirty pictures fill a screen; each more is one that nobody sees, and a stream to everyone.
+pub const STAGE_FROM: usize = 30;
+
+impl Default for StageConfig {
+    fn default() -> Self {
+        StageConfig { from: STAGE_FROM, voices: 3, videos: 9 }
+    }
+}
+
+/// The stage of one room.
+pub(crate) struct Stage {
+    /// Voices first.
+    slots: Vec<Slot>,
+    /// Those who had the floor, the last first; no more than there are pictures.
+    recent: Vec<SessionId>,
+}
+
+/// A place on the stage.
+struct Slot {
+    kind: Kind,
+    /// Its producer.
+    producer: ProducerId,
+    /// Whom it carries, and since when.
+    shown: Option<ProducerId>,
+    since: Time,
+    /// Whom it carries next, once a packet has come that it may begin with.
+    next: Option<ProducerId>,
+    /// Whose key frame did not come, and when that was.
+    refused: Option<(ProducerId, Time)>,
+}
+
+impl Slot {
+    fn is_for(&self, source: ProducerId) -> bool {
+        self.next.or(self.shown) == Some(source)
+    }
+}
+
+/// What makes a producer one of the stage.
+pub(crate) struct Seat {
+    pub room: RoomId,
+    /// Who it is for clients that know nothing of the stage.
+    pub peer: Arc<str>,
+}
+
+impl Stage {
+    /// The ids of the slots' producers.
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> + '_ {
+        self.slots.iter().map(|slot| slot.producer)
+    }
+
+    fn slot_of(&self, producer: ProducerId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.producer == producer)
+    }
+
+    /// Whether a slot is for this source.
+    fn has(&self, source: ProducerId) -> bool {
+        self.slots.iter().any(|slot| slot.is_for(source))
+    }
+}
+
+/// Who a slot's producer is for clients that know nothing of the stage.
+fn peer_name(number: usize) -> Arc<str> {
+    format!("stage:{}", number + 1).into()
+}
+
+/// `{"stage": true, "slot": 0}` as appData; the device of a slot's participant.
+fn marked(members: serde_json::Value) -> JsonObject {
+    serde_json::from_value(members).unwrap_or_default()
+}
+
+impl Control {
+    /// Whether a room has a stage.
+    pub(crate) fn has_stage(&self, id: RoomId) -> bool {
+        self.rooms.get(&id).is_some_and(|room| room.stage.is_some())
+    }
+
+    /// Makes a room's stage, or ends it, by how many send.
+    pub(crate) fn review_size(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get(&id) else { return };
+        let from = self.config.stage.from;
+        if from == 0 {
+            return;
+        }
+        let sends = |session: &&SessionId| {
+            self.peers.get(session).is_some_and(|peer| !peer.producers.is_empty())
+        };
+        let senders = room.members.iter().filter(sends).count();
+        match &room.stage {
+            None if senders >= from => self.make_stage(id),
+            // A few who come and go do not turn everything over each time.
+            Some(_) if senders < from - from / 3 => self.end_stage(id),
+            _ => {}
+        }
+    }
+
+    fn make_stage(&mut self, id: RoomId) {
+        let StageConfig { voices, videos, .. } = self.config.stage;
+        let cname = format!("stage-{:016x}", self.rng.random::<u64>());
+        let kinds = [(Kind::Audio, voices), (Kind::Video, videos)];
+        let mut slots = Vec::new();
+        for (kind, count) in kinds {
+            for number in 0..count.min(MAX_STAGE_SLOTS) {
+                let seat = Seat { room: id, peer: peer_name(number) };
+                let app_data = marked(serde_json::json!({"stage": true, "slot": number}));
+                let Some(producer) = self.make_stage_producer(kind, seat, app_data, &cname) else {
+                    continue;
+                };
+                let (shown, next, refused) = (None, None, None);
+                slots.push(Slot { kind, producer, shown, since: self.now, next, refused });
+            }
+        }
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        room.stage = Some(Stage { slots, recent: Vec::new() });
+        let members: Vec<SessionId> = room.members.iter().copied().collect();
+        self.hush_offers(&members);
+        for peer in self.stage_peers(id) {
+            for &session in &members {
+                self.notify(session, Notification::NewPeer(Arc::clone(&peer)));
+            }
+        }
+        for &session in &members {
+            self.offer_stage(session);
+        }
+        self.review_stage(id);
+    }
+
+    /// What was offered of participants to each other is taken back.
+    fn hush_offers(&mut self, members: &[SessionId]) {
+        for session in members {
+            let Some(peer) = self.peers.get_mut(session) else { continue };
+            let consumers: Vec<_> = peer.consumers.values().copied().collect();
+            let notified = std::mem::take(&mut peer.notified_producers);
+            for consumer in consumers {
+                self.close_consumer(consumer);
+            }
+            for producer in notified {
+                let producer_id = self.ids.text(producer.0);
+                self.notify(*session, Notification::ProducerClosed { producer_id });
+            }
+        }
+    }
+
+    /// A room is small again, or nobody is in it.
+    pub(crate) fn end_stage(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get(&id) else { return };
+        let members: Vec<SessionId> = room.members.iter().copied().collect();
+        let peers = self.stage_peers(id);
+        let Some(stage) = self.rooms.get_mut(&id).and_then(|room| room.stage.take()) else {
+            return;
+        };
+        for slot in &stage.slots {
+            for source in slot.shown.into_iter().chain(slot.next) {
+                self.release(slot.producer, source);
+            }
+            self.remove_stage_producer(slot.producer, &members);
+        }
+        for peer in peers {
+            for &session in &members {
+                let peer_id = Arc::clone(&peer.id);
+                self.notify(session, Notification::PeerClosed { peer_id });
+            }
+        }
+        for session in members {
+            self.offer_existing(session);
+        }
+    }
+
+    /// The participants as which a room's slots are seen.
+    pub(crate) fn stage_peers(&self, id: RoomId) -> Vec<Arc<PeerInfo>> {
+        let Some(stage) = self.rooms.get(&id).and_then(|room| room.stage.as_ref()) else {
+            return Vec::new();
+        };
+        let count = |kind| stage.slots.iter().filter(|slot| slot.kind == kind).count();
+        let pictures = stage.slots.iter().filter(|slot| slot.kind == Kind::Video);
+        let mut shown = pictures.map(|slot| slot.shown);
+        let peers = 0..count(Kind::Audio).max(count(Kind::Video));
+        let peer = |number| {
+            let source = shown.next().flatten();
+            let display_name = source.map_or_else(String::new, |source| self.name_of(source));
+            let device = marked(serde_json::json!({"flag": "stage", "name": "stage"}));
+            Arc::new(PeerInfo { id: peer_name(number), display_name, device })
+        };
+        peers.map(peer).collect()
+    }
+
+    /// The name that whoever sends a producer shows.
+    fn name_of(&self, source: ProducerId) -> String {
+        let producer = self.producers.get(&source);
+        let peer = producer.and_then(|producer| self.peers.get(&producer.session));
+        peer.map_or_else(String::new, |peer| peer.info.display_name.clone())
+    }
+
+    /// Offers a client all slots, and tells it who is on which.
+    pub(crate) fn offer_stage(&mut self, session: SessionId) {
+        let Some(room) = self.peers.get(&session).map(|peer| peer.room) else { return };
+        let Some(stage) = self.rooms.get(&room).and_then(|room| room.stage.as_ref()) else {
+            return;
+        };
+        let producers: Vec<ProducerId> = stage.producers().collect();
+        for &producer in &producers {
+            self.offer(session, producer);
+        }
+        let places = self.places_of(room, |_| true);
+        self.notify(session, Notification::Stage(places));
+    }
+
+    /// Who is where.
+    fn places_of(&self, room: RoomId, told: impl Fn(ProducerId) -> bool) -> Arc<[StagePlace]> {
+        let Some(stage) = self.rooms.get(&room).and_then(|room| room.stage.as_ref()) else {
+            return Arc::from([]);
+        };
+        let mut numbers = [0, 0];
+        let mut places = Vec::new();
+        for slot in &stage.slots {
+            let number = &mut numbers[usize::from(slot.kind == Kind::Video)];
+            let place = StagePlace {
+                slot: *number,
+                kind: slot.kind,
+                producer_id: self.ids.text(slot.producer.0),
+                peer_id: None,
+                source_producer_id: None,
+                source: None,
+            };
+            *number += 1;
+            if !told(slot.producer) {
+                continue;
+            }
+            let shown = slot.shown.and_then(|id| Some((id, self.producers.get(&id)?)));
+            let place = shown.map_or(place.clone(), |(id, producer)| StagePlace {
+                peer_id: self.peers.get(&producer.session).map(|peer| Arc::clone(&peer.name)),
+                source_producer_id: Some(self.ids.text(id.0)),
+                source: Some(producer.source()),
+                ..place
+            });
+            places.push(place);
+        }
+        places.into()
+    }
+
+    /// Whom a producer of the stage carries or is about to.
+    pub(crate) fn sources_on(&self, stage: ProducerId) -> [Option<ProducerId>; 2] {
+        let seat = self.producers.get(&stage).and_then(|producer| producer.seat.as_ref());
+        let room = seat.and_then(|seat| self.rooms.get(&seat.room));
+        let slot = room.and_then(|room| room.stage.as_ref()).and_then(|of| {
+            let slot = of.slot_of(stage)?;
+            of.slots.get(slot)
+        });
+        slot.map_or([None; 2], |slot| [slot.shown, slot.next])
+    }
+
+    /// Whether a client is on that slot, and is not sent it.
+    pub(crate) fn is_own_slot(&self, session: SessionId, stage: ProducerId) -> bool {
+        let is_own = |source: ProducerId| {
+            self.producers.get(&source).is_some_and(|producer| producer.session == session)
+        };
+        self.sources_on(stage).into_iter().flatten().any(is_own)
+    }
+
+    /// A producer has come, is gone, was paused or resumed, or somebody has the floor: decides anew
+    /// who is on stage.
+    pub(crate) fn review_stage(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get(&id).filter(|room| room.stage.is_some()) else { return };
+        let dominant = room.speakers.dominant();
+        let holder = dominant.and_then(|id| self.producers.get(&id)).map(|of| of.session);
+        let Some(stage) = self.rooms.get_mut(&id).and_then(|room| room.stage.as_mut()) else {
+            return;
+        };
+        if let Some(holder) = holder {
+            let pictures = stage.slots.iter().filter(|slot| slot.kind == Kind::Video).count();
+            stage.recent.retain(|session| *session != holder);
+            stage.recent.insert(0, holder);
+            stage.recent.truncate(pictures.max(1));
+        }
+        self.review_pictures(id);
+    }
+
+    /// Puts those pictures on stage that should be there.
+    fn review_pictures(&mut self, id: RoomId) {
+        let wanted = self.wanted_pictures(id);
+        let Some(stage) = self.rooms.get(&id).and_then(|room| room.stage.as_ref()) else { return };
+        let (mut free, mut changes) = (Vec::new(), Vec::new());
+        for (index, slot) in stage.slots.iter().enumerate() {
+            if slot.kind == Kind::Video
+                && !slot.next.or(slot.shown).is_some_and(|source| wanted.contains(&source))
+            {
+                free.push(index);
+            }
+        }
+        for &source in wanted.iter().filter(|source| !stage.has(**source)) {
+            if let Some(index) = free.pop() {
+                changes.push((index, Some(source)));
+            }
+        }
+        let is_gone = |index: &usize| {
+            let source = stage.slots[*index].next.or(stage.slots[*index].shown);
+            source.is_some_and(|source| !self.is_sending(source))
+        };
+        changes.extend(free.into_iter().filter(is_gone).map(|index| (index, None)));
+        for (index, source) in changes {
+            self.put(id, index, source);
+        }
+    }
+
+    /// The pictures for the slots: screens, who spoke last, who is there already, the others.
+    fn wanted_pictures(&self, id: RoomId) -> Vec<ProducerId> {
+        let Some(room) = self.rooms.get(&id) else { return Vec::new() };
+        let Some(stage) = &room.stage else { return Vec::new() };
+        let slots = || stage.slots.iter().filter(|slot| slot.kind == Kind::Video);
+        let count = slots().count();
+        let is_refused = |id: ProducerId| {
+            let is_of = |of: &Slot| {
+                of.refused
+                    .is_some_and(|(refused, at)| refused == id && self.now.since(at) < REFUSED)
+            };
+            slots().any(is_of)
+        };
+        let of = |session: &SessionId, source: Source| {
+            let producers = self.peers.get(session).map_or(&[][..], |peer| &peer.producers);
+            let shows = |id: &ProducerId| {
+                self.is_sending(*id)
+                    && self.producers.get(id).is_some_and(|of| of.source() == source)
+            };
+            producers.iter().copied().find(shows)
+        };
+        let screens = room.members.iter().rev().filter_map(|peer| of(peer, Source::ScreenShare));
+        let recent = stage.recent.iter().filter_map(|peer| of(peer, Source::Camera));
+        let present = slots().filter_map(|slot| slot.next.or(slot.shown));
+        let present = present.filter(|id| self.is_sending(*id));
+        let others = room.members.iter().filter_map(|peer| of(peer, Source::Camera));
+        let others = others.filter(|id| !is_refused(*id));
+        let mut wanted = Vec::with_capacity(count);
+        for id in screens.chain(recent).chain(present).chain(others) {
+            if wanted.len() == count {
+                break;
+            }
+            if !wanted.contains(&id) {
+                wanted.push(id);
+            }
+        }
+        wanted
+    }
+
+    /// Whether something of a producer is to be had.
+    fn is_sending(&self, id: ProducerId) -> bool {
+        self.producers.get(&id).is_some_and(|producer| !producer.paused)
+    }
+
+    /// A voice of a room with a stage is heard.
+    pub(crate) fn voice_on_stage(&mut self, id: RoomId, voice: ProducerId) {
+        let Some(room) = self.rooms.get(&id) else { return };
+        let Some(stage) = &room.stage else { return };
+        if stage.has(voice) {
+            return;
+        }
+        let Some(level) = room.speakers.level(self.now, voice) else { return };
+        let dominant = room.speakers.dominant();
+        // Which slot gives way first: an empty one, a silent one, the quietest.
+        let rank = |slot: &Slot| match slot.next.or(slot.shown) {
+            Some(shown) if self.is_sending(shown) => room.speakers.level(self.now, shown),
+            _ => Some(i32::MIN),
+        };
+        let mut places: Vec<(i32, usize)> = Vec::new();
+        for (index, slot) in stage.slots.iter().enumerate() {
+            let stays = slot.shown == dominant && dominant.is_some()
+                || self.now.since(slot.since) < VOICE_STAYS && slot.next.or(slot.shown).is_some();
+            if slot.kind == Kind::Audio {
+                match rank(slot) {
+                    None => places.push((i32::MIN + 1, index)),
+                    Some(i32::MIN) => places.push((i32::MIN, index)),
+                    Some(other) if !stays && level >= other + LOUDER_DB => {
+                        places.push((other, index));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        if let Some(&(_, index)) = places.iter().min() {
+            self.put(id, index, Some(voice));
+        }
+    }
+
+    /// Puts a source on a slot, or takes the one that is there away.
+    fn put(&mut self, id: RoomId, index: usize, source: Option<ProducerId>) {
+        let now = self.now;
+        let Some(slot) = self.slot_mut(id, index) else { return };
+        let (stage, shown, next) = (slot.producer, slot.shown, slot.next);
+        slot.since = now;
+        slot.next = source.filter(|source| shown != Some(*source));
+        if let Some(next) = next.filter(|next| Some(*next) != source) {
+            self.release(stage, next);
+        }
+        let Some(home) = self.producers.get(&stage).map(|producer| producer.home()) else { return };
+        let Some(source) = source else {
+            if let Some(slot) = self.slot_mut(id, index) {
+                slot.shown = None;
+            }
+            self.command(home, Command::SetStage { stage, source: None });
+            if let Some(shown) = shown {
+                self.release(stage, shown);
+            }
+            return self.tell_stage(id, index);
+        };
+        if shown != Some(source) && next != Some(source) {
+            self.reach(source, home);
+            self.withhold(stage, source);
+        }
+        self.command(home, Command::SetStage { stage, source: Some(source) });
+        self.share_demand(stage);
+    }
+
+    fn slot_mut(&mut self, id: RoomId, index: usize) -> Option<&mut Slot> {
+        self.rooms.get_mut(&id)?.stage.as_mut()?.slots.get_mut(index)
+    }
+
+    /// A data core has put a source on stage; or the one that was there stays, as nothing came of
+    /// the next.
+    pub(crate) fn stage_taken(&mut self, core: CoreId, stage: ProducerId, source: ProducerId) {
+        let Some(producer) = self.producers.get(&stage).filter(|of| of.home() == core) else {
+            return;
+        };
+        let Some(room) = producer.seat.as_ref().map(|seat| seat.room) else { return };
+        let of = self.rooms.get(&room).and_then(|room| room.stage.as_ref());
+        let Some(index) = of.and_then(|of| of.slot_of(stage)) else { return };
+        let now = self.now;
+        let Some(slot) = self.slot_mut(room, index) else { return };
+        if slot.next == Some(source) {
+            self.take_stage(room, index, source);
+        } else if slot.shown == Some(source)
+            && let Some(next) = slot.next.take()
+        {
+            slot.refused = Some((next, now));
+            self.release(stage, next);
+            self.review_pictures(room);
+        }
+    }
+
+    /// A slot carries its next source from now on.
+    fn take_stage(&mut self, id: RoomId, index: usize, source: ProducerId) {
+        let now = self.now;
+        let Some(slot) = self.slot_mut(id, index) else { return };
+        let stage = slot.producer;
+        (slot.next, slot.since) = (None, now);
+        let before = slot.shown.replace(source);
+        if let Some(before) = before.filter(|before| *before != source) {
+            self.release(stage, before);
+        }
+        self.tell_stage(id, index);
+    }
+
+    /// A slot no longer needs a source.
+    fn release(&mut self, stage: ProducerId, source: ProducerId) {
+        let Some(home) = self.producers.get(&stage).map(|producer| producer.home()) else { return };
+        self.withhold(stage, source);
+        if let Some(producer) = self.producers.get_mut(&source) {
+            producer.demand.set_on_stage(0);
+        }
+        self.review_demand(source);
+        self.unreach(source, home);
+    }
+
+    /// Whoever is on a slot is not sent it.
+    fn withhold(&mut self, stage: ProducerId, source: ProducerId) {
+        let Some(owner) = self.producers.get(&source).map(|producer| producer.session) else {
+            return;
+        };
+        let withheld = self.is_own_slot(owner, stage);
+        let consumer = self.peers.get(&owner).and_then(|peer| peer.consumers.get(&stage));
+        if let Some(&consumer) = consumer {
+            self.withhold_consumer(consumer, withheld);
+        }
+    }
+
+    /// What is wanted of a slot's producer is wanted of its sources.
+    pub(crate) fn share_demand(&mut self, stage: ProducerId) {
+        let Some(count) = self.producers.get(&stage).map(|of| of.demand.wanted_most()) else {
+            return;
+        };
+        for source in self.sources_on(stage).into_iter().flatten() {
+            if let Some(producer) = self.producers.get_mut(&source) {
+                let most = u8::try_from(producer.encoding_count()).unwrap_or(u8::MAX);
+                producer.demand.set_on_stage(count.min(most));
+            }
+            self.review_demand(source);
+        }
+    }
+
+    /// Tells a room who is on a slot now.
+    fn tell_stage(&mut self, id: RoomId, index: usize) {
+        let Some(room) = self.rooms.get(&id) else { return };
+        let Some(slot) = room.stage.as_ref().and_then(|stage| stage.slots.get(index)) else {
+            return;
+        };
+        let (stage, shown, kind) = (slot.producer, slot.shown, slot.kind);
+        let members: Vec<SessionId> = room.members.iter().copied().collect();
+        let display_name = shown.map_or_else(String::new, |source| self.name_of(source));
+        let peer_id = self.producers.get(&stage).and_then(|of| of.seat.as_ref());
+        let Some(peer_id) = peer_id.map(|seat| Arc::clone(&seat.peer)) else { return };
+        let places = self.places_of(id, |producer| producer == stage);
+        for &session in &members {
+            self.notify(session, Notification::Stage(Arc::clone(&places)));
+            if kind == Kind::Video {
+                let news = Notification::PeerDisplayNameChanged {
+                    peer_id: Arc::clone(&peer_id),
+                    display_name: display_name.clone(),
+                    old_display_name: String::new(),
+                };
+                self.notify(session, news);
+            }
+        }
+        self.set_stage_empty(stage, shown.is_none());
+    }
+
+    /// A producer is gone or paused: the stage goes on without it.
+    pub(crate) fn leave_stage(&mut self, id: RoomId, source: ProducerId) {
+        let Some(stage) = self.rooms.get(&id).and_then(|room| room.stage.as_ref()) else { return };
+        let held = |slot: &Slot| slot.shown == Some(source) || slot.next == Some(source);
+        let Some(index) = stage.slots.iter().position(held) else { return };
+        let slot = &stage.slots[index];
+        if slot.shown == Some(source) {
+            let next = slot.next;
+            self.put(id, index, None);
+            if let Some(next) = next.filter(|next| *next != source) {
+                self.put(id, index, Some(next));
+            }
+        } else {
+            let shown = slot.shown;
+            self.put(id, index, shown);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A producer of the stage carries the packets of others, one at a time: who consumes it sees one
+//! continuous stream, on whichever core.
+
+use std::time::Duration;
+
+use opencall_dataplane::message::*;
+use opencall_wire::codec::MediaKind;
+use opencall_wire::rtcp::Packet;
+
+use crate::world::*;
+
+/// A world of two cores, two senders of which each is on a core of its own, and a viewer on each.
+struct Scene {
+    world: World,
+    senders: [Client; 2],
+    sources: [ProducerConfig; 2],
+    stage: ProducerConfig,
+    viewers: [Client; 2],
+    sent: [u16; 2],
+}
+
+impl Scene {
+    fn new(kind: MediaKind) -> Self {
+        let mut world = World::new(2);
+        let senders = [0, 1].map(|core| world.join(CoreId(core)));
+        let sources = [0, 1].map(|one| world.produce(&senders[one], kind, &[1000 + one as u32]));
+        let mut stage = ProducerConfig {
+            id: ProducerId(world.id()),
+            origin: Origin::Stage,
+            home: CoreId(0),
+            checkpoint: Default::default(),
+            ..sources[0].clone()
+        };
+        stage.encodings.push(stage.encodings[0].clone());
+        world.command(CoreId(0), Command::CreateProducer(Box::new(stage.clone())));
+        // The second source reaches the stage's core.
+        world.command(CoreId(0), Command::CreateProducer(Box::new(sources[1].clone())));
+        let (producer, to) = (sources[1].id, CoreId(0));
+        world.command(CoreId(1), Command::OpenPipe { producer, to });
+        let viewers = [0, 1].map(|core| {
+            let viewer = world.join(CoreId(core));
+            world.consume(&viewer, &stage);
+            viewer
+        });
+        Scene { world, senders, sources, stage, viewers, sent: [5_000, 40_000] }
+    }
+
+    fn put(&mut self, source: Option<usize>) {
+        let source = source.map(|one| self.sources[one].id);
+        self.world.command(CoreId(0), Command::SetStage { stage: self.stage.id, source });
+    }
+
+    /// Sends a packet of one, and lets 20 ms pass.
+    fn send(&mut self, one: usize, key: bool) {
+        let sequence = self.sent[one];
+        self.sent[one] += 1;
+        let (ssrc, timestamp) = (1000 + one as u32, u32::from(sequence) * 3000);
+        let picture_id = sequence & 0x7fff;
+        let video = Video { ssrc, rid: None, sequence, timestamp, picture_id, key };
+        self.senders[one].send_video(&self.world, video);
+        self.world.run(Duration::from_millis(20));
+    }
+
+    /// What each viewer got, as the number of the sender's packet.
+    fn got(&mut self) -> [Vec<Received>; 2] {
+        let Scene { world, viewers: [first, second], .. } = self;
+        [first.media(world), second.media(world)]
+    }
+
+    fn taken(&mut self) -> Vec<ProducerId> {
+        let taken = |event: &Event| match event {
+            Event::StageTaken { source, .. } => Some(*source),
+            _ => None,
+        };
+        let found = self.world.events.iter().filter_map(taken).collect();
+        self.world.events.clear();
+        found
+    }
+
+    fn is_asked_for_key_frame(&mut self, one: usize) -> bool {
+        let (_, rtcp) = self.senders[one].receive(&mut self.world);
+        let is_pli = |packet: &Packet<'_>| matches!(packet, Packet::Pli { .. });
+        rtcp.iter().any(|bytes| {
+            opencall_wire::rtcp::packets(bytes).flatten().any(|packet| is_pli(&packet))
+        })
+    }
+}
+
+fn assert_continuous(packets: &[Received]) {
+    for pair in packets.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]];
+        assert_eq!(after.header.sequence, before.header.sequence.wrapping_add(1));
+        let later = after.header.timestamp.wrapping_sub(before.header.timestamp);
+        assert!((1..90_000).contains(&later), "{later}");
+        let picture =
+            |packet: &Received| u16::from_be_bytes([packet.payload[2], packet.payload[3]]) & 0x7fff;
+        assert_eq!(picture(after), (picture(before) + 1) & 0x7fff);
+    }
+}
+
+#[test]
+fn a_picture_changes_with_a_key_frame_and_leaves_no_seam() {
+    let mut scene = Scene::new(MediaKind::Video);
+    scene.put(Some(0));
+    scene.world.run(Duration::from_millis(20));
+    assert!(scene.is_asked_for_key_frame(0), "at once");
+    scene.send(0, false);
+    assert!(scene.taken().is_empty());
+    scene.send(0, true);
+    assert_eq!(scene.taken(), [scene.sources[0].id]);
+    scene.send(0, false);
+    scene.put(Some(1));
+    scene.world.run(Duration::from_millis(20));
+    assert!(scene.is_asked_for_key_frame(1), "on another core, too");
+    // Until it comes, the one before goes on.
+    scene.send(1, false);
+    scene.send(0, false);
+    scene.send(1, true);
+    assert_eq!(scene.taken(), [scene.sources[1].id]);
+    scene.send(0, false);
+    scene.send(1, false);
+    let [here, there] = scene.got();
+    for got in [&here, &there] {
+        assert_eq!(got.len(), 5, "three of the first, two of the second");
+        assert_continuous(got);
+    }
+    scene.put(None);
+    scene.send(1, false);
+    assert!(scene.got().iter().all(Vec::is_empty));
+}
+
+#[test]
+fn a_voice_changes_with_the_next_packet() {
+    let mut scene = Scene::new(MediaKind::Audio);
+    scene.put(Some(0));
+    scene.send(0, false);
+    scene.put(Some(1));
+    scene.send(0, false);
+    scene.send(1, false);
+    scene.send(0, false);
+    scene.send(1, false);
+    for got in scene.got() {
+        let numbers: Vec<u16> = got.iter().map(|packet| packet.header.sequence).collect();
+        assert_eq!(numbers.len(), 4);
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");
+    }
+}
+
+#[test]
+fn who_sends_no_key_frame_is_given_up() {
+    let mut scene = Scene::new(MediaKind::Video);
+    scene.put(Some(0));
+    scene.send(0, true);
+    scene.put(Some(1));
+    scene.taken();
+    for _ in 0..110 {
+        scene.send(0, false);
+    }
+    assert_eq!(scene.taken(), [scene.sources[0].id], "it stays");
+    scene.send(1, true);
+    assert!(scene.taken().is_empty());
+    let [here, there] = scene.got();
+    assert_eq!([here.len(), there.len()], [111, 111]);
+    assert_continuous(&here);
+}
+
+#[test]
+fn a_source_that_closes_leaves_an_empty_stage() {
+    let mut scene = Scene::new(MediaKind::Video);
+    scene.put(Some(0));
+    scene.send(0, true);
+    scene.world.command(CoreId(0), Command::CloseProducer(scene.sources[0].id));
+    scene.send(0, false);
+    scene.put(Some(1));
+    scene.send(1, true);
+    scene.world.command(CoreId(0), Command::CloseProducer(scene.stage.id));
+    scene.send(1, false);
+    let [here, there] = scene.got();
+    assert_eq!(here.len(), 2);
+    assert_continuous(&here);
+    assert_continuous(&there);
+}

@@ -21,6 +21,7 @@ use crate::fanout::Pending;
 use crate::ingress::history::{SPARE_BYTES, StoredPacket};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
+use crate::layers::EncodingIndex;
 
 /// When a packet leaves.
 enum Leaves {
@@ -113,7 +114,7 @@ impl Core {
             len: len as u16,
             timestamp: packet.header.timestamp,
             begins: packet.info.key_frame || !consumer.needs_key_frames(),
-            is_current: begun || consumer.layers.forwards(packet.encoding, packet.source),
+            is_current: begun || consumer.layers.current() == Some(EncodingIndex(packet.encoding)),
         };
         match self.transports[key].offer(now, offer) {
             Offered::Waits | Offered::NotWanted => {}

@@ -108,8 +108,8 @@ impl Continuity {
             return match between {
                 Some(between) if self.never_sent(b, missing) <= between.into() => Ok(()),
                 Some(_) if is_restart => Ok(()),
-                // It began anew with an older picture, of which nothing but repairs came first.
-                None if self.may_be_repaired(b.ssrc) => Ok(()),
+                // It began anew meanwhile, with a picture whose first packets were repairs.
+                _ if self.may_be_repaired(b.ssrc) => Ok(()),
                 _ => Err(differ("more numbers than packets", a, b)),
             };
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use opencall_dataplane::message::Layers;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use crate::codec_choice::{CodecAdvice, Device};
 pub use crate::grants::{Grants, Rights, Source, Sources};
 pub use crate::host::HostAction;
 pub use crate::json_object::JsonObject;
@@ -343,6 +344,8 @@ pub enum Request {
         device: JsonObject,
         /// What the client can receive; without it, it receives nothing.
         rtp_capabilities: Option<RtpCapabilities>,
+        /// It wants to be advised on codecs, and says what it runs on.
+        codec_hints: Option<Device>,
     },
     /// OpenCall: set what the client can receive, and enter the room → [`Response::Joined`],
     /// followed by one [`Notification::NewProducer`] for each existing producer.
@@ -351,6 +354,8 @@ pub enum Request {
         rtp_capabilities: RtpCapabilities,
         /// Name to show; else none.
         display_name: Option<String>,
+        /// It wants to be advised on codecs, and says what it runs on.
+        codec_hints: Option<Device>,
     },
     /// Make a transport (allowed before joining) → [`Response::Transport`].
     CreateTransport {
@@ -528,6 +533,8 @@ pub struct Entrance {
     pub locked: bool,
     /// Whether newcomers wait for a host then.
     pub waiting_room: bool,
+    /// What one had best send, for who asked.
+    pub advice: Option<Arc<CodecAdvice>>,
 }
 
 /// The answer to a [`Request`].
@@ -804,6 +811,8 @@ pub enum Notification {
     },
     /// What can be sent to this client, all media together.
     DownlinkBandwidth(DownlinkBandwidth),
+    /// What this client had best send has changed; only for who asked.
+    CodecAdvice(Arc<CodecAdvice>),
 }
 
 /// Bits per second of the way to a client.
@@ -838,6 +847,7 @@ impl Notification {
                 display_name.len() + old_display_name.len()
             }
             Notification::Speakers(speakers) => speakers.len() * 48,
+            Notification::CodecAdvice(_) => 512,
             Notification::PeerWaiting { peer_id, display_name } => {
                 peer_id.len() + display_name.len()
             }

@@ -382,8 +382,12 @@ impl Control {
                         self.offer_existing(session);
                         self.announce_peer(session);
                         self.tell_of_waiting(session);
+                        self.review_room_of(session);
                     }
-                    After::Offer => self.offer_existing(session),
+                    After::Offer => {
+                        self.offer_existing(session);
+                        self.review_room_of(session);
+                    }
                     After::Produced(producer) => {
                         self.offer_producer(producer);
                         self.tell_if_muted(producer);
@@ -405,11 +409,11 @@ impl Control {
                 let capabilities = Arc::clone(&self.router);
                 Ok((Response::RouterRtpCapabilities(capabilities), After::Nothing))
             }
-            Request::Join { display_name, device, rtp_capabilities } => {
-                self.join(session, display_name, device, rtp_capabilities)
+            Request::Join { display_name, device, rtp_capabilities, codec_hints } => {
+                self.join(session, display_name, device, rtp_capabilities, codec_hints)
             }
-            Request::SetRtpCapabilities { rtp_capabilities, display_name } => {
-                self.set_rtp_capabilities(session, rtp_capabilities, display_name)
+            Request::SetRtpCapabilities { rtp_capabilities, display_name, codec_hints } => {
+                self.set_rtp_capabilities(session, rtp_capabilities, display_name, codec_hints)
             }
             Request::CreateTransport { direction, force_tcp, sctp } => {
                 self.create_transport(session, direction, force_tcp, sctp)

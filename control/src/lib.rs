@@ -8,6 +8,7 @@
 //!
 //! * [`admin`] — what administrators may see and do.
 //! * [`api`] — the typed requests, answers and notifications that signaling speaks to it.
+//! * [`codec_choice`] — which codecs a participant had best send, as a pure function.
 //! * [`Control`] — the machine itself: feed it, drain it.
 //! * [`dtls`] — handshakes, fingerprints, SRTP keys.
 //! * [`error`] — what is wrong with the configuration.
@@ -19,7 +20,9 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod advice;
 pub mod api;
+pub mod codec_choice;
 mod consumer;
 mod contest;
 mod control;

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::advice::{self, Advised};
 use crate::api::{
-    ConnectionQuality, ConsumeMode, Entrance, Grants, JsonObject, Notification, Offered, Output,
-    PeerInfo, RequestError, Response, Sender, SessionConfig, SessionId,
+    ConnectionQuality, ConsumeMode, Device, Entrance, Grants, JsonObject, Notification, Offered,
+    Output, PeerInfo, RequestError, Response, Sender, SessionConfig, SessionId,
 };
 use crate::control::{After, Control};
 use crate::data::{DataConsumerId, DataProducerId};
@@ -33,6 +34,10 @@ pub(crate) struct Peer {
     pub info: Arc<PeerInfo>,
     /// What it can receive, once it has said so.
     pub capabilities: Option<Arc<RtpCapabilities>>,
+    /// Which video codecs it decodes, once it has said so: one bit for each.
+    pub decodes: Option<u8>,
+    /// What it is told of codecs, if it asked.
+    pub advised: Option<Box<Advised>>,
     /// Where its transports live, once it has one.
     pub core: Option<CoreId>,
     pub transports: Vec<TransportId>,
@@ -101,6 +106,8 @@ impl Control {
             joined: false,
             info: Arc::new(info),
             capabilities: None,
+            decodes: None,
+            advised: None,
             core: None,
             transports: Vec::new(),
             producers: Vec::new(),
@@ -130,12 +137,14 @@ impl Control {
         display_name: String,
         device: JsonObject,
         capabilities: Option<RtpCapabilities>,
+        codec_hints: Option<Device>,
     ) -> Result<(Response, After), RequestError> {
         check_display_name(&display_name)?;
         check_json("device", &device, MAX_DEVICE_BYTES)?;
         if self.peer(session)?.joined {
             return Err(not_allowed("already joined: join once per connection"));
         }
+        self.ask_for_advice(session, codec_hints);
         self.enter(session, display_name, device, capabilities)
     }
 
@@ -144,9 +153,11 @@ impl Control {
         session: SessionId,
         capabilities: RtpCapabilities,
         display_name: Option<String>,
+        codec_hints: Option<Device>,
     ) -> Result<(Response, After), RequestError> {
         let display_name = display_name.unwrap_or_default();
         check_display_name(&display_name)?;
+        self.ask_for_advice(session, codec_hints);
         let peer = self.peer(session)?;
         if !peer.joined {
             return self.enter(session, display_name, JsonObject::default(), Some(capabilities));
@@ -155,8 +166,10 @@ impl Control {
             return Err(not_allowed("rtpCapabilities are known already: set them once"));
         }
         ortc::validate_rtp_capabilities(&capabilities).map_err(|e| malformed(e.to_string()))?;
+        let decodes = advice::decoded(&self.router, &capabilities);
         let capabilities = self.known_capabilities.share(capabilities);
-        self.peer_mut(session)?.capabilities = Some(capabilities);
+        let peer = self.peer_mut(session)?;
+        (peer.capabilities, peer.decodes) = (Some(capabilities), Some(decodes));
         Ok((self.joined(session)?, After::Offer))
     }
 
@@ -181,8 +194,10 @@ impl Control {
         }
         room.members.insert(session);
         self.joins += 1;
+        let decodes = capabilities.as_ref().map(|own| advice::decoded(&self.router, own));
         let capabilities = capabilities.map(|own| self.known_capabilities.share(own));
         let peer = self.peer_mut(session)?;
+        peer.decodes = decodes;
         peer.joined = true;
         let display_name = peer.grants.display_name.clone().unwrap_or(display_name);
         peer.introduce(display_name, device);
@@ -190,14 +205,22 @@ impl Control {
         Ok((self.joined(session)?, After::Entered))
     }
 
+    fn ask_for_advice(&mut self, session: SessionId, hints: Option<Device>) {
+        if let (Some(peer), Some(hints)) = (self.peers.get_mut(&session), hints) {
+            peer.advised.get_or_insert_with(|| Box::new(Advised::new(hints)));
+        }
+    }
+
     /// The answer to one who enters.
-    fn joined(&self, session: SessionId) -> Result<Response, RequestError> {
+    fn joined(&mut self, session: SessionId) -> Result<Response, RequestError> {
+        let advice = self.first_advice(session);
         let peer = self.peer(session)?;
         let room = self.rooms.get(&peer.room);
         let entrance = Entrance {
             can: peer.grants.rights(),
             locked: room.is_some_and(|room| room.locked),
             waiting_room: room.is_some_and(|room| room.waiting_room),
+            advice,
         };
         let peers = self.other_peers(session)?;
         Ok(Response::Joined { peers, entrance: Box::new(entrance) })
@@ -317,6 +340,9 @@ impl Control {
             for other in self.members_but(peer.room, session) {
                 self.notify(other, Notification::PeerClosed { peer_id: Arc::clone(&peer.name) });
             }
+        }
+        if peer.joined {
+            self.review_audience(peer.room, session);
         }
         self.review_size(peer.room);
         self.remove_room_if_empty(peer.room);

@@ -606,6 +606,7 @@ impl Control {
             self.tell_consumer_score(consumer);
         }
         self.review_quality(session);
+        self.review_path(session, None);
     }
 }
 

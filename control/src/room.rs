@@ -9,6 +9,7 @@ use opencall_dataplane::message::{AudioLevels, CoreId, ProducerId};
 use opencall_dataplane::planted::{self, Bug};
 
 use crate::api::{Notification, RequestError, SessionId, Source, Sources};
+use crate::codec_choice::Audience;
 use crate::control::{Control, Timer};
 use crate::data::{DataProducerId, Recent};
 use crate::limits::too_many;
@@ -37,6 +38,8 @@ pub(crate) struct Room {
     pub speakers: Speakers,
     /// What it has instead of everyone for everyone, once it is large.
     pub stage: Option<Stage>,
+    /// What its members can decode, as advice was last reviewed by it.
+    pub audience: Audience,
     /// Nobody else is let in.
     pub locked: bool,
     /// Newcomers wait for a host then.
@@ -89,6 +92,7 @@ impl Control {
             cores: RoomCores::default(),
             speakers: Speakers::default(),
             stage: None,
+            audience: Audience::default(),
             locked: false,
             waiting_room: false,
             waiting: BTreeSet::new(),

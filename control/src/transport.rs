@@ -300,6 +300,7 @@ impl Control {
             available_bitrate: bandwidth.available_bps,
         };
         self.notify(session, Notification::DownlinkBandwidth(told));
+        self.review_path(session, Some(bandwidth.available_bps));
     }
 
     pub(crate) fn dtls_timeout(&mut self, id: TransportId) {

@@ -374,13 +374,16 @@ impl Participant {
         let rtp_capabilities = around.capabilities.clone();
         let enter = match self.mode {
             ConsumeMode::Automatic => Request::Join {
+                codec_hints: None,
                 display_name: self.name.clone(),
                 device: JsonObject::default(),
                 rtp_capabilities: Some(rtp_capabilities),
             },
-            ConsumeMode::OnRequest => {
-                Request::SetRtpCapabilities { rtp_capabilities, display_name: None }
-            }
+            ConsumeMode::OnRequest => Request::SetRtpCapabilities {
+                rtp_capabilities,
+                display_name: None,
+                codec_hints: None,
+            },
         };
         let first = around.dice.random_bool(0.5);
         if first {

@@ -25,7 +25,13 @@ export {
 } from './meeting';
 export type { EncryptionSnapshot } from './meetingEncryption';
 export type { EncryptionState, Media, Participant, Source } from './participants';
-export type { ConnectionQuality, Layers, Rights, SourceName } from './protocol';
+export type {
+  CodecAdvice,
+  ConnectionQuality,
+  Layers,
+  Rights,
+  SourceName,
+} from './protocol';
 export type { RemoteTrack } from './receiver';
 export {
   type SignalingChannel,

@@ -180,6 +180,20 @@ export class LocalMedia {
     }
   }
 
+  /** Pictures are sent anew, in another codec. */
+  republishVideo(): void {
+    const pictures = [...this.#tracks.values()].filter(({ track }) => track.kind === 'video');
+    for (const local of pictures) {
+      void this.#inTurn(ownerOf(local.source), async () => {
+        const { producer } = local;
+        if (!producer) return;
+        local.producer = undefined;
+        await this.#host.unpublish(producer);
+        await this.#publish(local);
+      }).catch((error) => this.#host.report(error));
+    }
+  }
+
   /** What an administrator mutes is muted here, too; after it is unmuted, it is the person who resumes it. */
   mutedByServer(producerId: string, muted: boolean): Source | undefined {
     const local = [...this.#tracks.values()].find(({ producer }) => producer?.id === producerId);

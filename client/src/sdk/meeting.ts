@@ -29,7 +29,7 @@ import {
 } from './localMedia';
 import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption';
 import { type EncryptionState, type Participant, Roster, type Source } from './participants';
-import type { ConnectionQuality, Layers, Requests } from './protocol';
+import type { CodecAdvice, ConnectionQuality, Layers, Requests } from './protocol';
 import { randomId } from './randomId';
 import type { RemoteTrack } from './receiver';
 import { Reception } from './reception';
@@ -51,8 +51,10 @@ export interface MeetingOptions {
   camera?: MediaTrackConstraints;
   /** What to ask of the microphone. */
   microphone?: MediaTrackConstraints;
-  /** Video codec to send, for example `video/VP9`; otherwise the server's first. */
+  /** Video codec to send, for example `video/VP9`; otherwise what the server advises, else its first. */
   videoCodec?: string;
+  /** Whether codecs, layers and rates are the server's advice; `false` sends what this package always sends. */
+  followsAdvice?: boolean;
   /** End-to-end encryption: everything sent is encrypted, and what is not encrypted is not played. */
   encryption?: EncryptionOptions;
   /** Another way to the server than the OpenCall envelope over a WebSocket. */
@@ -104,6 +106,8 @@ export interface MeetingEvents {
   encryptionChanged: { participantId: string; state: EncryptionState | undefined };
   /** A host or an administrator muted something of this participant, or lets it be heard and seen again. */
   mutedByHost: { source: Source; muted: boolean; by: string | undefined };
+  /** The server advises other codecs, layers or rates; what is sent follows by itself. */
+  codecAdvice: CodecAdvice;
   /** To hosts: someone new waits to be let in. */
   participantWaiting: WaitingParticipant;
   error: MeetingError;
@@ -426,6 +430,7 @@ export class Meeting {
       makeDevice,
       encryption,
       reception: this.#reception,
+      followsAdvice: this.#options.followsAdvice,
     }).finally(() => {
       if (this.#entering === channel) this.#entering = undefined;
     });
@@ -475,6 +480,10 @@ export class Meeting {
       entered: current((entrance) => this.#hosting.entered(entrance)),
       roomLocked: current((lock) => this.#hosting.roomLocked(lock)),
       waiting: current((isWaiting) => this.#setStatus(isWaiting ? 'waiting' : 'joining')),
+      adviceChanged: current((advice, isOtherCodec) => {
+        this.#emitter.emit('codecAdvice', advice);
+        if (isOtherCodec && !this.#options.videoCodec) this.#local.republishVideo();
+      }),
       participantWaiting: current((id, name) => {
         const isNew = this.#hosting.participantWaiting(id, name);
         if (isNew) this.#emitter.emit('participantWaiting', { id, name: name ?? id });

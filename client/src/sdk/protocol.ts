@@ -45,14 +45,53 @@ export interface Rights {
   data: boolean;
 }
 
+/** What a client says of its device to be advised on codecs. */
+export interface CodecHints {
+  mobile?: boolean;
+  /** `ios`, or anything else. */
+  platform?: string;
+  /** MIME types. */
+  hardwareEncoders?: string[];
+  /** Bits per second. */
+  uplinkBitrate?: number;
+}
+
+/** What the server advises to send; rates in bits per second. */
+export interface CodecAdvice {
+  audio: { dtx: boolean; fec: boolean; stereo: boolean; maxBitrate: number };
+  video: {
+    mimeType: string;
+    mode: 'simulcast' | 'svc';
+    scalabilityMode: string;
+    profile: '180p15' | '360p20' | '720p30';
+    minBitrate: number;
+    maxBitrate: number;
+    maxScreenBitrate: number;
+  } | null;
+  /** In words. */
+  reason: string;
+}
+
 /** Requests of the OpenCall envelope: what is asked, and what is answered. */
 export interface Requests {
   /** The name is shown to hosts where a client has to wait to be let in. */
   getRouterCapabilities: { data: { displayName?: string }; answer: types.RtpCapabilities };
   setRtpCapabilities: {
     /** With `resume` the answer has a `resumeToken`, where the server can resume sessions. */
-    data: { rtpCapabilities: types.RtpCapabilities; displayName?: string; resume?: boolean };
-    answer: { resumeToken?: string; can?: Rights; roomLocked?: boolean; waitingRoom?: boolean };
+    data: {
+      rtpCapabilities: types.RtpCapabilities;
+      displayName?: string;
+      resume?: boolean;
+      /** Asks for advice on codecs. */
+      codecHints?: CodecHints | undefined;
+    };
+    answer: {
+      resumeToken?: string;
+      can?: Rights;
+      roomLocked?: boolean;
+      waitingRoom?: boolean;
+      codecAdvice?: CodecAdvice;
+    };
   };
   /** Of hosts: what is muted is not forwarded, and its client cannot resume it. */
   muteParticipant: {
@@ -157,6 +196,8 @@ export interface ServerEvents {
   admitted: { by?: string };
   /** It is not let in; the connection closes next. */
   denied: { reason: string; by?: string };
+  /** What this client had best send has changed. */
+  codecAdvice: CodecAdvice;
   /** The room was locked or unlocked. */
   roomLocked: { locked: boolean; waitingRoom: boolean; by?: string };
   /** To hosts: someone waits to be let in, or has another name now. */

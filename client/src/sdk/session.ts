@@ -2,17 +2,19 @@ import { Device, type types } from 'mediasoup-client';
 import { type DataHandlers, DataLinks } from '../data/dataLinks';
 import { codecOf } from '../e2ee/codecs';
 import type { Encryption } from '../e2ee/index';
-import {
-  CAMERA_ENCODINGS,
-  MICROPHONE_CODEC,
-  SCREEN_AUDIO_CODEC,
-  SCREEN_ENCODINGS,
-  VIDEO_CODEC,
-} from './encodings';
+import { codecHints, encodingsOf, voiceOptions } from './codecAdvice';
+import { CAMERA_ENCODINGS, SCREEN_AUDIO_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
 import { displayNameOf, type Source } from './participants';
-import type { AppData, ConnectionQuality, Layers, Requests, ServerEvents } from './protocol';
+import type {
+  AppData,
+  CodecAdvice,
+  ConnectionQuality,
+  Layers,
+  Requests,
+  ServerEvents,
+} from './protocol';
 import { Receiver, type ReceiverHandlers } from './receiver';
 import type { Reception } from './reception';
 import { SentLayers } from './sentLayers';
@@ -48,6 +50,8 @@ export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   roomLocked(lock: ServerEvents['roomLocked']): void;
   /** This client waits to be let in, or waits no more. */
   waiting(isWaiting: boolean): void;
+  /** The server advises something else; whether pictures are to be sent in another codec than now. */
+  adviceChanged(advice: CodecAdvice, isOtherCodec: boolean): void;
   /** To hosts: someone waits under this name, or (`undefined`) no more. */
   participantWaiting(participantId: string, displayName: string | undefined): void;
   speakersChanged(participantIds: string[]): void;
@@ -86,6 +90,8 @@ export interface EnterOptions {
   encryption?: Encryption | undefined;
   /** What is received. */
   reception: Reception;
+  /** Sends what the server advises, where nothing else is asked for; by default it does. */
+  followsAdvice?: boolean | undefined;
 }
 
 /**
@@ -98,6 +104,7 @@ export class Session {
   readonly #handlers: SessionHandlers;
   readonly #encryption: Encryption | undefined;
   readonly #reception: Reception;
+  readonly #followsAdvice: boolean;
   readonly #liveness: Liveness;
   /** Transports whose path is being searched anew, and which search that is. */
   readonly #recovering = new Map<types.Transport, object>();
@@ -110,6 +117,7 @@ export class Session {
   #data: DataLinks | undefined;
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
+  #advice: CodecAdvice | undefined;
   #entered = false;
   #isInterrupted = false;
   /** Why the server does not let this client in. */
@@ -120,13 +128,14 @@ export class Session {
     channel: SignalingChannel,
     device: Device,
     handlers: SessionHandlers,
-    { encryption, reception }: EnterOptions,
+    { encryption, reception, followsAdvice = true }: EnterOptions,
   ) {
     this.#channel = channel;
     this.#device = device;
     this.#handlers = handlers;
     this.#encryption = encryption;
     this.#reception = reception;
+    this.#followsAdvice = followsAdvice;
     this.#liveness = new Liveness({
       ping: () => channel.request('ping', {}),
       unstable: (isUnstable) => handlers.unstable(isUnstable),
@@ -164,7 +173,8 @@ export class Session {
     });
     this.#channel.on('interrupted', (isInterrupted) => this.#interrupted(isInterrupted));
     // Asked in one breath: a late joiner sees the others one round trip sooner for each.
-    const [capabilities, send, recv] = await Promise.all([
+    const [hints, capabilities, send, recv] = await Promise.all([
+      this.#followsAdvice ? codecHints() : undefined,
       this.#channel.request('getRouterCapabilities', { displayName }),
       this.#channel.request('createTransport', { direction: 'send' }),
       this.#channel.request('createTransport', { direction: 'recv' }),
@@ -194,7 +204,9 @@ export class Session {
       rtpCapabilities: this.#device.recvRtpCapabilities,
       displayName,
       resume: true,
+      ...(hints ? { codecHints: hints } : {}),
     });
+    if (this.#followsAdvice) this.#advice = entrance?.codecAdvice;
     this.#handlers.entered(entrance);
     this.#entered = true;
     this.#liveness.start();
@@ -348,14 +360,21 @@ export class Session {
     // The first is what would be taken; it is named where it must be known.
     const first = this.#encryption && codecs.find(({ kind }) => kind === track.kind);
     if (source === 'microphone' || source === 'screenAudio') {
-      const codecOptions = source === 'microphone' ? MICROPHONE_CODEC : SCREEN_AUDIO_CODEC;
+      const codecOptions =
+        source === 'microphone' ? voiceOptions(this.#advice) : SCREEN_AUDIO_CODEC;
       return { codecOptions, ...(first ? { codec: first } : {}) };
     }
-    const codec =
-      codecs.find((candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase()) ??
-      first;
+    const wanted = codecs.find(
+      (candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase(),
+    );
+    const advised = wanted ? undefined : this.#advisedCodec();
+    const codec = wanted ?? advised ?? first;
+    const usual = source === 'camera' ? CAMERA_ENCODINGS : SCREEN_ENCODINGS;
+    // Layers inside one stream are not encrypted apart: those beside each other are.
+    const follows = advised && this.#advice && !this.#encryption;
+    const encodings = (follows && this.#advice && encodingsOf(source, this.#advice)) || usual;
     return {
-      encodings: source === 'camera' ? CAMERA_ENCODINGS : SCREEN_ENCODINGS,
+      encodings,
       codecOptions: VIDEO_CODEC,
       ...(codec ? { codec } : {}),
     };
@@ -491,6 +510,8 @@ export class Session {
       case 'denied':
         // The connection closes next, and says why.
         return;
+      case 'codecAdvice':
+        return this.#advised(event.data);
       case 'waiting':
         return this.#handlers.waiting(true);
       case 'admitted':
@@ -520,6 +541,21 @@ export class Session {
   #producerMuted({ producerId, muted, by }: ServerEvents['producerMuted']): void {
     if (muted) this.#producers.get(producerId)?.pause();
     this.#handlers.ownMuted(producerId, muted, by);
+  }
+
+  #advised(advice: CodecAdvice): void {
+    if (!this.#followsAdvice) return;
+    const before = this.#advisedCodec()?.mimeType;
+    this.#advice = advice;
+    const now = this.#advisedCodec()?.mimeType;
+    this.#handlers.adviceChanged(advice, now !== undefined && now !== before);
+  }
+
+  /** What the server advises for pictures, as far as this browser sends it. */
+  #advisedCodec(): types.RtpCodecCapability | undefined {
+    const mimeType = this.#advice?.video?.mimeType.toLowerCase();
+    const codecs = this.#device.sendRtpCapabilities.codecs ?? [];
+    return codecs.find((codec) => codec.mimeType.toLowerCase() === mimeType);
   }
 
   #consumerClosed(consumerId: string): void {

@@ -84,9 +84,11 @@ impl Person {
         self.done.push(step);
         let request = match step {
             Step::Enter if self.mode == ConsumeMode::Automatic => join(self.name),
-            Step::Enter => {
-                Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None }
-            }
+            Step::Enter => Request::SetRtpCapabilities {
+                rtp_capabilities: capabilities(),
+                display_name: None,
+                codec_hints: None,
+            },
             Step::CreateSend => create(Direction::Send),
             Step::CreateRecv => create(Direction::Recv),
             Step::ProduceAudio => {

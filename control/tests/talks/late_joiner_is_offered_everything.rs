@@ -105,6 +105,7 @@ fn who_says_not_what_it_can_receive_receives_nothing() {
     let bert = talk.connect("bert", Automatic);
     talk.transport(bert, Direction::Recv);
     let request = Request::Join {
+        codec_hints: None,
         display_name: "Bert".into(),
         device: Default::default(),
         rtp_capabilities: None,

@@ -17,6 +17,7 @@ mod random_talks_leave_nothing_behind;
 mod requests_out_of_order_are_refused;
 mod rooms_span_cores;
 mod sctp_peer;
+mod senders_are_advised_on_codecs;
 mod senders_are_told_what_is_wanted;
 mod talk;
 mod the_stage_of_a_large_room;

@@ -10,6 +10,7 @@ use opencall_dataplane::message::{Event, IceState};
 fn enter_on_request(talk: &mut Talk, peer: &str) -> SessionId {
     let session = talk.connect(peer, OnRequest);
     let request = Request::SetRtpCapabilities {
+        codec_hints: None,
         rtp_capabilities: capabilities(),
         display_name: Some(peer.to_uppercase()),
     };
@@ -92,6 +93,7 @@ fn capabilities_may_come_after_joining() {
     talk.produce(&anna, Kind::Audio, audio("0"));
     let bert = talk.connect("bert", OnRequest);
     let request = Request::Join {
+        codec_hints: None,
         display_name: "Bert".into(),
         device: Default::default(),
         rtp_capabilities: None,
@@ -99,8 +101,11 @@ fn capabilities_may_come_after_joining() {
     talk.ok(bert, request);
     talk.transport(bert, Direction::Recv);
     assert!(announced(&talk.news(bert)).is_empty());
-    let set =
-        || Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None };
+    let set = || Request::SetRtpCapabilities {
+        rtp_capabilities: capabilities(),
+        display_name: None,
+        codec_hints: None,
+    };
     talk.ok(bert, set());
     assert_eq!(announced(&talk.news(bert)).len(), 1);
     assert_eq!(talk.refused(bert, set()).0, 403);

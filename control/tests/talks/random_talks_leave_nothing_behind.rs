@@ -29,6 +29,11 @@ enum What {
     DataConsumer,
 }
 
+fn set_capabilities(codec_hints: Option<Device>) -> Request {
+    let rtp_capabilities = capabilities();
+    Request::SetRtpCapabilities { rtp_capabilities, display_name: None, codec_hints }
+}
+
 /// One random world.
 struct Dice {
     rng: StdRng,
@@ -90,9 +95,7 @@ impl Dice {
         let direction = if flag { Direction::Send } else { Direction::Recv };
         match self.rng.random_range(0..30) {
             0 | 1 => join("Someone"),
-            2 => {
-                Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None }
-            }
+            2 => set_capabilities(self.chance(2).then(Device::default)),
             3..=5 => create(direction),
             6 => Request::ConnectTransport {
                 transport_id: transport,

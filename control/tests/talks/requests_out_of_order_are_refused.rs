@@ -185,6 +185,7 @@ fn malformed() {
     too_long.codecs = vec![too_long.codecs[0].clone(); 200];
     let device = json_object(json!({"name": "x".repeat(2_000)}));
     let join = |display_name: String, device, rtp_capabilities| Request::Join {
+        codec_hints: None,
         display_name,
         device,
         rtp_capabilities,

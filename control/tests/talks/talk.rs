@@ -535,6 +535,7 @@ pub fn text_of(notification: &Notification) -> String {
             format!("PeerWaiting {peer_id} {display_name}")
         }
         Notification::PeerWaitingEnded { peer_id } => format!("PeerWaitingEnded {peer_id}"),
+        Notification::CodecAdvice(advice) => format!("CodecAdvice {}", advice.reason),
         Notification::Waiting => "Waiting".to_owned(),
         Notification::Admitted { by } => format!("Admitted{}", done_by(by.as_deref())),
         Notification::DownlinkBandwidth(bandwidth) => {
@@ -592,6 +593,7 @@ pub fn json_object(value: Value) -> JsonObject {
 
 pub fn join(name: &str) -> Request {
     Request::Join {
+        codec_hints: None,
         display_name: name.to_owned(),
         device: JsonObject::default(),
         rtp_capabilities: Some(capabilities()),

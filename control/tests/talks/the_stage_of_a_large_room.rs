@@ -229,8 +229,11 @@ fn anyone_can_be_asked_for_by_a_page_of_the_room() {
     scene.settle();
     let session = scene.talk.connect("fay", OnRequest);
     scene.talk.transport(session, Direction::Recv);
-    let request =
-        Request::SetRtpCapabilities { rtp_capabilities: capabilities(), display_name: None };
+    let request = Request::SetRtpCapabilities {
+        rtp_capabilities: capabilities(),
+        display_name: None,
+        codec_hints: None,
+    };
     scene.talk.ok(session, request);
     let news = scene.talk.news_texts(session);
     let offered = news.iter().filter(|text| text.starts_with("NewProducer stage:")).count();

@@ -50,13 +50,14 @@ fn mute_target(fields: &mut Fields<'_>) -> Result<MuteTarget, RequestError> {
 
 /// The room as whoever enters it is told.
 pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
-    let Entrance { can, locked, waiting_room } = entrance;
+    let Entrance { can, locked, waiting_room, advice } = entrance;
     let members =
         [("can", json!(can)), ("roomLocked", json!(locked)), ("waitingRoom", json!(waiting_room))];
-    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let advice = advice.as_deref().map(|advice| ("codecAdvice", json!(advice)));
+    members.into_iter().chain(advice).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Name and data of what is told of mutes, locks and waiting rooms; `None` for all else.
+/// Name and data of what is told of mutes, locks, waiting rooms and codecs; `None` for all else.
 pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static str, Value)> {
     let (name, mut data, by) = match notification {
         Notification::ProducerMuted { producer_id, muted, by } => {
@@ -71,6 +72,7 @@ pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static s
         Notification::PeerWaitingEnded { peer_id } => {
             ("participantWaitingEnded", json!({who: &**peer_id}), None)
         }
+        Notification::CodecAdvice(advice) => ("codecAdvice", json!(**advice), None),
         Notification::Waiting => ("waiting", json!({}), None),
         Notification::Admitted { by } => ("admitted", json!({}), by.as_deref()),
         _ => return None,

@@ -370,7 +370,7 @@ pub(crate) mod samples {
 
     pub fn entrance() -> Box<Entrance> {
         let can = Grants { admin: true, ..Grants::default() }.rights();
-        Box::new(Entrance { can, locked: true, waiting_room: false })
+        Box::new(Entrance { can, locked: true, waiting_room: false, advice: None })
     }
 
     pub fn peer() -> Arc<PeerInfo> {

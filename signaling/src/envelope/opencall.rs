@@ -394,14 +394,14 @@ impl Envelope for OpenCall {
                 "producerMaxSpatialLayer",
                 json!({"producerId": producer_id, "spatialLayer": spatial_layer}),
             ),
-            // Told above.
-            Notification::ProducerMuted { .. }
+            // Told above, or of no use to clients of this envelope.
+            Notification::CodecAdvice(_)
+            | Notification::ProducerMuted { .. }
             | Notification::RoomLocked { .. }
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }
             | Notification::Waiting
             | Notification::Admitted { .. }
-            // Clients of this envelope have no use for these.
             | Notification::ConsumerLayersChanged { .. }
             | Notification::ConsumerScore { .. }
             | Notification::ProducerScore { .. } => return,
@@ -460,6 +460,7 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
             Request::SetRtpCapabilities {
                 rtp_capabilities: fields.typed("rtpCapabilities")?,
                 display_name,
+                codec_hints: fields.optional_typed("codecHints")?,
             }
         }
         "createTransport" => {
@@ -841,6 +842,7 @@ mod tests {
                 "setRtpCapabilities",
                 json!({"rtpCapabilities": capabilities, "displayName": "Alice"}),
                 Request::SetRtpCapabilities {
+                    codec_hints: None,
                     rtp_capabilities: samples::capabilities(),
                     display_name: Some("Alice".into()),
                 },

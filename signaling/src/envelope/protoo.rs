@@ -244,6 +244,7 @@ impl Protoo {
                 display_name: fields.shown_name("displayName")?.unwrap_or_default(),
                 device: fields.passed_on("device")?,
                 rtp_capabilities: fields.optional_typed("rtpCapabilities")?,
+                codec_hints: fields.optional_typed("codecHints")?,
             },
             "produce" => Request::Produce {
                 transport_id: fields.string("transportId")?,
@@ -468,7 +469,8 @@ impl Protoo {
             Notification::ProducerScore { producer_id, score } => {
                 ("producerScore", json!({"producerId": producer_id, "score": score}))
             }
-            Notification::ProducerMuted { .. }
+            Notification::CodecAdvice(_)
+            | Notification::ProducerMuted { .. }
             | Notification::RoomLocked { .. }
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }
@@ -894,6 +896,7 @@ mod tests {
                 "join",
                 json!({"displayName": "Bob", "device": {"flag": "x"}, "rtpCapabilities": null}),
                 Request::Join {
+                    codec_hints: None,
                     display_name: "Bob".into(),
                     device: samples::object(json!({"flag": "x"})),
                     rtp_capabilities: None,

@@ -51,6 +51,7 @@ enum Subject {
     Peer(About, Arc<str>),
     Speakers,
     Lock,
+    Advice,
     Quality,
     Bandwidth,
 }
@@ -97,6 +98,7 @@ impl Subject {
             }
             Notification::Speakers(_) => Some(Subject::Speakers),
             Notification::RoomLocked { .. } => Some(Subject::Lock),
+            Notification::CodecAdvice(_) => Some(Subject::Advice),
             Notification::ConnectionQuality(_) => Some(Subject::Quality),
             Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
             // Each is about other slots.

@@ -111,7 +111,9 @@ impl Publisher {
             Publisher { presence, mailbox, hub, gauges, _place: place, last_token: 0 };
         publisher.next_mail(|mail| matches!(mail, Mail::Opened).then_some(())).await?;
         let device = object(json!({"flag": "whip", "name": "WHIP"}));
-        publisher.ask(Request::Join { display_name, device, rtp_capabilities: None }).await??;
+        publisher
+            .ask(Request::Join { display_name, device, rtp_capabilities: None, codec_hints: None })
+            .await??;
         Ok(publisher)
     }
 

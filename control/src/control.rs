@@ -498,7 +498,9 @@ impl Control {
         self.now = now;
         match event {
             Event::Ice { transport, state, remote } => self.ice_moved(transport, state, remote),
-            Event::Dtls { transport, datagram } => self.dtls_datagram(transport, &datagram),
+            Event::Dtls { transport, unproven, datagram } => {
+                self.dtls_datagram(transport, unproven, &datagram);
+            }
             Event::ProducerScore { producer, scores } => {
                 self.producer_scored(core, producer, &scores);
             }

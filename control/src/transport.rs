@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opencall_dataplane::ice::CONSENT_TIMEOUT;
 use opencall_dataplane::message::{
-    Bandwidth, Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId,
+    Bandwidth, Command, CoreId, IceCredentials, IceState, TransportConfig, TransportId, Tuple,
 };
 use opencall_wire::time::Time;
 use rand::RngExt as _;
@@ -270,7 +270,12 @@ impl Control {
         self.drive_dtls(id);
     }
 
-    pub(crate) fn dtls_datagram(&mut self, id: TransportId, datagram: &[u8]) {
+    pub(crate) fn dtls_datagram(
+        &mut self,
+        id: TransportId,
+        unproven: Option<Tuple>,
+        datagram: &[u8],
+    ) {
         let now = self.instant();
         let Some(transport) = self.transports.get_mut(&id) else { return };
         if transport.dtls.is_none() {
@@ -286,7 +291,15 @@ impl Control {
             dtls.handle_datagram(datagram, now);
             dtls.take_drops(&mut self.dtls_drops);
         }
-        self.drive_dtls(id);
+        // What is opened at once came in this datagram, and records are opened once only: it is the
+        // client that sent it, and from there.
+        let had_keys = transport.dtls_state == DtlsState::Connected;
+        let opened = self.drive_dtls(id);
+        if let Some(tuple) = unproven.filter(|_| had_keys && opened)
+            && let Some(transport) = self.transports.get(&id)
+        {
+            self.command(transport.core, Command::ProveTuple { transport: id, tuple });
+        }
     }
 
     /// The path to a client carries more or less than before, or more or less is wanted of it.
@@ -312,8 +325,10 @@ impl Control {
         self.drive_dtls(id);
     }
 
-    /// Passes on what an endpoint has to say, and sets its timer.
-    pub(crate) fn drive_dtls(&mut self, id: TransportId) {
+    /// Passes on what an endpoint has to say, and sets its timer. Returns whether data of the
+    /// client was among it.
+    pub(crate) fn drive_dtls(&mut self, id: TransportId) -> bool {
+        let mut opened = false;
         while let Some(transport) = self.transports.get_mut(&id) {
             let core = transport.core;
             match transport.dtls.as_mut().and_then(|dtls| dtls.poll_output()) {
@@ -325,12 +340,21 @@ impl Control {
                     transport.dtls_state = DtlsState::Connected;
                     self.command(core, Command::InstallSrtp { transport: id, keys });
                 }
-                Some(DtlsOutput::Data(packet)) => self.sctp_packet(id, &packet),
-                Some(DtlsOutput::Closed) => return self.dtls_lost(id, "closed by the client"),
-                Some(DtlsOutput::Failed(reason)) => return self.dtls_lost(id, &reason),
+                Some(DtlsOutput::Data(packet)) => {
+                    opened = true;
+                    self.sctp_packet(id, &packet);
+                }
+                Some(DtlsOutput::Closed) => {
+                    self.dtls_lost(id, "closed by the client");
+                    return opened;
+                }
+                Some(DtlsOutput::Failed(reason)) => {
+                    self.dtls_lost(id, &reason);
+                    return opened;
+                }
             }
         }
-        let Some(transport) = self.transports.get(&id) else { return };
+        let Some(transport) = self.transports.get(&id) else { return opened };
         match transport.dtls.as_ref().and_then(|dtls| dtls.next_timeout()) {
             Some(at) => {
                 let since_origin = at.saturating_duration_since(self.origin);
@@ -338,6 +362,7 @@ impl Control {
             }
             None => self.timers.cancel(Timer::Dtls(id)),
         }
+        opened
     }
 
     /// A DTLS association cannot be repaired. A client that is offered consumers (protoo) joins

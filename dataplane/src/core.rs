@@ -241,6 +241,7 @@ impl Core {
             Command::RestartIce { transport, ice } => self.restart_ice(transport, ice),
             Command::CloseTransport(id) => self.close_transport(id),
             Command::SendDtls { transport, datagram } => self.send_dtls(transport, &datagram, tx),
+            Command::ProveTuple { transport, tuple } => self.prove_tuple(now, transport, tuple),
             // For whoever drives the core: see `Core::turn`.
             Command::Shutdown => {}
             Command::InstallSrtp { transport, keys } => self.install_srtp(now, transport, &keys),

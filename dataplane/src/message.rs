@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use opencall_io::SocketId;
 use opencall_wire::codec::{Codec, MediaKind};
 use opencall_wire::rtp::extension::ExtensionIds;
 use opencall_wire::srtp::KeyingMaterial;
@@ -18,6 +19,7 @@ use crate::drop_reason::DropCounters;
 pub use crate::egress::path::Bandwidth;
 use crate::fanout::links::Link;
 use crate::histogram::Histogram;
+pub use crate::ice::agent::Tuple;
 
 macro_rules! ids {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {$(
@@ -230,6 +232,14 @@ pub enum Command {
         /// One datagram.
         datagram: Box<[u8]>,
     },
+    /// A DTLS record that only the client can have made came from this address, which was not
+    /// proven before: it is there, as if SRTP had come from there.
+    ProveTuple {
+        /// Which transport.
+        transport: TransportId,
+        /// What [`Event::Dtls`] said.
+        tuple: Tuple,
+    },
     /// The DTLS handshake is done.
     InstallSrtp {
         /// Which transport.
@@ -344,6 +354,9 @@ pub enum Event {
     Dtls {
         /// Which transport.
         transport: TransportId,
+        /// Where it came from, while it is not proven that the client is there:
+        /// [`Command::ProveTuple`].
+        unproven: Option<Tuple>,
         /// One datagram.
         datagram: Box<[u8]>,
     },

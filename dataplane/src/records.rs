@@ -141,6 +141,7 @@ impl CoreRecords {
                 }
             }
             Command::SendDtls { .. }
+            | Command::ProveTuple { .. }
             | Command::AttachLink { .. }
             | Command::DetachLink(_)
             | Command::RequestKeyFrame(_)

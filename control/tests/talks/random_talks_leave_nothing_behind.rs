@@ -188,7 +188,7 @@ impl Dice {
             1 if self.chance(4) => {
                 let mut datagram = vec![0; self.rng.random_range(0..200)];
                 self.rng.fill(&mut datagram[..]);
-                Event::Dtls { transport, datagram: datagram.into_boxed_slice() }
+                Event::Dtls { transport, unproven: None, datagram: datagram.into_boxed_slice() }
             }
             1 | 2 => {
                 let count = self.rng.random_range(0..6);

@@ -347,6 +347,10 @@ impl Talk {
                 self.queries.push((core, token, of));
                 "QueryStats".to_owned()
             }
+            Command::ProveTuple { transport, .. } => {
+                assert!(books.transports.contains(&transport));
+                "ProveTuple".to_owned()
+            }
             Command::SetOutgoingBitrate { .. } => "SetOutgoingBitrate".to_owned(),
             Command::Shutdown => "Shutdown".to_owned(),
             other => self.book_producer(core, other),
@@ -735,7 +739,7 @@ impl Talk {
                 match output {
                     DtlsOutput::Datagram(datagram) => {
                         silent = false;
-                        self.event(core, Event::Dtls { transport, datagram });
+                        self.event(core, Event::Dtls { transport, unproven: None, datagram });
                     }
                     DtlsOutput::Connected(keys) => browser.keys = Some(*keys),
                     DtlsOutput::Data(packet) => browser.inside.push_back(packet),

@@ -1,15 +1,17 @@
 //! From ICE and DTLS to keys, and what happens when a connection fails or ends.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_control::TRANSPORT_LOST_GRACE;
 use opencall_control::api::ConsumeMode::{self, Automatic, OnRequest};
 use opencall_control::api::{CloseReason, Direction, DtlsRole, Request, Response, SessionId};
-use opencall_control::dtls::{DtlsDrop, Role};
+use opencall_control::dtls::{DtlsDrop, DtlsOutput, Role};
 use opencall_control::rtp_parameters::Kind;
 use opencall_dataplane::ice::CONSENT_TIMEOUT;
-use opencall_dataplane::message::{Event, IceState, TransportId};
+use opencall_dataplane::message::{Event, IceState, SocketId, TransportId};
 
+use crate::data_channels_carry_messages;
 use crate::talk::{Browser, Talk, audio};
 
 fn ice(talk: &mut Talk, transport: TransportId, state: IceState) {
@@ -135,7 +137,7 @@ fn alerts_in_the_clear_end_no_session_and_are_counted() {
     talk.ok(anna.session, connect(&anna.id, &anna.browser, DtlsRole::Client));
     let alert: [u8; 15] = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
     let forge = |talk: &mut Talk, transport| {
-        talk.event(0, Event::Dtls { transport, datagram: Box::new(alert) });
+        talk.event(0, Event::Dtls { transport, unproven: None, datagram: Box::new(alert) });
         assert!(talk.closed.is_empty());
     };
     forge(&mut talk, anna.transport);
@@ -244,7 +246,7 @@ fn garbage_on_one_transport_leaves_the_others_alone() {
     let (_, other) = talk.newest_transport();
     for byte in 0..=255u8 {
         let datagram = vec![byte; 60].into_boxed_slice();
-        talk.event(0, Event::Dtls { transport: other, datagram });
+        talk.event(0, Event::Dtls { transport: other, unproven: None, datagram });
     }
     talk.ok(anna.session, connect(&anna.id, &anna.browser, DtlsRole::Client));
     talk.exchange(&mut anna.browser, 0, anna.transport);
@@ -285,4 +287,30 @@ fn a_client_that_came_back_as_its_core_died_is_kept() {
     ice(&mut talk, transport, IceState::Connected);
     talk.pass(TRANSPORT_LOST_GRACE * 2);
     assert!(talk.closed.is_empty());
+}
+
+/// A client with data channels alone, on another network: what it says is opened, and so it is
+/// there.
+#[test]
+fn data_from_another_address_proves_it_once_it_is_opened() {
+    let mut talk = Talk::new();
+    let anna = data_channels_carry_messages::enter(&mut talk, "anna", Automatic);
+    let (_, mut peer) = data_channels_carry_messages::transport(&mut talk, anna, Direction::Send);
+    let transport = peer.transport;
+    let tuple = (SocketAddr::from(([203, 0, 113, 9], 7000)), SocketId(0));
+    let proofs = |talk: &mut Talk, datagram: &[u8]| {
+        talk.commands.clear();
+        let datagram = datagram.into();
+        talk.event(0, Event::Dtls { transport, unproven: Some(tuple), datagram });
+        talk.commands.iter().filter(|command| *command == "ProveTuple").count()
+    };
+    peer.browser.endpoint.send(&peer.last_sent);
+    let Some(DtlsOutput::Datagram(sealed)) = peer.browser.endpoint.poll_output() else {
+        panic!("it is sealed")
+    };
+    let mut forged = sealed.clone();
+    forged[sealed.len() - 1] ^= 1;
+    assert_eq!(proofs(&mut talk, &forged), 0, "anyone can have sent it");
+    assert_eq!(proofs(&mut talk, &sealed), 1);
+    assert_eq!(proofs(&mut talk, &sealed), 0, "anyone can repeat it");
 }

@@ -226,7 +226,7 @@ impl<E: Dialect> House<E> {
                 (core, Event::Ice { transport, state, remote })
             }
             ("#dtls", Some((core, transport)), ..) => {
-                (core, Event::Dtls { transport, datagram: unhex(what).into() })
+                (core, Event::Dtls { transport, unproven: None, datagram: unhex(what).into() })
             }
             ("#heard", _, Some((core, producer)), _) => {
                 let levels_dbov = [-((small & 0x7f) as i8); 5];

@@ -14,8 +14,8 @@
 //! A check says that the client wants to be sent to somewhere, not that it is there: whoever reads
 //! the network can send it again from elsewhere, and any client can forge a source address. So a
 //! transaction belongs to the tuple it came from first, and a tuple is **proven** only by what a
-//! check is not: an authentic SRTP or SRTCP packet, or the answer that completed the DTLS
-//! handshake.
+//! check is not: an authentic SRTP or SRTCP packet, the answer that completed the DTLS handshake,
+//! or a DTLS record after that, once control has opened it.
 //!
 //! * Media goes to the selected tuple only once it is proven.
 //! * One that is not proven cannot take over from one that is. It **claims** to be selected

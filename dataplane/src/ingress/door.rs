@@ -106,6 +106,16 @@ impl Core {
         self.send_held_dtls_later(key);
     }
 
+    /// Control has opened a DTLS record from there: a transport with nothing but data channels is
+    /// followed by them.
+    pub(crate) fn prove_tuple(&mut self, now: Time, id: TransportId, tuple: Tuple) {
+        let Some(&key) = self.index.transports.get(&id) else { return };
+        // Meanwhile the address may be another client's.
+        if self.index.addresses.owner(tuple).is_some_and(|owner| owner.transport() == key) {
+            self.on_proof(now, key, tuple);
+        }
+    }
+
     /// The handshake is complete: whoever answered our flights was where we sent them.
     pub(crate) fn on_handshake_complete(&mut self, now: Time, key: usize) {
         if let Some(tuple) = self.transports[key].ice.prove_by_handshake() {
@@ -206,7 +216,8 @@ impl Core {
             false => transport.admit_dtls(now, from, &mut self.spare_dtls),
         };
         if admitted {
-            let event = Event::Dtls { transport: transport.id, datagram: bytes.into() };
+            let unproven = (!owner.proven).then_some(from);
+            let event = Event::Dtls { transport: transport.id, unproven, datagram: bytes.into() };
             self.events.push_back(event);
         }
         self.send_held_dtls(key, tx);

@@ -12,6 +12,14 @@ use crate::world::*;
 
 const CORE: CoreId = CoreId(0);
 
+/// A record of DTLS 1.3 that is protected, as far as its header tells.
+const PROTECTED: [u8; 40] = {
+    let mut record = [0x55; 40];
+    record[0] = 0x2c;
+    (record[3], record[4]) = (0, 35);
+    record
+};
+
 fn elsewhere(client: &Client) -> SocketAddr {
     let mut address = client.address;
     address.set_port(6000);
@@ -186,4 +194,44 @@ fn who_moves_before_its_handshake_is_complete_is_sent_our_last_flight_there() {
     assert!(to_new.iter().map(Vec::len).sum::<usize>() <= 3 * sent, "and may not be there");
     client.address = old;
     assert_eq!(client.raw(&mut world).iter().filter(is_flight).count(), 10);
+}
+
+/// A transport with nothing but data channels: control opens what came from there, and says so.
+#[test]
+fn who_speaks_in_data_channels_alone_is_followed_by_control_s_word() {
+    let mut world = World::new(1);
+    let mut client = world.join(CORE);
+    let (transport, old, new) = (client.transport, client.address, elsewhere(&client));
+    let unproven = |world: &mut World, client: &Client, bytes: &[u8]| {
+        world.push(client.address, CORE, bytes);
+        world.turn();
+        let dtls = world.events.iter().rev().find_map(|event| match event {
+            Event::Dtls { transport: of, unproven, .. } if *of == transport => Some(*unproven),
+            _ => None,
+        });
+        dtls.expect("control has it")
+    };
+    assert_eq!(unproven(&mut world, &client, &PROTECTED), None, "it is known to be there");
+    client.address = new;
+    client.check(&world, true);
+    world.turn();
+    let tuple = unproven(&mut world, &client, &PROTECTED).expect("it may be anyone's");
+    assert_eq!(tuple.0, new);
+    assert_eq!(addresses_of(&world, &client).last(), Some(&old));
+
+    world.command(CORE, Command::ProveTuple { transport, tuple });
+    world.turn();
+    assert_eq!(addresses_of(&world, &client).last(), Some(&new));
+    assert_eq!(unproven(&mut world, &client, &PROTECTED), None);
+    world.wire.clear();
+    world.send_dtls(&client, &[23; 100]);
+    world.turn();
+    assert!(!client.raw(&mut world).is_empty(), "and is answered there");
+
+    // What control says late changes nothing of another client's.
+    let other = world.join(CORE);
+    let (transport, tuple) = (client.transport, (other.address, tuple.1));
+    world.command(CORE, Command::ProveTuple { transport, tuple });
+    world.turn();
+    assert_eq!(addresses_of(&world, &client).last(), Some(&new));
 }

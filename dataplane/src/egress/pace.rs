@@ -5,9 +5,9 @@
 //! leaves whole and at once, in one train, and of a key frame the beginning does. What the path
 //! cannot carry would wait in its queues anyway, or be lost in them.
 //!
-//! Worked trace of 2 Mbit/s, so 4000 ns for a byte, and 40 ms ahead: after a pause 10 000 bytes may
-//! leave at once. Of a key frame of 20 000 bytes the rest leaves within the next 40 ms, 1250 bytes
-//! each 5 ms. A picture that comes then is sent behind it.
+//! Worked trace of 2 Mbit/s, so 2.2 Mbit/s or 3636 ns for a byte, and 30 ms ahead: after a pause
+//! 8250 bytes may leave at once. Of a key frame of 20 000 bytes the rest leaves within the next
+//! 43 ms, 1375 bytes each 5 ms. A picture that comes then is sent behind it.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -17,17 +17,23 @@ use opencall_wire::time::Time;
 
 use crate::egress::limit::{ABOVE_BUDGET_PERCENT, BURST_BYTES, BURST_NANOS, FRACTIONS};
 
-/// Of an estimate so much is sent when what waits is late, percent: else a source that fills the
-/// estimate would never be caught up with. Before that, all of it and no more: with a tenth more a
-/// queue of 50 ms overflows behind a key frame.
-const OF_ESTIMATE_LATE_PERCENT: u64 = 115;
+/// Of an estimate so much is sent, percent: the allocation lets what is sent exceed it by a
+/// twentieth, and at less a queue would stand here.
+const OF_ESTIMATE_PERCENT: u64 = 110;
+
+/// The same when what waits is late: it is to be made good.
+const OF_ESTIMATE_LATE_PERCENT: u64 = 125;
+
+/// An estimate of so much of the budget, percent, says that the path carries all of it: only the
+/// budget bounds the pace then.
+const UNBOUNDED_PERCENT: u64 = 95;
 
 /// The same of an estimate that no feedback has confirmed yet.
 const OF_FIRST_ESTIMATE_PERCENT: u64 = 250;
 
 /// How far ahead of the estimated rate pictures may be: a picture at 30 a second that takes all of
 /// the estimate leaves whole. More would be more than the shortest queues hold.
-const ESTIMATED_BURST_NANOS: u64 = 40_000_000;
+const ESTIMATED_BURST_NANOS: u64 = 30_000_000;
 
 /// The same in bytes at least: a packet, whatever the rate.
 const ESTIMATED_BURST_BYTES: u64 = 3_000;
@@ -78,14 +84,16 @@ impl Pace {
         let most_bps = rate.budget_bps * ABOVE_BUDGET_PERCENT / 100;
         let percent = match (rate.is_confirmed, rate.is_late) {
             (false, _) => OF_FIRST_ESTIMATE_PERCENT,
-            (true, false) => 100,
+            (true, false) => OF_ESTIMATE_PERCENT,
             (true, true) => OF_ESTIMATE_LATE_PERCENT,
         };
-        let paced_bps = rate.estimate_bps.map(|bps| bps.saturating_mul(percent) / 100);
+        let least_bps = rate.budget_bps * UNBOUNDED_PERCENT / 100;
+        let estimate_bps = rate.estimate_bps.filter(|&bps| bps < least_bps);
+        let paced_bps = estimate_bps.map(|bps| bps.saturating_mul(percent) / 100);
         let bps = paced_bps.map_or(most_bps, |paced| paced.min(most_bps)).max(LEAST_BPS);
         let time = (1_000_000_000 * FRACTIONS).div_ceil(bps / 8);
         self.time_per_byte = u32::try_from(time).unwrap_or(u32::MAX).max(1);
-        let (nanos, bytes) = match rate.estimate_bps {
+        let (nanos, bytes) = match estimate_bps {
             Some(_) => (ESTIMATED_BURST_NANOS, ESTIMATED_BURST_BYTES),
             None => (BURST_NANOS, BURST_BYTES),
         };
@@ -156,26 +164,28 @@ mod tests {
     #[test]
     fn follows_the_worked_trace() {
         let mut pace = Pace::new(estimated(2_000_000));
-        assert!(pace.admits(at(1_000), 10_000) && !pace.admits(at(1_000), 10_001));
-        pace.spend(at(1_000), 10_000);
-        assert!(!pace.admits(at(1_000), 1));
-        assert!(pace.admits(at(1_005), 1_250) && !pace.admits(at(1_005), 1_251));
-        assert_eq!(pace.ready_at(1_250), at(1_005));
-        assert_eq!(slot_after(at(1_000), pace.ready_at(1_250)), at(1_005));
-        assert_eq!(pace.time_of(10_000).as_millis(), 40);
-        pace.spend(at(1_040), 10_000);
-        assert!(pace.admits(at(1_080), 10_000), "and 40 ms later all is as before");
+        assert!(pace.admits(at(1_000), 8_249) && !pace.admits(at(1_000), 8_251));
+        pace.spend(at(1_000), 8_249);
+        assert!(!pace.admits(at(1_000), 2));
+        assert!(pace.admits(at(1_005), 1_374) && !pace.admits(at(1_005), 1_377));
+        assert!(pace.ready_at(1_374) <= at(1_005));
+        assert_eq!(slot_after(at(1_000), pace.ready_at(1_374)), at(1_005));
+        assert_eq!(pace.time_of(10_000).as_millis(), 36);
+        pace.spend(at(1_043), 11_750);
+        assert!(pace.admits(at(1_086), 8_249), "and 43 ms later all is as before");
     }
 
     #[test]
     fn the_rate_is_the_least_of_what_bounds_it() {
-        // Budget and estimate in kbit/s, how it stands with that, and bytes that leave in 40 ms.
+        // Budget and estimate in kbit/s, how it stands with that, and bytes that leave at once.
         let cases = [
-            (6_000, Some(2_000), "confirmed", 10_000),
-            (6_000, Some(2_000), "late", 11_500),
-            (6_000, Some(600), "first", 7_500),
-            (6_000, Some(6_000), "late", 31_500),
-            (1_000, Some(2_000), "first", 5_250),
+            (6_000, Some(2_000), "confirmed", 8_250),
+            (6_000, Some(2_000), "late", 9_375),
+            (6_000, Some(600), "first", 5_625),
+            (6_000, Some(5_690), "late", 23_625),
+            // The path carries all of the budget.
+            (6_000, Some(5_700), "confirmed", 74_812),
+            (1_000, Some(2_000), "first", 32_768),
         ];
         for (budget, estimate, stands, bytes) in cases {
             let rate = Rate {
@@ -210,8 +220,8 @@ mod tests {
             pace.spend(at(1_000), 160);
         }
         pace.set(estimated(2_000_000));
-        assert!(!pace.admits(at(1_450), 1_200));
-        assert!(pace.admits(at(1_470), 1_200));
+        assert!(!pace.admits(at(1_460), 1_200));
+        assert!(pace.admits(at(1_475), 1_200));
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
 
     /// A megabyte a second.
     fn pace() -> Pace {
-        let (budget_bps, estimate_bps) = (1 << 40, Some(8_000_000));
+        let (budget_bps, estimate_bps) = (1 << 40, Some(7_272_728));
         Pace::new(Rate { budget_bps, estimate_bps, is_confirmed: true, is_late: false })
     }
 

@@ -65,6 +65,6 @@ pub use data::{DataDrop, DataDropCounters, MAX_MESSAGE_BYTES};
 pub use demand::LOWER_AFTER;
 pub use error::ControlError;
 pub use placement::{PARTICIPANTS_PER_CORE, PlacementPolicy};
-pub use stage::{STAGE_FROM, StageConfig};
+pub use stage::StageConfig;
 pub use transport::TRANSPORT_LOST_GRACE;
 pub use waiting::{MAX_WAITING, WAITING_TIMEOUT};

@@ -47,12 +47,9 @@ pub struct StageConfig {
     pub videos: usize,
 }
 
-/// Thirty pictures fill a screen; each more is one that nobody sees, and a stream to everyone.
-pub const STAGE_FROM: usize = 30;
-
 impl Default for StageConfig {
     fn default() -> Self {
-        StageConfig { from: STAGE_FROM, voices: 3, videos: 9 }
+        StageConfig { from: 0, voices: 3, videos: 9 }
     }
 }
 

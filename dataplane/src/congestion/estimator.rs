@@ -170,6 +170,11 @@ impl Estimator {
         self.probes.start(now);
     }
 
+    /// Bits per second that are never exceeded.
+    pub fn max_bps(&self) -> u64 {
+        self.max_bps as u64
+    }
+
     /// Bits per second that may be sent, all headers counted.
     pub fn target_bps(&self) -> u64 {
         self.capped_bps() as u64

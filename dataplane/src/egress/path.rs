@@ -56,6 +56,12 @@ const FIXED_HEADROOM_PERCENT: u64 = 120;
 /// The same of an estimated one, where time and probes guard against flapping too.
 const ESTIMATED_HEADROOM_PERCENT: u64 = 110;
 
+/// Of the most that a client is sent so much is given to pictures and voices, percent. All of it
+/// would leave nothing for headers that are added, retransmissions and key frames: what does not
+/// fit below that bound waits, and more and more would. An estimate is exceeded by a tenth
+/// ([`crate::egress::pace`]), and grows where the path carries that.
+const OF_MOST_PERCENT: u64 = 92;
+
 impl Budget {
     /// Of a transport whose path nobody estimates.
     pub fn fixed(bps: u64) -> Self {
@@ -155,7 +161,9 @@ impl Path {
     pub fn budget(&mut self, now: Time) -> Budget {
         let now_bps = self.estimator.target_bps();
         let lasting_bps = self.lasting.least(now, now_bps).max(self.estimator.probed_bps());
-        Budget { now_bps, lasting_bps, headroom_percent: ESTIMATED_HEADROOM_PERCENT }
+        let most_bps = self.estimator.max_bps() * OF_MOST_PERCENT / 100;
+        let headroom_percent = ESTIMATED_HEADROOM_PERCENT;
+        Budget { now_bps, lasting_bps, headroom_percent }.capped(most_bps)
     }
 
     /// Takes what an allocation came to.

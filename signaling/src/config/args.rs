@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use opencall_control::{PARTICIPANTS_PER_CORE, STAGE_FROM};
+use opencall_control::PARTICIPANTS_PER_CORE;
 
 use super::auth::{AdminArguments, AuthArguments};
 
@@ -105,13 +105,9 @@ pub struct MediaArguments {
     )]
     pub participants_per_core: usize,
     /// Participants who send from which on a room has a stage: everyone gets the loudest voices,
-    /// and the pictures of screens and last speakers, instead of everybody's. 0: no room has one.
-    #[arg(
-        long,
-        env = "OPENCALL_STAGE_FROM",
-        value_name = "COUNT",
-        default_value_t = STAGE_FROM
-    )]
+    /// and the pictures of screens and last speakers, instead of everybody's; 30 is a good number.
+    /// 0: no room has one.
+    #[arg(long, env = "OPENCALL_STAGE_FROM", value_name = "COUNT", default_value_t = 0)]
     pub stage_from: usize,
     /// Voices on a stage.
     #[arg(long, env = "OPENCALL_STAGE_VOICES", value_name = "COUNT", default_value_t = 3)]

@@ -81,11 +81,6 @@ export class DataLinks {
     return this.#isTalking;
   }
 
-  /** Whether this end takes messages of others. */
-  get isListening(): boolean {
-    return [...this.#talkers.values()].some(({ consumer }) => consumer !== undefined);
-  }
-
   /** Sends to everyone, in the order of the calls. Resolves when the browser has the message. */
   send(message: Uint8Array<ArrayBuffer>): Promise<void> {
     const sent = this.#sent.then(() => this.#send(message));

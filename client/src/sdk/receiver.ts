@@ -144,11 +144,6 @@ export class Receiver {
     }
   }
 
-  /** Whether any media are received. */
-  get isReceiving(): boolean {
-    return [...this.#offers.values()].some(({ consumer }) => consumer !== undefined);
-  }
-
   /** Someone left, with all that is theirs. */
   participantLeft(participantId: string): void {
     for (const offer of [...this.#offers.values()]) {

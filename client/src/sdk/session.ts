@@ -302,10 +302,6 @@ export class Session {
   /** New credentials and a new search for a path, for both directions. */
   async restartIce(): Promise<void> {
     const transports = [this.#send, this.#recv].filter((transport) => transport !== undefined);
-    if (transports.some((transport) => this.#carriesDataAlone(transport))) {
-      this.#lose(new MeetingError('server-gone', 'Messages are to take another path.'));
-      return;
-    }
     await Promise.all(transports.map((transport) => this.#restart(transport)));
   }
 
@@ -445,23 +441,11 @@ export class Session {
         if (error instanceof MeetingError && error.code === 'request-refused') lose();
       });
     };
-    const restartsAtMs = this.#carriesDataAlone(transport) ? [] : RESTARTS_AT_MS;
-    for (const delayMs of restartsAtMs) {
+    for (const delayMs of RESTARTS_AT_MS) {
       if (delayMs === 0) restart();
       else this.#after(delayMs, restart);
     }
     this.#after(RECOVERY_TIMEOUT_MS, lose);
-  }
-
-  /**
-   * The server follows a client to another address by the media that it can authenticate there. Messages alone it does not
-   * follow: they need their old path, or another session.
-   */
-  #carriesDataAlone(transport: types.Transport): boolean {
-    if (transport === this.#send) {
-      return this.#producers.size === 0 && this.#data?.isTalking === true;
-    }
-    return this.#receiver?.isReceiving === false && this.#data?.isListening === true;
   }
 
   async #restart(transport: types.Transport): Promise<void> {

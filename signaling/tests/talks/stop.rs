@@ -73,6 +73,8 @@ async fn with_a_drain_timeout_those_inside_may_stay_and_nobody_else_comes_in() {
 async fn a_second_signal_cuts_the_drain_short() {
     let mut server = Server::start_with(&["--drain-timeout", "600"]);
     let mut ann = Client::protoo(&server, "r", "ann").await;
+    // Whoever is not let in yet is nobody to wait for.
+    ann.ask("join", json!({"displayName": "Ann"})).await.unwrap();
     server.signal("TERM");
     server.logged("draining");
     server.signal("TERM");

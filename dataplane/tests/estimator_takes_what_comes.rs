@@ -113,15 +113,11 @@ fn on_garbage(
         estimator.on_transport_cc(now, &said, scratch);
     }
     match random.bits() % 50 {
-        0 => drop(estimator.on_remb(now, random.bits() >> (random.bits() % 64))),
-        1 => estimator.on_rtt(Duration::from_nanos(random.bits())),
-        2 => {
+        0 => estimator.on_rtt(Duration::from_nanos(random.bits())),
+        1 => {
             let wanted_bps = random.between(0.0, 1e7);
             estimator.set_demand(now, Demand { wanted_bps, upgrade_bps: None });
         }
         _ => drop(estimator.on_tick(now)),
-    }
-    if random.unit() < 0.01 {
-        estimator.on_remb(now, 0);
     }
 }

@@ -1,9 +1,8 @@
-//! How much a client can be sent: the least of what delays, losses, the client itself and the
-//! configuration allow.
+//! How much a client can be sent: the least of what delays, losses and the configuration allow.
 //!
 //! One for each transport. It is told of every packet that leaves with a transport-wide number
 //! ([`Estimator::on_sent`]), of feedback ([`Estimator::on_transport_cc`],
-//! [`Estimator::on_congestion_feedback`], [`Estimator::on_remb`]) and of what could be used
+//! [`Estimator::on_congestion_feedback`]) and of what could be used
 //! ([`Estimator::set_demand`]); it says the rate, and which probes to send
 //! ([`Estimator::next_probe`]). It has no clock: whoever has it calls [`Estimator::on_tick`] by
 //! [`Estimator::next_wakeup`].
@@ -108,8 +107,6 @@ pub struct Estimator {
     probed_bps: f64,
     /// Infinite while delays say nothing.
     delay_limit_bps: f64,
-    /// Of the client's own estimate.
-    remb_bps: f64,
     max_bps: f64,
     pads: bool,
     as_reference: bool,
@@ -156,7 +153,6 @@ impl Estimator {
             target_bps: start_bps,
             probed_bps: 0.0,
             delay_limit_bps: f64::INFINITY,
-            remb_bps: f64::INFINITY,
             max_bps,
             pads: config.pads,
             as_reference: config.as_reference,
@@ -277,18 +273,6 @@ impl Estimator {
         self.delay.set_rtt(rtt);
     }
 
-    /// The client's own estimate; 0 for none. For a client without transport-wide feedback it is
-    /// the rate.
-    pub fn on_remb(&mut self, now: Time, bps: u64) -> Option<Update> {
-        let before_bps = self.target_bps();
-        self.remb_bps = if bps == 0 { f64::INFINITY } else { bps as f64 };
-        if !self.has_feedback && self.remb_bps.is_finite() {
-            self.set_target(self.remb_bps);
-        }
-        self.publish(now);
-        self.update_since(before_bps)
-    }
-
     /// The rate that is never exceeded.
     pub fn set_max(&mut self, now: Time, max_bps: f64) -> Option<Update> {
         let before_bps = self.target_bps();
@@ -365,7 +349,7 @@ impl Estimator {
     }
 
     fn capped_bps(&self) -> f64 {
-        self.target_bps.min(self.remb_bps).max(MIN_BPS)
+        self.target_bps.max(MIN_BPS)
     }
 
     fn update_since(&self, before_bps: u64) -> Option<Update> {

@@ -5,7 +5,7 @@
 //!                              ├▶ acknowledged                  │
 //!                              ├▶ probe_result ────────────────▶├─ delay ─┐
 //!                              └▶ loss ◀────────────────────────┘         ├▶ estimator ─▶ target
-//! set_demand ─▶ upgrade ─▶ probe ─▶ next_probe        remb, maximum, watch┘
+//! set_demand ─▶ upgrade ─▶ probe ─▶ next_probe             maximum, watch┘
 //! ```
 //!
 //! * [`estimator`] — the whole, for one transport: what the rest of the crate talks to.
@@ -21,6 +21,8 @@
 //! The algorithms are those of libwebrtc M150 (`modules/congestion_controller/goog_cc`), written
 //! anew. What differs from them, and why:
 //!
+//! * The receiver's own estimate (REMB) is not taken: where there is transport-wide feedback nobody
+//!   agreed on one, and Chromium sends some all the same.
 //! * The legacy estimator by receiver reports is left out: until losses are observed three times,
 //!   delays are trusted.
 //! * [`upgrade`] and [`watch`] are added. No probe is sent while all that is wanted fits, nor one

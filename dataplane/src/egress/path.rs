@@ -316,9 +316,9 @@ mod tests {
         let told = Bandwidth { available_bps: 600_000, desired_bps: 0 };
         assert_eq!(path.changed_bandwidth(), Some(told));
         assert_eq!(path.changed_bandwidth(), None);
-        path.estimator.on_remb(at(1_000), 580_000);
+        path.estimator.set_max(at(1_000), 580_000.0);
         assert_eq!(path.changed_bandwidth(), None);
-        path.estimator.on_remb(at(1_000), 560_000);
+        path.estimator.set_max(at(1_000), 560_000.0);
         assert_eq!(path.changed_bandwidth().map(|told| told.available_bps), Some(560_000));
     }
 

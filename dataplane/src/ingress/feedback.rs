@@ -126,11 +126,8 @@ impl Core {
                 self.stats.reports_unmatched += path.estimator.unmatched() - before;
                 self.follow_estimate(now, key);
             }
-            Packet::Remb(remb) => {
-                let Some(path) = &mut self.transports[key].path else { return };
-                path.estimator.on_remb(now, remb.bitrate_bps);
-                self.follow_estimate(now, key);
-            }
+            // A REMB too. Where transport-wide feedback is agreed on, no REMB is; Chromium sends one
+            // of 5 kbit/s when a picture's packet reaches it while it renegotiates.
             _ => {}
         }
     }

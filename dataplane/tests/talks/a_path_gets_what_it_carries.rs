@@ -93,6 +93,22 @@ fn feedback_that_stops_is_no_rise_and_the_layers_come_back_with_it() {
 }
 
 #[test]
+fn an_estimate_that_nobody_agreed_on_changes_nothing() {
+    let mut room = Room::of_one(&LAYERS, &[phase(0.0, 4000.0)]);
+    room.run_until_layer(0, Some(2), 1.5);
+    for tenth in 20..100 {
+        room.run_to(f64::from(tenth) / 10.0);
+        // What Chromium says when it cannot read the number of a packet of a picture.
+        let ssrc = room.watchers[0].video.ssrc;
+        let watcher = &mut room.watchers[0].client;
+        watcher.send_rtcp(&room.world, |writer| writer.remb(1, 5_000, &[ssrc]).unwrap());
+    }
+    assert_eq!(room.watchers[0].layer, Some(2));
+    let kbps = room.kbps(0);
+    assert_between(kbps, 2500.0, 4200.0, "estimate");
+}
+
+#[test]
 fn what_found_no_room_at_all_comes_back() {
     for with_voice in [false, true] {
         let mut room = Room::new(&LAYERS, with_voice);

@@ -1,5 +1,6 @@
 import { MeetingError } from '../sdk/errors';
 import { randomId } from '../sdk/randomId';
+import { Timers } from '../timers';
 import { HeardStream, type Said } from './heardStream';
 import { RateLimit } from './rate';
 import { type Entry, sizeOf, Tail } from './tail';
@@ -141,7 +142,7 @@ export class Conversation {
   readonly #stream = randomId();
   readonly #tail = new Tail();
   readonly #talkers = new Map<string, Talker>();
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #timers = new Timers();
   readonly #reactions = new Map<string, ReturnType<typeof setTimeout>>();
   readonly #dropped: Record<MessageDrop, number> = {
     malformed: 0,
@@ -276,7 +277,7 @@ export class Conversation {
     talker.isHeardFromTheStart = false;
     // Nobody to ask any more, unless they come back.
     if (talker.stream?.missing === undefined) return;
-    talker.asking = this.#after(GONE_MS, () => this.#giveUp(participantId, talker));
+    talker.asking = this.#timers.after(GONE_MS, () => this.#giveUp(participantId, talker));
   }
 
   /** The session is lost, and with it what was on its way. */
@@ -376,7 +377,7 @@ export class Conversation {
     if (from === undefined) return this.#stopAsking(talker);
     if (talker.asking) return;
     const delayMs = (ASK_AFTER_MS + Math.random() * ASK_SPREAD_MS) * 2 ** talker.asks;
-    talker.asking = this.#after(delayMs, () => {
+    talker.asking = this.#timers.after(delayMs, () => {
       talker.asking = undefined;
       const { stream } = talker;
       if (stream?.missing === undefined) return;
@@ -419,7 +420,7 @@ export class Conversation {
     this.#answering = Math.min(this.#answering ?? from, from);
     if (!isDue) return;
     const waitMs = Math.max(0, this.#answeredAt + ANSWER_EVERY_MS - Date.now());
-    this.#after(waitMs, () => {
+    this.#timers.after(waitMs, () => {
       const first = this.#answering ?? this.#tail.next;
       this.#answering = undefined;
       this.#answeredAt = Date.now();
@@ -433,7 +434,7 @@ export class Conversation {
   }
 
   #retellSoon(delaysMs: readonly number[], since: number): void {
-    for (const delayMs of delaysMs) this.#after(delayMs, () => void this.#retell(since));
+    for (const delayMs of delaysMs) this.#timers.after(delayMs, () => void this.#retell(since));
   }
 
   #retellIfUseful(): void {
@@ -505,17 +506,7 @@ export class Conversation {
     return known;
   }
 
-  #after(delayMs: number, action: () => void): ReturnType<typeof setTimeout> {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      action();
-    }, delayMs);
-    this.#timers.add(timer);
-    return timer;
-  }
-
   #stopTimers(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     for (const talker of this.#talkers.values()) this.#stopAsking(talker);
     clearInterval(this.#every);

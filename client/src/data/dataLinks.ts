@@ -5,6 +5,7 @@ import { MeetingError } from '../sdk/errors';
 import type { ServerEvents } from '../sdk/protocol';
 import type { TrackEncryption } from '../sdk/receiver';
 import type { SignalingChannel } from '../sdk/signaling';
+import { Timers } from '../timers';
 import { FileLinks } from './fileLinks';
 import { openProducer } from './openProducer';
 import { ROOM_LABEL, ROOM_PROTOCOL } from './wire';
@@ -65,7 +66,7 @@ export class DataLinks {
   readonly files: FileLinks;
   readonly #options: DataLinksOptions;
   readonly #talkers = new Map<string, Talker>();
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #timers = new Timers();
   #producer: Promise<types.DataProducer> | undefined;
   #isTalking = false;
   /** One message after the other is sealed. */
@@ -134,7 +135,6 @@ export class DataLinks {
 
   close(): void {
     this.files.close();
-    for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     for (const talker of this.#talkers.values()) talker.isGone = true;
     this.#talkers.clear();
@@ -235,11 +235,9 @@ export class DataLinks {
   #retry(talker: Talker): void {
     if (talker.retries >= MAX_RETRIES) return;
     talker.retries += 1;
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
+    this.#timers.after(RETRY_MS * talker.retries, () => {
       if (!talker.isGone) this.#listen(talker);
-    }, RETRY_MS * talker.retries);
-    this.#timers.add(timer);
+    });
   }
 
   #noteEncryption(talker: Talker, state: TrackEncryption['state']): void {

@@ -1,3 +1,4 @@
+import { Timers } from '../timers';
 import { fromBase64Url, toBase64Url } from './bytes';
 import type { SealableCodec } from './codecs';
 import { type CodeMember, SALT_BYTES, type SharedSecret, SUITE } from './keys';
@@ -81,7 +82,7 @@ export class Encryption {
   readonly #died: (reason: string) => void;
   readonly #states = new Map<number, (state: TrackState) => void>();
   readonly #answers = new Map<number, { resolve: (value: unknown) => void; reject: () => void }>();
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #timers = new Timers();
   #salt: Uint8Array<ArrayBuffer> = new Uint8Array();
   #hasSecret = false;
   #lastId = 0;
@@ -172,7 +173,7 @@ export class Encryption {
   rotate(): void {
     if (this.#isRotationDue || this.#isOver) return;
     this.#isRotationDue = true;
-    this.#after(ROTATION_PAUSE_MS, () => {
+    this.#timers.after(ROTATION_PAUSE_MS, () => {
       this.#isRotationDue = false;
       this.#post({ type: 'rotate' });
     });
@@ -190,7 +191,6 @@ export class Encryption {
 
   close(): void {
     this.#isOver = true;
-    for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     for (const { reject } of this.#answers.values()) reject();
     this.#answers.clear();
@@ -206,7 +206,7 @@ export class Encryption {
       options.rotateEveryMs ?? DEFAULT_ROTATE_EVERY_MS,
     );
     await new Promise<void>((resolve, reject) => {
-      this.#after(START_TIMEOUT_MS, () => reject(new Error('the worker does not start')));
+      this.#timers.after(START_TIMEOUT_MS, () => reject(new Error('the worker does not start')));
       this.#worker.onerror = (event) => reject(new Error(event.message || 'it cannot be loaded'));
       this.#worker.onmessage = ({ data }) => {
         if (data.type !== 'started') return;
@@ -215,7 +215,6 @@ export class Encryption {
       };
       this.#post({ type: 'start', rotateEveryMs, ...identity });
     });
-    for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = (event) => this.#die(event.message || 'an error in the worker');
@@ -240,7 +239,7 @@ export class Encryption {
   }
 
   #watch(): void {
-    this.#after(PING_INTERVAL_MS, () => {
+    this.#timers.after(PING_INTERVAL_MS, () => {
       if (this.#unanswered >= MAX_UNANSWERED_PINGS) return this.#die('it does not answer');
       this.#unanswered += 1;
       this.#post({ type: 'ping' });
@@ -277,14 +276,6 @@ export class Encryption {
 
   #transform(options: TransformOptions): RTCRtpScriptTransform {
     return new RTCRtpScriptTransform(this.#worker as Worker, options);
-  }
-
-  #after(delayMs: number, action: () => void): void {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      action();
-    }, delayMs);
-    this.#timers.add(timer);
   }
 }
 

@@ -2,6 +2,7 @@ import type { types } from 'mediasoup-client';
 import { backoffDelayMs } from '../sdk/backoff';
 import { constraintsOf } from '../sdk/localMedia';
 import type { ConsumerData } from '../sdk/protocol';
+import { Timers } from '../timers';
 import { EventEmitter } from './EventEmitter';
 import type { MediasoupService, SendMessage, TransportDirection } from './MediasoupService';
 
@@ -74,7 +75,7 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   readonly #service: MediasoupService;
   readonly #send: SendMessage;
   readonly #config: Required<ReconnectionConfig>;
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #timers = new Timers();
   readonly #searching = new Map<TransportDirection, object>();
   readonly #stops: (() => void)[] = [];
   #state: ReconnectionState = { isReconnecting: false, retryCount: 0 };
@@ -157,7 +158,6 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   dispose(): void {
     this.stopReconnection();
     for (const stop of this.#stops) stop();
-    for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#searching.clear();
     this.#saved = undefined;
@@ -208,8 +208,8 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
         console.info('opencall: a path could not be searched anew', error);
       }
     };
-    for (const atMs of ICE_RESTARTS_AT_MS) this.#after(inMs + atMs, () => void restart());
-    this.#after(inMs + (ICE_RESTARTS_AT_MS.at(-1) ?? 0) + LAST_SEARCH_MS, () => {
+    for (const atMs of ICE_RESTARTS_AT_MS) this.#timers.after(inMs + atMs, () => void restart());
+    this.#timers.after(inMs + (ICE_RESTARTS_AT_MS.at(-1) ?? 0) + LAST_SEARCH_MS, () => {
       if (!isOver()) void this.startReconnection();
     });
   }
@@ -319,24 +319,15 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   }
 
   #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => this.#after(delayMs, resolve));
+    return new Promise((resolve) => this.#timers.after(delayMs, resolve));
   }
 
   #inTime<T>(attempt: Promise<T>): Promise<T> {
     const { connectionTimeout } = this.#config;
     return new Promise((resolve, reject) => {
       const late = () => reject(new Error(`not connected within ${connectionTimeout} ms`));
-      const timer = this.#after(connectionTimeout, late);
+      const timer = this.#timers.after(connectionTimeout, late);
       attempt.then(resolve, reject).finally(() => clearTimeout(timer));
     });
-  }
-
-  #after(delayMs: number, action: () => void): ReturnType<typeof setTimeout> {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      action();
-    }, delayMs);
-    this.#timers.add(timer);
-    return timer;
   }
 }

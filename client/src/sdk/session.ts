@@ -2,6 +2,7 @@ import { Device, type types } from 'mediasoup-client';
 import { type DataHandlers, DataLinks } from '../data/dataLinks';
 import { codecOf } from '../e2ee/codecs';
 import type { Encryption } from '../e2ee/index';
+import { Timers } from '../timers';
 import { codecHints, encodingsOf, voiceOptions } from './codecAdvice';
 import { CAMERA_ENCODINGS, SCREEN_AUDIO_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
 import { MeetingError } from './errors';
@@ -110,7 +111,7 @@ export class Session {
   readonly #recovering = new Map<types.Transport, object>();
   readonly #producers = new Map<string, types.Producer>();
   readonly #sentLayers = new SentLayers();
-  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  readonly #timers = new Timers();
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
   #receiver: Receiver | undefined;
@@ -317,7 +318,6 @@ export class Session {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#liveness.stop();
     this.#receiver?.close();
@@ -400,7 +400,7 @@ export class Session {
       if (state === 'connected') this.#recovering.delete(transport);
       if (state === 'failed') this.#recover(transport);
       if (state !== 'disconnected') return;
-      this.#after(DISCONNECTED_GRACE_MS, () => {
+      this.#timers.after(DISCONNECTED_GRACE_MS, () => {
         if (transport.connectionState === 'disconnected') this.#recover(transport);
       });
     });
@@ -443,9 +443,9 @@ export class Session {
     };
     for (const delayMs of RESTARTS_AT_MS) {
       if (delayMs === 0) restart();
-      else this.#after(delayMs, restart);
+      else this.#timers.after(delayMs, restart);
     }
-    this.#after(RECOVERY_TIMEOUT_MS, lose);
+    this.#timers.after(RECOVERY_TIMEOUT_MS, lose);
   }
 
   async #restart(transport: types.Transport): Promise<void> {
@@ -545,14 +545,6 @@ export class Session {
   #consumerClosed(consumerId: string): void {
     const producerId = this.#receiver?.consumerClosed(consumerId);
     if (producerId) this.#handlers.producerClosed(producerId);
-  }
-
-  #after(delayMs: number, action: () => void): void {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      if (!this.#closed) action();
-    }, delayMs);
-    this.#timers.add(timer);
   }
 }
 

@@ -1,0 +1,20 @@
+/** Timers that end with their owner. */
+export class Timers {
+  readonly #running = new Set<ReturnType<typeof setTimeout>>();
+
+  /** Does something later, unless `clear` or `clearTimeout` comes first. */
+  after(delayMs: number, action: () => void): ReturnType<typeof setTimeout> {
+    const timer = setTimeout(() => {
+      this.#running.delete(timer);
+      action();
+    }, delayMs);
+    this.#running.add(timer);
+    return timer;
+  }
+
+  /** Nothing that was to be done is done any more. */
+  clear(): void {
+    for (const timer of this.#running) clearTimeout(timer);
+    this.#running.clear();
+  }
+}

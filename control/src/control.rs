@@ -42,6 +42,7 @@ use crate::peer::Peer;
 use crate::placement::{Placement, PlacementPolicy};
 use crate::producer::Producer;
 use crate::room::{Room, RoomId};
+use crate::room_events::{RoomEvent, RoomEventKind};
 use crate::rtp_parameters::{RtpCapabilities, RtpCodecCapability};
 use crate::stage::StageConfig;
 use crate::stats::StatsJob;
@@ -81,6 +82,8 @@ pub struct ControlConfig {
     pub dev_hosts: bool,
     /// When rooms have a stage.
     pub stage: StageConfig,
+    /// Whether what happens in rooms is reported ([`Control::poll_room_event`]).
+    pub room_events: bool,
     /// Bounds.
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
@@ -101,6 +104,7 @@ impl ControlConfig {
             outgoing_bitrate_bps: INITIAL_OUTGOING_BITRATE_BPS,
             dev_hosts: false,
             stage: StageConfig::default(),
+            room_events: false,
             limits: Limits::default(),
             unix_origin_ms: 0,
             seed: None,
@@ -239,6 +243,8 @@ pub struct Control {
     pub(crate) timers: Timers<Timer>,
     /// How many peers have entered a room so far.
     pub(crate) joins: u64,
+    /// What happened in rooms, where anyone asks.
+    pub(crate) room_events: Option<VecDeque<RoomEvent>>,
     /// Answers to administrators.
     pub(crate) administered: VecDeque<(Token, Result<AdminResponse, RequestError>)>,
     outputs: VecDeque<Output>,
@@ -283,6 +289,7 @@ impl Control {
             waiting: HashMap::new(),
             timers: Timers::new(),
             joins: 0,
+            room_events: config.room_events.then(VecDeque::new),
             administered: VecDeque::new(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
@@ -307,7 +314,7 @@ impl Control {
     pub fn close_session(&mut self, now: Time, session: SessionId) -> Work {
         self.now = now;
         let before = self.outputs.len() + self.commands.len();
-        match self.forget_session(session) {
+        match self.forget_session(session, None) {
             true => self.settle_contest(session),
             false => self.leave_contest(session),
         }
@@ -379,6 +386,7 @@ impl Control {
                 match after {
                     After::Nothing => {}
                     After::Entered => {
+                        self.note_joined(session);
                         self.offer_existing(session);
                         self.announce_peer(session);
                         self.tell_of_waiting(session);
@@ -389,6 +397,7 @@ impl Control {
                         self.review_room_of(session);
                     }
                     After::Produced(producer) => {
+                        self.note_track(producer, RoomEventKind::TrackPublished);
                         self.offer_producer(producer);
                         self.tell_if_muted(producer);
                     }
@@ -661,19 +670,20 @@ impl Control {
         reason: CloseReason,
         by: Option<Arc<str>>,
     ) {
-        if self.forget_session(session) {
+        if self.forget_session(session, Some(reason)) {
             self.outputs.push_back(Output::Close { session, reason, by });
             self.settle_contest(session);
         }
     }
 
-    /// Forgets a session, inside or waiting; `false` if there is none.
-    fn forget_session(&mut self, session: SessionId) -> bool {
+    /// Forgets a session, inside or waiting, which we close for that reason if there is one;
+    /// `false` if there is no such session.
+    fn forget_session(&mut self, session: SessionId, why: Option<CloseReason>) -> bool {
         if let Some(waiting) = self.stop_waiting(session) {
             self.remove_room_if_empty(waiting.room);
             return true;
         }
-        self.remove_peer(session)
+        self.remove_peer(session, why)
     }
 
     /// The instant that [`Control::now`] stands for.

@@ -43,6 +43,7 @@ mod peer;
 mod placement;
 mod producer;
 mod room;
+pub mod room_events;
 pub mod rtp_parameters;
 mod speakers;
 mod stage;

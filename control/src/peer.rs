@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::advice::{self, Advised};
 use crate::api::{
-    ConnectionQuality, ConsumeMode, Device, Entrance, Grants, JsonObject, Notification, Offered,
-    Output, PeerInfo, RequestError, Response, Sender, SessionConfig, SessionId,
+    CloseReason, ConnectionQuality, ConsumeMode, Device, Entrance, Grants, JsonObject,
+    Notification, Offered, Output, PeerInfo, RequestError, Response, Sender, SessionConfig,
+    SessionId,
 };
 use crate::control::{After, Control};
 use crate::data::{DataConsumerId, DataProducerId};
@@ -20,6 +21,7 @@ use crate::ortc;
 use crate::room::RoomId;
 use crate::rtp_parameters::RtpCapabilities;
 use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
+use opencall_wire::time::Time;
 
 /// One client of one room.
 pub(crate) struct Peer {
@@ -30,6 +32,8 @@ pub(crate) struct Peer {
     pub grants: Grants,
     /// Whether it has entered the room: others know it.
     pub joined: bool,
+    /// Since when.
+    pub joined_at: Time,
     /// It as others see it, once it has entered.
     pub info: Arc<PeerInfo>,
     /// What it can receive, once it has said so.
@@ -104,6 +108,7 @@ impl Control {
             mode: config.consume_mode,
             grants: config.grants,
             joined: false,
+            joined_at: self.now,
             info: Arc::new(info),
             capabilities: None,
             decodes: None,
@@ -194,11 +199,12 @@ impl Control {
         }
         room.members.insert(session);
         self.joins += 1;
+        let now = self.now;
         let decodes = capabilities.as_ref().map(|own| advice::decoded(&self.router, own));
         let capabilities = capabilities.map(|own| self.known_capabilities.share(own));
         let peer = self.peer_mut(session)?;
         peer.decodes = decodes;
-        peer.joined = true;
+        (peer.joined, peer.joined_at) = (true, now);
         let display_name = peer.grants.display_name.clone().unwrap_or(display_name);
         peer.introduce(display_name, device);
         peer.capabilities = capabilities;
@@ -321,8 +327,9 @@ impl Control {
         Ok(())
     }
 
-    /// Forgets a session with all that it has; `false` if there is none.
-    pub(crate) fn remove_peer(&mut self, session: SessionId) -> bool {
+    /// Forgets a session with all that it has, which we close for that reason if there is one;
+    /// `false` if there is none.
+    pub(crate) fn remove_peer(&mut self, session: SessionId, why: Option<CloseReason>) -> bool {
         let Some(peer) = self.peers.get(&session) else { return false };
         for transport in peer.transports.clone() {
             self.remove_transport(transport);
@@ -342,6 +349,7 @@ impl Control {
             }
         }
         if peer.joined {
+            self.note_left(session, &peer, why);
             self.review_audience(peer.room, session);
         }
         self.review_size(peer.room);

@@ -24,6 +24,7 @@ use crate::demand::Demand;
 use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
 use crate::ortc::{self, ConsumerStream};
 use crate::room::RoomId;
+use crate::room_events::RoomEventKind;
 use crate::rtp_parameters::{Kind, RtpCapabilities, RtpEncodingParameters, RtpParameters};
 use crate::stage::Seat;
 use crate::transport::Transport;
@@ -224,8 +225,18 @@ impl Control {
         };
         self.producers.insert(id, producer);
         self.review_demand(id);
-        self.peer_mut(session)?.producers.push(id);
+        self.list_producer(session, id);
         Ok((Response::Produced { producer_id: self.ids.text(id.0) }, After::Produced(id)))
+    }
+
+    /// Puts a new producer on its client's list.
+    fn list_producer(&mut self, session: SessionId, id: ProducerId) {
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        peer.producers.push(id);
+        let (room, is_first) = (peer.room, peer.producers.len() == 1);
+        if let Some(room) = self.rooms.get_mut(&room).filter(|_| is_first) {
+            room.publishers += 1;
+        }
     }
 
     /// Makes a producer of the stage.
@@ -526,7 +537,9 @@ impl Control {
     pub(crate) fn remove_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
         let (session, home) = (producer.session, producer.home());
-        if let Some(room) = self.room_of(producer) {
+        let room = self.room_of(producer);
+        self.note_track(id, RoomEventKind::TrackUnpublished);
+        if let Some(room) = room {
             self.leave_stage(room, id);
         }
         let Some(producer) = self.producers.get(&id) else { return };
@@ -543,7 +556,10 @@ impl Control {
         }
         let Some(peer) = self.peers.get_mut(&session) else { return };
         peer.producers.retain(|producer| *producer != id);
-        let room = peer.room;
+        let (room, is_last) = (peer.room, peer.producers.is_empty());
+        if let Some(room) = self.rooms.get_mut(&room).filter(|_| is_last) {
+            room.publishers = room.publishers.saturating_sub(1);
+        }
         let others = self.members_but(room, session);
         self.tell_closed(id, &others);
         self.review_stage(room);

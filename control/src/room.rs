@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use opencall_dataplane::message::{AudioLevels, CoreId, ProducerId};
 use opencall_dataplane::planted::{self, Bug};
+use opencall_wire::time::Time;
 
 use crate::api::{Notification, RequestError, SessionId, Source, Sources};
 use crate::codec_choice::Audience;
@@ -40,6 +41,10 @@ pub(crate) struct Room {
     pub stage: Option<Stage>,
     /// What its members can decode, as advice was last reviewed by it.
     pub audience: Audience,
+    /// When someone first entered it.
+    pub started: Option<Time>,
+    /// How many of its members send something.
+    pub publishers: usize,
     /// Nobody else is let in.
     pub locked: bool,
     /// Newcomers wait for a host then.
@@ -93,6 +98,8 @@ impl Control {
             speakers: Speakers::default(),
             stage: None,
             audience: Audience::default(),
+            started: None,
+            publishers: 0,
             locked: false,
             waiting_room: false,
             waiting: BTreeSet::new(),
@@ -114,6 +121,7 @@ impl Control {
         }
         self.end_stage(id);
         if let Some(room) = self.rooms.remove(&id) {
+            self.note_finished(id, &room);
             self.room_names.remove(&room.name);
             self.timers.cancel(Timer::Speakers(id));
             for producer in room.announcers.into_values() {
@@ -158,7 +166,7 @@ impl Control {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         let news = room.speakers.poll(self.now);
         match room.speakers.next_poll() {
-            opencall_wire::time::Time::NEVER => self.timers.cancel(Timer::Speakers(id)),
+            Time::NEVER => self.timers.cancel(Timer::Speakers(id)),
             // While anyone is heard the next level comes first and needs no timer.
             at => self.timers.set(Timer::Speakers(id), at + SILENCE),
         }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use opencall_control::dtls::DtlsDropCounters;
@@ -13,6 +13,7 @@ use opencall_dataplane::threads::Loss;
 
 use crate::auth::error::TokenError;
 use crate::envelope::Closing;
+use crate::webhooks::gauges::WebhookGauges;
 
 /// The control thread makes a turn every half second at least; one that makes none for so long is
 /// stuck.
@@ -112,6 +113,8 @@ pub struct Gauges {
     /// Refused join tokens, by [`TokenError::CODES`].
     tokens_refused: [AtomicU64; TokenError::CODES.len()],
     data_drops: Mutex<DataDropCounters>,
+    /// What becomes of webhooks.
+    pub webhooks: Arc<WebhookGauges>,
     started: Instant,
     /// When the control thread made its last turn, milliseconds after the start.
     beat: AtomicU64,
@@ -132,6 +135,7 @@ impl Default for Gauges {
             watched: Mutex::default(),
             tokens_refused: Default::default(),
             data_drops: Mutex::default(),
+            webhooks: Arc::default(),
             started: Instant::now(),
             beat: AtomicU64::new(0),
             control_lost: AtomicBool::new(false),

@@ -8,10 +8,12 @@
 //! * [`connection`] — one WebSocket: its limits, time-outs and closing.
 //! * [`drain`] — nobody new is let in.
 //! * [`hub`] — control between the connections and the data cores.
+//! * [`outgoing`] — requests to other servers.
 //! * [`sdp`] — offers of WHIP, and the answers.
 //! * [`server`] — start and stop.
 //! * [`signals`] — when to stop.
 //! * [`service_manager`] — systemd is told how it goes.
+//! * [`webhooks`] — programs outside are told what happens in rooms.
 //! * [`log`] — lines that peers cannot forge.
 //!
 //! The hub runs on the control thread, all else on the web thread, beside the data cores' threads.
@@ -27,8 +29,10 @@ pub mod gauges;
 pub mod http;
 pub mod hub;
 pub mod log;
+pub mod outgoing;
 pub mod resume;
 pub mod sdp;
 pub mod server;
 pub mod service_manager;
 pub mod signals;
+pub mod webhooks;

@@ -26,6 +26,7 @@ use crate::http::{self, Front, NewConnection};
 use crate::hub::{Hub, HubLink};
 use crate::service_manager;
 use crate::signals::{FaultSignals, Signals, stop_reason};
+use crate::webhooks::{self, Receivers};
 
 /// Connections that may wait between HTTP and their tasks: both are on one thread, so that it only
 /// smooths a burst.
@@ -81,12 +82,19 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     opencall_io::step_back();
     let gauges = Arc::new(Gauges::default());
     let auth = Auth::new(std::mem::take(&mut config.auth));
+    let (webhooks, receivers) = match config.webhooks.take() {
+        Some(config) => {
+            let (webhooks, receivers) = webhooks::new(config, &auth, &gauges.webhooks);
+            (Some(webhooks), Some(receivers))
+        }
+        None => (None, None),
+    };
     log_start(&config, &plane, &listeners, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
     let (cores, backend) = (plane.cores.len(), plane.backend);
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
     let faults = config.debug_faults.then(|| (plane.faults(), plane.cores.len()));
-    let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate);
+    let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate, webhooks);
     let (drain, drain_timeout) = (Drain::default(), config.drain_timeout);
     let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
     let front = Front {
@@ -101,7 +109,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         started: Instant::now(),
         web: config.web.clone(),
     };
-    let web = Web::start(web_runtime, listeners, front, connections, link, Arc::clone(&gauges))?;
+    let web = Web::start(web_runtime, listeners, front, connections, link, receivers)?;
     let result = control_runtime.block_on(async {
         let signals = Signals::new().map_err(ServerError::Runtime)?;
         if let Some((faults, cores)) = faults {
@@ -148,7 +156,7 @@ async fn supervise(gauges: &Gauges, hub: impl Future<Output = ()>) -> Result<(),
     outcome
 }
 
-/// The web thread: HTTP, WebSockets, JSON.
+/// The web thread: HTTP, WebSockets, JSON, webhooks.
 struct Web {
     thread: JoinHandle<()>,
     stop: oneshot::Sender<Duration>,
@@ -161,18 +169,22 @@ impl Web {
         front: Front,
         connections: mpsc::Receiver<NewConnection>,
         link: HubLink,
-        gauges: Arc<Gauges>,
+        receivers: Option<Receivers>,
     ) -> Result<Self, ServerError> {
         let (stop, stopped) = oneshot::channel();
         let work = async move {
-            let auth = Arc::clone(&front.auth);
+            let (auth, gauges) = (Arc::clone(&front.auth), Arc::clone(&front.gauges));
             tokio::spawn(async move { auth.run().await });
             let web = tokio::spawn(http::serve(listener, metrics, front));
             let doors = tokio::spawn(admit(connections, link, gauges));
+            let deliveries = receivers.map(Receivers::start);
             let farewell = stopped.await.unwrap_or_default();
             web.abort();
             doors.abort();
             tokio::time::sleep(farewell).await;
+            if let Some(deliveries) = deliveries {
+                deliveries.finish().await;
+            }
         };
         let run = move || {
             runtime.block_on(work);
@@ -183,7 +195,7 @@ impl Web {
         Ok(Web { thread: thread.map_err(ServerError::Runtime)?, stop })
     }
 
-    /// Ends the thread, after clients had some time to hear why.
+    /// Ends the thread, after clients had some time to hear why, and webhooks to be delivered.
     fn stop(self, farewell: Duration) {
         let _ = self.stop.send(farewell);
         let _ = self.thread.join();
@@ -227,6 +239,7 @@ fn control_config(config: &Config) -> ControlConfig {
         outgoing_bitrate_bps: config.outgoing_bitrate_bps,
         dev_hosts: config.dev_hosts,
         stage: config.stage,
+        room_events: config.webhooks.is_some(),
         unix_origin_ms: unix_now_ms(),
         ..ControlConfig::new(cores.collect())
     }

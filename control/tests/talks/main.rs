@@ -15,6 +15,7 @@ mod producers_come_and_go;
 mod quality_and_speakers_are_told;
 mod random_talks_leave_nothing_behind;
 mod requests_out_of_order_are_refused;
+mod room_events_are_reported;
 mod rooms_span_cores;
 mod sctp_peer;
 mod senders_are_advised_on_codecs;

@@ -126,8 +126,8 @@ impl Core {
                 self.stats.reports_unmatched += path.estimator.unmatched() - before;
                 self.follow_estimate(now, key);
             }
-            // A REMB too. Where transport-wide feedback is agreed on, no REMB is; Chromium sends one
-            // of 5 kbit/s when a picture's packet reaches it while it renegotiates.
+            // A REMB too. Where transport-wide feedback is agreed on, no REMB is; Chromium sends
+            // one of 5 kbit/s when a picture's packet reaches it while it renegotiates.
             _ => {}
         }
     }

@@ -21,13 +21,13 @@ pub mod presented;
 pub mod remote;
 #[cfg(test)]
 mod tests;
-pub mod url;
 pub mod verifier;
 pub mod watched;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
 use self::claims::Admission;
@@ -36,9 +36,9 @@ use self::jwks::KeySet;
 use self::keys::ApiKeys;
 use self::presented::Presented;
 use self::remote::RemoteKeys;
-use self::url::SetUrl;
 use self::verifier::{Demands, Keys, verify};
 use self::watched::Watched;
+use crate::outgoing::url::HttpUrl;
 
 /// Where the keys are, and what tokens must have. No `Debug`: it holds secrets.
 #[derive(Default)]
@@ -50,7 +50,7 @@ pub struct AuthConfig {
     /// A file with a JWK Set.
     pub set_file: Option<Watched<KeySet>>,
     /// A JWK Set elsewhere.
-    pub set_url: Option<SetUrl>,
+    pub set_url: Option<HttpUrl>,
     /// Audience and issuer.
     pub demands: Demands,
 }
@@ -129,6 +129,13 @@ impl Auth {
             },
             (known, _) => known.map(Some),
         }
+    }
+
+    /// The API key of that name, to sign with.
+    pub fn signing_key(&self, name: &str) -> Option<EncodingKey> {
+        let file = self.config.keys_file.as_ref().map(|file| file.current(Instant::now()));
+        let sets = [Some(&self.config.keys), file.as_deref()];
+        sets.into_iter().flatten().find_map(|keys| keys.encoding(name))
     }
 
     fn verify(&self, token: &str, remote: Option<Arc<KeySet>>) -> Result<Admission, TokenError> {

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::fetch::fetch;
 use super::jwks::KeySet;
-use super::url::SetUrl;
+use crate::outgoing::url::HttpUrl;
 
 /// How often a set is fetched.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ struct State {
 
 /// The set, shared by the task that fetches it and those who verify tokens.
 pub struct RemoteKeys {
-    url: SetUrl,
+    url: HttpUrl,
     state: Mutex<State>,
     /// A key was not found.
     asked: Notify,
@@ -82,18 +82,18 @@ pub struct RemoteKeys {
 
 impl RemoteKeys {
     /// Without any keys; [`RemoteKeys::run`] fetches them.
-    pub fn new(url: SetUrl) -> Self {
+    pub fn new(url: HttpUrl) -> Self {
         Self::at_pace(url, PACE)
     }
 
-    fn at_pace(url: SetUrl, pace: Pace) -> Self {
+    fn at_pace(url: HttpUrl, pace: Pace) -> Self {
         let schedule = Schedule { pace, fetching: false, began_at: None, good_at: None };
         let state = Mutex::new(State { keys: Arc::default(), schedule });
         RemoteKeys { url, state, asked: Notify::new(), fetched: watch::Sender::new(0) }
     }
 
     /// Where it is.
-    pub fn url(&self) -> &SetUrl {
+    pub fn url(&self) -> &HttpUrl {
         &self.url
     }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     /// A provider that answers each fetch with the next of these bodies.
-    async fn provider(answers: Vec<(u16, String)>) -> SetUrl {
+    async fn provider(answers: Vec<(u16, String)>) -> HttpUrl {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -200,7 +200,7 @@ mod tests {
                 stream.write_all((head + &body).as_bytes()).await.unwrap();
             }
         });
-        SetUrl::parse(&format!("http://{address}/keys?a=b")).unwrap()
+        HttpUrl::parse(&format!("http://{address}/keys?a=b")).unwrap()
     }
 
     fn has(keys: &KeySet, kid: &str) -> bool {
@@ -215,7 +215,7 @@ mod tests {
         max_age: Duration::from_secs(3600),
     };
 
-    async fn fetched(url: SetUrl, pace: Pace) -> Arc<RemoteKeys> {
+    async fn fetched(url: HttpUrl, pace: Pace) -> Arc<RemoteKeys> {
         let remote = Arc::new(RemoteKeys::at_pace(url, pace));
         let mut count = remote.fetched.subscribe();
         tokio::spawn({
@@ -262,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn a_provider_that_is_not_there_is_asked_again() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let url = SetUrl::parse(&format!("http://{closed}/keys")).unwrap();
+        let url = HttpUrl::parse(&format!("http://{closed}/keys")).unwrap();
         let pace = Pace { retry: Duration::from_millis(1), ..ON_DEMAND };
         let remote = fetched(url, pace).await;
         let mut count = remote.fetched.subscribe();
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn keys_grow_old_only_while_the_provider_is_away() {
-        let url = SetUrl::parse("http://127.0.0.1/").unwrap();
+        let url = HttpUrl::parse("http://127.0.0.1/").unwrap();
         let remote = RemoteKeys::new(url);
         let begin = Instant::now();
         let keys = || KeySet::parse(jwks("a").as_bytes());

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use opencall_control::PARTICIPANTS_PER_CORE;
 
 use super::auth::{AdminArguments, AuthArguments};
+use super::webhooks::WebhookArguments;
 
 /// What stands below the flags.
 const AFTER_HELP: &str = "opencall-sfu token --help: mint a join token by hand";
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Administration.
     #[command(flatten)]
     pub admin: AdminArguments,
+    /// Webhooks.
+    #[command(flatten)]
+    pub webhooks: WebhookArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

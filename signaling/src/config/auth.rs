@@ -11,9 +11,9 @@ use crate::auth::AuthConfig;
 use crate::auth::admin::AdminKeys;
 use crate::auth::jwks::KeySet;
 use crate::auth::keys::ApiKeys;
-use crate::auth::url::SetUrl;
 use crate::auth::verifier::Demands;
 use crate::auth::watched::Watched;
+use crate::outgoing::url::HttpUrl;
 
 /// Join tokens. No `Debug`: there are secrets in it.
 #[derive(Args)]
@@ -85,7 +85,7 @@ impl AuthArguments {
         let (keys, keys_file) = self.keys.read()?;
         let set_file = watched("--auth-jwks-file", self.auth_jwks_file.as_ref(), KeySet::parse)?;
         let set_url = self.auth_jwks_url.map(|text| {
-            SetUrl::parse(&text).or_else(|reason| {
+            HttpUrl::parse(&text).or_else(|reason| {
                 wrong(format!("--auth-jwks-url (OPENCALL_AUTH_JWKS_URL): {reason}"))
             })
         });

@@ -5,6 +5,7 @@
 mod args;
 pub mod auth;
 mod web;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ pub use self::web::WebConfig;
 use crate::auth::AuthConfig;
 use crate::auth::admin::AdminKeys;
 use crate::drain;
+use crate::webhooks::WebhookConfig;
 
 /// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
 const MAX_WORKERS: usize = 128;
@@ -72,6 +74,8 @@ pub struct Config {
     pub dev_hosts: bool,
     /// Keys of administrators.
     pub admin: AdminKeys,
+    /// Who is told what happens in rooms.
+    pub webhooks: Option<WebhookConfig>,
     /// Limits of connections.
     pub limits: Limits,
     /// How long SIGTERM lets those inside go on; zero stops at once.
@@ -125,10 +129,12 @@ impl Config {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
-        let Arguments { media, web, auth, admin, limits } = arguments;
+        let Arguments { media, web, auth, admin, webhooks, limits } = arguments;
         let workers = workers(media.workers)?;
         let dev_hosts = auth.dev_hosts;
         let auth = auth.read()?;
+        let admin = admin.read(&auth)?;
+        let webhooks = webhooks.read(&auth, &admin)?;
         Ok(Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
             workers,
@@ -154,7 +160,8 @@ impl Config {
             pin: media.pin,
             debug_faults: media.debug_faults,
             log: log_filter(&web.log)?,
-            admin: admin.read(&auth)?,
+            admin,
+            webhooks,
             auth,
             dev_hosts,
             web: WebConfig::read(web)?,
@@ -424,6 +431,7 @@ fn drain_timeout(seconds: u64) -> Result<Duration, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhooks::WebhookKey;
 
     fn read(flags: &str) -> Result<Config, ConfigError> {
         Config::read(std::iter::once("opencall-sfu").chain(flags.split_whitespace()))
@@ -460,6 +468,25 @@ mod tests {
         for text in ["", "M", "-1M", "10", "1e12", "NaN", "fast", "3µ"] {
             assert!(outgoing_bitrate(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn webhooks_are_signed_by_the_key_that_is_named_or_the_only_one() {
+        const URL: &str = "--webhook-url https://a.example/hook";
+        const KEY: &str = "0123456789abcdefghijklmnopqrstuv";
+        let key = |flags: &str| {
+            let config = read(&format!("{URL} {flags}")).unwrap_or_else(|error| panic!("{error}"));
+            let webhooks = config.webhooks.unwrap_or_else(|| panic!("{flags}: none"));
+            match webhooks.key {
+                WebhookKey::OfTokens(name) => format!("{name} of tokens"),
+                WebhookKey::Own { name, .. } => name,
+            }
+        };
+        assert_eq!(key(&format!("--auth-key a={KEY}")), "a of tokens");
+        let two = format!("--auth-key a={KEY} --auth-key b=1{KEY}");
+        assert_eq!(key(&format!("{two} --webhook-key b")), "b of tokens");
+        assert_eq!(key(&format!("{two} --webhook-key hooks=2{KEY}=")), "hooks");
+        assert!(read("").unwrap_or_else(|error| panic!("{error}")).webhooks.is_none());
     }
 
     /// What is wrong, and a word of the cure that the line must have.
@@ -521,7 +548,39 @@ mod tests {
             ("--drain-timeout 100000", "86400 seconds at most"),
             ("--listn-ip 10.0.0.1", "--help lists all flags"),
         ];
-        for (flags, cure) in table {
+        check_cures(&table);
+    }
+
+    /// The same of webhooks.
+    #[test]
+    fn wrong_webhooks_have_one_line_with_a_cure() {
+        check_cures(&[
+            ("--webhook-key a", "say where to with --webhook-url"),
+            ("--webhook-url http://127.0.0.1/", "say by which key with --webhook-key"),
+            ("--webhook-url hooks.example --webhook-key a", "begin with https://"),
+            ("--webhook-url http://127.0.0.1/ --webhook-key a", "no such key of join tokens"),
+            ("--webhook-url http://127.0.0.1/ --webhook-key a=short", "32 are the least"),
+            (
+                "--webhook-url http://a.example,,http://b.example --webhook-key a",
+                "OPENCALL_WEBHOOK_URLS): not a URL",
+            ),
+            (
+                "--webhook-url http://127.0.0.1/ \
+                 --admin-key a=0123456789abcdefghijklmnopqrstuv \
+                 --webhook-key b=0123456789abcdefghijklmnopqrstuv",
+                "give webhooks one of their own",
+            ),
+            (
+                "--webhook-url http://127.0.0.1/ \
+                 --auth-key a=0123456789abcdefghijklmnopqrstuv \
+                 --auth-key b=1123456789abcdefghijklmnopqrstuv",
+                "say by which key",
+            ),
+        ]);
+    }
+
+    fn check_cures(table: &[(&str, &str)]) {
+        for &(flags, cure) in table {
             match read(flags) {
                 Err(ConfigError::Wrong(line)) => {
                     assert!(line.contains(cure), "{flags}: {line}");

@@ -41,6 +41,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::envelope::Closing;
 use crate::gauges::{Gauges, Watched};
+use crate::webhooks::Webhooks;
 pub use link::{Administered, HubGone, HubLink, Presence};
 use mail_queue::Mail;
 pub use mailbox::Mailbox;
@@ -126,6 +127,7 @@ pub struct Hub {
     /// A data core has news.
     wake: Arc<Notify>,
     stopping: watch::Sender<bool>,
+    webhooks: Option<Webhooks>,
     gauges: Arc<Gauges>,
     /// Data cores that wait to be replaced, and when each died.
     lost: HashMap<CoreId, Time>,
@@ -135,7 +137,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub over running cores, whose events ring `wake`, and the way to it.
+    /// A hub over running cores, whose events ring `wake`, and the way to it. `rate` is the work of
+    /// one connection: per second, and at once.
     pub fn new(
         clock: Clock,
         control: Control,
@@ -143,6 +146,7 @@ impl Hub {
         wake: Arc<Notify>,
         gauges: Arc<Gauges>,
         rate: (u32, u32),
+        webhooks: Option<Webhooks>,
     ) -> (Self, HubLink) {
         let (sender, calls) = mpsc::unbounded_channel();
         let (stopping, stops) = watch::channel(false);
@@ -167,6 +171,7 @@ impl Hub {
             addresses: Accounts::new(ADDRESS_RATE),
             wake,
             stopping,
+            webhooks,
             gauges,
             lost: HashMap::new(),
             counted_at: Time::ZERO,
@@ -336,6 +341,7 @@ impl Hub {
     /// Carries away what control has to say.
     fn settle(&mut self) {
         self.deliver();
+        self.report_room_events();
         self.answer_administrators();
         self.send_commands();
     }
@@ -360,6 +366,15 @@ impl Hub {
                         client.mailbox.close_by(Closing::ByControl(reason), by);
                     }
                 }
+            }
+        }
+    }
+
+    /// What happened in rooms goes to whoever is told.
+    fn report_room_events(&mut self) {
+        while let Some(event) = self.control.poll_room_event() {
+            if let Some(webhooks) = &self.webhooks {
+                webhooks.send(event);
             }
         }
     }

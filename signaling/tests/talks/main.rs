@@ -22,4 +22,5 @@ mod strangers;
 mod tls;
 mod tokens;
 mod web;
+mod webhooks;
 mod whip;

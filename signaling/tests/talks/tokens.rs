@@ -302,10 +302,9 @@ async fn keys_in_files_can_be_exchanged_without_a_restart() {
     assert_eq!(get(&server, &path).await.0, 426);
 }
 
-/// A provider behind TLS; answers every request with this set.
-async fn provider(set: String, folder: &Folder) -> (String, String) {
+/// TLS for `localhost`, and its certificate, PEM.
+pub fn acceptor() -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = folder.write("ca.pem", &made.cert.pem());
     let chain = vec![CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -315,9 +314,15 @@ async fn provider(set: String, folder: &Folder) -> (String, String) {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
+/// A provider behind TLS; answers every request with this set.
+async fn provider(set: String, folder: &Folder) -> (String, String) {
+    let (acceptor, certificate) = acceptor();
+    let certificate = folder.write("ca.pem", &certificate);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             // Who does not trust us hangs up.

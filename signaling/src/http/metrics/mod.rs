@@ -42,6 +42,7 @@ fn write(door: &Door) -> String {
     write_drops(&mut text, &front.gauges.cores());
     write_control(&mut text, door);
     write_door(&mut text, door);
+    write_webhooks(&mut text, door);
     process::write(&mut text);
     text.finish()
 }
@@ -206,4 +207,19 @@ fn write_door(text: &mut Text, door: &Door) {
     }
     text.counter("opencall_evicted_total", "Connections that made way for others.")
         .sample(&[], door.open.evicted());
+}
+
+fn write_webhooks(text: &mut Text, door: &Door) {
+    let gauges = &door.front.gauges.webhooks;
+    let (sent, failed, queued) = gauges.counts();
+    text.counter("opencall_webhooks_sent_total", "Webhooks that their receiver has taken.")
+        .sample(&[], sent);
+    text.counter("opencall_webhook_attempts_failed_total", "Attempts after which others follow.")
+        .sample(&[], failed);
+    text.gauge("opencall_webhooks_queued", "Webhooks that wait.").sample(&[], queued);
+    let mut dropped =
+        text.counter("opencall_webhooks_dropped_total", "Webhooks that were not delivered.");
+    for (reason, value) in gauges.dropped() {
+        dropped.sample(&[("reason", &reason.label())], value);
+    }
 }

@@ -1,4 +1,4 @@
-//! The address of a JWK Set.
+//! An address of the configuration: of a JWK Set, or of a receiver of webhooks.
 #![forbid(unsafe_code)]
 
 use axum::http::Uri;
@@ -6,13 +6,13 @@ use axum::http::uri::Scheme;
 
 /// An address with `http` or `https`, checked.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SetUrl {
+pub struct HttpUrl {
     uri: Uri,
     host: String,
     port: u16,
 }
 
-impl SetUrl {
+impl HttpUrl {
     /// Reads it; the error is one line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let uri: Uri = text.trim().parse().map_err(|_| "not a URL".to_owned())?;
@@ -27,7 +27,7 @@ impl SetUrl {
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let port = authority.port_u16().unwrap_or(port);
-        Ok(SetUrl { uri, host, port })
+        Ok(HttpUrl { uri, host, port })
     }
 
     /// Whether it is fetched over TLS.
@@ -55,7 +55,7 @@ impl SetUrl {
         self.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
-    /// Whether anyone on the way could exchange the keys.
+    /// Whether anyone on the way could read and change what is exchanged.
     pub fn is_exposed(&self) -> bool {
         let loopback = match self.host.parse::<std::net::IpAddr>() {
             Ok(ip) => ip.is_loopback(),
@@ -65,7 +65,7 @@ impl SetUrl {
     }
 }
 
-impl std::fmt::Display for SetUrl {
+impl std::fmt::Display for HttpUrl {
     /// Without its query, which may hold a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.is_https() { "https" } else { "http" };
@@ -86,21 +86,21 @@ mod tests {
             ("http://id.example/keys", "id.example", 80, "id.example", "/keys", true),
         ];
         for (text, host, port, authority, target, exposed) in table {
-            let url = SetUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let url = HttpUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((url.host(), url.port(), url.authority()), (host, port, authority));
             assert_eq!((url.target(), url.is_exposed()), (target, exposed));
         }
-        let shown = SetUrl::parse("https://id.example/keys?secret=1").unwrap().to_string();
+        let shown = HttpUrl::parse("https://id.example/keys?secret=1").unwrap().to_string();
         assert_eq!(shown, "https://id.example/keys");
     }
 
     #[test]
     fn other_addresses_are_refused() {
         for text in ["", "id.example", "/keys", "ftp://id.example/", "file:///etc/passwd"] {
-            assert!(SetUrl::parse(text).is_err(), "{text}");
+            assert!(HttpUrl::parse(text).is_err(), "{text}");
         }
         assert!(
-            SetUrl::parse("https://me:secret@id.example/")
+            HttpUrl::parse("https://me:secret@id.example/")
                 .is_err_and(|error| { !error.contains("secret") && error.contains("password") })
         );
     }

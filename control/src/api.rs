@@ -414,6 +414,9 @@ pub enum Request {
         rtp_capabilities: Option<RtpCapabilities>,
         /// On which transport; else the client's first receiving one.
         transport_id: Option<String>,
+        /// Under which MID, of a client whose own description came first: it is sent payload types
+        /// and header extensions by the numbers in `rtp_capabilities`, instead of the router's.
+        mid: Option<String>,
         /// Starts paused.
         paused: bool,
     },

@@ -13,7 +13,7 @@ use crate::api::{
 };
 use crate::control::{After, Control};
 use crate::limits::{malformed, not_allowed, too_many, unknown};
-use crate::ortc;
+use crate::ortc::{self, Numbers};
 use crate::producer::{Producer, SharedStream, short_id};
 use crate::rtp_parameters::{Kind, RtpCapabilities};
 
@@ -54,6 +54,19 @@ impl Consumer {
     /// What it gets now.
     pub fn layers(&self) -> Option<Layers> {
         self.layers
+    }
+}
+
+/// What the client of a consumer can receive.
+struct Receiver<'a> {
+    capabilities: &'a Arc<RtpCapabilities>,
+    /// Under which MID, where the client has described itself first.
+    mid: Option<String>,
+}
+
+impl Receiver<'_> {
+    fn numbers(&self) -> Numbers {
+        if self.mid.is_some() { Numbers::Client } else { Numbers::Router }
     }
 }
 
@@ -98,7 +111,8 @@ impl Control {
         let capabilities = self.peers.get(&session).and_then(|peer| peer.capabilities.clone());
         let Some(capabilities) = capabilities else { return };
         let start = Start::WhenReady;
-        match self.create_consumer(session, transport, producer, &capabilities, start) {
+        let receiver = Receiver { capabilities: &capabilities, mid: None };
+        match self.create_consumer(session, transport, producer, receiver, start) {
             Ok(options) => self.notify(session, Notification::NewConsumer(options)),
             Err(error) => tracing::debug!(session = session.0, "not offered: {error}"),
         }
@@ -110,6 +124,7 @@ impl Control {
         producer_id: &str,
         capabilities: Option<RtpCapabilities>,
         transport_id: Option<String>,
+        mid: Option<String>,
         paused: bool,
     ) -> Result<(Response, After), RequestError> {
         let peer = self.peer(session)?;
@@ -144,7 +159,8 @@ impl Control {
             self.close_consumer(older);
         }
         let start = if paused { Start::Paused } else { Start::Running };
-        let options = self.create_consumer(session, transport, producer, &capabilities, start)?;
+        let receiver = Receiver { capabilities: &capabilities, mid };
+        let options = self.create_consumer(session, transport, producer, receiver, start)?;
         Ok((Response::Consumed(Box::new(options)), After::Nothing))
     }
 
@@ -172,7 +188,7 @@ impl Control {
         session: SessionId,
         transport_id: TransportId,
         producer_id: ProducerId,
-        capabilities: &Arc<RtpCapabilities>,
+        receiver: Receiver<'_>,
         start: Start,
     ) -> Result<ConsumerOptions, RequestError> {
         let withheld = self.is_own_slot(session, producer_id);
@@ -182,14 +198,19 @@ impl Control {
             return Err(too_many("consumers of a peer", limit));
         }
         let producer = self.producers.get_mut(&producer_id).ok_or_else(gone)?;
-        let shared =
-            producer.stream_for(capabilities).map_err(|error| malformed(error.to_string()))?;
+        let shared = producer
+            .stream_for(receiver.capabilities, receiver.numbers())
+            .map_err(|error| malformed(error.to_string()))?;
         let transport = self.transports.get_mut(&transport_id).ok_or_else(gone)?;
+        let mid = match receiver.mid {
+            None => transport.new_mid(),
+            Some(mid) => transport.take_mid(mid)?,
+        };
         let (ssrc, rtx_ssrc) = transport.new_ssrc_pair(&mut self.rng);
         let core = transport.core;
         let parameters = ConsumerRtpParameters {
             stream: Arc::clone(&shared.stream),
-            mid: transport.new_mid(),
+            mid,
             ssrc,
             rtx_ssrc: shared.stream.has_rtx.then_some(rtx_ssrc),
         };

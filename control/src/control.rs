@@ -449,8 +449,8 @@ impl Control {
             Request::ResumeProducer { producer_id } => {
                 self.pause_producer(session, &producer_id, false).map(done)
             }
-            Request::Consume { producer_id, rtp_capabilities, transport_id, paused } => {
-                self.consume(session, &producer_id, rtp_capabilities, transport_id, paused)
+            Request::Consume { producer_id, rtp_capabilities, transport_id, mid, paused } => {
+                self.consume(session, &producer_id, rtp_capabilities, transport_id, mid, paused)
             }
             Request::Participants { after, limit } => {
                 let page = self.participants(session, after.as_deref(), limit)?;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use opencall_dataplane::layers::allocation::MAX_ENCODINGS;
 use opencall_dataplane::message::{
-    Command, ConsumerId, CoreId, EncodingConfig, Feedback, IceState, Origin, ProducerConfig,
-    ProducerId, ShortId, TransportId,
+    AcceptedPayloadType, Command, ConsumerId, CoreId, EncodingConfig, Feedback, IceState, Origin,
+    ProducerConfig, ProducerId, ShortId, TransportId,
 };
 use opencall_dataplane::planted::{self, Bug};
 use opencall_wire::codec::MediaKind;
@@ -22,7 +22,7 @@ use crate::api::{
 use crate::control::{After, Control, Timer};
 use crate::demand::Demand;
 use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
-use crate::ortc::{self, ConsumerStream};
+use crate::ortc::{self, ConsumerStream, Numbers};
 use crate::room::RoomId;
 use crate::room_events::RoomEventKind;
 use crate::rtp_parameters::{Kind, RtpCapabilities, RtpEncodingParameters, RtpParameters};
@@ -39,18 +39,18 @@ const MAX_STREAMS: usize = 8;
 /// A producer's stream as all clients with the same capabilities get it.
 pub(crate) struct SharedStream {
     pub stream: Arc<ConsumerStream>,
-    pub payload_types: SmallVec<[u8; 2]>,
+    pub payload_types: SmallVec<[AcceptedPayloadType; 2]>,
     pub extensions: ExtensionIds,
     pub feedback: Feedback,
 }
 
 impl SharedStream {
     fn new(stream: ConsumerStream) -> Self {
-        let media = || stream.codecs.iter().filter(|codec| !ortc::is_rtx(&codec.mime_type));
+        let mut media = stream.codecs.iter().filter(|codec| !ortc::is_rtx(&codec.mime_type));
         SharedStream {
-            payload_types: media().map(|codec| codec.payload_type).collect(),
+            payload_types: SmallVec::from_slice(&stream.accepted),
             extensions: ortc::extension_ids(&stream.header_extensions),
-            feedback: ortc::feedback(media().next().map_or(&[][..], |codec| &codec.rtcp_feedback)),
+            feedback: ortc::feedback(media.next().map_or(&[][..], |codec| &codec.rtcp_feedback)),
             stream: Arc::new(stream),
         }
     }
@@ -79,7 +79,7 @@ pub(crate) struct Producer {
     /// What makes it one of the stage; then nobody sends it.
     pub seat: Option<Seat>,
     /// Its stream as clients get it, by their capabilities; the newest last.
-    streams: Vec<(Weak<RtpCapabilities>, Arc<SharedStream>)>,
+    streams: Vec<(Weak<RtpCapabilities>, Numbers, Arc<SharedStream>)>,
     /// Other cores that have consumers of it, and how many.
     far: BTreeMap<CoreId, usize>,
     config: ProducerConfig,
@@ -118,19 +118,22 @@ impl Producer {
     pub fn stream_for(
         &mut self,
         capabilities: &Arc<RtpCapabilities>,
+        numbers: Numbers,
     ) -> Result<Arc<SharedStream>, ortc::OrtcError> {
-        let known =
-            |(of, _): &&(Weak<RtpCapabilities>, _)| of.as_ptr() == Arc::as_ptr(capabilities);
-        if let Some((_, stream)) = self.streams.iter().find(known) {
+        let known = |(of, by, _): &&(Weak<RtpCapabilities>, Numbers, _)| {
+            of.as_ptr() == Arc::as_ptr(capabilities) && *by == numbers
+        };
+        if let Some((_, _, stream)) = self.streams.iter().find(known) {
             return Ok(Arc::clone(stream));
         }
-        let stream = ortc::consumer_stream(self.kind, &self.consumable, capabilities, &self.cname)?;
+        let remote = (&**capabilities, numbers);
+        let stream = ortc::consumer_stream(self.kind, &self.consumable, remote, &self.cname)?;
         let stream = Arc::new(SharedStream::new(stream));
-        self.streams.retain(|(of, _)| of.strong_count() > 0);
+        self.streams.retain(|(of, ..)| of.strong_count() > 0);
         if self.streams.len() == MAX_STREAMS {
             self.streams.remove(0);
         }
-        self.streams.push((Arc::downgrade(capabilities), Arc::clone(&stream)));
+        self.streams.push((Arc::downgrade(capabilities), numbers, Arc::clone(&stream)));
         Ok(stream)
     }
 

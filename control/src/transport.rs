@@ -26,6 +26,9 @@ use crate::limits::{malformed, not_allowed, too_many, unknown};
 /// others a frozen face for longer, shorter would cost travellers their place.
 pub const TRANSPORT_LOST_GRACE: Duration = Duration::from_secs(30);
 
+/// Longest MID that a client may choose to receive under: what a header extension carries.
+const MAX_MID_BYTES: usize = 16;
+
 /// SSRC of the bandwidth probes that mediasoup-client always listens for.
 const PROBATOR_SSRC: u32 = 1234;
 
@@ -47,7 +50,7 @@ pub(crate) struct Transport {
     pub ssrcs: HashSet<u32>,
     /// The next even SSRC to hand out.
     next_ssrc: Option<u32>,
-    /// MIDs its producers use.
+    /// MIDs its producers use, and those that a client has chosen to receive under.
     pub mids: HashSet<String>,
     /// RIDs of producers without a MID.
     pub rids: HashSet<String>,
@@ -82,9 +85,25 @@ impl Transport {
 
     /// A MID that was never used on this transport.
     pub fn new_mid(&mut self) -> String {
-        let mid = self.next_mid.to_string();
-        self.next_mid += 1;
-        mid
+        loop {
+            let mid = self.next_mid.to_string();
+            self.next_mid += 1;
+            if !self.mids.contains(&mid) {
+                return mid;
+            }
+        }
+    }
+
+    /// A MID that the client has chosen.
+    pub fn take_mid(&mut self, mid: String) -> Result<String, RequestError> {
+        let is_used = mid.parse().is_ok_and(|number: u64| number < self.next_mid);
+        if mid.is_empty() || mid.len() > MAX_MID_BYTES {
+            return Err(malformed(format!("a mid has 1 to {MAX_MID_BYTES} bytes")));
+        }
+        if is_used || !self.mids.insert(mid.clone()) {
+            return Err(malformed(format!("mid \"{mid}\" is in use on this transport")));
+        }
+        Ok(mid)
     }
 
     /// An SSRC such that neither it nor the next number was ever handed out here: two consumers

@@ -85,10 +85,8 @@ pub struct PayloadTypeMapping {
     pub incoming: u8,
     /// The producer's RTX payload type for it.
     pub incoming_rtx: Option<u8>,
-    /// The router's payload type, as consumers see it.
+    /// The router's payload type: what the server knows the codec by.
     pub router: u8,
-    /// The router's RTX payload type.
-    pub router_rtx: Option<u8>,
     /// The codec.
     pub codec: Codec,
     /// RTP clock rate, Hz.
@@ -159,6 +157,18 @@ pub struct ProducerConfig {
     pub checkpoint: Arc<ProducerCheckpoint>,
 }
 
+/// A payload type that a consumer accepts, and what it is called towards its client: the router's
+/// number, or that of a client whose own description came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedPayloadType {
+    /// The router's payload type.
+    pub router: u8,
+    /// The client's.
+    pub sent: u8,
+    /// The client's for retransmissions (RFC 4588).
+    pub rtx: Option<u8>,
+}
+
 /// A new consumer.
 #[derive(Debug, Clone)]
 pub struct ConsumerConfig {
@@ -174,11 +184,11 @@ pub struct ConsumerConfig {
     pub ssrc: u32,
     /// RTX SSRC, where retransmission as RFC 4588 is negotiated.
     pub rtx_ssrc: Option<u32>,
-    /// Router payload types this consumer accepts; packets of others are not sent.
-    pub payload_types: SmallVec<[u8; 2]>,
+    /// Payload types this consumer accepts; packets of others are not sent.
+    pub payload_types: SmallVec<[AcceptedPayloadType; 2]>,
     /// CNAME for SDES.
     pub cname: String,
-    /// Extension ids (router's) this consumer negotiated.
+    /// Extension ids this consumer negotiated.
     pub extensions: ExtensionIds,
     /// Feedback this consumer gives.
     pub feedback: Feedback,

@@ -550,6 +550,7 @@ impl Participant {
             producer_id: producer_id.clone(),
             rtp_capabilities: None,
             transport_id: None,
+            mid: None,
             paused: false,
         };
         self.ask(around, Asked::Consume(producer_id), request);

@@ -1,6 +1,7 @@
 //! What a client receives: the part of a producer's stream that it can take.
 #![forbid(unsafe_code)]
 
+use opencall_dataplane::message::AcceptedPayloadType;
 use opencall_wire::rtp::extension::Extension;
 
 use super::matching::{apt, codecs_match, is_rtx, subtype};
@@ -8,9 +9,21 @@ use super::router::extension_uri;
 use super::{OrtcError, ScalabilityMode};
 use crate::api::ConsumerType;
 use crate::rtp_parameters::{
-    Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
-    RtpHeaderExtensionParameters, RtpParameters,
+    Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability, RtpCodecParameters,
+    RtpEncodingParameters, RtpHeaderExtensionParameters, RtpParameters,
 };
+
+/// The payload type of bandwidth probes: nothing else may come by it, nor by what is none.
+const PROBATOR: u8 = 127;
+
+/// Whose payload types and header extension ids a client is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// The router's, which the client has taken for its own.
+    Router,
+    /// The client's, which has described itself first (WHEP).
+    Client,
+}
 
 /// A producer's stream as every client with the same capabilities receives it; a consumer adds the
 /// numbers that are its own.
@@ -18,7 +31,9 @@ use crate::rtp_parameters::{
 pub struct ConsumerStream {
     /// The codecs both sides have, RTX among them.
     pub codecs: Vec<RtpCodecParameters>,
-    /// The extensions both sides have under one id.
+    /// What the router's payload types are called towards the client.
+    pub accepted: Vec<AcceptedPayloadType>,
+    /// The extensions both sides have, under the client's ids.
     pub header_extensions: Vec<RtpHeaderExtensionParameters>,
     /// The only encoding, without its SSRCs.
     pub encoding: RtpEncodingParameters,
@@ -41,7 +56,7 @@ pub fn can_consume(consumable: &RtpParameters, remote: &RtpCapabilities) -> bool
 fn remote_codec<'a>(
     codec: &RtpCodecParameters,
     remote: &'a RtpCapabilities,
-) -> Option<&'a crate::rtp_parameters::RtpCodecCapability> {
+) -> Option<&'a RtpCodecCapability> {
     remote.codecs.iter().find(|theirs| codecs_match(*theirs, codec))
 }
 
@@ -49,11 +64,11 @@ fn remote_codec<'a>(
 pub fn consumer_stream(
     kind: Kind,
     consumable: &RtpParameters,
-    remote: &RtpCapabilities,
+    (remote, numbers): (&RtpCapabilities, Numbers),
     cname: &str,
 ) -> Result<ConsumerStream, OrtcError> {
-    let header_extensions = common_extensions(kind, consumable, remote);
-    let mut codecs = common_codecs(consumable, remote);
+    let header_extensions = common_extensions(kind, consumable, remote, numbers);
+    let (mut codecs, accepted) = common_codecs(consumable, remote, numbers);
     if codecs.is_empty() {
         return Err(OrtcError::NothingInCommon(kind));
     }
@@ -67,48 +82,69 @@ pub fn consumer_stream(
     let rtcp = RtcpParameters { cname: Some(cname.to_owned()), reduced_size: Some(true) };
     let json_bytes = serde_json::to_string(&(&codecs, &header_extensions, &encoding, &rtcp));
     let size = json_bytes.map_or(0, |json| json.len());
-    Ok(ConsumerStream { codecs, header_extensions, encoding, rtcp, has_rtx, size })
+    Ok(ConsumerStream { codecs, accepted, header_extensions, encoding, rtcp, has_rtx, size })
 }
 
 /// The codecs both sides have, media ones first kept with their RTX where the client has RTX for
-/// that codec.
-fn common_codecs(consumable: &RtpParameters, remote: &RtpCapabilities) -> Vec<RtpCodecParameters> {
+/// that codec; with what the router calls each.
+fn common_codecs(
+    consumable: &RtpParameters,
+    remote: &RtpCapabilities,
+    numbers: Numbers,
+) -> (Vec<RtpCodecParameters>, Vec<AcceptedPayloadType>) {
     let mut kept: Vec<RtpCodecParameters> = Vec::with_capacity(consumable.codecs.len());
+    let mut accepted: Vec<AcceptedPayloadType> = Vec::new();
+    let number = |ours: u8, theirs: &RtpCodecCapability| match numbers {
+        Numbers::Router => Some(ours),
+        Numbers::Client => theirs.preferred_payload_type.filter(|number| *number < PROBATOR),
+    };
     for codec in &consumable.codecs {
+        let router = codec.payload_type;
+        let mut codec = codec.clone();
         if is_rtx(&codec.mime_type) {
-            let media = apt(codec).filter(|&apt| kept.iter().any(|k| k.payload_type == apt));
-            let repaired = |apt: u8| {
-                remote.codecs.iter().any(|rtx| {
-                    is_rtx(&rtx.mime_type)
-                        && rtx.clock_rate == codec.clock_rate
-                        && super::matching::apt(rtx) == Some(apt)
-                })
+            let of = accepted.iter_mut().find(|of| Some(of.router) == apt(&codec));
+            let Some(of) = of else { continue };
+            let repairs = |rtx: &&RtpCodecCapability| {
+                is_rtx(&rtx.mime_type)
+                    && rtx.clock_rate == codec.clock_rate
+                    && apt(*rtx) == Some(of.sent)
             };
-            if media.is_some_and(repaired) {
-                kept.push(codec.clone());
-            }
+            let theirs = remote.codecs.iter().find(repairs);
+            let Some(sent) = theirs.and_then(|theirs| number(router, theirs)) else { continue };
+            of.rtx = Some(sent);
+            codec.payload_type = sent;
+            codec.parameters.insert("apt".to_owned(), of.sent.into());
+            kept.push(codec);
             continue;
         }
-        let Some(theirs) = remote_codec(codec, remote) else { continue };
-        let mut codec = codec.clone();
+        let Some(theirs) = remote_codec(&codec, remote) else { continue };
+        let Some(sent) = number(router, theirs) else { continue };
+        codec.payload_type = sent;
         codec.rtcp_feedback.retain(|entry| theirs.rtcp_feedback.contains(entry));
+        accepted.push(AcceptedPayloadType { router, sent, rtx: None });
         kept.push(codec);
     }
-    kept
+    (kept, accepted)
 }
 
-/// Extensions both sides have under one id.
+/// Extensions both sides have; by the router's ids only those that have the same at the client.
 fn common_extensions(
     kind: Kind,
     consumable: &RtpParameters,
     remote: &RtpCapabilities,
+    numbers: Numbers,
 ) -> Vec<RtpHeaderExtensionParameters> {
-    let common = consumable.header_extensions.iter().filter(|ours| {
-        remote.header_extensions.iter().any(|theirs| {
-            theirs.kind == kind && theirs.uri == ours.uri && theirs.preferred_id == ours.id
-        })
+    let mut taken = [false; 256];
+    let common = consumable.header_extensions.iter().filter_map(|ours| {
+        let theirs = remote.header_extensions.iter().find(|theirs| {
+            let is_same = numbers == Numbers::Client || theirs.preferred_id == ours.id;
+            theirs.kind == kind && theirs.uri == ours.uri && is_same
+        })?;
+        let id = theirs.preferred_id;
+        let is_twice = std::mem::replace(&mut taken[usize::from(id)], true);
+        (id != 0 && !is_twice).then(|| RtpHeaderExtensionParameters { id, ..ours.clone() })
     });
-    common.cloned().collect()
+    common.collect()
 }
 
 /// One bandwidth estimate is enough: transport-wide feedback where its extension is in, else REMB
@@ -159,7 +195,6 @@ pub fn consumer_type(consumable: &RtpParameters) -> ConsumerType {
 mod tests {
     use super::super::{consumable_rtp_parameters, default_codecs, router_rtp_capabilities};
     use super::*;
-    use crate::rtp_parameters::RtpCodecCapability;
     use serde_json::json;
 
     fn router() -> RtpCapabilities {
@@ -184,6 +219,49 @@ mod tests {
         capabilities
     }
 
+    fn stream(
+        consumable: &RtpParameters,
+        remote: &RtpCapabilities,
+    ) -> Result<ConsumerStream, OrtcError> {
+        consumer_stream(Kind::Video, consumable, (remote, Numbers::Router), "c")
+    }
+
+    /// A client that has described itself has numbers of its own: those of its codecs, of their
+    /// retransmissions and of its header extensions.
+    #[test]
+    fn a_client_that_described_itself_keeps_its_numbers() {
+        let consumable = consumable("video/VP8", json!([]));
+        let mut remote = router();
+        for codec in &mut remote.codecs {
+            codec.preferred_payload_type = codec.preferred_payload_type.map(|number| number - 65);
+            if let Some(apt) = codec.parameters.get_mut("apt") {
+                *apt = (apt.as_u64().unwrap_or_default() - 65).into();
+            }
+        }
+        for extension in &mut remote.header_extensions {
+            extension.preferred_id = 15 - extension.preferred_id;
+        }
+        let of = |numbers| {
+            let stream = consumer_stream(Kind::Video, &consumable, (&remote, numbers), "c");
+            stream.expect("a codec in common")
+        };
+        let stream = of(Numbers::Client);
+        let types: Vec<u8> = stream.codecs.iter().map(|codec| codec.payload_type).collect();
+        assert_eq!((types, apt(&stream.codecs[1])), (vec![36, 37], Some(36)));
+        assert_eq!(stream.accepted, [AcceptedPayloadType { router: 101, sent: 36, rtx: Some(37) }]);
+        let id = |wanted| {
+            let of = stream.header_extensions.iter().find(|of| of.uri == extension_uri(wanted));
+            of.map(|of| of.id)
+        };
+        assert_eq!((id(Extension::Mid), id(Extension::TransportCc)), (Some(14), Some(10)));
+        assert!(of(Numbers::Router).header_extensions.is_empty(), "no id is the same");
+        for extension in &mut remote.header_extensions {
+            extension.preferred_id = 3;
+        }
+        let stream = consumer_stream(Kind::Video, &consumable, (&remote, Numbers::Client), "c");
+        assert_eq!(stream.expect("a codec").header_extensions.len(), 1, "an id names one");
+    }
+
     fn feedback_of(parameters: &ConsumerStream) -> Vec<String> {
         let entries = parameters.codecs[0].rtcp_feedback.iter();
         entries.map(|entry| format!("{} {}", entry.kind, entry.parameter)).collect()
@@ -195,7 +273,7 @@ mod tests {
             {"rid": "r1", "scalabilityMode": "L1T3", "maxBitrate": 900_000}]);
         let consumable = consumable("video/VP8", encodings);
         assert_eq!(consumer_type(&consumable), ConsumerType::Simulcast);
-        let parameters = consumer_stream(Kind::Video, &consumable, &router(), "c").expect("ok");
+        let parameters = stream(&consumable, &router()).expect("ok");
         let expected = RtpEncodingParameters {
             scalability_mode: Some("L2T3".into()),
             max_bitrate: Some(900_000),
@@ -218,7 +296,7 @@ mod tests {
         ];
         for (lacks, expected) in table {
             let remote = browser_without(lacks);
-            let parameters = consumer_stream(Kind::Video, &consumable, &remote, "c").expect("ok");
+            let parameters = stream(&consumable, &remote).expect("ok");
             assert_eq!(feedback_of(&parameters), expected, "without {lacks:?}");
         }
     }
@@ -227,7 +305,7 @@ mod tests {
     fn rtx_stays_only_where_the_client_has_it() {
         let consumable = consumable("video/VP9", json!([]));
         let remote = browser_without(&["rtx"]);
-        let parameters = consumer_stream(Kind::Video, &consumable, &remote, "c").expect("ok");
+        let parameters = stream(&consumable, &remote).expect("ok");
         assert_eq!(parameters.codecs.len(), 1);
         assert!(!parameters.has_rtx);
     }
@@ -243,7 +321,7 @@ mod tests {
                 _ => {}
             }
         }
-        let parameters = consumer_stream(Kind::Video, &consumable, &remote, "c").expect("ok");
+        let parameters = stream(&consumable, &remote).expect("ok");
         let mut found: Vec<u8> = parameters.header_extensions.iter().map(|e| e.id).collect();
         found.sort_unstable();
         assert_eq!(found, [1, 5, 7, 9, 10, 11]);
@@ -255,7 +333,7 @@ mod tests {
         assert!(can_consume(&consumable, &router()));
         let firefox = browser_without(&["AV1"]);
         assert!(!can_consume(&consumable, &firefox));
-        let result = consumer_stream(Kind::Video, &consumable, &firefox, "c");
+        let result = stream(&consumable, &firefox);
         assert_eq!(result, Err(OrtcError::NothingInCommon(Kind::Video)));
         assert!(!can_consume(&consumable, &RtpCapabilities::default()));
     }

@@ -17,7 +17,7 @@ mod router;
 mod scalability;
 mod validate;
 
-pub use consumer::{ConsumerStream, can_consume, consumer_stream, consumer_type};
+pub use consumer::{ConsumerStream, Numbers, can_consume, consumer_stream, consumer_type};
 pub use matching::{H264Profile, codecs_match, is_rtx};
 pub use producer::{RtpMapping, consumable_rtp_parameters, producer_rtp_mapping};
 pub(crate) use producer::{extension_ids, feedback};

@@ -42,7 +42,6 @@ pub fn producer_rtp_mapping(
                 .find(|rtx| is_rtx(&rtx.mime_type) && apt(*rtx) == Some(codec.payload_type))
                 .map(|rtx| rtx.payload_type),
             router: payload_type,
-            router_rtx: router_rtx(payload_type, router).and_then(|rtx| rtx.preferred_payload_type),
             codec: data_plane_codec(&ours.mime_type),
             clock_rate_hz: codec.clock_rate,
         });
@@ -226,7 +225,6 @@ mod tests {
             incoming: 96,
             incoming_rtx: Some(97),
             router: 101,
-            router_rtx: Some(102),
             codec: Codec::Vp8,
             clock_rate_hz: 90_000,
         };

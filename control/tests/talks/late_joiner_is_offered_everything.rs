@@ -3,6 +3,7 @@
 use crate::talk::{Talk, audio, join, ready, simulcast};
 use opencall_control::api::{ConsumeMode::Automatic, Direction, Request, Response};
 use opencall_control::rtp_parameters::{Kind, RtpParameters};
+use opencall_dataplane::message::AcceptedPayloadType;
 use serde_json::json;
 
 #[test]
@@ -76,7 +77,9 @@ fn what_is_offered_can_be_made() {
     assert_eq!(encoding.scalability_mode.as_deref(), Some("L3T3"));
     assert_eq!(written.mid.as_deref().map(str::as_bytes), Some(config.mid.as_slice()));
     assert_eq!(written.rtcp.cname.as_deref(), Some("browser"));
-    assert_eq!(config.payload_types.as_slice(), [written.codecs[0].payload_type]);
+    let router = written.codecs[0].payload_type;
+    let accepted = AcceptedPayloadType { router, sent: router, rtx: Some(router + 1) };
+    assert_eq!(config.payload_types.as_slice(), [accepted]);
     assert!(config.feedback.nack && config.feedback.pli && config.feedback.transport_cc);
     assert!(!config.feedback.remb, "one bandwidth estimate is enough");
 }

@@ -124,6 +124,7 @@ fn a_consumer_may_start_paused_and_be_tuned() {
         producer_id: camera.clone(),
         rtp_capabilities: Some(capabilities()),
         transport_id: None,
+        mid: None,
         paused: true,
     };
     let Response::Consumed(options) = talk.ok(bert, request) else { panic!() };

@@ -67,6 +67,7 @@ fn in_the_wrong_direction() {
         producer_id: camera.clone(),
         rtp_capabilities: None,
         transport_id: Some(transport.to_owned()),
+        mid: None,
         paused: false,
     };
     let table = vec![
@@ -152,6 +153,7 @@ fn malformed() {
         producer_id: camera.clone(),
         rtp_capabilities: Some(RtpCapabilities::default()),
         transport_id: None,
+        mid: None,
         paused: false,
     };
     let no_fingerprint = Request::ConnectTransport {

@@ -624,6 +624,7 @@ pub fn consume(producer: &str) -> Request {
         producer_id: producer.to_owned(),
         rtp_capabilities: None,
         transport_id: None,
+        mid: None,
         paused: false,
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use opencall_dataplane::core::{Core, CoreConfig};
 use opencall_dataplane::fanout::links;
 use opencall_dataplane::message::{
-    Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Feedback, IceCredentials, Origin,
-    PayloadTypeMapping, ProducerConfig, ProducerId, ShortId, TransportConfig, TransportId,
+    AcceptedPayloadType, Command, ConsumerConfig, ConsumerId, CoreId, EncodingConfig, Feedback,
+    IceCredentials, Origin, PayloadTypeMapping, ProducerConfig, ProducerId, ShortId,
+    TransportConfig, TransportId,
 };
 use opencall_io::memory::{MemoryIo, Network};
 use opencall_io::{Io, RxBatch, TurnReport, TxBatch, Wait};
@@ -342,7 +343,6 @@ pub(crate) fn producer(kind: MediaKind) -> ProducerConfig {
             incoming: SENT_PT,
             incoming_rtx: Some(SENT_PT + 1),
             router: ROUTER_PT,
-            router_rtx: Some(ROUTER_PT + 1),
             codec,
             clock_rate_hz,
         }],
@@ -374,7 +374,11 @@ pub(crate) fn consumer(number: usize) -> ConsumerConfig {
         mid: ShortId::from_slice(b"1"),
         ssrc,
         rtx_ssrc: Some(ssrc + 1),
-        payload_types: smallvec![ROUTER_PT],
+        payload_types: smallvec![AcceptedPayloadType {
+            router: ROUTER_PT,
+            sent: ROUTER_PT,
+            rtx: Some(ROUTER_PT + 1),
+        }],
         cname: "publisher".into(),
         extensions,
         feedback: Feedback { nack: true, pli: true, ..Feedback::default() },

@@ -9,6 +9,7 @@ use opencall_wire::rtp::extension::ExtensionIds;
 use opencall_wire::rtp::header::OutgoingHeader;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
+use smallvec::SmallVec;
 
 use crate::checkpoint::{
     ClockCheckpoint, ConsumerCheckpoint, Instant, Lease, PacketCheckpoint, RESERVED_PACKETS,
@@ -28,7 +29,7 @@ use crate::ingress::stream_table::needs_key_frame;
 use crate::layers::EncodingIndex;
 use crate::layers::rise::Rise;
 use crate::layers::selector::Selector;
-use crate::message::{ConsumerConfig, ConsumerId, Feedback, ShortId};
+use crate::message::{AcceptedPayloadType, ConsumerConfig, ConsumerId, Feedback, ShortId};
 use crate::planted::{self, Bug};
 
 /// Retransmission stream of a consumer (RFC 4588).
@@ -83,10 +84,10 @@ impl Rtx {
 struct PayloadTypes([u64; 2]);
 
 impl PayloadTypes {
-    fn of(types: &[u8]) -> Self {
+    fn of(types: &[AcceptedPayloadType]) -> Self {
         let mut set = PayloadTypes([0; 2]);
-        for &payload_type in types {
-            let (word, bit) = Self::position(payload_type);
+        for accepted in types {
+            let (word, bit) = Self::position(accepted.router);
             set.0[word] |= bit;
         }
         set
@@ -127,6 +128,8 @@ pub struct Consumer {
     repeatable: bool,
     /// Which layers it gets.
     pub layers: Selector,
+    /// Whether its client calls any payload type by another number than the router.
+    is_renumbered: bool,
     /// Whether what goes out is noted, for its client asks for what it misses.
     is_logged: bool,
     /// What the headers of its packets have in common; `None` if they fit no packet.
@@ -145,6 +148,8 @@ pub struct Consumer {
     pub picture_id: PictureContinuity,
     /// Retransmission stream, if negotiated.
     pub rtx: Option<Rtx>,
+    /// The router's payload types and its client's.
+    accepted: SmallVec<[AcceptedPayloadType; 2]>,
     /// Feedback it gives.
     pub feedback: Feedback,
     /// Extension ids it negotiated.
@@ -249,6 +254,8 @@ impl Consumer {
             ssrc: config.ssrc,
             rtx: config.rtx_ssrc.map(|ssrc| Rtx::new(ssrc, first, checkpoint)),
             payload_types: PayloadTypes::of(&config.payload_types),
+            is_renumbered: config.payload_types.iter().any(|of| of.sent != of.router),
+            accepted: config.payload_types.clone(),
             cname: config.cname.clone(),
             extensions: config.extensions,
             feedback: config.feedback,
@@ -475,11 +482,29 @@ impl Consumer {
         self.header.as_ref().is_some_and(HeaderTemplate::numbers_transport)
     }
 
+    /// What its client calls one of the router's payload types.
+    #[inline]
+    fn sent_payload_type(&self, router: u8) -> u8 {
+        if self.is_renumbered { self.renumbered(router) } else { router }
+    }
+
+    #[cold]
+    fn renumbered(&self, router: u8) -> u8 {
+        let accepted = self.accepted.iter().find(|of| of.router == router);
+        // Nothing else has passed `translate`.
+        accepted.map_or(router, |of| of.sent)
+    }
+
+    /// What its client calls retransmissions of one of the router's payload types.
+    pub fn rtx_payload_type(&self, router: u8) -> Option<u8> {
+        self.accepted.iter().find(|of| of.router == router)?.rtx
+    }
+
     /// What its header says of a packet.
     pub fn header_fields(&self, packet: &MediaPacket, out: &Outgoing) -> OutgoingHeader {
         OutgoingHeader {
             marker: out.rewrite.origin.is_marked(packet),
-            payload_type: packet.header.payload_type,
+            payload_type: self.sent_payload_type(packet.header.payload_type),
             sequence: out.sequence.wire(),
             timestamp: out.timestamp,
             ssrc: self.ssrc,

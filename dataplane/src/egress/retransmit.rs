@@ -10,7 +10,6 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, Outgoing, Switched};
 use crate::egress::header::write_header;
-use crate::ingress::producer::router_rtx;
 
 impl Core {
     /// Sends one packet again that the client has asked for, within what it may be sent.
@@ -108,7 +107,7 @@ impl Core {
         }
         let timestamp = packet.header.timestamp.wrapping_add(sent.rewrite.timestamp_offset);
         let buffer = tx.reserve(OUTGOING_PACKET_MAX).ok_or(DropReason::ArenaFull)?;
-        let rtx_payload_type = router_rtx(&producer.payload_types, packet.header.payload_type);
+        let rtx_payload_type = consumer.rtx_payload_type(packet.header.payload_type);
         let (index, header_len, payload): (u64, Option<usize>, &[u8]) =
             match (consumer.rtx.as_mut(), rtx_payload_type) {
                 (Some(rtx), Some(payload_type)) => {

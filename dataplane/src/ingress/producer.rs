@@ -293,11 +293,6 @@ impl LevelWindow {
     }
 }
 
-/// The router's RTX payload type for one of its media payload types.
-pub fn router_rtx(mappings: &[PayloadTypeMapping], payload_type: u8) -> Option<u8> {
-    mappings.iter().find(|mapping| mapping.router == payload_type)?.router_rtx
-}
-
 impl Producer {
     /// A producer; `transport` is its slab key at home, `None` at the far end of a pipe.
     pub fn new(config: &ProducerConfig, transport: Option<usize>) -> Self {

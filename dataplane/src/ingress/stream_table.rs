@@ -297,7 +297,6 @@ mod tests {
                 incoming: 96,
                 incoming_rtx: Some(97),
                 router: 101,
-                router_rtx: Some(102),
                 codec: Codec::Vp8,
                 clock_rate_hz: 90_000,
             }],

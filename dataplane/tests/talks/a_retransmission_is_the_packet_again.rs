@@ -5,7 +5,9 @@ use std::time::Duration;
 use opencall_dataplane::message::*;
 use opencall_wire::codec::MediaKind;
 use opencall_wire::rtcp::{self, Packet};
+use opencall_wire::rtp::extension::{Extension, ExtensionIds};
 use opencall_wire::rtp::header::OutgoingHeader;
+use smallvec::smallvec;
 
 use crate::world::*;
 
@@ -66,6 +68,57 @@ fn a_packet_lost_on_the_way_out_comes_again_as_rtx() {
     });
     world.turn();
     assert!(hearer.media(&mut world).is_empty());
+}
+
+/// Who described itself first knows codecs and extensions by numbers of its own.
+#[test]
+fn a_client_with_numbers_of_its_own_gets_those_in_media_and_rtx_alike() {
+    let mut world = World::new(2);
+    let mut speaker = world.join(CoreId(0));
+    let source = world.produce(&speaker, MediaKind::Video, &[1000]);
+    let (own, plain, far) = (world.join(CoreId(0)), world.join(CoreId(0)), world.join(CoreId(1)));
+    let numbered = |world: &mut World, client: &Client| {
+        let mut config = world.consume(client, &source);
+        world.command(client.core, Command::CloseConsumer(config.id));
+        // What the router calls RTX is the client's VP8.
+        config.payload_types = smallvec![AcceptedPayloadType {
+            router: ROUTER_PT,
+            sent: ROUTER_RTX_PT,
+            rtx: Some(35),
+        }];
+        config.extensions = ExtensionIds::default();
+        config.extensions.set(Extension::Mid, TRANSPORT_CC);
+        config.extensions.set(Extension::TransportCc, MID);
+        world.command(client.core, Command::CreateConsumer(Box::new(config.clone())));
+        config
+    };
+    let consumers = [numbered(&mut world, &own), numbered(&mut world, &far)];
+    world.consume(&plain, &source);
+    for sequence in 0..6 {
+        speaker.send_video(&world, video(sequence));
+        world.turn();
+        world.turn();
+    }
+    let mut plain = plain;
+    assert!(plain.media(&mut world).iter().all(|of| of.header.payload_type == ROUTER_PT));
+    let mut ids = ExtensionIds::default();
+    ids.set(Extension::Mid, TRANSPORT_CC);
+    for (mut client, consumer) in [own, far].into_iter().zip(consumers) {
+        client.ids = ids;
+        let media = client.media(&mut world);
+        assert_eq!(media.len(), 6);
+        let mid = consumer.mid.to_vec();
+        for packet in &media {
+            assert_eq!((packet.header.payload_type, &packet.mid), (ROUTER_RTX_PT, &mid));
+        }
+        client.send_rtcp(&world, |writer| {
+            writer.nack(9, consumer.ssrc, [media[2].header.sequence].into_iter()).unwrap();
+        });
+        world.turn();
+        let again = client.media(&mut world);
+        assert_eq!((again[0].header.payload_type, &again[0].mid), (35, &mid));
+        assert_eq!(again[0].payload[2..], media[2].payload);
+    }
 }
 
 #[test]

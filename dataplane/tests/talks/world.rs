@@ -124,6 +124,8 @@ pub struct Client {
     pub mid: &'static [u8],
     /// An extension that its packets carry besides: id and value.
     pub extension: Option<(u8, Vec<u8>)>,
+    /// By which ids it reads what it receives.
+    pub ids: ExtensionIds,
     /// Added to sequence numbers, its transport-wide ones.
     pub transport_offset: u16,
     /// Per SSRC, the newest packet index.
@@ -352,6 +354,7 @@ impl World {
             csrcs: Vec::new(),
             mid: b"0",
             extension: None,
+            ids: received_ids(),
             transport_offset: 0,
             sent: HashMap::new(),
         };
@@ -399,7 +402,6 @@ impl World {
                 incoming: SENT_PT,
                 incoming_rtx: Some(SENT_RTX_PT),
                 router: ROUTER_PT,
-                router_rtx: Some(ROUTER_RTX_PT),
                 codec,
                 clock_rate_hz: if kind == MediaKind::Audio { 48_000 } else { 90_000 },
             }],
@@ -459,7 +461,11 @@ impl World {
             mid: ShortId::from_slice(number.to_string().as_bytes()),
             ssrc: 0x5000_0000 + number as u32 * 2,
             rtx_ssrc: Some(0x5000_0001 + number as u32 * 2),
-            payload_types: smallvec![ROUTER_PT],
+            payload_types: smallvec![AcceptedPayloadType {
+                router: ROUTER_PT,
+                sent: ROUTER_PT,
+                rtx: Some(ROUTER_RTX_PT),
+            }],
             cname: "peer".into(),
             extensions,
             feedback,
@@ -470,6 +476,15 @@ impl World {
         self.command(client.core, Command::CreateConsumer(Box::new(config.clone())));
         config
     }
+}
+
+/// By which ids clients read what they receive, unless a test says otherwise.
+fn received_ids() -> ExtensionIds {
+    let mut ids = ExtensionIds::default();
+    ids.set(Extension::Mid, MID);
+    ids.set(Extension::TransportCc, TRANSPORT_CC);
+    ids.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
+    ids
 }
 
 fn empty_core(id: CoreId, seed: u64) -> Core {
@@ -697,11 +712,7 @@ impl Client {
             .open_rtp(bytes, header.ssrc, header.sequence, header_len)
             .expect("authentic RTP");
         let bytes = &bytes[..opened.len];
-        let mut ids = ExtensionIds::default();
-        ids.set(Extension::Mid, MID);
-        ids.set(Extension::TransportCc, TRANSPORT_CC);
-        ids.set(Extension::DependencyDescriptor, DEPENDENCY_DESCRIPTOR);
-        let spans = ExtensionSpans::parse(bytes, &header, &ids);
+        let spans = ExtensionSpans::parse(bytes, &header, &self.ids);
         Received {
             descriptor: spans.of(Extension::DependencyDescriptor, bytes).map(<[u8]>::to_vec),
             csrcs: csrcs(bytes)

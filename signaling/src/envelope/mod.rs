@@ -282,7 +282,7 @@ pub(crate) mod samples {
     use std::sync::Arc;
 
     use opencall_control::api::*;
-    use opencall_control::ortc::{ConsumerStream, consumer_stream};
+    use opencall_control::ortc::{ConsumerStream, Numbers, consumer_stream};
     use opencall_control::rtp_parameters::*;
     use serde_json::{Value, json};
 
@@ -328,7 +328,8 @@ pub(crate) mod samples {
             .unwrap(),
             ..Default::default()
         };
-        Arc::new(consumer_stream(Kind::Audio, &consumable, &capabilities(), "cname").unwrap())
+        let remote = (&capabilities(), Numbers::Router);
+        Arc::new(consumer_stream(Kind::Audio, &consumable, remote, "cname").unwrap())
     }
 
     pub fn consumer(app_data: Value) -> ConsumerOptions {

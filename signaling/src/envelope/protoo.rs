@@ -258,6 +258,7 @@ impl Protoo {
                 producer_id: fields.string("producerId")?,
                 rtp_capabilities: fields.optional_typed("rtpCapabilities")?,
                 transport_id: fields.optional_string("transportId")?,
+                mid: None,
                 paused: fields.boolean_or("paused", false)?,
             },
             "produceData" => produce_data(fields)?,

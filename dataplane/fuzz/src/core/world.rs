@@ -283,7 +283,6 @@ impl World {
                 incoming: SENT_PT,
                 incoming_rtx: Some(SENT_RTX_PT),
                 router: ROUTER_PT,
-                router_rtx: Some(ROUTER_RTX_PT),
                 codec,
                 clock_rate_hz: if kind == MediaKind::Audio { 48_000 } else { 90_000 },
             }]),
@@ -313,6 +312,10 @@ impl World {
         let ssrc = 0x5000_0000 + id as u32 * 2;
         let rtx_ssrc = (self.setting & 1 == 0).then_some(ssrc + 1);
         let mid = id.to_string().into_bytes();
+        let (sent, sent_rtx) = match self.setting & 4 {
+            0 => (ROUTER_PT, ROUTER_RTX_PT),
+            _ => (ROUTER_RTX_PT, ROUTER_PT),
+        };
         let mid_id = MID + if self.setting & 2 == 0 { 0 } else { 20 };
         let config = ConsumerConfig {
             id: ConsumerId(id),
@@ -321,7 +324,11 @@ impl World {
             mid: ShortId::from_slice(&mid),
             ssrc,
             rtx_ssrc,
-            payload_types: SmallVec::from_slice(&[ROUTER_PT]),
+            payload_types: SmallVec::from_slice(&[AcceptedPayloadType {
+                router: ROUTER_PT,
+                sent,
+                rtx: Some(sent_rtx),
+            }]),
             cname: "peer".into(),
             extensions: self.extensions(),
             feedback: self.feedback_of(self.setting.rotate_left(3)),
@@ -337,9 +344,9 @@ impl World {
             rtx,
             mid_id,
         };
-        promises.insert(ssrc, promise(ROUTER_PT, false));
+        promises.insert(ssrc, promise(sent, false));
         if rtx_ssrc.is_some() {
-            promises.insert(ssrc + 1, promise(ROUTER_RTX_PT, true));
+            promises.insert(ssrc + 1, promise(sent_rtx, true));
         }
         self.consumers.push((which % CLIENTS, config));
     }

@@ -331,6 +331,33 @@ pub enum StatsOf {
     Peer,
 }
 
+/// What of a room is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewOf {
+    /// Whoever has the floor, or what those of lower ranks leave.
+    Speaker {
+        /// From 0.
+        rank: u8,
+    },
+    /// One participant, whenever it is there.
+    Participant {
+        /// Its id.
+        peer_id: String,
+        /// What of it.
+        source: Source,
+    },
+}
+
+impl ViewOf {
+    /// Which of several views of one room chooses first.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            ViewOf::Speaker { rank } => *rank,
+            ViewOf::Participant { .. } => 0,
+        }
+    }
+}
+
 /// What a client can ask. Ids are the strings handed out in answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -498,6 +525,14 @@ pub enum Request {
         /// Which.
         consumer_id: String,
     },
+    /// Watch the room from outside: a producer that carries what is to be heard or seen of it now,
+    /// and that is there whoever comes and goes → [`Response::Viewed`].
+    View {
+        /// What of the room.
+        of: ViewOf,
+        /// Audio or video.
+        kind: Kind,
+    },
     /// Some of those who are in the room, with what they send → [`Response::Participants`].
     Participants {
         /// Only those after this one, by its id.
@@ -571,6 +606,13 @@ pub enum Response {
     ConsumedData(Box<DataConsumerOptions>),
     /// A consumer was made.
     Consumed(Box<ConsumerOptions>),
+    /// A view can be consumed.
+    Viewed {
+        /// By this producer.
+        producer_id: String,
+        /// How many producers of the room send anything now.
+        sources: usize,
+    },
     /// Statistics, one report for each transport and stream.
     Stats(Vec<StatsReport>),
     /// A page of a room.
@@ -888,6 +930,7 @@ impl Response {
             Response::Done
             | Response::Ice(_)
             | Response::Produced { .. }
+            | Response::Viewed { .. }
             | Response::ProducedData { .. } => NOTIFICATION_BYTES,
         }
     }

@@ -452,6 +452,7 @@ impl Control {
             Request::Consume { producer_id, rtp_capabilities, transport_id, mid, paused } => {
                 self.consume(session, &producer_id, rtp_capabilities, transport_id, mid, paused)
             }
+            Request::View { of, kind } => Ok((self.view(session, of, kind)?, After::Nothing)),
             Request::Participants { after, limit } => {
                 let page = self.participants(session, after.as_deref(), limit)?;
                 Ok((page, After::Nothing))

@@ -26,8 +26,8 @@ pub const LOWER_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Demand {
     /// Encodings wanted on each core, counted from the lowest; cores that want none are absent.
     wanted: BTreeMap<CoreId, u8>,
-    /// Encodings wanted of the slot of the stage that it is on, or about to be.
-    on_stage: u8,
+    /// Encodings wanted of each slot of the stage or view that it is on, or about to be.
+    on_stage: BTreeMap<ProducerId, u8>,
     /// How many its sender was told to send; at first it sends all.
     told: u8,
 }
@@ -37,7 +37,7 @@ impl Demand {
     pub fn new(encodings: usize) -> Self {
         Demand {
             wanted: BTreeMap::new(),
-            on_stage: 0,
+            on_stage: BTreeMap::new(),
             told: u8::try_from(encodings).unwrap_or(u8::MAX),
         }
     }
@@ -54,14 +54,18 @@ impl Demand {
         self.wanted.values().copied().max().unwrap_or(0)
     }
 
-    /// How many are wanted by way of the stage.
-    pub fn set_on_stage(&mut self, count: u8) {
-        self.on_stage = count;
+    /// How many are wanted by way of a slot.
+    pub fn set_on_stage(&mut self, stage: ProducerId, count: u8) {
+        match count {
+            0 => self.on_stage.remove(&stage),
+            count => self.on_stage.insert(stage, count),
+        };
     }
 
     /// How many should be sent. The lowest always is: whoever comes next has a picture soon.
     fn count(&self) -> u8 {
-        self.wanted_most().max(self.on_stage).max(1)
+        let on_stage = self.on_stage.values().copied().max().unwrap_or(0);
+        self.wanted_most().max(on_stage).max(1)
     }
 }
 

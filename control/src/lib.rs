@@ -50,6 +50,7 @@ mod stage;
 mod stats;
 mod timers;
 mod transport;
+mod view;
 mod waiting;
 
 pub mod sctp {

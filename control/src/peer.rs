@@ -352,6 +352,7 @@ impl Control {
             self.note_left(session, &peer, why);
             self.review_audience(peer.room, session);
         }
+        self.leave_views(peer.room, session);
         self.review_size(peer.room);
         self.remove_room_if_empty(peer.room);
         true

@@ -29,7 +29,7 @@ use crate::rtp_parameters::{Kind, RtpCapabilities, RtpEncodingParameters, RtpPar
 use crate::stage::Seat;
 use crate::transport::Transport;
 
-/// Whose a producer of the stage is.
+/// Whose a producer of the stage or of a view is.
 const NOBODY: SessionId = SessionId(u64::MAX);
 
 /// Kinds of receivers that a producer remembers the streams of. A room has as many as its members
@@ -372,8 +372,9 @@ impl Control {
         let owner = producer.session;
         let Some(room) = self.peers.get(&owner).map(|peer| peer.room) else { return };
         self.review_size(room);
+        self.review_stage(room);
         if self.has_stage(room) {
-            return self.review_stage(room);
+            return;
         }
         for other in self.members_but(room, owner) {
             self.offer(other, id);

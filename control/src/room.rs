@@ -17,7 +17,8 @@ use crate::limits::too_many;
 use crate::placement::RoomCores;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
-use crate::stage::Stage;
+use crate::stage::{Slot, Stage};
+use crate::view::View;
 
 /// How long nobody has been heard when a room's speakers are looked at without it: levels of a
 /// voice come every 100 ms, and wait up to 50 ms for others on their way up. Waking for each room's
@@ -39,6 +40,8 @@ pub(crate) struct Room {
     pub speakers: Speakers,
     /// What it has instead of everyone for everyone, once it is large.
     pub stage: Option<Stage>,
+    /// What is shown to those who watch it from outside.
+    pub views: Vec<View>,
     /// What its members can decode, as advice was last reviewed by it.
     pub audience: Audience,
     /// When someone first entered it.
@@ -62,6 +65,18 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// The slots of its stage and of its views.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        let of_stage = self.stage.iter().flat_map(Stage::slots);
+        of_stage.chain(self.views.iter().map(|view| &view.slot))
+    }
+
+    /// The same, to be filled.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let of_stage = self.stage.iter_mut().flat_map(Stage::slots_mut);
+        of_stage.chain(self.views.iter_mut().map(|view| &mut view.slot))
+    }
+
     /// Mutes or unmutes a source of whoever has that name, for at most `limit` names.
     pub fn mute(
         &mut self,
@@ -97,6 +112,7 @@ impl Control {
             cores: RoomCores::default(),
             speakers: Speakers::default(),
             stage: None,
+            views: Vec::new(),
             audience: Audience::default(),
             started: None,
             publishers: 0,
@@ -151,12 +167,12 @@ impl Control {
         let Some(room) = self.rooms.get_mut(&room_id) else { return };
         let before = room.speakers.dominant();
         room.speakers.heard(self.now, id, levels_dbov);
+        let is_taken = room.speakers.dominant() != before;
         if room.stage.is_some() {
-            let is_taken = room.speakers.dominant() != before;
             self.voice_on_stage(room_id, id);
-            if is_taken {
-                self.review_stage(room_id);
-            }
+        }
+        if is_taken {
+            self.review_stage(room_id);
         }
         self.tell_speakers(room_id);
     }

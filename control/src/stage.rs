@@ -61,8 +61,8 @@ pub(crate) struct Stage {
     recent: Vec<SessionId>,
 }
 
-/// A place on the stage.
-struct Slot {
+/// A place on the stage, or a view of a room.
+pub(crate) struct Slot {
     kind: Kind,
     /// Its producer.
     producer: ProducerId,
@@ -76,6 +76,31 @@ struct Slot {
 }
 
 impl Slot {
+    /// An empty one.
+    pub fn new(kind: Kind, producer: ProducerId, since: Time) -> Self {
+        Slot { kind, producer, shown: None, since, next: None, refused: None }
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its producer.
+    pub fn producer(&self) -> ProducerId {
+        self.producer
+    }
+
+    /// Whom it carries, or is about to.
+    pub fn source(&self) -> Option<ProducerId> {
+        self.next.or(self.shown)
+    }
+
+    /// Whether nothing came of a source a short while ago.
+    pub fn has_refused(&self, now: Time, source: ProducerId) -> bool {
+        self.refused.is_some_and(|(refused, at)| refused == source && now.since(at) < REFUSED)
+    }
+
     fn is_for(&self, source: ProducerId) -> bool {
         self.next.or(self.shown) == Some(source)
     }
@@ -89,6 +114,16 @@ pub(crate) struct Seat {
 }
 
 impl Stage {
+    /// Its slots.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Its slots, to be filled.
+    pub fn slots_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots
+    }
+
     /// The ids of the slots' producers.
     pub fn producers(&self) -> impl Iterator<Item = ProducerId> + '_ {
         self.slots.iter().map(|slot| slot.producer)
@@ -151,8 +186,7 @@ impl Control {
                 let Some(producer) = self.make_stage_producer(kind, seat, app_data, &cname) else {
                     continue;
                 };
-                let (shown, next, refused) = (None, None, None);
-                slots.push(Slot { kind, producer, shown, since: self.now, next, refused });
+                slots.push(Slot::new(kind, producer, self.now));
             }
         }
         let Some(room) = self.rooms.get_mut(&id) else { return };
@@ -195,10 +229,7 @@ impl Control {
             return;
         };
         for slot in &stage.slots {
-            for source in slot.shown.into_iter().chain(slot.next) {
-                self.release(slot.producer, source);
-            }
-            self.remove_stage_producer(slot.producer, &members);
+            self.end_slot(slot, &members);
         }
         for peer in peers {
             for &session in &members {
@@ -209,6 +240,14 @@ impl Control {
         for session in members {
             self.offer_existing(session);
         }
+    }
+
+    /// A slot is no longer there, of which these members were told.
+    pub(crate) fn end_slot(&mut self, slot: &Slot, members: &[SessionId]) {
+        for source in slot.shown.into_iter().chain(slot.next) {
+            self.release(slot.producer, source);
+        }
+        self.remove_stage_producer(slot.producer, members);
     }
 
     /// The participants as which a room's slots are seen.
@@ -287,10 +326,7 @@ impl Control {
     pub(crate) fn sources_on(&self, stage: ProducerId) -> [Option<ProducerId>; 2] {
         let seat = self.producers.get(&stage).and_then(|producer| producer.seat.as_ref());
         let room = seat.and_then(|seat| self.rooms.get(&seat.room));
-        let slot = room.and_then(|room| room.stage.as_ref()).and_then(|of| {
-            let slot = of.slot_of(stage)?;
-            of.slots.get(slot)
-        });
+        let slot = room.and_then(|room| room.slots().find(|slot| slot.producer == stage));
         slot.map_or([None; 2], |slot| [slot.shown, slot.next])
     }
 
@@ -305,6 +341,7 @@ impl Control {
     /// A producer has come, is gone, was paused or resumed, or somebody has the floor: decides anew
     /// who is on stage.
     pub(crate) fn review_stage(&mut self, id: RoomId) {
+        self.review_views(id);
         let Some(room) = self.rooms.get(&id).filter(|room| room.stage.is_some()) else { return };
         let dominant = room.speakers.dominant();
         let holder = dominant.and_then(|id| self.producers.get(&id)).map(|of| of.session);
@@ -325,25 +362,20 @@ impl Control {
         let wanted = self.wanted_pictures(id);
         let Some(stage) = self.rooms.get(&id).and_then(|room| room.stage.as_ref()) else { return };
         let (mut free, mut changes) = (Vec::new(), Vec::new());
-        for (index, slot) in stage.slots.iter().enumerate() {
-            if slot.kind == Kind::Video
-                && !slot.next.or(slot.shown).is_some_and(|source| wanted.contains(&source))
-            {
-                free.push(index);
+        for slot in stage.slots.iter().filter(|slot| slot.kind == Kind::Video) {
+            if !slot.source().is_some_and(|source| wanted.contains(&source)) {
+                free.push(slot);
             }
         }
         for &source in wanted.iter().filter(|source| !stage.has(**source)) {
-            if let Some(index) = free.pop() {
-                changes.push((index, Some(source)));
+            if let Some(slot) = free.pop() {
+                changes.push((slot.producer, Some(source)));
             }
         }
-        let is_gone = |index: &usize| {
-            let source = stage.slots[*index].next.or(stage.slots[*index].shown);
-            source.is_some_and(|source| !self.is_sending(source))
-        };
-        changes.extend(free.into_iter().filter(is_gone).map(|index| (index, None)));
-        for (index, source) in changes {
-            self.put(id, index, source);
+        let is_gone = |slot: &&Slot| slot.source().is_some_and(|source| !self.is_sending(source));
+        changes.extend(free.into_iter().filter(is_gone).map(|slot| (slot.producer, None)));
+        for (slot, source) in changes {
+            self.put(slot, source);
         }
     }
 
@@ -353,24 +385,11 @@ impl Control {
         let Some(stage) = &room.stage else { return Vec::new() };
         let slots = || stage.slots.iter().filter(|slot| slot.kind == Kind::Video);
         let count = slots().count();
-        let is_refused = |id: ProducerId| {
-            let is_of = |of: &Slot| {
-                of.refused
-                    .is_some_and(|(refused, at)| refused == id && self.now.since(at) < REFUSED)
-            };
-            slots().any(is_of)
-        };
-        let of = |session: &SessionId, source: Source| {
-            let producers = self.peers.get(session).map_or(&[][..], |peer| &peer.producers);
-            let shows = |id: &ProducerId| {
-                self.is_sending(*id)
-                    && self.producers.get(id).is_some_and(|of| of.source() == source)
-            };
-            producers.iter().copied().find(shows)
-        };
+        let is_refused = |id: ProducerId| slots().any(|slot| slot.has_refused(self.now, id));
+        let of = |session: &SessionId, source: Source| self.sent_by(session, source);
         let screens = room.members.iter().rev().filter_map(|peer| of(peer, Source::ScreenShare));
         let recent = stage.recent.iter().filter_map(|peer| of(peer, Source::Camera));
-        let present = slots().filter_map(|slot| slot.next.or(slot.shown));
+        let present = slots().filter_map(Slot::source);
         let present = present.filter(|id| self.is_sending(*id));
         let others = room.members.iter().filter_map(|peer| of(peer, Source::Camera));
         let others = others.filter(|id| !is_refused(*id));
@@ -387,7 +406,7 @@ impl Control {
     }
 
     /// Whether something of a producer is to be had.
-    fn is_sending(&self, id: ProducerId) -> bool {
+    pub(crate) fn is_sending(&self, id: ProducerId) -> bool {
         self.producers.get(&id).is_some_and(|producer| !producer.paused)
     }
 
@@ -401,35 +420,35 @@ impl Control {
         let Some(level) = room.speakers.level(self.now, voice) else { return };
         let dominant = room.speakers.dominant();
         // Which slot gives way first: an empty one, a silent one, the quietest.
-        let rank = |slot: &Slot| match slot.next.or(slot.shown) {
+        let rank = |slot: &Slot| match slot.source() {
             Some(shown) if self.is_sending(shown) => room.speakers.level(self.now, shown),
             _ => Some(i32::MIN),
         };
-        let mut places: Vec<(i32, usize)> = Vec::new();
-        for (index, slot) in stage.slots.iter().enumerate() {
+        let mut places: Vec<(i32, ProducerId)> = Vec::new();
+        for slot in &stage.slots {
             let stays = slot.shown == dominant && dominant.is_some()
-                || self.now.since(slot.since) < VOICE_STAYS && slot.next.or(slot.shown).is_some();
+                || self.now.since(slot.since) < VOICE_STAYS && slot.source().is_some();
             if slot.kind == Kind::Audio {
                 match rank(slot) {
-                    None => places.push((i32::MIN + 1, index)),
-                    Some(i32::MIN) => places.push((i32::MIN, index)),
+                    None => places.push((i32::MIN + 1, slot.producer)),
+                    Some(i32::MIN) => places.push((i32::MIN, slot.producer)),
                     Some(other) if !stays && level >= other + LOUDER_DB => {
-                        places.push((other, index));
+                        places.push((other, slot.producer));
                     }
                     Some(_) => {}
                 }
             }
         }
-        if let Some(&(_, index)) = places.iter().min() {
-            self.put(id, index, Some(voice));
+        if let Some(&(_, slot)) = places.iter().min() {
+            self.put(slot, Some(voice));
         }
     }
 
     /// Puts a source on a slot, or takes the one that is there away.
-    fn put(&mut self, id: RoomId, index: usize, source: Option<ProducerId>) {
+    pub(crate) fn put(&mut self, stage: ProducerId, source: Option<ProducerId>) {
         let now = self.now;
-        let Some(slot) = self.slot_mut(id, index) else { return };
-        let (stage, shown, next) = (slot.producer, slot.shown, slot.next);
+        let Some(slot) = self.slot_mut(stage) else { return };
+        let (shown, next) = (slot.shown, slot.next);
         slot.since = now;
         slot.next = source.filter(|source| shown != Some(*source));
         if let Some(next) = next.filter(|next| Some(*next) != source) {
@@ -437,14 +456,14 @@ impl Control {
         }
         let Some(home) = self.producers.get(&stage).map(|producer| producer.home()) else { return };
         let Some(source) = source else {
-            if let Some(slot) = self.slot_mut(id, index) {
+            if let Some(slot) = self.slot_mut(stage) {
                 slot.shown = None;
             }
             self.command(home, Command::SetStage { stage, source: None });
             if let Some(shown) = shown {
                 self.release(stage, shown);
             }
-            return self.tell_stage(id, index);
+            return self.tell_stage(stage);
         };
         if shown != Some(source) && next != Some(source) {
             self.reach(source, home);
@@ -454,8 +473,9 @@ impl Control {
         self.share_demand(stage);
     }
 
-    fn slot_mut(&mut self, id: RoomId, index: usize) -> Option<&mut Slot> {
-        self.rooms.get_mut(&id)?.stage.as_mut()?.slots.get_mut(index)
+    fn slot_mut(&mut self, stage: ProducerId) -> Option<&mut Slot> {
+        let room = self.producers.get(&stage)?.seat.as_ref()?.room;
+        self.rooms.get_mut(&room)?.slots_mut().find(|slot| slot.producer == stage)
     }
 
     /// A data core has put a source on stage; or the one that was there stays, as nothing came of
@@ -465,32 +485,30 @@ impl Control {
             return;
         };
         let Some(room) = producer.seat.as_ref().map(|seat| seat.room) else { return };
-        let of = self.rooms.get(&room).and_then(|room| room.stage.as_ref());
-        let Some(index) = of.and_then(|of| of.slot_of(stage)) else { return };
         let now = self.now;
-        let Some(slot) = self.slot_mut(room, index) else { return };
+        let Some(slot) = self.slot_mut(stage) else { return };
         if slot.next == Some(source) {
-            self.take_stage(room, index, source);
+            self.take_stage(stage, source);
         } else if slot.shown == Some(source)
             && let Some(next) = slot.next.take()
         {
             slot.refused = Some((next, now));
             self.release(stage, next);
             self.review_pictures(room);
+            self.review_views(room);
         }
     }
 
     /// A slot carries its next source from now on.
-    fn take_stage(&mut self, id: RoomId, index: usize, source: ProducerId) {
+    fn take_stage(&mut self, stage: ProducerId, source: ProducerId) {
         let now = self.now;
-        let Some(slot) = self.slot_mut(id, index) else { return };
-        let stage = slot.producer;
+        let Some(slot) = self.slot_mut(stage) else { return };
         (slot.next, slot.since) = (None, now);
         let before = slot.shown.replace(source);
         if let Some(before) = before.filter(|before| *before != source) {
             self.release(stage, before);
         }
-        self.tell_stage(id, index);
+        self.tell_stage(stage);
     }
 
     /// A slot no longer needs a source.
@@ -498,7 +516,7 @@ impl Control {
         let Some(home) = self.producers.get(&stage).map(|producer| producer.home()) else { return };
         self.withhold(stage, source);
         if let Some(producer) = self.producers.get_mut(&source) {
-            producer.demand.set_on_stage(0);
+            producer.demand.set_on_stage(stage, 0);
         }
         self.review_demand(source);
         self.unreach(source, home);
@@ -524,19 +542,24 @@ impl Control {
         for source in self.sources_on(stage).into_iter().flatten() {
             if let Some(producer) = self.producers.get_mut(&source) {
                 let most = u8::try_from(producer.encoding_count()).unwrap_or(u8::MAX);
-                producer.demand.set_on_stage(count.min(most));
+                producer.demand.set_on_stage(stage, count.min(most));
             }
             self.review_demand(source);
         }
     }
 
     /// Tells a room who is on a slot now.
-    fn tell_stage(&mut self, id: RoomId, index: usize) {
+    fn tell_stage(&mut self, stage: ProducerId) {
+        let seat = self.producers.get(&stage).and_then(|of| of.seat.as_ref());
+        let Some(id) = seat.map(|seat| seat.room) else { return };
         let Some(room) = self.rooms.get(&id) else { return };
-        let Some(slot) = room.stage.as_ref().and_then(|stage| stage.slots.get(index)) else {
-            return;
+        let slot = room.stage.as_ref().and_then(|of| of.slots.get(of.slot_of(stage)?));
+        let Some(slot) = slot else {
+            // Of a view only those are told who watch it.
+            let shown = self.sources_on(stage)[0];
+            return self.set_stage_empty(stage, shown.is_none());
         };
-        let (stage, shown, kind) = (slot.producer, slot.shown, slot.kind);
+        let (shown, kind) = (slot.shown, slot.kind);
         let members: Vec<SessionId> = room.members.iter().copied().collect();
         let display_name = shown.map_or_else(String::new, |source| self.name_of(source));
         let peer_id = self.producers.get(&stage).and_then(|of| of.seat.as_ref());
@@ -558,19 +581,18 @@ impl Control {
 
     /// A producer is gone or paused: the stage goes on without it.
     pub(crate) fn leave_stage(&mut self, id: RoomId, source: ProducerId) {
-        let Some(stage) = self.rooms.get(&id).and_then(|room| room.stage.as_ref()) else { return };
-        let held = |slot: &Slot| slot.shown == Some(source) || slot.next == Some(source);
-        let Some(index) = stage.slots.iter().position(held) else { return };
-        let slot = &stage.slots[index];
-        if slot.shown == Some(source) {
-            let next = slot.next;
-            self.put(id, index, None);
-            if let Some(next) = next.filter(|next| *next != source) {
-                self.put(id, index, Some(next));
+        let Some(room) = self.rooms.get(&id) else { return };
+        let held = |slot: &&Slot| slot.shown == Some(source) || slot.next == Some(source);
+        let held = room.slots().filter(held).map(|slot| (slot.producer, slot.shown, slot.next));
+        for (stage, shown, next) in held.collect::<Vec<_>>() {
+            if shown != Some(source) {
+                self.put(stage, shown);
+                continue;
             }
-        } else {
-            let shown = slot.shown;
-            self.put(id, index, shown);
+            self.put(stage, None);
+            if let Some(next) = next.filter(|next| *next != source) {
+                self.put(stage, Some(next));
+            }
         }
     }
 }

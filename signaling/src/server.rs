@@ -21,7 +21,7 @@ use crate::connection;
 use crate::drain::Drain;
 use crate::gauges::Gauges;
 use crate::http::admin::Admin;
-use crate::http::whip::Whip;
+use crate::http::wish::Wish;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Hub, HubLink};
 use crate::service_manager;
@@ -101,7 +101,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         connections: sender,
         auth,
         admin,
-        whip: Whip::new(link.clone()),
+        wish: Wish::new(link.clone()),
         limits: config.limits,
         gauges: Arc::clone(&gauges),
         cores,

@@ -23,3 +23,4 @@ mod senders_are_told_what_is_wanted;
 mod talk;
 mod the_stage_of_a_large_room;
 mod transports_connect_and_are_lost;
+mod views_follow_the_floor;

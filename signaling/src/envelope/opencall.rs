@@ -317,7 +317,7 @@ impl Envelope for OpenCall {
             Response::RouterRtpCapabilities(capabilities) => respond(effects, &id, &*capabilities),
             Response::Transport(options) => respond(effects, &id, options),
             Response::Ice(parameters) => respond(effects, &id, parameters),
-            Response::Produced { producer_id } => {
+            Response::Produced { producer_id } | Response::Viewed { producer_id, .. } => {
                 respond(effects, &id, json!({"producerId": producer_id}));
             }
             Response::Participants { participants, next, count } => {

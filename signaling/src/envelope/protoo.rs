@@ -363,7 +363,7 @@ impl Protoo {
             }
             Response::Transport(options) => with_alias(&options, "id", "transportId"),
             Response::Ice(parameters) => with_self(&parameters, "iceParameters"),
-            Response::Produced { producer_id } => {
+            Response::Produced { producer_id } | Response::Viewed { producer_id, .. } => {
                 json!({"id": producer_id, "producerId": producer_id})
             }
             Response::ProducedData { data_producer_id } => {

@@ -7,7 +7,7 @@
 //! * [`admin`] — the admin API.
 //! * [`bucket`] — rates; [`crate::addresses`] counts by address.
 //! * `metrics` — what Prometheus scrapes.
-//! * [`whip`] — publishers by WHIP.
+//! * [`wish`] — those who publish by WHIP or watch by WHEP.
 //! * [`origin`] — which pages may connect; [`files`] — the meeting page; [`refusals`] — who was
 //!   refused.
 //!
@@ -26,7 +26,7 @@ pub mod proxy;
 pub mod refusals;
 pub mod stream;
 pub mod tls;
-pub mod whip;
+pub mod wish;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ use self::bucket::Rate;
 use self::files::Files;
 use self::open::{Connection, OpenConnections};
 use self::refusals::{Refusal, Refusals};
-use self::whip::Whip;
+use self::wish::Wish;
 use crate::addresses::{Address, AddressLimits, Addresses, Place};
 use crate::auth::Auth;
 use crate::auth::claims::Admission;
@@ -162,8 +162,8 @@ pub struct Front {
     pub auth: Arc<Auth>,
     /// The admin API.
     pub admin: Admin,
-    /// Publishers without a WebSocket.
-    pub whip: Whip,
+    /// Those who publish or watch without a WebSocket.
+    pub wish: Wish,
     /// Numbers for `/healthz`.
     pub gauges: Arc<Gauges>,
     /// Number of data cores.
@@ -280,7 +280,7 @@ fn router(door: Arc<Door>) -> Router {
         .route("/", get(root))
         .route(ADMIN_PAGE.0, get(admin_page))
         .merge(admin::routes(&door))
-        .merge(whip::routes())
+        .merge(wish::routes())
         .fallback(page)
         .with_state(Arc::clone(&door))
         .layer(middleware::from_fn_with_state(door, admit))

@@ -1,14 +1,17 @@
-//! Session descriptions (RFC 8866) as far as WHIP needs them: an offer of someone who sends, as the
-//! rooms' own requests, and the answer to it. Pure functions over text of strangers.
+//! Session descriptions (RFC 8866) as far as WHIP and WHEP need them: an offer of someone who sends
+//! or watches, as the rooms' own requests, and the answer to it. Pure functions over text of
+//! strangers.
 //!
 //! * [`offer`] — text to an [`offer::Offer`], within bounds.
 //! * [`publication`] — an offer to what is produced.
+//! * [`subscription`] — an offer to what is watched.
 //! * [`answer`] — the text that goes back.
 #![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod offer;
 pub mod publication;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 

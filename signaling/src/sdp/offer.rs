@@ -41,9 +41,13 @@ pub struct Section {
     pub mid: Option<String>,
     /// Whether it would send.
     pub sends: bool,
-    /// What it could send, most wanted first.
+    /// Whether it would receive.
+    pub receives: bool,
+    /// What it could send or receive, most wanted first.
     pub formats: Vec<Format>,
-    /// Header extensions.
+    /// Header extensions that it receives.
+    pub received_extensions: Vec<RtpHeaderExtensionParameters>,
+    /// Those that it sends.
     pub extensions: Vec<RtpHeaderExtensionParameters>,
     /// SSRCs in the order in which they are written.
     pub ssrcs: Vec<u32>,
@@ -119,7 +123,7 @@ impl Reader {
         let kind = match words.next() {
             Some("audio") => Kind::Audio,
             Some("video") => Kind::Video,
-            Some("application") => return unsupported("data channels are not part of WHIP here"),
+            Some("application") => return unsupported("data channels are not served here"),
             other => return unsupported(format!("media of type {:?}", other.unwrap_or_default())),
         };
         let port = words.next().and_then(|port| port.parse::<u16>().ok());
@@ -137,7 +141,8 @@ impl Reader {
             bounded(&mut formats, Format { payload_type, ..Format::default() })?;
         }
         let protocol = protocol.to_owned();
-        let section = Section { kind, protocol, sends: true, formats, ..Section::default() };
+        let section =
+            Section { kind, protocol, sends: true, receives: true, formats, ..Section::default() };
         self.sections.push(section);
         Ok(())
     }
@@ -199,8 +204,10 @@ impl Section {
         match name {
             "mid" => self.mid = Some(named("mid", value)?),
             "rtcp-mux" | "rtcp-mux-only" => self.muxed = true,
-            "sendonly" | "sendrecv" => self.sends = true,
-            "recvonly" | "inactive" => self.sends = false,
+            "sendrecv" => (self.sends, self.receives) = (true, true),
+            "sendonly" => (self.sends, self.receives) = (true, false),
+            "recvonly" => (self.sends, self.receives) = (false, true),
+            "inactive" => (self.sends, self.receives) = (false, false),
             "rtpmap" => self.rtpmap(value)?,
             "fmtp" => self.fmtp(value)?,
             "rtcp-fb" => self.feedback(value)?,
@@ -275,10 +282,16 @@ impl Section {
         let (Ok(id), Some(uri)) = (number.parse::<u8>(), words.next()) else {
             return malformed("a=extmap without an id or a URI");
         };
-        if matches!(direction, "sendrecv" | "sendonly") && id > 0 {
-            let parameters = Default::default();
-            let uri = uri.to_owned();
-            let extension = RtpHeaderExtensionParameters { uri, id, encrypt: false, parameters };
+        if id == 0 {
+            return Ok(());
+        }
+        let parameters = Default::default();
+        let uri = uri.to_owned();
+        let extension = RtpHeaderExtensionParameters { uri, id, encrypt: false, parameters };
+        if matches!(direction, "sendrecv" | "recvonly") {
+            bounded(&mut self.received_extensions, extension.clone())?;
+        }
+        if matches!(direction, "sendrecv" | "sendonly") {
             bounded(&mut self.extensions, extension)?;
         }
         Ok(())

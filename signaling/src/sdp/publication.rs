@@ -60,7 +60,8 @@ fn publication(section: &Section, router: &RtpCapabilities) -> Result<Publicatio
     Ok(Publication { kind: section.kind, parameters })
 }
 
-fn codec(kind: Kind, format: &Format) -> RtpCodecParameters {
+/// A payload type of an offer as rooms know codecs.
+pub(super) fn codec(kind: Kind, format: &Format) -> RtpCodecParameters {
     let prefix = match kind {
         Kind::Audio => "audio",
         Kind::Video => "video",

@@ -2,17 +2,21 @@
 #![forbid(unsafe_code)]
 
 use opencall_control::api::{
-    DtlsFingerprint, DtlsParameters, DtlsRole, IceCandidate, IceParameters, TransportOptions,
+    ConsumerRtpParameters, DtlsFingerprint, DtlsParameters, DtlsRole, IceCandidate, IceParameters,
+    Source, TransportOptions, ViewOf,
 };
-use opencall_control::ortc;
-use opencall_control::rtp_parameters::{Kind, RtpCapabilities};
+use opencall_control::ortc::{self, Numbers};
+use opencall_control::rtp_parameters::{
+    Kind, RtpCapabilities, RtpCodecCapability, RtpCodecParameters, RtpParameters,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::SdpError;
-use super::answer::answer;
+use super::answer::{answer, watch_answer};
 use super::offer::{MAX_OFFER_BYTES, Offer};
 use super::publication::publications;
+use super::subscription::{Subscription, Wanted, subscriptions};
 
 /// As Chromium writes it, with simulcast, shortened to what matters.
 const CHROMIUM: &str = "v=0\r\no=- 4611 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
@@ -180,9 +184,10 @@ fn ssrcs() -> String {
 #[test]
 fn changed_offers_are_survived() {
     let mut rng = StdRng::seed_from_u64(7);
-    let (router, mut taken) = (router(), 0);
+    let (router, mut taken, mut watched) = (router(), 0, false);
     for round in 0..20_000 {
-        let mut bytes = [CHROMIUM, FFMPEG][round % 2].as_bytes().to_vec();
+        let watching = CHROMIUM.replace("sendonly", "recvonly");
+        let mut bytes = [CHROMIUM, FFMPEG, &watching][round % 3].as_bytes().to_vec();
         for _ in 0..rng.random_range(1..4) {
             let at = rng.random_range(0..bytes.len());
             match rng.random_range(0..4) {
@@ -201,9 +206,104 @@ fn changed_offers_are_survived() {
         }
         let text = String::from_utf8_lossy(&bytes);
         let Ok(offer) = Offer::parse(&text) else { continue };
+        watched |= watch(&offer, &router);
         let Ok(publications) = publications(&offer, &router) else { continue };
         answer(&offer, &publications, &transport(), &router);
         taken += 1;
     }
-    assert!((1_000..19_000).contains(&taken), "{taken}");
+    assert!((1_000..19_000).contains(&taken) && watched, "{taken}");
+}
+
+/// Whether anything is watched by an offer: all that is, as control would take it.
+fn watch(offer: &Offer, router: &RtpCapabilities) -> bool {
+    let Ok(found) = subscriptions(offer, router, &Wanted::default()) else { return false };
+    let mut sent = Vec::new();
+    for of in &found {
+        sent.push(of.as_ref().and_then(|of| sent_to(of, router)));
+    }
+    let text = watch_answer(offer, &sent, &transport());
+    assert_eq!(text.matches("\r\nm=").count(), offer.sections.len());
+    sent.iter().any(Option::is_some)
+}
+
+/// What a section is sent, of a room that has every codec.
+fn sent_to(of: &Subscription, router: &RtpCapabilities) -> Option<ConsumerRtpParameters> {
+    ortc::validate_rtp_capabilities(&of.capabilities).ok()?;
+    let codecs = router.codecs.iter().filter(|codec| codec.kind == of.kind);
+    let codec = |codec: &RtpCodecCapability| RtpCodecParameters {
+        mime_type: codec.mime_type.clone(),
+        payload_type: codec.preferred_payload_type.unwrap_or_default(),
+        clock_rate: codec.clock_rate,
+        channels: codec.channels,
+        parameters: codec.parameters.clone(),
+        rtcp_feedback: codec.rtcp_feedback.clone(),
+    };
+    let produced =
+        RtpParameters { codecs: codecs.map(codec).collect(), ..RtpParameters::default() };
+    let consumable = ortc::consumable_rtp_parameters(of.kind, &produced, router).unwrap();
+    let remote = (&of.capabilities, Numbers::Client);
+    let stream = ortc::consumer_stream(of.kind, &consumable, remote, "view-1").ok()?;
+    let rtx_ssrc = stream.has_rtx.then_some(11);
+    Some(ConsumerRtpParameters { stream: stream.into(), mid: of.mid.clone(), ssrc: 10, rtx_ssrc })
+}
+
+#[test]
+fn who_watches_is_answered_with_every_codec_in_common_by_its_own_numbers() {
+    let text = CHROMIUM.replace("sendonly", "recvonly").replace("102", "127");
+    let offer = Offer::parse(&text).unwrap();
+    let found = subscriptions(&offer, &router(), &Wanted::default()).unwrap();
+    let ranks = found.iter().flatten().map(|of| (of.kind, of.of.clone()));
+    let speaker = ViewOf::Speaker { rank: 0 };
+    let expected = [(Kind::Audio, speaker.clone()), (Kind::Video, speaker)];
+    assert_eq!(ranks.collect::<Vec<_>>(), expected);
+    let sent: Vec<_> = found.iter().flatten().map(|of| sent_to(of, &router())).collect();
+    let answer = watch_answer(&offer, &sent, &transport());
+    for line in [
+        "a=group:BUNDLE 0 1",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        "a=fmtp:111 minptime=10;useinbandfec=1",
+        "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+        // The last is left out: its number is that of probes.
+        "m=video 9 UDP/TLS/RTP/SAVPF 96 97",
+        "a=sendonly",
+        "a=rtcp-fb:96 nack pli",
+        "a=fmtp:97 apt=96",
+        "a=msid:view-1 view-1-1",
+        "a=ssrc-group:FID 10 11",
+        "a=ssrc:11 cname:view-1",
+    ] {
+        assert!(answer.contains(&format!("{line}\r\n")), "{line} in {answer}");
+    }
+    assert!(!answer.contains("made-up") && !answer.contains("recvonly"));
+}
+
+#[test]
+fn sections_are_shared_out() {
+    let wanted = |participant: Option<&str>, screen| Wanted {
+        participant: participant.map(str::to_owned),
+        screen,
+    };
+    let of = |source| ViewOf::Participant { peer_id: "ann".into(), source };
+    let rank = |rank| ViewOf::Speaker { rank };
+    let table = [
+        (wanted(None, false), vec![Some(rank(0)), Some(rank(1)), Some(rank(2))]),
+        (
+            wanted(Some("ann"), false),
+            vec![Some(of(Source::Camera)), Some(of(Source::ScreenShare)), None],
+        ),
+        (
+            wanted(Some("ann"), true),
+            vec![Some(of(Source::ScreenShare)), Some(of(Source::Camera)), None],
+        ),
+    ];
+    let text = CHROMIUM.replace("sendonly", "recvonly");
+    let (head, video) = text.split_once("m=video").unwrap();
+    let (head, _) = head.split_once("m=audio").unwrap();
+    let text = format!("{head}m=video{video}m=video{video}m=video{video}");
+    let offer = Offer::parse(&text).unwrap();
+    for (wanted, expected) in table {
+        let found = subscriptions(&offer, &router(), &wanted).unwrap();
+        let views: Vec<_> = found.into_iter().map(|of| of.map(|of| of.of)).collect();
+        assert_eq!(views, expected, "{wanted:?}");
+    }
 }

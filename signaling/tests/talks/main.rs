@@ -23,4 +23,5 @@ mod tls;
 mod tokens;
 mod web;
 mod webhooks;
+mod whep;
 mod whip;

@@ -9,10 +9,10 @@ use crate::client::Client;
 use crate::server::{PATIENCE, Server};
 use crate::web::{get, health_when};
 
-const KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
+pub const KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 
 /// A camera and a microphone.
-fn offer() -> String {
+pub fn offer() -> String {
     let print = vec!["AB"; 32].join(":");
     let transport = format!(
         "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n\
@@ -27,20 +27,20 @@ fn offer() -> String {
     )
 }
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 }
 
-async fn call(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+pub async fn call(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let length = body.len();
     let request = format!(
@@ -56,8 +56,8 @@ async fn call(server: &Server, method: &str, path: &str, headers: &str, body: &s
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-const SDP: &str = "Content-Type: application/sdp\r\n";
-const FRAGMENT: &str = "Content-Type: application/trickle-ice-sdpfrag\r\n";
+pub const SDP: &str = "Content-Type: application/sdp\r\n";
+pub const FRAGMENT: &str = "Content-Type: application/trickle-ice-sdpfrag\r\n";
 
 #[tokio::test]
 async fn a_publisher_is_a_participant_until_its_resource_is_deleted() {

@@ -18,6 +18,7 @@ import {
   type Timeline,
 } from './frames';
 import { plain } from './plain';
+import { whep } from './whep';
 
 /** What to send as video. */
 export interface VideoOptions {
@@ -622,6 +623,7 @@ function find(peerId: string): TestPeer {
 
 const harness = {
   ...plain,
+  ...whep,
   async open(
     peerId: string,
     dialect: DialectName,

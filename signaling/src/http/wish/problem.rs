@@ -1,4 +1,4 @@
-//! Why a request of a publisher is refused: RFC 9457.
+//! Why a request is refused: RFC 9457.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -12,6 +12,9 @@ use serde_json::json;
 use crate::auth::error::TokenError;
 use crate::hub::HubGone;
 use crate::sdp::SdpError;
+
+/// When to look again for someone who sends: players that poll cost a request each.
+const NOTHING_YET: Duration = Duration::from_secs(4);
 
 /// A refusal.
 pub struct Problem {
@@ -76,6 +79,23 @@ impl Problem {
     /// The token lets nobody in.
     pub fn token(error: &TokenError) -> Self {
         Problem::new(error.status(), error.to_string())
+    }
+
+    /// The query says what is not served.
+    pub fn query(detail: &str) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The body is not what is expected.
+    pub fn body(detail: &str) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// There is a room, and nothing in it to be watched yet.
+    pub fn nothing_published() -> Self {
+        let retry_after = Some(NOTHING_YET);
+        let detail = "nobody in this room sends anything yet";
+        Problem { retry_after, ..Problem::new(StatusCode::CONFLICT, detail) }
     }
 
     /// The session ended while it began.

@@ -1,5 +1,5 @@
-//! The session of a publisher: a participant whose news nobody reads, and whose resource answers
-//! for it.
+//! The session of one who publishes or watches: a participant whose news nobody reads, and whose
+//! resource answers for it.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use opencall_control::api::{
-    ConsumeMode, Direction, DtlsParameters, DtlsRole, Grants, JsonObject, Request, RequestError,
-    Response, SctpMode, SessionConfig, StatsOf, Token, TransportOptions,
+    ConsumeMode, ConsumerRtpParameters, Direction, DtlsParameters, DtlsRole, Grants, JsonObject,
+    Request, RequestError, Response, SctpMode, SessionConfig, StatsOf, Token, TransportOptions,
 };
 use opencall_control::rtp_parameters::Kind;
+use opencall_dataplane::message::Layers;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,8 +23,9 @@ use crate::hub::mail_queue::Mail;
 use crate::hub::{HubLink, Mailbox, Presence};
 use crate::sdp::offer::Offer;
 use crate::sdp::publication::Publication;
+use crate::sdp::subscription::Subscription;
 
-/// How long a publisher may take from its offer until it is connected.
+/// How long a client may take from its offer until it is connected.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Questions to a session that may wait.
@@ -35,6 +37,8 @@ enum Ask {
     Transport(oneshot::Sender<TransportOptions>),
     /// New ICE credentials.
     Restart(oneshot::Sender<Result<TransportOptions, RequestError>>),
+    /// Which layers its client wants of a section at most.
+    Layers { mid: String, layers: Layers, reply: oneshot::Sender<Result<(), Problem>> },
     /// To end.
     End,
 }
@@ -66,6 +70,13 @@ impl Handle {
         Ok(answer.await.map_err(|_| Problem::gone())??)
     }
 
+    /// Asks for these layers of the section with that MID at most.
+    pub async fn choose(&self, room: &str, mid: String, layers: Layers) -> Result<(), Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(room, Ask::Layers { mid, layers, reply }).await?;
+        answer.await.map_err(|_| Problem::gone())?
+    }
+
     async fn ask(&self, room: &str, ask: Ask) -> Result<(), Problem> {
         if *self.room != *room {
             return Err(Problem::gone());
@@ -74,22 +85,35 @@ impl Handle {
     }
 }
 
+/// Who comes, and where to.
+pub struct Entrant {
+    /// The room.
+    pub room: String,
+    /// Its name there.
+    pub peer: String,
+    /// What it may do.
+    pub grants: Grants,
+}
+
 /// A session that begins.
-pub struct Publisher {
+pub struct Session {
     presence: Presence,
     mailbox: Arc<Mailbox>,
     hub: HubLink,
     gauges: Arc<Gauges>,
+    /// The name to show.
+    display_name: String,
+    /// What it is sent, by MID.
+    consumers: HashMap<String, String>,
     _place: Place,
     last_token: u64,
 }
 
-impl Publisher {
-    /// Opens it, and enters the room.
+impl Session {
+    /// Opens it, outside the room.
     pub async fn open(
         hub: &HubLink,
-        (room, peer): (String, String),
-        grants: Grants,
+        Entrant { room, peer, grants }: Entrant,
         place: Place,
         gauges: Arc<Gauges>,
     ) -> Result<Self, Problem> {
@@ -107,14 +131,27 @@ impl Publisher {
         let (presence, _) = hub.open(config, Arc::clone(&mailbox), place.account()).await?;
         gauges.connections.fetch_add(1, Ordering::Relaxed);
         let hub = hub.clone();
-        let mut publisher =
-            Publisher { presence, mailbox, hub, gauges, _place: place, last_token: 0 };
-        publisher.next_mail(|mail| matches!(mail, Mail::Opened).then_some(())).await?;
-        let device = object(json!({"flag": "whip", "name": "WHIP"}));
-        publisher
-            .ask(Request::Join { display_name, device, rtp_capabilities: None, codec_hints: None })
-            .await??;
-        Ok(publisher)
+        let session = Session {
+            presence,
+            mailbox,
+            hub,
+            gauges,
+            display_name,
+            consumers: HashMap::new(),
+            _place: place,
+            last_token: 0,
+        };
+        session.next_mail(|mail| matches!(mail, Mail::Opened).then_some(())).await?;
+        Ok(session)
+    }
+
+    /// Enters the room, by this protocol.
+    pub async fn join(&mut self, protocol: &str) -> Result<(), Problem> {
+        let device = object(json!({"flag": protocol, "name": protocol.to_uppercase()}));
+        let (display_name, rtp_capabilities) = (self.display_name.clone(), None);
+        let join = Request::Join { display_name, device, rtp_capabilities, codec_hints: None };
+        self.ask(join).await??;
+        Ok(())
     }
 
     /// Makes the transport and all producers.
@@ -123,22 +160,7 @@ impl Publisher {
         offer: &Offer,
         publications: &[Publication],
     ) -> Result<TransportOptions, Problem> {
-        let create = Request::CreateTransport {
-            direction: Direction::Send,
-            force_tcp: false,
-            sctp: SctpMode::Off,
-        };
-        let Response::Transport(transport) = self.ask(create).await?? else {
-            return Err(Problem::gone());
-        };
-        // Who leaves the role to us is the DTLS client: the answer says "passive".
-        let role = match offer.role {
-            DtlsRole::Server => DtlsRole::Server,
-            DtlsRole::Auto | DtlsRole::Client => DtlsRole::Client,
-        };
-        let dtls_parameters = DtlsParameters { role, fingerprints: offer.fingerprints.clone() };
-        let transport_id = transport.id.clone();
-        self.ask(Request::ConnectTransport { transport_id, dtls_parameters }).await??;
+        let transport = self.connect(offer, Direction::Send).await?;
         let mut kinds = (0, 0);
         for Publication { kind, parameters } in publications {
             // The second picture is a screen, and so is the second sound its own.
@@ -160,6 +182,78 @@ impl Publisher {
         Ok(transport)
     }
 
+    /// Makes the transport, to which the client connects with its first check.
+    async fn connect(
+        &mut self,
+        offer: &Offer,
+        direction: Direction,
+    ) -> Result<TransportOptions, Problem> {
+        let create = Request::CreateTransport { direction, force_tcp: false, sctp: SctpMode::Off };
+        let Response::Transport(transport) = self.ask(create).await?? else {
+            return Err(Problem::gone());
+        };
+        // Who leaves the role to us is the DTLS client: the answer says "passive".
+        let role = match offer.role {
+            DtlsRole::Server => DtlsRole::Server,
+            DtlsRole::Auto | DtlsRole::Client => DtlsRole::Client,
+        };
+        let dtls_parameters = DtlsParameters { role, fingerprints: offer.fingerprints.clone() };
+        let transport_id = transport.id.clone();
+        self.ask(Request::ConnectTransport { transport_id, dtls_parameters }).await??;
+        Ok(transport)
+    }
+
+    /// The producers by which it watches the room, one for each section that gets anything.
+    pub async fn views(
+        &mut self,
+        subscriptions: &[Option<Subscription>],
+    ) -> Result<Vec<String>, Problem> {
+        let (mut views, mut most) = (Vec::new(), 0);
+        for Subscription { kind, of, .. } in subscriptions.iter().flatten() {
+            let view = Request::View { of: of.clone(), kind: *kind };
+            let Response::Viewed { producer_id, sources } = self.ask(view).await?? else {
+                return Err(Problem::gone());
+            };
+            views.push(producer_id);
+            most = most.max(sources);
+        }
+        if most == 0 {
+            return Err(Problem::nothing_published());
+        }
+        Ok(views)
+    }
+
+    /// Makes the transport and all consumers.
+    pub async fn watch(
+        &mut self,
+        offer: &Offer,
+        subscriptions: &[Option<Subscription>],
+        views: Vec<String>,
+    ) -> Result<(TransportOptions, Vec<Option<ConsumerRtpParameters>>), Problem> {
+        let transport = self.connect(offer, Direction::Recv).await?;
+        let (mut views, mut sent) = (views.into_iter(), Vec::new());
+        for subscription in subscriptions {
+            let Some(of) = subscription else {
+                sent.push(None);
+                continue;
+            };
+            let Some(producer_id) = views.next() else { return Err(Problem::gone()) };
+            let consume = Request::Consume {
+                producer_id,
+                rtp_capabilities: Some(of.capabilities.clone()),
+                transport_id: Some(transport.id.clone()),
+                mid: Some(of.mid.clone()),
+                paused: false,
+            };
+            let Response::Consumed(options) = self.ask(consume).await?? else {
+                return Err(Problem::gone());
+            };
+            self.consumers.insert(of.mid.clone(), options.id);
+            sent.push(Some(options.rtp_parameters));
+        }
+        Ok((transport, sent))
+    }
+
     async fn ask(&mut self, request: Request) -> Result<Result<Response, RequestError>, Problem> {
         self.last_token += 1;
         let token = Token(self.last_token);
@@ -172,7 +266,7 @@ impl Publisher {
         .await
     }
 
-    /// The next mail that is wanted; news are of no use to a publisher.
+    /// The next mail that is wanted; news are of no use to its client.
     async fn next_mail<T>(&self, wanted: impl Fn(Mail) -> Option<T>) -> Result<T, Problem> {
         loop {
             while let Some(mail) = self.mailbox.take() {
@@ -222,6 +316,9 @@ impl Publisher {
                 ask = asked.recv() => match ask {
                     None | Some(Ask::End) => return,
                     Some(Ask::Transport(reply)) => drop(reply.send(transport.clone())),
+                    Some(Ask::Layers { mid, layers, reply }) => {
+                        drop(reply.send(self.choose(&mid, layers).await));
+                    }
                     Some(Ask::Restart(reply)) => {
                         let Ok(result) = self.restart(&mut transport).await else { return };
                         drop(reply.send(result));
@@ -233,13 +330,21 @@ impl Publisher {
                 () = &mut connected_by, if !is_connected => {
                     is_connected = self.is_connected(&transport).await;
                     if !is_connected {
-                        tracing::info!("a WHIP client did not connect");
+                        tracing::info!("a client of WHIP or WHEP did not connect");
                         return;
                     }
                 }
                 _ = stopping.changed() => return,
             }
         }
+    }
+
+    async fn choose(&mut self, mid: &str, layers: Layers) -> Result<(), Problem> {
+        let consumer_id = self.consumers.get(mid).cloned();
+        let consumer_id =
+            consumer_id.ok_or_else(|| Problem::body("mediaId names no section that is sent"))?;
+        self.ask(Request::SetConsumerPreferredLayers { consumer_id, layers }).await??;
+        Ok(())
     }
 
     async fn restart(
@@ -267,7 +372,7 @@ impl Publisher {
     }
 }
 
-impl Drop for Publisher {
+impl Drop for Session {
     fn drop(&mut self) {
         self.gauges.connections.fetch_sub(1, Ordering::Relaxed);
     }
@@ -295,7 +400,7 @@ impl Drop for Resource {
     }
 }
 
-/// What we say of a publisher to others.
+/// What we say of it to others.
 fn object(value: Value) -> JsonObject {
     serde_json::from_value(value).unwrap_or_default()
 }

@@ -1,6 +1,8 @@
-//! WHIP (RFC 9725): a publisher posts its offer and is a participant of the room like any other,
-//! without a WebSocket. Its resource is the session: DELETE ends it, PATCH restarts ICE.
+//! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): who publishes or watches posts its offer and is
+//! a participant of the room like any other, without a WebSocket. Its resource is the session:
+//! DELETE ends it, PATCH restarts ICE.
 //!
+//! * `whip`, `whep` — from an offer to a session.
 //! * `session` — the session behind a resource; `problem` — refusals, as problem+json.
 //!
 //! We are ICE-lite and announce all our addresses in the answer, so that candidates of clients are
@@ -9,6 +11,8 @@
 
 mod problem;
 mod session;
+mod whep;
+mod whip;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,35 +30,36 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Extension, Router};
-use opencall_control::api::{Grants, IceParameters, TransportOptions};
+use opencall_control::api::{IceParameters, TransportOptions};
 
 use self::problem::Problem;
-use self::session::{Handle, Publisher};
+use self::session::Handle;
 use super::refusals::Refusal;
 use super::{Client, Door, now};
+use crate::addresses::Place;
 use crate::auth::claims::Admission;
 use crate::auth::presented::Presented;
 use crate::envelope::fields::MAX_NAME_BYTES;
 use crate::hub::HubLink;
-use crate::sdp::answer::{answer, write_candidate, write_ice};
+use crate::sdp::answer::{write_candidate, write_ice};
 use crate::sdp::offer::{MAX_OFFER_BYTES, Offer};
-use crate::sdp::publication::publications;
 
 const SDP: &str = "application/sdp";
+const JSON: &str = "application/json";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-/// The sessions of all publishers.
-pub struct Whip {
+/// The sessions of all who publish or watch so.
+pub struct Wish {
     hub: HubLink,
     sessions: Arc<Mutex<HashMap<String, Handle>>>,
 }
 
-impl Whip {
+impl Wish {
     /// Over this hub, without any.
     pub fn new(hub: HubLink) -> Self {
-        Whip { hub, sessions: Arc::default() }
+        Wish { hub, sessions: Arc::default() }
     }
 
     fn session(&self, id: &str) -> Result<Handle, Problem> {
@@ -65,9 +70,13 @@ impl Whip {
 
 /// The routes.
 pub(super) fn routes() -> Router<Arc<Door>> {
+    let resource = || delete(end).patch(patch).options(preflight);
     Router::new()
-        .route("/whip/{room}", post(publish).options(preflight))
-        .route("/whip/{room}/{id}", delete(end).patch(patch).options(preflight))
+        .route("/whip/{room}", post(whip::publish).options(preflight))
+        .route("/whip/{room}/{id}", resource())
+        .route("/whep/{room}", post(whep::watch).options(preflight))
+        .route("/whep/{room}/{id}", resource())
+        .route("/whep/{room}/{id}/layers", post(whep::choose).options(preflight))
         .layer(DefaultBodyLimit::max(MAX_OFFER_BYTES))
 }
 
@@ -98,28 +107,25 @@ fn share(door: &Door, headers: &HeaderMap, proxied: bool, mut response: Response
     response
 }
 
-async fn publish(
-    State(door): State<Arc<Door>>,
-    Extension(client): Extension<Client>,
-    Path(room): Path<String>,
-    presented: Presented,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let proxied = client.proxied;
-    let outcome = start(&door, &client, room, &presented, &headers, body).await;
-    share(&door, &headers, proxied, outcome.unwrap_or_else(IntoResponse::into_response))
+/// A request with an offer, up to its session.
+struct Arrived {
+    offer: Offer,
+    /// The session's name in its address: whoever knows it, and the room, may end it.
+    id: String,
+    place: Place,
+    admission: Option<Admission>,
 }
 
-async fn start(
+/// Whether a request may begin a session, and with what.
+async fn arrive(
     door: &Door,
     client: &Client,
-    room: String,
+    room: &str,
     presented: &Presented,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let admission = admit(door, client, &room, presented, headers).await?;
+) -> Result<Arrived, Problem> {
+    let admission = admit(door, client, room, presented, headers).await?;
     if let Some(draining) = door.front.admin.draining() {
         door.refuse(Refusal::Draining, client.ip, &"the server drains");
         let wait = draining.retry_after(Instant::now());
@@ -129,41 +135,39 @@ async fn start(
         return Err(Problem::wrong_type(SDP));
     }
     let body = body.map_err(|_| Problem::too_large())?;
-    let text = std::str::from_utf8(&body).map_err(|_| Problem::not_text())?;
-    let whip = &door.front.whip;
-    let router = Arc::clone(whip.hub.router_rtp_capabilities());
-    let offer = Offer::parse(text)?;
-    let publications = publications(&offer, &router)?;
+    let offer = Offer::parse(std::str::from_utf8(&body).map_err(|_| Problem::not_text())?)?;
     let place = client.address.socket(now()).ok_or_else(|| {
         door.refuse(Refusal::Sockets, client.ip, &"too many sessions from this address");
         Problem::too_many()
     })?;
     let id = format!("{:032x}", rand::random::<u128>());
-    let (peer, grants) = match admission {
-        Some(Admission { identity, grants, .. }) => (identity, grants),
-        // Nobody says who it is: someone new each time.
-        None => (format!("whip-{}", id.get(..8).unwrap_or_default()), Grants::default()),
-    };
-    let gauges = Arc::clone(&door.front.gauges);
-    let mut publisher =
-        Publisher::open(&whip.hub, (room.clone(), peer), grants, place, gauges).await?;
-    let transport = publisher.publish(&offer, &publications).await?;
-    let text = answer(&offer, &publications, &transport, &router);
-    let etag = etag_of(&transport.ice_parameters);
-    let sessions = Arc::clone(&whip.sessions);
-    publisher.serve(id.clone(), (room.clone(), transport), sessions);
-    let room = percent_encoding::utf8_percent_encode(&room, percent_encoding::NON_ALPHANUMERIC);
-    let location = HeaderValue::from_str(&format!("/whip/{room}/{id}"));
-    let mut response = (StatusCode::CREATED, text).into_response();
+    Ok(Arrived { offer, id, place, admission })
+}
+
+/// A session's name where nobody says who it is: another each time.
+fn passing_name(protocol: &str, id: &str) -> String {
+    format!("{protocol}-{}", id.get(..8).unwrap_or_default())
+}
+
+/// A session has begun.
+fn created(
+    protocol: &str,
+    (room, id): (&str, &str),
+    answer: String,
+    transport: &TransportOptions,
+) -> Result<Response, Problem> {
+    let room = percent_encoding::utf8_percent_encode(room, percent_encoding::NON_ALPHANUMERIC);
+    let location = HeaderValue::from_str(&format!("/{protocol}/{room}/{id}"));
+    let mut response = (StatusCode::CREATED, answer).into_response();
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
     fields.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
     fields.insert(LOCATION, location.map_err(|_| Problem::not_text())?);
-    fields.insert(ETAG, etag);
+    fields.insert(ETAG, etag_of(&transport.ice_parameters));
     Ok(response)
 }
 
-/// Who publishes: the holder of a join token for this room, or anyone where none is asked for.
+/// Who publishes or watches: the holder of a join token for this room, or anyone where none is asked for.
 async fn admit(
     door: &Door,
     client: &Client,
@@ -213,7 +217,7 @@ async fn end(
 ) -> Response {
     let outcome = async {
         admit(&door, &client, &room, &presented, &headers).await?;
-        door.front.whip.session(&id)?.end(&room).await
+        door.front.wish.session(&id)?.end(&room).await
     };
     let response = match outcome.await {
         Ok(()) => StatusCode::OK.into_response(),
@@ -244,7 +248,7 @@ async fn change(
     if !is_of_type(headers, FRAGMENT) {
         return Err(Problem::wrong_type(FRAGMENT));
     }
-    let session = door.front.whip.session(&id)?;
+    let session = door.front.wish.session(&id)?;
     let Some(wanted) = headers.get(IF_MATCH) else { return Err(Problem::no_condition()) };
     if wanted == "*" {
         let transport = session.restart(&room).await?;

@@ -365,6 +365,7 @@ fn run_options(options: &VersusOptions, dialect: Dialect, url: &str, pid: u32) -
         scenario: options.scenario,
         participants: options.participants,
         rooms: options.rooms,
+        room: None,
         duration: options.duration,
         join_rate: options.join_rate,
         seed: options.seed,

@@ -71,6 +71,7 @@ fn the_servers_counters_agree_with_its_clients() {
             scenario: Scenario::Meeting,
             participants: 3,
             rooms: 2,
+            room: None,
             duration: Duration::from_secs(3),
             join_rate: 10.0,
             seed: 1,

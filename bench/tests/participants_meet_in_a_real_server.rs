@@ -21,6 +21,7 @@ fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
         scenario,
         participants,
         rooms: 1,
+        room: None,
         duration: Duration::from_secs(seconds),
         join_rate: 10.0,
         seed: 1,

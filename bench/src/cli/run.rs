@@ -32,6 +32,9 @@ pub struct Args {
     /// Rooms, for a ramp at most; the default depends on the scenario.
     #[arg(long)]
     rooms: Option<u32>,
+    /// The name of the room, where there is one: others may be in it, whose media are not checked.
+    #[arg(long, value_name = "NAME")]
+    room: Option<String>,
     /// How long is measured, after everyone has joined: 20s, 5m, 500 (seconds).
     #[arg(long, default_value = "20s", value_parser = parse_duration)]
     duration: Duration,
@@ -103,10 +106,14 @@ pub fn run(args: Args) -> Result<(), String> {
     if join_rate.is_nan() || join_rate <= 0.0 || args.workers == 0 || rooms == 0 {
         return Err("--join-rate, --workers and --rooms are at least one".into());
     }
+    if args.room.is_some() && (rooms > 1 || args.scenario == Scenario::JoinStorm) {
+        return Err("--room names one room: give --rooms 1, and no storm of joins".into());
+    }
     let options = RunOptions {
         scenario: args.scenario,
         participants: args.participants.unwrap_or(args.scenario.default_participants()),
         rooms,
+        room: args.room,
         duration: args.duration,
         join_rate,
         seed: args.seed,

@@ -79,6 +79,8 @@ pub struct World {
     pub engine: EngineSender,
     /// The run.
     pub run: u32,
+    /// The name of the one room, where it has one.
+    pub room: Option<String>,
     /// When the run began.
     pub began: Instant,
     /// The seed of all media.
@@ -113,7 +115,8 @@ pub async fn live(
     plan: Plan,
     leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
-    let room = format!("bench-{}-{}", world.run, plan.room);
+    let room = world.room.clone();
+    let room = room.unwrap_or_else(|| format!("bench-{}-{}", world.run, plan.room));
     let name = peer_of(plan.participant);
     let mut signaling = Signaling::connect(protocol, &world.url, room, name).await?;
     // Some servers let anybody connect, and then close or ignore who speaks another envelope.

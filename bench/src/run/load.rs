@@ -76,6 +76,7 @@ impl Load {
             identity,
             engine: EngineSender(commands),
             run: rand::random(),
+            room: options.room.clone(),
             seed: options.seed,
             layers: options.layers.clone(),
             sends_all_layers: options.sends_all_layers,

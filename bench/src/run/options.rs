@@ -20,6 +20,8 @@ pub struct RunOptions {
     pub participants: u32,
     /// Rooms.
     pub rooms: u32,
+    /// The name of the one room, where others are in it, too.
+    pub room: Option<String>,
     /// How long is measured.
     pub duration: Duration,
     /// Participants that enter per second.

@@ -539,6 +539,8 @@ pub enum Request {
         after: Option<String>,
         /// At most so many.
         limit: usize,
+        /// Only these, by their ids; who is not in the room is left out.
+        only: Option<Vec<String>>,
     },
     /// → [`Response::Done`].
     ChangeDisplayName {
@@ -647,6 +649,8 @@ pub struct Offered {
     pub source: &'static str,
     /// Whether it is paused now.
     pub paused: bool,
+    /// Whether it is encrypted end to end.
+    pub encrypted: bool,
 }
 
 /// Who is on a slot of the stage.
@@ -660,6 +664,8 @@ pub struct StagePlace {
     pub producer_id: String,
     /// Whose voice or picture it carries; nobody's.
     pub peer_id: Option<Arc<str>>,
+    /// The name that one shows.
+    pub display_name: Option<String>,
     /// Which producer of that one.
     pub source_producer_id: Option<String>,
     /// What that shows.
@@ -896,7 +902,7 @@ impl Notification {
             Notification::PeerWaiting { peer_id, display_name } => {
                 peer_id.len() + display_name.len()
             }
-            Notification::Stage(places) => places.len() * 160,
+            Notification::Stage(places) => places.len() * 200,
             _ => 0,
         };
         NOTIFICATION_BYTES + passed_on

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::api::{CloseReason, Output, SessionConfig, SessionId};
 use crate::control::{Control, Timer};
+use crate::stage;
 
 /// How long an older client may take to show that it is there: several round trips on a bad mobile
 /// network. Longer would keep those out who come back from a lost one.
@@ -36,6 +37,11 @@ impl Control {
     /// those come who are in it, on another connection, and hosts.
     pub(crate) fn open(&mut self, config: SessionConfig) -> SessionId {
         let session = SessionId(self.ids.next());
+        // Clients take these for slots of the stage, and would show nobody of that name.
+        if stage::is_slot_name(&config.peer) {
+            self.send_away(session, CloseReason::PeerIdInUse);
+            return session;
+        }
         let room = self.room_names.get(&config.room).and_then(|room| self.rooms.get(room));
         match room.and_then(|room| room.by_peer.get(&config.peer)).copied() {
             None => self.let_in_or_wait(session, config),

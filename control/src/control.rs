@@ -453,8 +453,11 @@ impl Control {
                 self.consume(session, &producer_id, rtp_capabilities, transport_id, mid, paused)
             }
             Request::View { of, kind } => Ok((self.view(session, of, kind)?, After::Nothing)),
-            Request::Participants { after, limit } => {
-                let page = self.participants(session, after.as_deref(), limit)?;
+            Request::Participants { after, limit, only } => {
+                let page = match only {
+                    Some(names) => self.named_participants(session, &names)?,
+                    None => self.participants(session, after.as_deref(), limit)?,
+                };
                 Ok((page, After::Nothing))
             }
             Request::ChangeDisplayName { display_name } => {

@@ -273,6 +273,28 @@ impl Control {
         Ok(Response::Participants { participants, next, count: room.members.len() })
     }
 
+    /// Those of these who are in the room: a client that shows a page of others keeps it true.
+    pub(crate) fn named_participants(
+        &self,
+        session: SessionId,
+        names: &[String],
+    ) -> Result<Response, RequestError> {
+        let peer = self.peer(session)?;
+        if !peer.joined {
+            return Err(not_allowed("join first: then ask who is there"));
+        }
+        peer.grants.check_subscribe()?;
+        if names.len() > MAX_PEERS_PER_ANSWER {
+            return Err(too_many("participants in one request", MAX_PEERS_PER_ANSWER));
+        }
+        let Some(room) = self.rooms.get(&peer.room) else { return Err(session_is_gone()) };
+        let named = names.iter().filter_map(|name| room.by_peer.get(name));
+        let named = named.filter(|other| **other != session).filter_map(|id| self.peers.get(id));
+        let named = named.filter(|peer| peer.joined && !peer.grants.hidden);
+        let participants = named.map(|peer| self.sender(peer)).collect();
+        Ok(Response::Participants { participants, next: None, count: room.members.len() })
+    }
+
     fn sender(&self, peer: &Peer) -> Sender {
         let offered = |id: &ProducerId| {
             let producer = self.producers.get(id)?;
@@ -281,6 +303,7 @@ impl Control {
                 kind: producer.kind,
                 source: producer.source().label(),
                 paused: producer.paused,
+                encrypted: producer.is_encrypted(),
             })
         };
         let producers = peer.producers.iter().filter_map(offered).collect();

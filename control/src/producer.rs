@@ -23,6 +23,7 @@ use crate::control::{After, Control, Timer};
 use crate::demand::Demand;
 use crate::limits::{MAX_APP_DATA_BYTES, check_json, malformed, not_allowed, too_many, unknown};
 use crate::ortc::{self, ConsumerStream, Numbers};
+use crate::peer::Peer;
 use crate::room::RoomId;
 use crate::room_events::RoomEventKind;
 use crate::rtp_parameters::{Kind, RtpCapabilities, RtpEncodingParameters, RtpParameters};
@@ -94,6 +95,11 @@ impl Producer {
     /// What it shows or lets be heard, as its client says.
     pub fn source(&self) -> Source {
         Source::of(self.kind, &self.app_data)
+    }
+
+    /// Whether its client says that it is encrypted end to end.
+    pub fn is_encrypted(&self) -> bool {
+        self.app_data.get("e2ee").is_some_and(|value| value.get() != "null")
     }
 
     /// The transport it arrives on; none of the stage does.
@@ -369,11 +375,11 @@ impl Control {
     /// Offers a new producer to everyone else in the room, or to its stage.
     pub(crate) fn offer_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
-        let owner = producer.session;
+        let (owner, is_encrypted) = (producer.session, producer.is_encrypted());
         let Some(room) = self.peers.get(&owner).map(|peer| peer.room) else { return };
         self.review_size(room);
         self.review_stage(room);
-        if self.has_stage(room) {
+        if self.has_stage(room) && !is_encrypted {
             return;
         }
         for other in self.members_but(room, owner) {
@@ -387,15 +393,19 @@ impl Control {
         self.close_stranded(session);
         self.close_stranded_data(session);
         self.offer_existing_data(session);
-        if self.peers.get(&session).is_some_and(|peer| self.has_stage(peer.room)) {
-            return self.offer_stage(session);
-        }
         let Some(peer) = self.peers.get(&session) else { return };
+        let has_stage = self.has_stage(peer.room);
         for other in self.members_but(peer.room, session) {
             let producers = self.peers.get(&other).map(|peer| peer.producers.clone());
-            for producer in producers.unwrap_or_default() {
-                self.offer(session, producer);
+            for id in producers.unwrap_or_default() {
+                let is_encrypted = self.producers.get(&id).is_some_and(Producer::is_encrypted);
+                if is_encrypted || !has_stage {
+                    self.offer(session, id);
+                }
             }
+        }
+        if has_stage {
+            self.offer_stage(session);
         }
     }
 
@@ -428,7 +438,15 @@ impl Control {
         let Some(peer) = self.peers.get(&session).filter(|peer| peer.grants.subscribe) else {
             return;
         };
-        if peer.capabilities.is_none() || peer.consumers.contains_key(&id) {
+        if peer.capabilities.is_none() {
+            return;
+        }
+        if peer.consumers.contains_key(&id) {
+            // It asked for it by itself, and is told when it ends, like everyone.
+            let asks = |peer: &&mut Peer| peer.mode == ConsumeMode::OnRequest;
+            if let Some(peer) = self.peers.get_mut(&session).filter(asks) {
+                peer.notified_producers.insert(id);
+            }
             return;
         }
         match peer.mode {

@@ -5,7 +5,9 @@
 //! (`dataplane/src/fanout/stage.rs`); who that is, is decided here. Clients that know nothing of it
 //! see participants called `stage:1`, `stage:2` …, each with a voice, a picture or both, and with
 //! the name of whose picture it is; those that do are told by [`Notification::Stage`]. Nobody gets
-//! the slot that it is on. Whoever wants someone else asks for that one's producers.
+//! the slot that it is on. Whoever wants someone else asks for that one's producers. What is
+//! encrypted end to end is not on stage but offered to everyone, as in small rooms: receivers have
+//! keys by sender, and a slot has none.
 //!
 //! ```text
 //! heard        ──▶ voices: the loudest; a slot that is silent is taken first
@@ -14,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use rand::RngExt as _;
 use crate::api::{JsonObject, Notification, PeerInfo, SessionId, Source, StagePlace};
 use crate::control::Control;
 use crate::limits::MAX_STAGE_SLOTS;
+use crate::producer::Producer;
 use crate::room::RoomId;
 use crate::rtp_parameters::Kind;
 
@@ -139,9 +143,18 @@ impl Stage {
     }
 }
 
+/// What the names of a stage's participants begin with; a number follows.
+const SLOT_PREFIX: &str = "stage:";
+
 /// Who a slot's producer is for clients that know nothing of the stage.
 fn peer_name(number: usize) -> Arc<str> {
-    format!("stage:{}", number + 1).into()
+    format!("{SLOT_PREFIX}{}", number + 1).into()
+}
+
+/// Whether somebody of that name would be taken for a slot.
+pub(crate) fn is_slot_name(name: &str) -> bool {
+    let number = name.strip_prefix(SLOT_PREFIX);
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// `{"stage": true, "slot": 0}` as appData; the device of a slot's participant.
@@ -162,8 +175,11 @@ impl Control {
         if from == 0 {
             return;
         }
+        // What is encrypted end to end has no place on a stage.
+        let is_for_stage =
+            |id: &ProducerId| self.producers.get(id).is_some_and(|of| !of.is_encrypted());
         let sends = |session: &&SessionId| {
-            self.peers.get(session).is_some_and(|peer| !peer.producers.is_empty())
+            self.peers.get(session).is_some_and(|peer| peer.producers.iter().any(is_for_stage))
         };
         let senders = room.members.iter().filter(sends).count();
         match &room.stage {
@@ -204,12 +220,17 @@ impl Control {
         self.review_stage(id);
     }
 
-    /// What was offered of participants to each other is taken back.
+    /// What was offered of participants to each other is taken back, but what is encrypted.
     fn hush_offers(&mut self, members: &[SessionId]) {
         for session in members {
             let Some(peer) = self.peers.get_mut(session) else { continue };
-            let consumers: Vec<_> = peer.consumers.values().copied().collect();
+            let producers = &self.producers;
+            let stays = |id: &ProducerId| producers.get(id).is_some_and(Producer::is_encrypted);
+            let consumers = peer.consumers.iter().filter(|(of, _)| !stays(of));
+            let consumers: Vec<_> = consumers.map(|(_, consumer)| *consumer).collect();
             let notified = std::mem::take(&mut peer.notified_producers);
+            let (kept, notified) = notified.into_iter().partition::<BTreeSet<_>, _>(stays);
+            peer.notified_producers = kept;
             for consumer in consumers {
                 self.close_consumer(consumer);
             }
@@ -303,6 +324,7 @@ impl Control {
                 kind: slot.kind,
                 producer_id: self.ids.text(slot.producer.0),
                 peer_id: None,
+                display_name: None,
                 source_producer_id: None,
                 source: None,
             };
@@ -313,6 +335,7 @@ impl Control {
             let shown = slot.shown.and_then(|id| Some((id, self.producers.get(&id)?)));
             let place = shown.map_or(place.clone(), |(id, producer)| StagePlace {
                 peer_id: self.peers.get(&producer.session).map(|peer| Arc::clone(&peer.name)),
+                display_name: Some(self.name_of(id)),
                 source_producer_id: Some(self.ids.text(id.0)),
                 source: Some(producer.source()),
                 ..place
@@ -414,7 +437,8 @@ impl Control {
     pub(crate) fn voice_on_stage(&mut self, id: RoomId, voice: ProducerId) {
         let Some(room) = self.rooms.get(&id) else { return };
         let Some(stage) = &room.stage else { return };
-        if stage.has(voice) {
+        let is_encrypted = self.producers.get(&voice).is_some_and(Producer::is_encrypted);
+        if stage.has(voice) || is_encrypted {
             return;
         }
         let Some(level) = room.speakers.level(self.now, voice) else { return };

@@ -166,11 +166,13 @@ impl Control {
         }
     }
 
-    /// What someone sends of that source now.
+    /// What someone sends of that source now, unless it is encrypted end to end.
     pub(crate) fn sent_by(&self, session: &SessionId, source: Source) -> Option<ProducerId> {
         let producers = self.peers.get(session).map_or(&[][..], |peer| &peer.producers);
         let shows = |id: &ProducerId| {
-            self.is_sending(*id) && self.producers.get(id).is_some_and(|of| of.source() == source)
+            let of = self.producers.get(id);
+            let is_it = of.is_some_and(|of| of.source() == source && !of.is_encrypted());
+            self.is_sending(*id) && is_it
         };
         producers.iter().copied().find(shows)
     }

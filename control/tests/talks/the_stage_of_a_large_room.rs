@@ -241,7 +241,7 @@ fn anyone_can_be_asked_for_by_a_page_of_the_room() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let request = Request::Participants { after, limit: 2 };
+        let request = Request::Participants { after, limit: 2, only: None };
         let Response::Participants { participants, next, count } = scene.talk.ok(session, request)
         else {
             panic!("a page was asked for")
@@ -261,6 +261,79 @@ fn anyone_can_be_asked_for_by_a_page_of_the_room() {
     };
     assert_eq!((&*options.peer_id, options.kind), ("carl", Kind::Video));
     scene.talk.ok(session, Request::CloseConsumer { consumer_id: options.id });
+}
+
+#[test]
+fn those_who_are_shown_can_be_asked_for_by_name() {
+    let mut scene = Scene::of(4);
+    let anna = scene.clients[0].session;
+    let only = |names: &[&str]| Request::Participants {
+        after: None,
+        limit: 100,
+        only: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    let Response::Participants { participants, next, count } =
+        scene.talk.ok(anna, only(&["carl", "anna", "nobody", "bert"]))
+    else {
+        panic!("participants were asked for")
+    };
+    let names: Vec<&str> = participants.iter().map(|sender| &*sender.peer.id).collect();
+    assert_eq!((names, next, count), (vec!["carl", "bert"], None, 4), "not oneself, not nobody");
+    assert_eq!(participants[0].producers.len(), 2);
+    assert_eq!(scene.talk.refused(anna, only(&["bert"; 101])).0, 429);
+}
+
+#[test]
+fn what_is_encrypted_end_to_end_is_offered_to_everyone_and_on_no_stage() {
+    let mut scene = Scene::of(2);
+    let sealed = |talk: &mut Talk, client: &Client, kind, parameters| {
+        let mut request = produce(&client.send.id, kind, parameters);
+        if let Request::Produce { app_data, .. } = &mut request {
+            *app_data = json_object(json!({"e2ee": {"salt": "x"}}));
+        }
+        talk.ok(client.session, request);
+        newest_of_client(talk)
+    };
+    let zoe = scene.talk.enter("zoe", Automatic);
+    let picture = sealed(&mut scene.talk, &zoe, Kind::Video, simulcast("1"));
+    let voice = sealed(&mut scene.talk, &zoe, Kind::Audio, audio("0"));
+    let anna = scene.clients[0].session;
+    let offers = scene.talk.offers(anna);
+    assert_eq!(offers.iter().filter(|offer| &*offer.peer_id == "zoe").count(), 2);
+    assert!(
+        !offers.iter().any(|offer| offer.peer_id.starts_with("stage:")),
+        "two send in the clear"
+    );
+    // A third who does not encrypt: the stage begins, and what is encrypted stays as it was.
+    scene.enter();
+    scene.settle();
+    let news = scene.talk.news_texts(anna);
+    assert_eq!(news.iter().filter(|text| *text == "ConsumerClosed").count(), 2, "Bert's: {news:?}");
+    let carried = |scene: &Scene, id| {
+        scene.talk.books.iter().any(|books| books.carried.values().any(|source| *source == id))
+    };
+    assert!(!carried(&scene, picture));
+    let core = scene.talk.producers[&voice].home.0;
+    scene.talk.event(core, Event::AudioLevel { producer: voice, levels_dbov: [-20; 5] });
+    assert!(!carried(&scene, voice));
+    // Who comes later gets both.
+    let fay = scene.talk.enter("fay", Automatic);
+    let offers = scene.talk.offers(fay.session);
+    assert_eq!(offers.iter().filter(|offer| &*offer.peer_id == "zoe").count(), 2);
+    assert_eq!(offers.len(), 6);
+}
+
+#[test]
+fn nobody_can_be_called_like_a_slot() {
+    let mut talk = Talk::new();
+    for name in ["stage:1", "stage:", "stage:007"] {
+        let session = talk.connect(name, OnRequest);
+        assert!(talk.closed.contains_key(&session), "{name}");
+    }
+    for name in ["stage", "stage:x", "backstage:1"] {
+        let session = talk.connect(name, OnRequest);
+        assert!(!talk.closed.contains_key(&session), "{name}");
+    }
 }
 
 #[test]

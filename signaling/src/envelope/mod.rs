@@ -247,12 +247,13 @@ pub(crate) fn produce_data(fields: &mut Fields<'_>) -> Result<Request, RequestEr
     })
 }
 
-/// A page of a room, in either envelope.
-pub(crate) fn participants(fields: &mut Fields<'_>) -> Result<Request, RequestError> {
+/// A page of a room, or those that `names` lists, in either envelope.
+pub(crate) fn participants(fields: &mut Fields<'_>, names: &str) -> Result<Request, RequestError> {
     let limit = fields.whole_number("limit").and_then(|limit| usize::try_from(limit).ok());
     Ok(Request::Participants {
         after: fields.optional_string("after")?,
         limit: limit.unwrap_or(MAX_PEERS_PER_ANSWER),
+        only: fields.optional_typed(names)?,
     })
 }
 
@@ -264,6 +265,7 @@ pub(crate) fn stage_places(places: &[StagePlace], whose: &str) -> Value {
             "kind": place.kind,
             "producerId": place.producer_id,
             whose: place.peer_id.as_deref(),
+            "displayName": place.display_name,
             "source": place.source.map(Source::label),
             "sourceProducerId": place.source_producer_id,
         })

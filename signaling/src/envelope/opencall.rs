@@ -491,7 +491,7 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
             mid: None,
             paused: fields.boolean_or("paused", false)?,
         },
-        "getParticipants" => participants(fields)?,
+        "getParticipants" => participants(fields, "participantIds")?,
         "produceData" => produce_data(fields)?,
         "consumeData" => Request::ConsumeData {
             data_producer_id: fields.string("dataProducerId")?,

@@ -253,7 +253,7 @@ impl Protoo {
                 app_data: fields.passed_on("appData")?,
                 paused: fields.boolean_or("paused", false)?,
             },
-            "getPeers" => participants(fields)?,
+            "getPeers" => participants(fields, "peerIds")?,
             "consume" => Request::Consume {
                 producer_id: fields.string("producerId")?,
                 rtp_capabilities: fields.optional_typed("rtpCapabilities")?,

@@ -46,6 +46,8 @@ async fn both_dialects_get_the_stage_and_whom_they_ask_for() {
     let page = bert.ask("getPeers", json!({"limit": 1})).await.unwrap();
     assert_eq!((&page["peers"][0]["id"], &page["count"]), (&json!("anna"), &json!(2)));
     assert_eq!(page["peers"][0]["producers"][0]["producerId"], annas);
+    let named = bert.ask("getPeers", json!({"peerIds": ["anna"]})).await.unwrap();
+    assert_eq!(named["peers"][0]["id"], "anna");
     let consumer = bert.ask("consume", json!({"producerId": annas})).await.unwrap();
     assert_eq!(consumer["peerId"], "anna");
     bert.ask("closeConsumer", json!({"consumerId": consumer["id"]})).await.unwrap();
@@ -72,6 +74,16 @@ async fn both_dialects_get_the_stage_and_whom_they_ask_for() {
         page["participants"].as_array().unwrap().iter().map(|of| &of["participantId"]).collect();
     assert_eq!(names, ["anna", "bert"]);
     assert!(page["next"].is_null());
+    let named = of_carl(json!({"participantIds": ["bert", "nobody"]}));
+    let named = carl.request("getParticipants", named).await.unwrap();
+    let shown = &named["participants"][0];
+    assert_eq!(named["participants"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&shown["participantId"], &shown["producers"][0]["encrypted"]),
+        (&json!("bert"), &json!(false))
+    );
+    let wrong = of_carl(json!({"participantIds": "bert"}));
+    assert!(carl.request("getParticipants", wrong).await.is_err());
     let data = of_carl(json!({"producerId": annas}));
     let consumer = carl.request("consume", data).await.unwrap();
     let data = of_carl(json!({"consumerId": consumer["id"]}));

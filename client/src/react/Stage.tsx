@@ -39,7 +39,7 @@ export function Stage({
   const size = isUnder ? outer : above(CONTROLS_PX, outer);
   const content = useStage(snapshot, view, size, PAGER_PX);
   useFlip(stage, content.tiles);
-  useReception(meeting, snapshot.participants, content.tiles, view.qualities);
+  useReception(meeting, snapshot.participants, content, view);
   const pinned = view.pinned && keyOf(view.pinned);
   return (
     <section

@@ -42,6 +42,37 @@ export function arrange(
   return isSame ? before : order;
 }
 
+/**
+ * Everyone in a room with a stage: oneself, who is on it, then the others. Places on stage are those of its slots, so that
+ * who comes on it is seen where the one before was; the first page is theirs alone. Who speaks and has a camera has a slot
+ * for it in a moment, and is not asked for by everyone meanwhile.
+ */
+export function arrangeStage(
+  people: readonly (Person & Pick<Participant, 'media'>)[],
+  stage: MeetingSnapshot['stage'],
+): { first: readonly string[]; others: readonly string[] } {
+  const present = new Map(people.map((person) => [person.id, person]));
+  const own = people.filter(({ isLocal }) => isLocal).map(({ id }) => id);
+  const onStage = stage
+    .filter(({ source, participantId }) => {
+      const person = present.get(participantId);
+      return person && (source === 'camera' || (source === 'microphone' && !person.media.camera));
+    })
+    .map(({ participantId }) => participantId);
+  const first = [...new Set([...own, ...onStage])];
+  const known = new Set(first);
+  return { first, others: people.map(({ id }) => id).filter((id) => !known.has(id)) };
+}
+
+/** Lists on pages of so many places, each beginning one of its own. */
+export function paged<T>(lists: readonly (readonly T[])[], places: number): T[][] {
+  const pages: T[][] = [];
+  for (const list of lists) {
+    for (let at = 0; at < list.length; at += places) pages.push(list.slice(at, at + places));
+  }
+  return pages;
+}
+
 function silentLongest(
   shown: readonly string[],
   present: ReadonlyMap<string, Person>,

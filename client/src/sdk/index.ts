@@ -38,4 +38,5 @@ export {
   sameOriginUrl,
   WebSocketChannel,
 } from './signaling';
+export type { OnStage } from './slots';
 export { readToken, type TokenClaims } from './token';

@@ -31,10 +31,11 @@ import { type EncryptionSnapshot, MeetingEncryption } from './meetingEncryption'
 import { type EncryptionState, type Participant, Roster, type Source } from './participants';
 import type { CodecAdvice, ConnectionQuality, Layers, Requests } from './protocol';
 import { randomId } from './randomId';
-import type { RemoteTrack } from './receiver';
+import type { RemoteTrack, Shown } from './receiver';
 import { Reception } from './reception';
 import { type HostRequest, Session, type SessionHandlers } from './session';
 import { type SignalingChannel, WebSocketChannel } from './signaling';
+import type { OnStage } from './slots';
 import { readToken } from './token';
 
 /** How to take part in a meeting. */
@@ -80,6 +81,11 @@ export interface MeetingSnapshot extends HostingSnapshot {
   readonly participants: readonly Participant[];
   /** Loudest first. */
   readonly speakers: readonly string[];
+  /**
+   * Who is on the stage of a large room, pictures first, in an order in which one takes another's place; empty in rooms
+   * without. Others are received where `setReceiving` asks for them.
+   */
+  readonly stage: readonly OnStage[];
   readonly quality: ConnectionQuality;
   /** The server has not answered for some seconds; if it stays silent, the status changes. */
   readonly isUnstable: boolean;
@@ -144,6 +150,7 @@ export class Meeting {
   #session: Session | undefined;
   #status: MeetingStatus = 'idle';
   #speakers: readonly string[] = [];
+  #stage: readonly OnStage[] = [];
   #quality: ConnectionQuality = 'excellent';
   #isUnstable = false;
   #error: MeetingError | null = null;
@@ -331,10 +338,16 @@ export class Meeting {
 
   /**
    * Says whether someone's track is looked at, now and after every reconnection. What is not is not sent; in a large room,
-   * what is comes before what nobody has spoken of.
+   * what is comes before what nobody has spoken of. In rooms with a stage whoever is not on it is received so; `steady`
+   * ones by a stream of their own also while they are, so that nothing is seen of their coming and going.
    */
-  async setReceiving(participantId: string, source: Source, isWanted: boolean): Promise<void> {
-    this.#reception.setWanted(participantId, source, isWanted);
+  async setReceiving(
+    participantId: string,
+    source: Source,
+    isWanted: boolean,
+    { steady = false }: { steady?: boolean } = {},
+  ): Promise<void> {
+    this.#reception.setWanted(participantId, source, isWanted, steady);
     await this.#session?.review();
   }
 
@@ -463,7 +476,19 @@ export class Meeting {
         this.#encryption.forgetParticipant(id);
         this.#encryption.rotate();
       }),
+      participantsListed: current((participants) => {
+        for (const { participantId, displayName } of participants) {
+          this.#roster.upsert(participantId, { displayName: displayName || undefined });
+          this.#showEncryption(participantId);
+        }
+      }),
+      stageChanged: current((onStage) => {
+        this.#stage = onStage;
+      }),
       trackAdded: current((track) => this.#trackAdded(track)),
+      shown: current((list) => {
+        for (const shown of list) this.#show(shown);
+      }),
       trackOffered: current(({ participantId, source, producerId }) => {
         this.#roster.setMedia(participantId, source, { producerId, track: null, paused: false });
       }),
@@ -633,6 +658,7 @@ export class Meeting {
     this.#files.lost();
     this.#roster.dropRemoteMedia();
     this.#speakers = [];
+    this.#stage = [];
     this.#setStatus('failed');
     this.#report(error);
   }
@@ -644,11 +670,28 @@ export class Meeting {
     this.#emitter.emit('trackAdded', track);
   }
 
+  /** What of a participant in a large room is to be had has changed. */
+  #show({ participantId, displayName, source, media }: Shown): void {
+    if (media) this.#roster.upsert(participantId, { displayName });
+    const before = this.#roster.find(participantId);
+    if (!before || before.isLocal) return;
+    const { producerId, paused, consumerId, track = null } = media ?? { paused: false };
+    this.#roster.showMedia(
+      participantId,
+      source,
+      producerId === undefined ? undefined : { producerId, track, paused },
+    );
+    if (!track || !consumerId || !producerId || before.media[source]?.track === track) return;
+    const whose = { participantId, displayName: before.displayName, source };
+    this.#emitter.emit('trackAdded', { ...whose, producerId, consumerId, track, paused });
+  }
+
   async #reconnect(life: number, reason: MeetingError): Promise<void> {
     this.#local.forgetProducers();
     this.#roster.dropRemoteMedia();
     this.#encryption.forgetAll();
     this.#speakers = [];
+    this.#stage = [];
     this.#isUnstable = false;
     if (reason.code === 'sent-away') {
       this.#setStatus('failed');
@@ -698,6 +741,7 @@ export class Meeting {
     this.#roster.setSpeaking([]);
     this.#encryption.forgetAll();
     this.#speakers = [];
+    this.#stage = [];
   }
 
   #report(error: unknown): MeetingError {
@@ -728,6 +772,7 @@ export class Meeting {
       status: this.#status,
       participants: this.#roster.all,
       speakers: this.#speakers,
+      stage: this.#stage,
       quality: this.#quality,
       isUnstable: this.#isUnstable,
       devices: {

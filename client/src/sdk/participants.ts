@@ -106,6 +106,20 @@ export class Roster {
     this.#replace({ ...participant, media: { ...participant.media, [source]: media } });
   }
 
+  /** The same where it may be gone, and mostly is what it was. */
+  showMedia(id: string, source: Source, media: Media | undefined): void {
+    const participant = this.find(id);
+    if (!participant || participant.isLocal) return;
+    const known = participant.media[source];
+    const isSame =
+      known?.producerId === media?.producerId &&
+      known?.track === media?.track &&
+      known?.paused === media?.paused;
+    if (isSame) return;
+    const { [source]: _, ...others } = participant.media;
+    this.#replace({ ...participant, media: media ? { ...others, [source]: media } : others });
+  }
+
   /** Removes the media of a producer, whoever owns it. */
   removeProducer(producerId: string): void {
     const found = this.#byProducer(producerId);

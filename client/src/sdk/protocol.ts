@@ -146,6 +146,11 @@ export interface Requests {
   setConsumerPreferredLayers: { data: { consumerId: string; layers: Layers }; answer: unknown };
   setConsumerPriority: { data: { consumerId: string; priority: number }; answer: unknown };
   closeConsumer: { data: { consumerId: string }; answer: unknown };
+  /** A page of a large room, 100 at most, or those of `participantIds` who are in it. */
+  getParticipants: {
+    data: { after?: string; limit?: number; participantIds?: readonly string[] };
+    answer: { participants?: ListedParticipant[]; next?: string | null; count?: number };
+  };
   changeDisplayName: { data: { displayName: string }; answer: unknown };
   getStats: { data: object; answer: unknown };
   /** Takes a session over from a connection that was lost: `received` text frames of it have come. */
@@ -218,9 +223,24 @@ export interface StageSlot {
   producerId: string;
   /** `null`: nobody. */
   participantId: string | null;
-  source: 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio' | null;
+  displayName?: string | null;
+  source: SourceName | null;
   /** The participant's own producer. */
   sourceProducerId: string | null;
+}
+
+/** Someone in a large room, and what they send. */
+export interface ListedParticipant {
+  participantId: string;
+  displayName?: string;
+  producers: {
+    producerId: string;
+    kind: types.MediaKind;
+    source: SourceName;
+    paused: boolean;
+    /** End to end: then it is offered to everyone. */
+    encrypted?: boolean;
+  }[];
 }
 
 const PREFIX = 'mediasoup:';

@@ -4,9 +4,10 @@ import { type Encryption, readAnnouncement } from '../e2ee/index';
 import { MeetingError } from './errors';
 import { LayerRequests } from './layerRequests';
 import { displayNameOf, type EncryptionState, type Source, sourceOf } from './participants';
-import type { ConsumerData, Layers, ServerEvents } from './protocol';
+import type { ConsumerData, Layers, ListedParticipant, ServerEvents, StageSlot } from './protocol';
 import { isVideo, type Offered, type Reception } from './reception';
 import type { SignalingChannel } from './signaling';
+import { isSlotName, Slots, sourceNamed } from './slots';
 
 /** A track of another participant. */
 export interface RemoteTrack {
@@ -17,6 +18,17 @@ export interface RemoteTrack {
   consumerId: string;
   track: MediaStreamTrack;
   paused: boolean;
+}
+
+/** What is to be shown of someone now; nothing without a `track`, where there may be a stream to ask for. */
+export interface Shown {
+  participantId: string;
+  displayName: string | undefined;
+  source: Source;
+  media:
+    | (Pick<RemoteTrack, 'producerId' | 'paused'> &
+        Partial<Pick<RemoteTrack, 'track' | 'consumerId'>>)
+    | undefined;
 }
 
 /** What is known of the encryption of one track of another participant. */
@@ -39,6 +51,8 @@ export interface ReceiverHandlers {
   trackAdded(track: RemoteTrack): void;
   /** Someone sends this, and it is not received: nobody asked for it, and there are many. */
   trackOffered(track: Pick<RemoteTrack, 'participantId' | 'source' | 'producerId'>): void;
+  /** In rooms with a stage: where each of these is to be had has changed. */
+  shown(list: readonly Shown[]): void;
   pausedChanged(producerId: string, paused: boolean): void;
   encryptionChanged(encryption: TrackEncryption): void;
 }
@@ -46,6 +60,14 @@ export interface ReceiverHandlers {
 /** A producer of someone else. What the server says of it while it is on its way to being received holds. */
 interface Offer extends Offered {
   readonly event: ServerEvents['newProducer'];
+  /** Of slots: whoever is there now. */
+  participantId: string;
+  source: Source;
+  /**
+   * `slot`: of the stage; whose it is changes. `listed`: of someone in a room with a stage, and received only where the
+   * page asks for it.
+   */
+  way: 'offered' | 'slot' | 'listed';
   readonly displayName: string | undefined;
   /** Known once the server has answered. */
   consumerId: string | undefined;
@@ -67,6 +89,8 @@ export interface ReceiverOptions {
   reception: Reception;
   encryption: Encryption | undefined;
   handlers: ReceiverHandlers;
+  /** What was received of somebody beside the stage has ended, and something else may have begun. */
+  ended: (participantId: string) => void;
 }
 
 /** Receives of all that is offered what the reception chooses. */
@@ -75,6 +99,7 @@ export class Receiver {
   readonly #layers: LayerRequests;
   /** By producer, in order of arrival. */
   readonly #offers = new Map<string, Offer>();
+  readonly #slots = new Slots();
   #soon: Promise<void> | undefined;
   #isClosed = false;
 
@@ -88,19 +113,151 @@ export class Receiver {
   /** Someone sends a track. */
   offered(event: ServerEvents['newProducer']): void {
     const { participantId, producerId, kind } = event;
-    if (this.#offers.has(producerId) || !this.#mayPlay(event)) return;
-    const appData = event.appData ?? {};
-    const source = sourceOf(kind, appData);
-    this.#offers.set(producerId, {
-      ...{ event, participantId, producerId, source, displayName: displayNameOf(appData) },
-      ...{ consumerId: undefined, consumer: undefined, isUnderWay: false, hasFailed: false },
-      ...{ paused: false, isWithdrawn: false },
-    });
+    if (isSlotName(participantId)) return this.#slotOffered(event);
+    const listed = this.#offers.get(producerId);
+    if (listed) listed.way = 'offered';
+    if (!listed) {
+      if (!this.#mayPlay(event)) return;
+      this.#add(event, sourceOf(kind, event.appData ?? {}), 'offered');
+    }
     this.#reviewLater();
     const offer = this.#offers.get(producerId);
-    if (offer && !offer.isUnderWay) {
+    if (offer && !offer.isUnderWay && !offer.consumer) {
+      const { source } = offer;
       this.#options.handlers.trackOffered({ participantId, source, producerId });
     }
+  }
+
+  /** Of the stage, nobody has chosen anything yet: it is received before anyone is there, so that they are seen at once. */
+  #slotOffered(event: ServerEvents['newProducer']): void {
+    // A receiver has the keys of one sender.
+    if (this.#options.encryption || this.#offers.has(event.producerId)) return;
+    const occupant = this.#slots.occupant(event.producerId);
+    const offer = this.#add(event, occupant?.source ?? sourceOf(event.kind, {}), 'slot');
+    if (occupant) offer.participantId = occupant.participantId;
+    this.#reviewLater();
+  }
+
+  #add(event: ServerEvents['newProducer'], source: Source, way: Offer['way']): Offer {
+    const { participantId, producerId, appData = {} } = event;
+    const offer: Offer = {
+      ...{ event, participantId, producerId, source, way, displayName: displayNameOf(appData) },
+      ...{ consumerId: undefined, consumer: undefined, isUnderWay: false, hasFailed: false },
+      ...{ paused: false, isWithdrawn: false },
+    };
+    this.#offers.set(producerId, offer);
+    return offer;
+  }
+
+  /** Others are on slots of the stage. */
+  stageChanged(slots: readonly StageSlot[]): void {
+    const changed: Pair[] = [];
+    for (const slot of slots) {
+      const before = this.#slots.set(slot);
+      if (before?.sourceProducerId) this.#leftStage(before.sourceProducerId, slot);
+      const { producerId, participantId, displayName } = slot;
+      if (participantId !== null) this.#tellIfClear(slot, participantId);
+      const offer = this.#offers.get(producerId);
+      if (offer?.way !== 'slot') continue;
+      changed.push(pairOf(offer));
+      offer.participantId = participantId ?? offer.event.participantId;
+      offer.source = sourceNamed(slot.source, slot.kind);
+      changed.push({ ...pairOf(offer), displayName: displayName || undefined });
+      const layers = this.#options.reception.layers(offer.participantId, offer.source);
+      if (layers && offer.consumer) this.#layers.want(offer.consumer.id, layers).catch(ignore);
+    }
+    this.#show(changed);
+    this.#reviewLater();
+  }
+
+  /** Who is on the stage; nobody in rooms without. */
+  get onStage(): Slots {
+    return this.#slots;
+  }
+
+  /** Those of a room with a stage, and all they send: what of it is looked at is received beside the stage. */
+  listed(list: readonly ListedParticipant[]): void {
+    if (this.#slots.isEmpty || this.#options.encryption) return;
+    const changed: Pair[] = [];
+    for (const { participantId, producers } of list) {
+      const present = new Set(producers.map(({ producerId }) => producerId));
+      for (const offer of [...this.#offers.values()]) {
+        if (offer.way !== 'listed' || offer.participantId !== participantId) continue;
+        if (present.has(offer.producerId) || offer.consumer || offer.isUnderWay) continue;
+        this.#withdraw(offer);
+        changed.push(pairOf(offer));
+      }
+      for (const { producerId, kind, source: name, paused, encrypted } of producers) {
+        const source = sourceNamed(name, kind);
+        // Screens are on stage, and what is encrypted is offered to everyone.
+        if (encrypted || source.startsWith('screen')) continue;
+        const offer =
+          this.#offers.get(producerId) ??
+          this.#add({ participantId, producerId, kind }, source, 'listed');
+        if (!offer.consumer) offer.paused = paused;
+        if (offer.way === 'listed') changed.push({ participantId, source });
+      }
+    }
+    this.#show(changed);
+    this.#reviewLater();
+  }
+
+  /** Whose pictures are looked at and not on stage: what they send may have changed unnoticed. */
+  get lookedAt(): readonly string[] {
+    if (this.#slots.isEmpty || this.#options.encryption) return [];
+    const seen = new Set<string>();
+    for (const offer of this.#offers.values()) {
+      if (offer.way !== 'listed' && offer.source === 'camera') seen.add(offer.participantId);
+    }
+    return this.#options.reception.wanted('camera').filter((id) => !seen.has(id));
+  }
+
+  /** A producer is on a slot no more. If nobody is there now it stopped; else it goes on beside the stage. */
+  #leftStage(sourceProducerId: string, now: StageSlot): void {
+    const offer = this.#offers.get(sourceProducerId);
+    if (offer?.way === 'listed' && !offer.consumer) offer.paused = now.participantId === null;
+  }
+
+  /** Who is seen by others on stage, and not by those who encrypt, is known to send in the clear. */
+  #tellIfClear({ sourceProducerId: producerId }: StageSlot, participantId: string): void {
+    if (!this.#options.encryption || producerId === null) return;
+    const clear = { participantId, producerId, state: 'not-encrypted', salt: undefined } as const;
+    this.#options.handlers.encryptionChanged(clear);
+  }
+
+  /** The stage has ended; all who are there are offered next, but what is received already. */
+  #stageEnded(): void {
+    const changed: Pair[] = [];
+    for (const offer of [...this.#offers.values()]) {
+      if (offer.way !== 'listed') continue;
+      changed.push(pairOf(offer));
+      if (offer.consumer || offer.isUnderWay) offer.way = 'offered';
+      else this.#withdraw(offer);
+    }
+    this.#show(changed);
+  }
+
+  /** Tells what of each of these is the best there is. */
+  #show(pairs: readonly Pair[]): void {
+    const unique = new Map(pairs.map((pair) => [keyOf(pair), pair]));
+    if (unique.size === 0) return;
+    const best = new Map<string, Offer>();
+    for (const offer of this.#offers.values()) {
+      const key = keyOf(offer);
+      if (unique.has(key) && worth(offer) >= worth(best.get(key))) best.set(key, offer);
+    }
+    const list: Shown[] = [];
+    for (const [key, { participantId, source, displayName }] of unique) {
+      if (isSlotName(participantId)) continue;
+      const offer = best.get(key);
+      const media = offer && {
+        producerId: offer.producerId,
+        paused: offer.way !== 'slot' && offer.paused,
+        ...(offer.consumer ? { consumerId: offer.consumer.id, track: offer.consumer.track } : {}),
+      };
+      list.push({ participantId, displayName, source, media });
+    }
+    this.#options.handlers.shown(list);
   }
 
   /** Makes what is received what is chosen. Resolves when all that was asked for it is answered. */
@@ -127,10 +284,11 @@ export class Receiver {
       else if (!offer.isUnderWay) void this.#receive(offer);
     }
     for (const offer of [...this.#offers.values()]) {
-      const { consumer, source } = offer;
+      const { consumer, source, way } = offer;
       if (!consumer || chosen.has(offer.producerId)) continue;
-      // What is put aside stays at hand while there is room.
-      if (this.#count(source) > places(source)) requests.push(this.#putBack(offer, consumer));
+      // What is put aside stays at hand while there is room; what is on another page of hundreds does not.
+      const isOver = way !== 'slot' && this.#count(source) > places(source);
+      if (isOver || way === 'listed') requests.push(this.#putBack(offer, consumer));
       else requests.push(this.#setPaused(consumer, true));
     }
     await Promise.all(requests);
@@ -154,25 +312,26 @@ export class Receiver {
 
   producerClosed(producerId: string): void {
     const offer = this.#offers.get(producerId);
-    if (!offer) return;
-    this.#withdraw(offer);
-    this.#reviewLater();
+    if (offer) this.#withdraw(offer);
+    if (offer?.way === 'listed') this.#options.ended(offer.participantId);
+    // Who encrypts receives none of the stage, and is told of it.
+    if (this.#slots.delete(producerId) && this.#slots.isEmpty) this.#stageEnded();
+    else if (offer && offer.way !== 'offered') this.#show([pairOf(offer)]);
+    if (offer) this.#reviewLater();
   }
 
-  /** Whose consumer that was: the producer. */
-  consumerClosed(consumerId: string): string | undefined {
-    const offer = this.#offerOf(consumerId);
-    if (!offer) return undefined;
-    this.#withdraw(offer);
-    this.#reviewLater();
-    return offer.producerId;
+  /** Whose consumer that is: the producer. */
+  producerOf(consumerId: string): string | undefined {
+    return this.#offerOf(consumerId)?.producerId;
   }
 
   consumerPaused(consumerId: string, paused: boolean): void {
     const offer = this.#offerOf(consumerId);
     if (!offer) return;
     offer.paused = paused;
-    if (offer.consumer) this.#options.handlers.pausedChanged(offer.producerId, paused);
+    if (offer.way === 'listed') this.#show([pairOf(offer)]);
+    else if (offer.consumer && offer.way === 'offered')
+      this.#options.handlers.pausedChanged(offer.producerId, paused);
   }
 
   /** Its transport is its owner's. */
@@ -181,14 +340,37 @@ export class Receiver {
     this.#layers.clear();
   }
 
+  /** What may be received: nobody twice, but while a stream of their own is on its way. */
   *#takeable(): Iterable<Offer> {
-    for (const offer of this.#offers.values()) if (!offer.hasFailed) yield offer;
+    const { reception } = this.#options;
+    const [onStage, besides] = [new Set<string>(), new Set<string>()];
+    for (const offer of this.#offers.values()) {
+      if (offer.way === 'slot' && !offer.hasFailed) onStage.add(keyOf(offer));
+      if (offer.way !== 'slot' && offer.consumer) besides.add(keyOf(offer));
+    }
+    for (const offer of this.#offers.values()) {
+      const key = keyOf(offer);
+      if (offer.hasFailed || (offer.way === 'slot' && besides.has(key))) continue;
+      if (offer.way === 'listed') {
+        const wish = reception.wish(offer.participantId, offer.source);
+        if (!wish.isWanted) continue;
+        // Whoever comes on stage while they are received keeps their stream: no picture is seen to jump.
+        const isBesides = offer.consumer || offer.isUnderWay || wish.isSteady;
+        if (!isBesides && onStage.has(key)) continue;
+      }
+      yield offer;
+    }
   }
 
   #count(source: Source): number {
     let count = 0;
     for (const offer of this.#offers.values()) {
-      if (offer.consumer && offer.event.kind === (isVideo(source) ? 'video' : 'audio')) count += 1;
+      if (
+        offer.way !== 'slot' &&
+        offer.consumer &&
+        offer.event.kind === (isVideo(source) ? 'video' : 'audio')
+      )
+        count += 1;
     }
     return count;
   }
@@ -199,6 +381,7 @@ export class Receiver {
       await this.#consume(offer);
     } catch (error) {
       offer.hasFailed = true;
+      if (offer.way === 'listed') this.#options.ended(offer.participantId);
       if (this.#isClosed || offer.isWithdrawn) return;
       console.warn('opencall: a track cannot be received', error);
     } finally {
@@ -210,7 +393,7 @@ export class Receiver {
 
   async #consume(offer: Offer): Promise<void> {
     const { channel, rtpCapabilities, transport, handlers, reception } = this.#options;
-    const { participantId, producerId, source, event } = offer;
+    const { producerId, event } = offer;
     const request = { producerId, rtpCapabilities };
     const answer: ConsumerData = await channel.request('consume', request);
     if (this.#isClosed || offer.isWithdrawn) return;
@@ -222,8 +405,8 @@ export class Receiver {
       producerId,
       kind: answer.kind,
       rtpParameters: answer.rtpParameters,
-      streamId: streamIdOf(participantId, source),
-      appData: { participantId },
+      streamId: streamIdOf(event.participantId, offer.source),
+      appData: { participantId: event.participantId },
       ...protection?.options,
     });
     consumer.observer.once('close', () => protection?.release());
@@ -234,9 +417,11 @@ export class Receiver {
       throw new MeetingError('encryption-unsupported', 'This browser cannot decrypt media.');
     }
     offer.consumer = consumer;
-    const { displayName, paused } = offer;
-    const track = { participantId, displayName, source, producerId, consumerId: consumer.id };
-    handlers.trackAdded({ ...track, track: consumer.track, paused });
+    const { participantId, source, displayName, paused } = offer;
+    if (offer.way === 'offered') {
+      const track = { participantId, displayName, source, producerId, consumerId: consumer.id };
+      handlers.trackAdded({ ...track, track: consumer.track, paused });
+    } else this.#show([pairOf(offer)]);
     const layers = reception.layers(participantId, source);
     if (layers) this.#layers.want(consumer.id, layers).catch(() => undefined);
     // Whoever was told of the track may have put it aside already.
@@ -256,7 +441,9 @@ export class Receiver {
   async #putBack(offer: Offer, consumer: types.Consumer): Promise<void> {
     const { participantId, source, producerId } = offer;
     this.#forget(offer);
-    this.#options.handlers.trackOffered({ participantId, source, producerId });
+    if (offer.way === 'offered') {
+      this.#options.handlers.trackOffered({ participantId, source, producerId });
+    } else this.#show([pairOf(offer)]);
     await this.#options.channel.request('closeConsumer', { consumerId: consumer.id });
   }
 
@@ -324,6 +511,26 @@ export class Receiver {
     };
   }
 }
+
+/** One source of one participant, which may be on stage, received besides, or both. */
+type Pair = Pick<Shown, 'participantId' | 'source'> & { displayName?: string | undefined };
+
+function pairOf({ participantId, source }: Offer): Pair {
+  return { participantId, source };
+}
+
+function keyOf({ participantId, source }: Pair): string {
+  return `${source} ${participantId}`;
+}
+
+/** What of one pair is shown: what is received besides the stage, what is on it, what could be asked for. */
+function worth(offer: Offer | undefined): number {
+  if (!offer) return 0;
+  if (offer.way === 'slot') return offer.consumer ? 3 : 2;
+  return offer.consumer ? 4 : 1;
+}
+
+function ignore(): void {}
 
 /**
  * One stream for each participant's person and one for their screen: lips stay with voices, and screens apart. Encoded,

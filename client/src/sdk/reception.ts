@@ -20,8 +20,12 @@ export interface Offered {
 /** What the page wants of one track of one participant. */
 interface Wish {
   isWanted?: boolean;
+  /** By a stream of its own, also while it is on the stage of a large room. */
+  isSteady?: boolean;
   layers?: Layers;
 }
+
+const NO_WISH: Wish = {};
 
 /**
  * What of all that is offered is received. It outlives sessions: a picture put aside stays so after a restart of the
@@ -32,8 +36,18 @@ export class Reception {
   #recentSpeakers: readonly string[] = [];
 
   /** `true`: before all that nobody asked for. `false`: not. */
-  setWanted(participantId: string, source: Source, isWanted: boolean): void {
-    this.#wish(participantId, source).isWanted = isWanted;
+  setWanted(participantId: string, source: Source, isWanted: boolean, isSteady = false): void {
+    Object.assign(this.#wish(participantId, source), { isWanted, isSteady });
+  }
+
+  /** Whose track of this source is asked for. */
+  wanted(source: Source): readonly string[] {
+    const wanted = [...this.#wishes].filter(([, wishes]) => wishes.get(source)?.isWanted);
+    return wanted.map(([participantId]) => participantId);
+  }
+
+  wish(participantId: string, source: Source): Wish {
+    return this.#find(participantId, source) ?? NO_WISH;
   }
 
   setLayers(participantId: string, source: Source, layers: Layers): void {

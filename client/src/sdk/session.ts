@@ -4,6 +4,7 @@ import { codecOf } from '../e2ee/codecs';
 import type { Encryption } from '../e2ee/index';
 import { Timers } from '../timers';
 import { codecHints, encodingsOf, voiceOptions } from './codecAdvice';
+import { Directory } from './directory';
 import { CAMERA_ENCODINGS, SCREEN_AUDIO_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
@@ -13,6 +14,7 @@ import type {
   CodecAdvice,
   ConnectionQuality,
   Layers,
+  ListedParticipant,
   Requests,
   ServerEvents,
 } from './protocol';
@@ -26,6 +28,7 @@ import {
   REFUSING_CLOSE_CODES,
   type SignalingChannel,
 } from './signaling';
+import { isSlotName, type OnStage } from './slots';
 
 /** A path that is only disturbed often heals by itself within this time. */
 const DISCONNECTED_GRACE_MS = 1_500;
@@ -43,6 +46,10 @@ const RECOVERY_TIMEOUT_MS = 8_000;
 export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   participantJoined(participantId: string, displayName: string | undefined): void;
   participantLeft(participantId: string): void;
+  /** Some of a large room, who may have been there for long. */
+  participantsListed(participants: readonly ListedParticipant[]): void;
+  /** Who is on the stage of a large room, pictures first; nobody where there is none. */
+  stageChanged(onStage: readonly OnStage[]): void;
   producerClosed(producerId: string): void;
   /** A host or an administrator muted or unmuted what this client sends. */
   ownMuted(producerId: string, muted: boolean, by: string | undefined): void;
@@ -116,6 +123,7 @@ export class Session {
   #recv: types.Transport | undefined;
   #receiver: Receiver | undefined;
   #data: DataLinks | undefined;
+  #directory: Directory | undefined;
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
   #advice: CodecAdvice | undefined;
@@ -192,6 +200,16 @@ export class Session {
       reception: this.#reception,
       encryption: this.#encryption,
       handlers: this.#handlers,
+      ended: (participantId) => this.#directory?.again(participantId),
+    });
+    const receiver = this.#receiver;
+    this.#directory = new Directory({
+      channel: this.#channel,
+      lookedAt: () => receiver.lookedAt,
+      listed: (participants) => {
+        this.#handlers.participantsListed(participants);
+        receiver.listed(participants);
+      },
     });
     this.#data = new DataLinks({
       channel: this.#channel,
@@ -279,7 +297,9 @@ export class Session {
 
   /** The reception has changed: receives what it chooses now. */
   async review(): Promise<void> {
-    if (!this.#closed) await this.#receiver?.review();
+    if (this.#closed) return;
+    this.#directory?.look();
+    await this.#receiver?.review();
   }
 
   /** Messages and files; `undefined` when the session is over. */
@@ -320,6 +340,7 @@ export class Session {
     this.#closed = true;
     this.#timers.clear();
     this.#liveness.stop();
+    this.#directory?.stop();
     this.#receiver?.close();
     this.#data?.close();
     this.#send?.close();
@@ -471,13 +492,19 @@ export class Session {
       case 'dataConsumerClosed':
         return this.#data?.consumerClosed(event.data.dataConsumerId);
       case 'newParticipant':
-        return this.#handlers.participantJoined(event.data.participantId, event.data.displayName);
+        // Slots of the stage are told of as people, for clients that know of no stage.
+        if (isSlotName(event.data.participantId)) return;
+        return this.#handlers.participantJoined(
+          event.data.participantId,
+          // Who shows no name is called by their id.
+          event.data.displayName || undefined,
+        );
       case 'participantLeft':
+        if (isSlotName(event.data.participantId)) return;
         this.#receiver?.participantLeft(event.data.participantId);
         return this.#handlers.participantLeft(event.data.participantId);
       case 'producerClosed':
-        this.#receiver?.producerClosed(event.data.producerId);
-        return this.#handlers.producerClosed(event.data.producerId);
+        return this.#producerClosed(event.data.producerId);
       case 'consumerClosed':
         return this.#consumerClosed(event.data.consumerId);
       case 'consumerPaused':
@@ -506,6 +533,8 @@ export class Session {
         return this.#handlers.participantWaiting(event.data.participantId, event.data.displayName);
       case 'participantWaitingEnded':
         return this.#handlers.participantWaiting(event.data.participantId, undefined);
+      case 'stageChanged':
+        return this.#stageChanged(event.data);
       case 'activeSpeakers':
         return this.#handlers.speakersChanged(event.data);
       case 'connectionQuality':
@@ -517,7 +546,9 @@ export class Session {
   }
 
   #offered(event: ServerEvents['newProducer']): void {
-    this.#handlers.participantJoined(event.participantId, displayNameOf(event.appData ?? {}));
+    if (!isSlotName(event.participantId)) {
+      this.#handlers.participantJoined(event.participantId, displayNameOf(event.appData ?? {}));
+    }
     if (this.#receiver) this.#receiver.offered(event);
     else this.#early.push(event);
   }
@@ -542,9 +573,29 @@ export class Session {
     return codecs.find((codec) => codec.mimeType.toLowerCase() === mimeType);
   }
 
+  #stageChanged({ slots }: ServerEvents['stageChanged']): void {
+    this.#receiver?.stageChanged(slots);
+    this.#tellStage();
+    this.#directory?.start();
+    this.#directory?.look();
+  }
+
+  #tellStage(): void {
+    const slots = this.#receiver?.onStage;
+    if (slots?.isEmpty) this.#directory?.stop();
+    this.#handlers.stageChanged(slots?.occupants ?? []);
+  }
+
+  #producerClosed(producerId: string): void {
+    const hadStage = this.#receiver?.onStage.isEmpty === false;
+    this.#receiver?.producerClosed(producerId);
+    this.#handlers.producerClosed(producerId);
+    if (hadStage) this.#tellStage();
+  }
+
   #consumerClosed(consumerId: string): void {
-    const producerId = this.#receiver?.consumerClosed(consumerId);
-    if (producerId) this.#handlers.producerClosed(producerId);
+    const producerId = this.#receiver?.producerOf(consumerId);
+    if (producerId) this.#producerClosed(producerId);
   }
 }
 

@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
 import {
   arrange,
+  arrangeStage,
   chooseMain,
   keyOf,
   mainSpeaker,
+  paged,
   rememberSpeakers,
   screensOf,
 } from '../../src/react/arrangement';
@@ -86,4 +88,32 @@ test('large is what is pinned, before a screen, before who speaks, before onesel
   expect(chooseMain(all.slice(0, 1), undefined, undefined)?.participantId).toBe('me');
   // One's own screen would be a picture of itself.
   expect(screensOf(all).map(keyOf)).toEqual(['screen:b']);
+});
+
+test('in a large room who is on stage comes first, in the places of its slots', () => {
+  const on = (participantId: string, source: 'camera' | 'microphone' | 'screen' = 'camera') => ({
+    participantId,
+    source,
+  });
+  const withCamera = [...people, person('e', ['camera'])];
+  const arranged = arrangeStage(withCamera, [on('c'), on('a'), on('b', 'screen'), on('gone')]);
+  expect(arranged).toEqual({ first: ['me', 'c', 'a'], others: ['b', 'd', 'e'] });
+  // One who comes takes the place of who goes, and oneself is there once.
+  expect(arrangeStage(withCamera, [on('d'), on('a'), on('me')]).first).toEqual(['me', 'd', 'a']);
+  // A voice without a camera is shown; with one it has a slot for it soon.
+  const voices = [on('c'), on('b', 'microphone'), on('e', 'microphone'), on('c', 'microphone')];
+  expect(arrangeStage(withCamera, voices).first).toEqual(['me', 'c', 'b']);
+});
+
+test('lists begin on pages of their own', () => {
+  expect(
+    paged(
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+      ],
+      2,
+    ),
+  ).toEqual([[1, 2], [3], [4, 5], [6]]);
+  expect(paged<number>([[], []], 2)).toEqual([]);
 });

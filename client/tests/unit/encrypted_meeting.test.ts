@@ -217,6 +217,22 @@ test.each([
   expect(other(meeting, 'ann')).toMatchObject({ encryption: state, media: {} });
 });
 
+test('nothing of a stage is received, and who is on it is known to send in the clear', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newParticipant', { participantId: 'ann', displayName: 'Ann' });
+  channel.say('newProducer', offer('stage:1', 'video-stage', { stage: true, slot: 0 }));
+  const slot = { slot: 0, kind: 'video' as const, producerId: 'video-stage' };
+  const ann = { participantId: 'ann', source: 'camera' as const, sourceProducerId: 'video-1' };
+  channel.say('stageChanged', { slots: [{ ...slot, ...ann }] });
+  channel.say('newProducer', offer('ben', 'video-2', { e2ee: E2EE }));
+  await settle();
+  const consumed = channel.asked.filter(({ name }) => name === 'consume');
+  expect(consumed.map(({ data }) => data.producerId)).toEqual(['video-2']);
+  expect(other(meeting, 'stage:1')).toBeUndefined();
+  expect(other(meeting, 'ann')).toMatchObject({ encryption: 'not-encrypted', media: {} });
+  expect(other(meeting, 'ben')).toMatchObject({ encryption: 'pending', media: { camera: {} } });
+});
+
 test('without encryption here, what is encrypted is not asked for, and all else is as ever', async () => {
   const meeting = makeMeeting();
   const { meeting: plain, channel } = await joined({ encryption: undefined as never });

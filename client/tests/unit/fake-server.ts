@@ -5,7 +5,7 @@ import { FakeHandler } from 'mediasoup-client/handlers/FakeHandler';
 import { vi } from 'vitest';
 import { Emitter } from '../../src/sdk/emitter';
 import { MeetingError } from '../../src/sdk/errors';
-import type { Requests } from '../../src/sdk/protocol';
+import type { ListedParticipant, Requests } from '../../src/sdk/protocol';
 import type { ChannelEvents, SignalingChannel } from '../../src/sdk/signaling';
 
 type Name = keyof Requests;
@@ -25,6 +25,9 @@ export class FakeChannel implements SignalingChannel {
   consumedMimeType: string | undefined;
   /** What it is told of its room. */
   entrance: Requests['setRtpCapabilities']['answer'] = {};
+  /** Who is in the room besides, in pages of at most this many. */
+  listed: ListedParticipant[] = [];
+  pageSize = 100;
   #lastId = 0;
 
   // The answers are of different types for each name, which only the interface knows.
@@ -101,6 +104,18 @@ export class FakeChannel implements SignalingChannel {
           for (const codec of rtpParameters.codecs) codec.mimeType = this.consumedMimeType;
         }
         return { id, producerId: data.producerId, kind, rtpParameters, producerPaused: false };
+      }
+      case 'getParticipants': {
+        const { after, participantIds } = data as Requests['getParticipants']['data'];
+        if (participantIds) {
+          const named = ({ participantId }: ListedParticipant) =>
+            participantIds.includes(participantId);
+          return { participants: this.listed.filter(named), next: null };
+        }
+        const from = 1 + this.listed.findIndex(({ participantId }) => participantId === after);
+        const participants = this.listed.slice(from, from + this.pageSize);
+        const isLast = from + this.pageSize >= this.listed.length;
+        return { participants, next: isLast ? null : participants.at(-1)?.participantId };
       }
       default:
         return {};

@@ -19,6 +19,7 @@ use crate::control::{Control, Work};
 use crate::host::nobody;
 use crate::limits::{malformed, not_found, too_many};
 use crate::peer::Peer;
+use crate::recording::{Recording, RecordingAction, RecordingReport};
 use crate::room::{Room, RoomId};
 use crate::rtp_parameters::Kind;
 use crate::stats::Asker;
@@ -77,6 +78,13 @@ pub enum AdminRequest {
         /// Lock, or unlock.
         locked: bool,
     },
+    /// Begin or end a room's recording, or ask for it → [`AdminResponse::Recording`].
+    Recording {
+        /// The room's name.
+        room: String,
+        /// Which.
+        action: RecordingAction,
+    },
     /// Say something by data channel → [`AdminResponse::Announced`].
     Announce {
         /// The room's name.
@@ -126,6 +134,8 @@ pub enum AdminResponse {
     Participant(Box<ParticipantReport>),
     /// The producers that are muted or unmuted now.
     Muted(Vec<String>),
+    /// A room's recording.
+    Recording(Box<RecordingReport>),
     /// How many participants it was said to.
     Announced(usize),
 }
@@ -141,6 +151,8 @@ pub struct RoomSummary {
     pub locked: bool,
     /// Who waits to be let in.
     pub waiting: usize,
+    /// Whether it is being recorded.
+    pub recording: bool,
     /// Participants that have entered.
     pub participants: usize,
     /// Producers.
@@ -274,6 +286,9 @@ impl Control {
                 (self.mute(&room, &participant, &what, muted), 1)
             }
             AdminRequest::Lock { room, locked } => (self.lock(&room, locked), 1),
+            AdminRequest::Recording { room, action } => {
+                (self.administer_recording(&room, action), 1)
+            }
             AdminRequest::Announce { room, announcement } => {
                 let result = self.announce(&room, announcement);
                 let told = match &result {
@@ -345,6 +360,7 @@ impl Control {
             name: room.name.clone(),
             locked: room.locked,
             waiting: room.waiting.len(),
+            recording: room.recording.as_ref().is_some_and(Recording::is_on),
             participants: room.members.len(),
             producers: members().map(|peer| peer.producers.len()).sum(),
             consumers: members().map(|peer| peer.consumers.len()).sum(),

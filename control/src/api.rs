@@ -573,6 +573,8 @@ pub struct Entrance {
     pub locked: bool,
     /// Whether newcomers wait for a host then.
     pub waiting_room: bool,
+    /// Whether it is being recorded, or is about to be.
+    pub recording: bool,
     /// What one had best send, for who asked.
     pub advice: Option<Arc<CodecAdvice>>,
 }
@@ -840,6 +842,15 @@ pub enum Notification {
         waiting_room: bool,
         /// The host who did it; nothing for an administrator.
         by: Option<Arc<str>>,
+    },
+    /// The room is going to be recorded, or is no more.
+    RecordingChanged {
+        /// Which.
+        recording: bool,
+        /// When it begins, milliseconds from now.
+        starts_in_ms: Option<u32>,
+        /// Why it ended.
+        reason: Option<&'static str>,
     },
     /// To hosts: someone waits to be let in, or shows another name now.
     PeerWaiting {

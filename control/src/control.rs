@@ -18,6 +18,7 @@ use std::time::Instant;
 use opencall_dataplane::message::{Command, ConsumerId, CoreId, Event, ProducerId, TransportId};
 use opencall_dataplane::planted::{self, Bug};
 use opencall_dataplane::records::{RecordCounts, Records};
+use opencall_recorder::message::RecordCommand;
 use opencall_wire::time::Time;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -41,6 +42,7 @@ use crate::ortc;
 use crate::peer::Peer;
 use crate::placement::{Placement, PlacementPolicy};
 use crate::producer::Producer;
+use crate::recording::RecordingTotals;
 use crate::room::{Room, RoomId};
 use crate::room_events::{RoomEvent, RoomEventKind};
 use crate::rtp_parameters::{RtpCapabilities, RtpCodecCapability};
@@ -84,6 +86,8 @@ pub struct ControlConfig {
     pub stage: StageConfig,
     /// Whether what happens in rooms is reported ([`Control::poll_room_event`]).
     pub room_events: bool,
+    /// How many rooms may be recorded at a time; `None`: there is no sink.
+    pub recordings: Option<usize>,
     /// Bounds.
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
@@ -105,6 +109,7 @@ impl ControlConfig {
             dev_hosts: false,
             stage: StageConfig::default(),
             room_events: false,
+            recordings: None,
             limits: Limits::default(),
             unix_origin_ms: 0,
             seed: None,
@@ -158,6 +163,8 @@ pub(crate) enum Timer {
     Laggard(DataConsumerId),
     /// Nobody has let someone in for long.
     Waiting(SessionId),
+    /// The notice of a room's recording is over.
+    Recording(RoomId),
 }
 
 /// What is done once a request has been answered.
@@ -247,6 +254,10 @@ pub struct Control {
     pub(crate) room_events: Option<VecDeque<RoomEvent>>,
     /// Answers to administrators.
     pub(crate) administered: VecDeque<(Token, Result<AdminResponse, RequestError>)>,
+    /// For the sink.
+    pub(crate) record_commands: VecDeque<RecordCommand>,
+    /// What became of recordings that have ended.
+    pub(crate) recording_totals: RecordingTotals,
     outputs: VecDeque<Output>,
     commands: VecDeque<(CoreId, Command)>,
     /// What data cores were told and still holds.
@@ -291,6 +302,8 @@ impl Control {
             joins: 0,
             room_events: config.room_events.then(VecDeque::new),
             administered: VecDeque::new(),
+            record_commands: VecDeque::new(),
+            recording_totals: RecordingTotals::default(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
             records: Records::default(),
@@ -399,6 +412,7 @@ impl Control {
                     After::Produced(producer) => {
                         self.note_track(producer, RoomEventKind::TrackPublished);
                         self.offer_producer(producer);
+                        self.record_producer(producer);
                         self.tell_if_muted(producer);
                     }
                     After::ProducedData(producer) => self.offer_data_producer(producer),
@@ -547,6 +561,7 @@ impl Control {
                 Timer::Data => self.run_data(),
                 Timer::Laggard(consumer) => self.cut_laggard(consumer),
                 Timer::Waiting(session) => self.close_with(session, CloseReason::NotAdmitted),
+                Timer::Recording(room) => self.begin_recording(room),
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::limits::{
     not_allowed, overloaded, too_many, unknown,
 };
 use crate::ortc;
+use crate::recording::Recording;
 use crate::room::RoomId;
 use crate::rtp_parameters::RtpCapabilities;
 use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
@@ -226,6 +227,7 @@ impl Control {
             can: peer.grants.rights(),
             locked: room.is_some_and(|room| room.locked),
             waiting_room: room.is_some_and(|room| room.waiting_room),
+            recording: room.and_then(|of| of.recording.as_ref()).is_some_and(Recording::is_on),
             advice,
         };
         let peers = self.other_peers(session)?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use opencall_dataplane::layers::allocation::MAX_ENCODINGS;
 use opencall_dataplane::message::{
     AcceptedPayloadType, Command, ConsumerId, CoreId, EncodingConfig, Feedback, IceState, Origin,
-    ProducerConfig, ProducerId, ShortId, TransportId,
+    PayloadTypeMapping, ProducerConfig, ProducerId, ShortId, TransportId,
 };
 use opencall_dataplane::planted::{self, Bug};
 use opencall_wire::codec::MediaKind;
@@ -113,6 +113,11 @@ impl Producer {
     /// Whether a core gets it.
     pub fn reaches(&self, core: CoreId) -> bool {
         core == self.config.home || self.far.contains_key(&core)
+    }
+
+    /// How its packets' payload types are understood.
+    pub fn payload_types(&self) -> SmallVec<[PayloadTypeMapping; 2]> {
+        self.config.payload_types.clone()
     }
 
     /// How many encodings it has.
@@ -536,6 +541,7 @@ impl Control {
             };
             self.notify(receiver, news);
         }
+        self.tell_sink_of_pause(id, paused);
         if paused {
             self.hush(session, id);
         }
@@ -569,6 +575,7 @@ impl Control {
             self.close_consumer(consumer);
         }
         self.hush(session, id);
+        self.leave_recording(id);
         let Some(producer) = self.producers.remove(&id) else { return };
         self.timers.cancel(Timer::Demand(id));
         self.command(home, Command::CloseProducer(id));

@@ -15,6 +15,7 @@ use crate::control::{Control, Timer};
 use crate::data::{DataProducerId, Recent};
 use crate::limits::too_many;
 use crate::placement::RoomCores;
+use crate::recording::Recording;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
 use crate::stage::{Slot, Stage};
@@ -60,6 +61,8 @@ pub(crate) struct Room {
     pub announcers: BTreeMap<String, DataProducerId>,
     /// What they said last, oldest first.
     pub announced: VecDeque<Recent>,
+    /// The present recording, or the last.
+    pub recording: Option<Recording>,
     /// Sources that a host or an administrator muted, by peer id.
     pub muted: HashMap<Arc<str>, Sources>,
 }
@@ -122,6 +125,7 @@ impl Control {
             first: peer.to_owned(),
             announcers: BTreeMap::new(),
             announced: VecDeque::new(),
+            recording: None,
             muted: HashMap::new(),
         };
         self.rooms.insert(id, room);
@@ -136,6 +140,7 @@ impl Control {
             return;
         }
         self.end_stage(id);
+        self.stop_recording(id);
         if let Some(room) = self.rooms.remove(&id) {
             self.note_finished(id, &room);
             self.room_names.remove(&room.name);

@@ -169,7 +169,8 @@ fn dependencies_point_one_way() {
         ("dataplane/wire", &[][..]),
         ("dataplane/io", &[]),
         ("dataplane", &["opencall-io", "opencall-wire"]),
-        ("control", &["opencall-dataplane", "opencall-wire"]),
+        ("dataplane/recorder", &["opencall-dataplane", "opencall-wire"]),
+        ("control", &["opencall-dataplane", "opencall-recorder", "opencall-wire"]),
         // It measures any server, and so knows of ours what is on the wire.
         ("bench", &["opencall-io", "opencall-wire"]),
     ];

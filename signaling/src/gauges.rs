@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use opencall_control::dtls::DtlsDropCounters;
-use opencall_control::{Counts, DataDrop, DataDropCounters};
+use opencall_control::{Counts, DataDrop, DataDropCounters, RecordingTotals};
 use opencall_dataplane::histogram::Histogram;
 use opencall_dataplane::message::CoreStats;
 use opencall_dataplane::threads::Loss;
@@ -101,6 +101,8 @@ pub struct Watched {
     pub dtls_drops: DtlsDropCounters,
     /// How much later than it meant to the control thread woke up.
     pub lateness: Histogram,
+    /// What became of recordings.
+    pub recordings: RecordingTotals,
 }
 
 /// Counters written by the hub and the connections, read by HTTP handlers.

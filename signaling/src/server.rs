@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
 use opencall_dataplane::threads::{self, Clock, DataPlane, DataPlaneConfig, StartError};
 use opencall_io::Backend;
+use opencall_recorder::sink::SinkThread;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -94,7 +95,10 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let (cores, backend) = (plane.cores.len(), plane.backend);
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
     let faults = config.debug_faults.then(|| (plane.faults(), plane.cores.len()));
-    let (hub, link) = Hub::new(clock, control, plane, wake, Arc::clone(&gauges), rate, webhooks);
+    let recorder = start_recorder(&config, clock, &plane, &wake)?;
+    let cores_and_sink = (plane, recorder);
+    let (hub, link) =
+        Hub::new(clock, control, cores_and_sink, wake, Arc::clone(&gauges), rate, webhooks);
     let (drain, drain_timeout) = (Drain::default(), config.drain_timeout);
     let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
     let front = Front {
@@ -240,6 +244,7 @@ fn control_config(config: &Config) -> ControlConfig {
         dev_hosts: config.dev_hosts,
         stage: config.stage,
         room_events: config.webhooks.is_some(),
+        recordings: config.recordings.as_ref().map(|recordings| recordings.at_once),
         unix_origin_ms: unix_now_ms(),
         ..ControlConfig::new(cores.collect())
     }
@@ -262,6 +267,24 @@ fn start_cores(config: &Config, clock: Clock, wake: Arc<Notify>) -> Result<DataP
     };
     let notify: Arc<dyn Fn() + Send + Sync> = Arc::new(move || wake.notify_one());
     threads::start(&plane, clock, &notify)
+}
+
+/// Starts the sink of recordings, if there may be any.
+fn start_recorder(
+    config: &Config,
+    clock: Clock,
+    plane: &DataPlane,
+    wake: &Arc<Notify>,
+) -> Result<Option<SinkThread>, ServerError> {
+    let Some(recordings) = &config.recordings else { return Ok(None) };
+    let (wake, cores) = (Arc::clone(wake), plane.wakers());
+    let notify = Arc::new(move || wake.notify_one());
+    let started =
+        opencall_recorder::sink::start(recordings.sink.clone(), clock, notify, move |core| {
+            cores.wake(core)
+        });
+    tracing::info!("recordings: {}", recordings.sink.folder.display());
+    started.map(Some).map_err(ServerError::Runtime)
 }
 
 fn backend_name(backend: Backend) -> &'static str {

@@ -1,7 +1,7 @@
 import { useState } from 'react';
 import type { MeetingSnapshot } from '../sdk/index';
 import { copyText } from './copyText';
-import { LinkIcon, LockIcon, PeopleIcon } from './icons';
+import { LinkIcon, LockIcon, PeopleIcon, RecordIcon } from './icons';
 import { Popover } from './Popover';
 import { useWords } from './words/index';
 
@@ -30,6 +30,12 @@ export function TopBar({
       <h1 className="oc-title">{title}</h1>
       <ConnectionState snapshot={snapshot} />
       <div className="oc-top-end">
+        {snapshot.isRecorded && (
+          <span className="oc-chip oc-chip--recorded" role="status">
+            <RecordIcon />
+            <span>{words.recorded}</span>
+          </span>
+        )}
         {snapshot.locked && (
           <span className="oc-chip oc-chip--locked">
             <LockIcon />

@@ -76,6 +76,15 @@ export function LockIcon({ open = false }: { open?: boolean }) {
   );
 }
 
+export function RecordIcon() {
+  return (
+    <Icon>
+      <circle cx="12" cy="12" r="8" />
+      <circle cx="12" cy="12" r="3.5" fill="currentColor" />
+    </Icon>
+  );
+}
+
 export function CloseIcon() {
   return (
     <Icon>

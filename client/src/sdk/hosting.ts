@@ -15,6 +15,8 @@ export interface HostingSnapshot {
   readonly locked: boolean;
   /** Whether newcomers wait for a host while the room is locked. */
   readonly waitingRoom: boolean;
+  /** Whether the server records the meeting, or is about to. */
+  readonly isRecorded: boolean;
   /** Who waits, first come first; only hosts know. */
   readonly waiting: readonly WaitingParticipant[];
 }
@@ -41,6 +43,7 @@ export class Hosting {
   #can: Rights | undefined;
   #locked = false;
   #waitingRoom = false;
+  #isRecorded = false;
   #waiting: readonly WaitingParticipant[] = [];
 
   get snapshot(): HostingSnapshot {
@@ -49,6 +52,7 @@ export class Hosting {
       isHost: this.#can?.host ?? false,
       locked: this.#locked,
       waitingRoom: this.#waitingRoom,
+      isRecorded: this.#isRecorded,
       waiting: this.#waiting,
     };
   }
@@ -58,6 +62,7 @@ export class Hosting {
     this.#can = undefined;
     this.#locked = false;
     this.#waitingRoom = false;
+    this.#isRecorded = false;
     this.#waiting = [];
   }
 
@@ -66,11 +71,16 @@ export class Hosting {
     this.#can = entrance?.can;
     this.#locked = entrance?.roomLocked ?? false;
     this.#waitingRoom = entrance?.waitingRoom ?? false;
+    this.#isRecorded = entrance?.recording ?? false;
   }
 
   roomLocked({ locked, waitingRoom }: ServerEvents['roomLocked']): void {
     this.#locked = locked;
     this.#waitingRoom = waitingRoom;
+  }
+
+  recordingChanged({ recording }: ServerEvents['recordingChanged']): void {
+    this.#isRecorded = recording;
   }
 
   /** Someone waits under this name, or (`undefined`) no more; whether that is someone new. */

@@ -114,6 +114,8 @@ export interface MeetingEvents {
   mutedByHost: { source: Source; muted: boolean; by: string | undefined };
   /** The server advises other codecs, layers or rates; what is sent follows by itself. */
   codecAdvice: CodecAdvice;
+  /** The server will record the meeting in so many milliseconds, or records it no more. */
+  recordingChanged: { recording: boolean; startsInMs?: number; reason?: string };
   /** To hosts: someone new waits to be let in. */
   participantWaiting: WaitingParticipant;
   error: MeetingError;
@@ -504,6 +506,10 @@ export class Meeting {
       }),
       entered: current((entrance) => this.#hosting.entered(entrance)),
       roomLocked: current((lock) => this.#hosting.roomLocked(lock)),
+      recordingChanged: current((news) => {
+        this.#hosting.recordingChanged(news);
+        this.#emitter.emit('recordingChanged', news);
+      }),
       waiting: current((isWaiting) => this.#setStatus(isWaiting ? 'waiting' : 'joining')),
       adviceChanged: current((advice, isOtherCodec) => {
         this.#emitter.emit('codecAdvice', advice);

@@ -90,6 +90,7 @@ export interface Requests {
       can?: Rights;
       roomLocked?: boolean;
       waitingRoom?: boolean;
+      recording?: boolean;
       codecAdvice?: CodecAdvice;
     };
   };
@@ -205,6 +206,8 @@ export interface ServerEvents {
   codecAdvice: CodecAdvice;
   /** The room was locked or unlocked. */
   roomLocked: { locked: boolean; waitingRoom: boolean; by?: string };
+  /** The room will be recorded so soon, or is recorded no more, for this reason. */
+  recordingChanged: { recording: boolean; startsInMs?: number; reason?: string };
   /** To hosts: someone waits to be let in, or has another name now. */
   participantWaiting: { participantId: string; displayName: string };
   /** To hosts: someone waits no more: let in, sent away or gone. */

@@ -56,6 +56,7 @@ export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   /** What this client may do, and how it finds the room. */
   entered(entrance: Requests['setRtpCapabilities']['answer']): void;
   roomLocked(lock: ServerEvents['roomLocked']): void;
+  recordingChanged(recording: ServerEvents['recordingChanged']): void;
   /** This client waits to be let in, or waits no more. */
   waiting(isWaiting: boolean): void;
   /** The server advises something else; whether pictures are to be sent in another codec than now. */
@@ -529,6 +530,8 @@ export class Session {
         return this.#handlers.waiting(false);
       case 'roomLocked':
         return this.#handlers.roomLocked(event.data);
+      case 'recordingChanged':
+        return this.#handlers.recordingChanged(event.data);
       case 'participantWaiting':
         return this.#handlers.participantWaiting(event.data.participantId, event.data.displayName);
       case 'participantWaitingEnded':

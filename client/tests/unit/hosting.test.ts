@@ -111,6 +111,21 @@ test('rights, the lock and who waits are shown', async () => {
   expect(meeting.snapshot).toMatchObject({ status: 'joined', locked: false, waiting: [] });
 });
 
+test('whether the meeting is recorded is shown, and told', async () => {
+  const { meeting, channel } = await joined();
+  const changed = vi.fn();
+  meeting.on('recordingChanged', changed);
+  expect(meeting.snapshot.isRecorded).toBe(false);
+  channel.say('recordingChanged', { recording: true, startsInMs: 1_000 });
+  expect(meeting.snapshot.isRecorded).toBe(true);
+  channel.say('recordingChanged', { recording: false, reason: 'stopped' });
+  expect(meeting.snapshot.isRecorded).toBe(false);
+  expect(changed.mock.calls.map(([news]) => news)).toEqual([
+    { recording: true, startsInMs: 1_000 },
+    { recording: false, reason: 'stopped' },
+  ]);
+});
+
 test('who is muted by a host hears by whom', async () => {
   const { meeting, channel } = await joined();
   const muted = vi.fn();

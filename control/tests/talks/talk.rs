@@ -94,7 +94,8 @@ impl Talk {
 
     pub fn with(config: ControlConfig) -> Self {
         let origin = Instant::now();
-        let books = config.cores.iter().map(|_| Books::default()).collect();
+        let cores = config.cores.len() + usize::from(config.recordings.is_some());
+        let books = (0..cores).map(|_| Books::default()).collect();
         Talk {
             control: Control::new(config, origin).expect("a good configuration"),
             now: Time::from_millis(1_000),
@@ -520,13 +521,7 @@ pub fn text_of(notification: &Notification) -> String {
         Notification::ProducerMaxSpatialLayer { spatial_layer, .. } => {
             format!("ProducerMaxSpatialLayer {spatial_layer}")
         }
-        Notification::Stage(places) => {
-            let place = |place: &StagePlace| {
-                let letter = if place.kind == Kind::Audio { 'a' } else { 'v' };
-                format!(" {letter}{}={}", place.slot, place.peer_id.as_deref().unwrap_or("-"))
-            };
-            format!("Stage{}", places.iter().map(place).collect::<String>())
-        }
+        Notification::Stage(places) => stage_text(places),
         Notification::Speakers(speakers) => format!("Speakers {speakers:?}"),
         Notification::ConnectionQuality(quality) => format!("{quality:?}"),
         Notification::ProducerMuted { muted, by, .. } => {
@@ -534,6 +529,9 @@ pub fn text_of(notification: &Notification) -> String {
         }
         Notification::RoomLocked { locked, waiting_room, by } => {
             format!("RoomLocked {locked} {waiting_room}{}", done_by(by.as_deref()))
+        }
+        Notification::RecordingChanged { recording, reason, .. } => {
+            format!("RecordingChanged {recording} {}", reason.unwrap_or("-"))
         }
         Notification::PeerWaiting { peer_id, display_name } => {
             format!("PeerWaiting {peer_id} {display_name}")
@@ -548,6 +546,14 @@ pub fn text_of(notification: &Notification) -> String {
             format!("DownlinkBandwidth {desired} {effective} {}", bandwidth.available_bitrate)
         }
     }
+}
+
+fn stage_text(places: &[StagePlace]) -> String {
+    let place = |place: &StagePlace| {
+        let letter = if place.kind == Kind::Audio { 'a' } else { 'v' };
+        format!(" {letter}{}={}", place.slot, place.peer_id.as_deref().unwrap_or("-"))
+    };
+    format!("Stage{}", places.iter().map(place).collect::<String>())
 }
 
 fn done_by(by: Option<&str>) -> String {

@@ -15,4 +15,4 @@ mod worker;
 
 pub use clock::Clock;
 pub use plane::{DataCore, DataPlane, DataPlaneConfig, Loss, StartError, start};
-pub use vitals::{Death, Fault, Faults, WATCH_INTERVAL};
+pub use vitals::{Death, Fault, Faults, WATCH_INTERVAL, Wakers};

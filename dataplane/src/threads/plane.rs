@@ -20,7 +20,7 @@ use opencall_wire::time::Time;
 use super::clock::Clock;
 use super::load::{LoadMeter, ThreadId};
 use super::seat::Seat;
-use super::vitals::{Death, Faults, Peers, Registry, Vitals, Watch};
+use super::vitals::{Death, Faults, Peers, Registry, Vitals, Wakers, Watch};
 use super::worker::Worker;
 use crate::checkpoint::Suspect;
 use crate::core::{Core, CoreConfig};
@@ -342,6 +342,11 @@ impl DataPlane {
         (seat.load, seat.unparker) = (started.load, unparker);
         (seat.vitals, seat.watch, seat.since, seat.due) = (vitals, Watch::default(), now, None);
         Ok(())
+    }
+
+    /// Wakes any of the cores, whatever thread it has.
+    pub fn wakers(&self) -> Wakers {
+        Wakers { registry: Arc::clone(&self.starter.registry) }
     }
 
     /// Makes cores suffer, for tests of their replacement.

@@ -199,6 +199,22 @@ impl Peers {
     }
 }
 
+/// Wakes data cores, for whoever is at the far end of a pipe without being one.
+#[derive(Clone)]
+pub struct Wakers {
+    pub(super) registry: Arc<Registry>,
+}
+
+impl Wakers {
+    /// Wakes a core if it sleeps. To be called after the push that it shall see.
+    pub fn wake(&self, core: CoreId) {
+        let threads = self.registry.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((unparker, _)) = threads.get(usize::from(core.0)) {
+            unparker.wake();
+        }
+    }
+}
+
 /// Makes cores suffer, for tests of their replacement.
 #[doc(hidden)]
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use opencall_control::PARTICIPANTS_PER_CORE;
 
 use super::auth::{AdminArguments, AuthArguments};
+use super::recordings::RecordingArguments;
 use super::webhooks::WebhookArguments;
 
 /// What stands below the flags.
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// Webhooks.
     #[command(flatten)]
     pub webhooks: WebhookArguments,
+    /// Recordings.
+    #[command(flatten)]
+    pub recordings: RecordingArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

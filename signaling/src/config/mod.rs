@@ -4,6 +4,7 @@
 
 mod args;
 pub mod auth;
+mod recordings;
 mod web;
 mod webhooks;
 
@@ -21,6 +22,7 @@ use opencall_control::{PlacementPolicy, StageConfig, ortc};
 use opencall_io::BackendChoice;
 use opencall_wire::srtp::Profile;
 
+pub use self::recordings::RecordingsConfig;
 pub use self::web::WebConfig;
 
 use crate::auth::AuthConfig;
@@ -78,6 +80,8 @@ pub struct Config {
     pub webhooks: Option<WebhookConfig>,
     /// Limits of connections.
     pub limits: Limits,
+    /// What may be recorded, if anything.
+    pub recordings: Option<RecordingsConfig>,
     /// How long SIGTERM lets those inside go on; zero stops at once.
     pub drain_timeout: Duration,
 }
@@ -129,7 +133,7 @@ impl Config {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
-        let Arguments { media, web, auth, admin, webhooks, limits } = arguments;
+        let Arguments { media, web, auth, admin, webhooks, recordings, limits } = arguments;
         let workers = workers(media.workers)?;
         let dev_hosts = auth.dev_hosts;
         let auth = auth.read()?;
@@ -165,6 +169,7 @@ impl Config {
             auth,
             dev_hosts,
             web: WebConfig::read(web)?,
+            recordings: recordings.read()?,
             drain_timeout: drain_timeout(limits.drain_timeout)?,
             limits: limits_of(&limits)?,
         })
@@ -541,6 +546,8 @@ mod tests {
                  --auth-key b=0123456789abcdefghijklmnopqrstuv",
                 "one of their own",
             ),
+            ("--recording-dir /dev/null/here", "that this user may write to"),
+            ("--recording-dir /tmp --recording-limit 0", "leave --recording-dir out"),
             ("--log info,=,", "give a level such as info"),
             ("--max-message-size 10", "from 16384"),
             ("--request-rate 0", "give at least 1"),

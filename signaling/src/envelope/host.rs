@@ -50,14 +50,19 @@ fn mute_target(fields: &mut Fields<'_>) -> Result<MuteTarget, RequestError> {
 
 /// The room as whoever enters it is told.
 pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
-    let Entrance { can, locked, waiting_room, advice } = entrance;
-    let members =
-        [("can", json!(can)), ("roomLocked", json!(locked)), ("waitingRoom", json!(waiting_room))];
+    let Entrance { can, locked, waiting_room, recording, advice } = entrance;
+    let members = [
+        ("can", json!(can)),
+        ("roomLocked", json!(locked)),
+        ("waitingRoom", json!(waiting_room)),
+        ("recording", json!(recording)),
+    ];
     let advice = advice.as_deref().map(|advice| ("codecAdvice", json!(advice)));
     members.into_iter().chain(advice).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Name and data of what is told of mutes, locks, waiting rooms and codecs; `None` for all else.
+/// Name and data of what is told of mutes, locks, recordings, waiting rooms and codecs; `None` for
+/// all else.
 pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static str, Value)> {
     let (name, mut data, by) = match notification {
         Notification::ProducerMuted { producer_id, muted, by } => {
@@ -65,6 +70,16 @@ pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static s
         }
         Notification::RoomLocked { locked, waiting_room, by } => {
             ("roomLocked", json!({"locked": locked, "waitingRoom": waiting_room}), by.as_deref())
+        }
+        Notification::RecordingChanged { recording, starts_in_ms, reason } => {
+            let mut data = json!({"recording": recording});
+            if let Some(starts_in_ms) = starts_in_ms {
+                data["startsInMs"] = json!(starts_in_ms);
+            }
+            if let Some(reason) = reason {
+                data["reason"] = json!(reason);
+            }
+            ("recordingChanged", data, None)
         }
         Notification::PeerWaiting { peer_id, display_name } => {
             ("participantWaiting", json!({who: &**peer_id, "displayName": display_name}), None)
@@ -193,6 +208,22 @@ mod tests {
             (
                 Notification::PeerWaitingEnded { peer_id: "carl".into() },
                 json!(["participantWaitingEnded", {"peerId": "carl"}]),
+            ),
+            (
+                Notification::RecordingChanged {
+                    recording: true,
+                    starts_in_ms: Some(500),
+                    reason: None,
+                },
+                json!(["recordingChanged", {"recording": true, "startsInMs": 500}]),
+            ),
+            (
+                Notification::RecordingChanged {
+                    recording: false,
+                    starts_in_ms: None,
+                    reason: Some("disk_full"),
+                },
+                json!(["recordingChanged", {"recording": false, "reason": "disk_full"}]),
             ),
             (Notification::Waiting, json!(["waiting", {}])),
             (Notification::Admitted { by: by() }, json!(["admitted", {"by": "hanna"}])),

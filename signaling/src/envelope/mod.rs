@@ -373,7 +373,8 @@ pub(crate) mod samples {
 
     pub fn entrance() -> Box<Entrance> {
         let can = Grants { admin: true, ..Grants::default() }.rights();
-        Box::new(Entrance { can, locked: true, waiting_room: false, advice: None })
+        let (locked, waiting_room, recording) = (true, false, true);
+        Box::new(Entrance { can, locked, waiting_room, recording, advice: None })
     }
 
     pub fn peer() -> Arc<PeerInfo> {

@@ -398,6 +398,7 @@ impl Envelope for OpenCall {
             Notification::CodecAdvice(_)
             | Notification::ProducerMuted { .. }
             | Notification::RoomLocked { .. }
+            | Notification::RecordingChanged { .. }
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }
             | Notification::Waiting

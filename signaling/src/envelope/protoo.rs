@@ -473,6 +473,7 @@ impl Protoo {
             Notification::CodecAdvice(_)
             | Notification::ProducerMuted { .. }
             | Notification::RoomLocked { .. }
+            | Notification::RecordingChanged { .. }
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }
             | Notification::Waiting

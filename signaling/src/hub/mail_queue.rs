@@ -103,6 +103,8 @@ impl Subject {
             Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
             // Each is about other slots.
             Notification::Stage(_)
+            // Who was recorded for a moment is to know.
+            | Notification::RecordingChanged { .. }
             | Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
             | Notification::DataConsumerClosed { .. }

@@ -36,6 +36,8 @@ use opencall_dataplane::fanout::links::Mesh;
 use opencall_dataplane::histogram::Histogram;
 use opencall_dataplane::message::{Command, CoreId, Event};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, StartError, WATCH_INTERVAL};
+use opencall_recorder::message::{RecordEvent, SinkCommand};
+use opencall_recorder::sink::{STOP_TIMEOUT as SINK_STOP_TIMEOUT, SinkThread};
 use opencall_wire::time::Time;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -108,6 +110,8 @@ pub struct Hub {
     control: Control,
     plane: DataPlane,
     dispatch: Dispatch,
+    /// Records, if anything may be recorded: a core after the last for the others.
+    recorder: Option<SinkThread>,
     calls: mpsc::UnboundedReceiver<Call>,
     waiting: FairQueue<Group, Call>,
     clients: HashMap<SessionId, Client>,
@@ -142,7 +146,7 @@ impl Hub {
     pub fn new(
         clock: Clock,
         control: Control,
-        plane: DataPlane,
+        (plane, recorder): (DataPlane, Option<SinkThread>),
         wake: Arc<Notify>,
         gauges: Arc<Gauges>,
         rate: (u32, u32),
@@ -156,7 +160,11 @@ impl Hub {
         let hub = Hub {
             clock,
             control,
-            dispatch: Dispatch::new(plane.cores.len(), Mesh::default()),
+            dispatch: Dispatch::new(
+                plane.cores.len() + usize::from(recorder.is_some()),
+                Mesh::default(),
+            ),
+            recorder,
             plane,
             calls,
             waiting: FairQueue::default(),
@@ -213,6 +221,7 @@ impl Hub {
             self.take_call(call);
         }
         let more = self.take_events(now);
+        self.take_record_events(now);
         self.serve_calls(now);
         if self.control.next_timeout() <= now {
             self.control.handle_timeout(now);
@@ -395,11 +404,41 @@ impl Hub {
     }
 
     fn send_commands(&mut self) {
+        self.command_recorder();
         self.dispatch.take(&mut self.control);
+        let sink = CoreId(self.plane.cores.len() as u8);
+        let recorder = self.recorder.as_ref();
+        self.dispatch.send(sink, |command| {
+            // What a sink that has failed does not take is of no use to another.
+            recorder.map(|recorder| recorder.send(SinkCommand::Core(command)));
+            Ok(())
+        });
         for core in &mut self.plane.cores {
             if self.dispatch.send(core.id, |command| core.send(command)) {
                 core.wake();
             }
+        }
+    }
+
+    /// Hands over what is to be recorded: before the pipes for it are opened.
+    fn command_recorder(&mut self) {
+        while let Some(command) = self.control.poll_record_command() {
+            if let Some(recorder) = &self.recorder {
+                recorder.send(SinkCommand::Record(command));
+            }
+        }
+    }
+
+    fn take_record_events(&mut self, now: Time) {
+        let Some(recorder) = &self.recorder else { return };
+        while let Some(event) = recorder.poll_event() {
+            report_recording(&event);
+            self.control.handle_record_event(now, event);
+        }
+        if !recorder.is_running() {
+            tracing::error!("the thread that records has failed: nothing is recorded any more");
+            self.recorder = None;
+            self.control.sink_lost(now);
         }
     }
 
@@ -448,6 +487,7 @@ impl Hub {
                 joins: self.control.joins(),
                 dtls_drops: self.control.dtls_drops().clone(),
                 lateness: self.lateness.clone(),
+                recordings: self.control.recording_totals(),
             });
         }
         if now.since(self.load_measured_at) >= LOAD_INTERVAL {
@@ -480,6 +520,9 @@ impl Hub {
         self.stopping.send_replace(true);
         self.control.shutdown(self.clock.now());
         self.settle();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.stop();
+        }
         let gauges = Arc::clone(&self.gauges);
         let drained = async {
             while gauges.connections.load(Ordering::Relaxed) > 0 {
@@ -490,6 +533,20 @@ impl Hub {
             tracing::warn!("some clients did not answer the closing of their connection");
         }
         self.stop_cores().await;
+        self.await_recorder().await;
+    }
+
+    /// Waits until what was recorded is on the disk.
+    async fn await_recorder(&self) {
+        let Some(recorder) = &self.recorder else { return };
+        let written = async {
+            while recorder.is_running() {
+                tokio::time::sleep(STOP_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(SINK_STOP_TIMEOUT, written).await.is_err() {
+            tracing::warn!("the disk is slow: the last second of a recording may be missing");
+        }
     }
 
     async fn stop_cores(&mut self) {
@@ -508,6 +565,22 @@ impl Hub {
         };
         if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
             tracing::warn!("a data core does not stop; leaving it");
+        }
+    }
+}
+
+/// Says when a recording begins, and how it ends.
+fn report_recording(event: &RecordEvent) {
+    match event {
+        RecordEvent::Began { recording, folder } => {
+            tracing::info!(recording = recording.0, folder, "a recording begins");
+        }
+        RecordEvent::Progress { .. } => {}
+        RecordEvent::Ended { recording, ending, progress } => {
+            let (recording, ending) = (recording.0, ending.label());
+            let (bytes, files) = (progress.bytes, progress.files);
+            let (lost, dropped) = (progress.packets_lost, progress.clusters_dropped);
+            tracing::info!(recording, ending, bytes, files, lost, dropped, "a recording has ended");
         }
     }
 }

@@ -10,17 +10,20 @@ use crate::server::{PATIENCE, Server};
 use crate::web::get;
 
 const SECRET: &str = "an admin secret for tests of 32 bytes";
-const KEY: &str = "--admin-key=ops=an admin secret for tests of 32 bytes";
+pub const KEY: &str = "--admin-key=ops=an admin secret for tests of 32 bytes";
 const TOKEN_SECRET: &str = "a secret for tests of 32 bytes or";
 const TOKEN_KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 
 /// Every route, with a body that would do.
-const ROUTES: [(&str, &str, &str); 11] = [
+const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/v1/rooms", ""),
     ("GET", "/v1/rooms/room", ""),
     ("POST", "/v1/rooms/room/lock", ""),
     ("POST", "/v1/rooms/room/unlock", ""),
     ("POST", "/v1/rooms/room/data", "{\"text\": \"hello\"}"),
+    ("GET", "/v1/rooms/room/recording", ""),
+    ("POST", "/v1/rooms/room/recording", ""),
+    ("DELETE", "/v1/rooms/room/recording", ""),
     ("GET", "/v1/rooms/room/participants/ann", ""),
     ("POST", "/v1/rooms/room/participants/ann/mute", "{\"source\": \"camera\"}"),
     ("DELETE", "/v1/rooms/room/participants/ann", ""),
@@ -51,14 +54,14 @@ async fn call(
 }
 
 /// As the administrator.
-async fn admin(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
+pub async fn admin(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
     let header = format!("Authorization: Bearer {SECRET}\r\n");
     let (status, _, body) = call(server, (method, path, body), &header).await;
     (status, body)
 }
 
 /// A protoo client that has joined.
-async fn join(server: &Server, room: &str, peer: &str) -> Client {
+pub async fn join(server: &Server, room: &str, peer: &str) -> Client {
     let mut client = Client::protoo(server, room, peer).await;
     let capabilities = client.ask("getRouterRtpCapabilities", json!({})).await.unwrap();
     let data = json!({"displayName": peer, "rtpCapabilities": capabilities});
@@ -67,7 +70,7 @@ async fn join(server: &Server, room: &str, peer: &str) -> Client {
 }
 
 /// Its producer of this kind.
-async fn produce(client: &mut Client, kind: &str) -> String {
+pub async fn produce(client: &mut Client, kind: &str) -> String {
     let transport = client.ask("createWebRtcTransport", json!({"producing": true})).await.unwrap();
     let parameters = if kind == "audio" { microphone(7) } else { camera() };
     let data = json!({"transportId": transport["id"], "kind": kind, "rtpParameters": parameters,

@@ -13,6 +13,7 @@ mod metrics;
 mod opencall;
 mod protoo;
 mod proxies;
+mod recordings;
 mod resume;
 mod server;
 mod slow_peers;

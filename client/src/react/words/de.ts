@@ -73,6 +73,7 @@ export const de: Words = {
   errors,
 
   top: {
+    recorded: 'Wird aufgezeichnet',
     status: {
       idle: 'Nicht beigetreten',
       joining: 'Tritt bei…',

@@ -58,6 +58,7 @@ export const en = {
   errors,
 
   top: {
+    recorded: 'Recording',
     status: {
       idle: 'Not joined',
       joining: 'Joining…',

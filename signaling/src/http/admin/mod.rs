@@ -29,6 +29,7 @@ use opencall_control::admin::{
     AdminRequest, AdminResponse, Announcement, MAX_ROOMS_PER_ANSWER, MuteTarget,
 };
 use opencall_control::api::Source;
+use opencall_control::{NOTICE, RecordingAction};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -97,6 +98,10 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
         .route("/v1/rooms/{room}/lock", post(lock))
         .route("/v1/rooms/{room}/unlock", post(unlock))
         .route("/v1/rooms/{room}/data", post(announce))
+        .route(
+            "/v1/rooms/{room}/recording",
+            get(recording).post(start_recording).delete(stop_recording),
+        )
         .route("/v1/rooms/{room}/participants/{id}", get(participant).delete(remove))
         .route("/v1/rooms/{room}/participants/{id}/mute", post(mute))
         .route("/v1/workers", get(workers))
@@ -182,6 +187,7 @@ async fn ask(door: &Door, request: AdminRequest) -> Outcome {
         AdminResponse::Room(room) => Ok(json!(room)),
         AdminResponse::Participant(participant) => Ok(json!(participant)),
         AdminResponse::Muted(producers) => Ok(json!({"producers": producers})),
+        AdminResponse::Recording(recording) => Ok(json!(recording)),
         AdminResponse::Announced(told) => Ok(json!({"participants": told})),
     }
 }
@@ -329,6 +335,45 @@ async fn announce(
 /// What is said has two forms.
 const ANNOUNCEMENT_BODY: &str = "give {\"text\": …} or {\"base64\": …}, and \"label\" and \"to\", a \
     list of participants, if you like";
+
+async fn recording(State(door): State<Arc<Door>>, Path(room): Path<String>) -> Response {
+    let action = RecordingAction::Ask;
+    answered(ask(&door, AdminRequest::Recording { room, action }).await)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RecordingBody {
+    notice_seconds: Option<u64>,
+}
+
+async fn start_recording(
+    State(door): State<Arc<Door>>,
+    Extension(who): Extension<Administrator>,
+    Path(room): Path<String>,
+    body: Body,
+) -> Response {
+    let RecordingBody { notice_seconds } = match parse_or_default(body) {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    let action =
+        RecordingAction::Start { notice: notice_seconds.map_or(NOTICE, Duration::from_secs) };
+    let outcome = ask(&door, AdminRequest::Recording { room: room.clone(), action }).await;
+    who.audit("start recording", &On { room: &room, ..On::default() }, &outcome);
+    answered(outcome)
+}
+
+async fn stop_recording(
+    State(door): State<Arc<Door>>,
+    Extension(who): Extension<Administrator>,
+    Path(room): Path<String>,
+) -> Response {
+    let action = RecordingAction::Stop;
+    let outcome = ask(&door, AdminRequest::Recording { room: room.clone(), action }).await;
+    who.audit("stop recording", &On { room: &room, ..On::default() }, &outcome);
+    answered(outcome)
+}
 
 async fn workers(State(door): State<Arc<Door>>) -> Response {
     Json(workers::describe(&door)).into_response()

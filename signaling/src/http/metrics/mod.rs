@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use opencall_control::RecordingTotals;
 use opencall_control::dtls::DtlsDrop;
 use opencall_dataplane::drop_reason::DropReason;
 
@@ -41,6 +42,7 @@ fn write(door: &Door) -> String {
     write_cores(&mut text, &front.gauges.cores());
     write_drops(&mut text, &front.gauges.cores());
     write_control(&mut text, door);
+    write_recordings(&mut text, &front.gauges.watched().recordings);
     write_door(&mut text, door);
     write_webhooks(&mut text, door);
     process::write(&mut text);
@@ -186,6 +188,22 @@ fn write_control(text: &mut Text, door: &Door) {
         .sample(&[], quarantined.map_or(0, |(_, count)| *count));
     text.gauge("opencall_last_recovery_seconds", "How long the last recovery of a core took.")
         .sample(&[], last_recovery_ms / 1e3);
+}
+
+fn write_recordings(text: &mut Text, totals: &RecordingTotals) {
+    text.gauge("opencall_recordings", "Recordings that are being written.")
+        .sample(&[], totals.active);
+    let mut ended = text.counter("opencall_recordings_ended_total", "Recordings that have ended.");
+    for (ending, value) in RecordingTotals::ENDINGS.iter().zip(totals.ended) {
+        ended.sample(&[("reason", &ending.label())], value);
+    }
+    let help = "Bytes of recordings that have ended.";
+    text.counter("opencall_recorded_bytes_total", help).sample(&[], totals.bytes);
+    let help = "Packets that recordings that have ended lack.";
+    text.counter("opencall_recording_packets_lost_total", help).sample(&[], totals.packets_lost);
+    let help = "Clusters that the disk was too slow for, of recordings that have ended.";
+    text.counter("opencall_recording_clusters_dropped_total", help)
+        .sample(&[], totals.clusters_dropped);
 }
 
 fn write_door(text: &mut Text, door: &Door) {

@@ -40,6 +40,9 @@ struct Camera {
     next_picture: Time,
     key: Vec<bool>,
     voice: Option<Voice>,
+    /// Share of its packets that are lost before they come to the core.
+    loss: f64,
+    random: Random,
 }
 
 /// A picture that the camera has sent of its lowest encoding.
@@ -115,6 +118,8 @@ impl Room {
             next_picture: now,
             key: vec![true; count],
             voice: with_voice.then_some(Voice { sequence: 0, next: now }),
+            loss: 0.0,
+            random: Random(11),
         };
         let mut room = Room {
             world,
@@ -192,6 +197,11 @@ impl Room {
         let link = room.link(phases);
         room.watch(link, 6_000_000);
         room
+    }
+
+    /// From now on such a share of what the camera sends is lost on its way to the core.
+    pub fn lose_of_camera(&mut self, share: f64) {
+        self.camera.loss = share;
     }
 
     /// The estimate of a watcher's path, kbit/s.
@@ -281,7 +291,9 @@ impl Room {
             camera.client.mid = b"1";
             let packet = camera.client.sealed(fields, None, &[0x78; 80]);
             camera.client.mid = b"0";
-            self.world.push(camera.client.address, camera.client.core, &packet);
+            if !camera.loses() {
+                self.world.push(camera.client.address, camera.client.core, &packet);
+            }
         }
         if camera.next_picture > now {
             return;
@@ -305,8 +317,12 @@ impl Room {
         let (_, control) = self.camera.client.receive(&mut self.world);
         for compound in control {
             for packet in packets(&compound).flatten() {
-                if let Packet::Pli { media_ssrc, .. } = packet {
-                    self.camera.key[(media_ssrc - CAMERA_SSRC) as usize] = true;
+                // A voice is asked as well, if it says that it understands that.
+                if let Packet::Pli { media_ssrc, .. } = packet
+                    && let Some(index) = media_ssrc.checked_sub(CAMERA_SSRC)
+                    && let Some(key) = self.camera.key.get_mut(index as usize)
+                {
+                    *key = true;
                 }
             }
         }
@@ -378,6 +394,11 @@ impl Room {
 }
 
 impl Camera {
+    /// Whether its next packet is lost.
+    fn loses(&mut self) -> bool {
+        self.random.unit() < self.loss
+    }
+
     /// Sends a picture of an encoding, of so many bytes, or of as many as its rate says. Returns
     /// the bytes of its packets.
     fn send_picture(&mut self, world: &World, index: usize, bytes: Option<usize>) -> Vec<usize> {
@@ -409,7 +430,9 @@ impl Camera {
                 *number = self.picture.to_be_bytes();
             }
             sent.push(payload.len() + PACKET_OVERHEAD);
-            self.client.send_payload(world, video, &payload);
+            if !self.loses() {
+                self.client.send_payload(world, video, &payload);
+            }
         }
         sent
     }

@@ -123,8 +123,11 @@ pub struct IceCandidate {
     pub address: String,
     /// The same, under the name older clients read.
     pub ip: String,
-    /// `udp`.
+    /// `udp` or `tcp`.
     pub protocol: String,
+    /// `passive` where it is TCP (RFC 6544): the client connects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_type: Option<&'static str>,
     /// Port.
     pub port: u16,
     /// `host`.

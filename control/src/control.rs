@@ -79,6 +79,8 @@ pub struct ControlConfig {
     pub placement: PlacementPolicy,
     /// Video budget of a new receiving transport, bits per second.
     pub outgoing_bitrate_bps: u32,
+    /// Whether the cores' addresses take ICE over TCP, too.
+    pub ice_tcp: bool,
     /// Whether, without tokens, who enters a room first is its host. Ids prove nothing then: for
     /// development.
     pub dev_hosts: bool,
@@ -106,6 +108,7 @@ impl ControlConfig {
             dtls: DtlsConfig::default(),
             placement: PlacementPolicy::default(),
             outgoing_bitrate_bps: INITIAL_OUTGOING_BITRATE_BPS,
+            ice_tcp: false,
             dev_hosts: false,
             stage: StageConfig::default(),
             room_events: false,

@@ -144,8 +144,11 @@ impl Control {
         force_tcp: bool,
         sctp: SctpMode,
     ) -> Result<(Response, After), RequestError> {
-        if force_tcp {
-            return Err(malformed("ICE over TCP is not offered: ask without forceTcp"));
+        if force_tcp && !self.config.ice_tcp {
+            return Err(malformed(
+                "ICE over TCP is not offered: ask without forceTcp, or start the server with \
+                 --ice-tcp",
+            ));
         }
         let limit = self.config.limits.transports_per_peer;
         let peer = self.peer(session)?;
@@ -195,7 +198,7 @@ impl Control {
         let options = TransportOptions {
             id: self.ids.text(id.0),
             ice_parameters,
-            ice_candidates: self.candidates(core),
+            ice_candidates: self.candidates(core, force_tcp),
             dtls_parameters: DtlsParameters {
                 role: DtlsRole::Auto,
                 fingerprints: vec![self.dtls.fingerprint()],
@@ -229,19 +232,31 @@ impl Control {
         Ok(core)
     }
 
-    fn candidates(&self, core: CoreId) -> Vec<IceCandidate> {
+    /// Where a core is reached: by UDP, and for those whose network lets none through by TCP.
+    fn candidates(&self, core: CoreId, force_tcp: bool) -> Vec<IceCandidate> {
         let addresses = self.config.cores.get(usize::from(core.0));
         let addresses = addresses.map_or(&[][..], |core| &core.announced);
-        let candidate = |(index, address): (usize, &SocketAddr)| IceCandidate {
-            foundation: format!("udp{index}"),
-            priority: host_priority(index),
-            address: address.ip().to_string(),
-            ip: address.ip().to_string(),
-            protocol: "udp".to_owned(),
-            port: address.port(),
-            kind: "host".to_owned(),
+        let candidate = |is_tcp: bool, index: usize, address: &SocketAddr| {
+            let protocol = if is_tcp { "tcp" } else { "udp" };
+            IceCandidate {
+                foundation: format!("{protocol}{index}"),
+                priority: host_priority(is_tcp, index),
+                address: address.ip().to_string(),
+                ip: address.ip().to_string(),
+                protocol: protocol.to_owned(),
+                tcp_type: is_tcp.then_some("passive"),
+                port: address.port(),
+                kind: "host".to_owned(),
+            }
         };
-        addresses.iter().enumerate().map(candidate).collect()
+        let protocols = [false, true].into_iter();
+        let offered =
+            protocols.filter(|is_tcp| if *is_tcp { self.config.ice_tcp } else { !force_tcp });
+        let all = |is_tcp| {
+            let numbered = addresses.iter().enumerate();
+            numbered.map(move |(index, address)| candidate(is_tcp, index, address))
+        };
+        offered.flat_map(all).collect()
     }
 
     pub(crate) fn connect_transport(
@@ -513,12 +528,16 @@ fn ice_parameters(ice: &IceCredentials) -> IceParameters {
     }
 }
 
-/// RFC 8445 section 5.1.2.1: host candidates of component 1, earlier addresses preferred.
-fn host_priority(index: usize) -> u32 {
-    const HOST_TYPE_PREFERENCE: u32 = 126;
+/// RFC 8445 section 5.1.2.1: host candidates of component 1, earlier addresses preferred; those of
+/// TCP after all of UDP, with the preference of passive ones (RFC 6544 section 4.2).
+fn host_priority(is_tcp: bool, index: usize) -> u32 {
     const COMPONENT: u32 = 1;
-    let local_preference = 65_535 - u32::try_from(index).unwrap_or(u32::MAX).min(65_535);
-    (HOST_TYPE_PREFERENCE << 24) + (local_preference << 8) + (256 - COMPONENT)
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    let (kind, local) = match is_tcp {
+        false => (126, 65_535 - index.min(65_535)),
+        true => (90, (4 << 13) + 8_191 - index.min(8_191)),
+    };
+    (kind << 24) + (local << 8) + (256 - COMPONENT)
 }
 
 #[cfg(test)]
@@ -527,8 +546,11 @@ mod tests {
 
     #[test]
     fn priorities_follow_the_formula_and_fall_with_the_index() {
-        assert_eq!(host_priority(0), 2_130_706_431);
-        assert!(host_priority(1) < host_priority(0));
-        assert_eq!(host_priority(usize::MAX), (126 << 24) + 255);
+        assert_eq!(host_priority(false, 0), 2_130_706_431);
+        assert!(host_priority(false, 1) < host_priority(false, 0));
+        assert_eq!(host_priority(false, usize::MAX), (126 << 24) + 255);
+        assert_eq!(host_priority(true, 0), (90 << 24) + (40_959 << 8) + 255);
+        assert!(host_priority(true, 1) < host_priority(true, 0));
+        assert!(host_priority(true, 0) < host_priority(false, usize::MAX));
     }
 }

@@ -13,6 +13,7 @@ use opencall_dataplane::threads::Loss;
 
 use crate::auth::error::TokenError;
 use crate::envelope::Closing;
+use crate::ice_tcp;
 use crate::webhooks::gauges::WebhookGauges;
 
 /// The control thread makes a turn every half second at least; one that makes none for so long is
@@ -124,6 +125,8 @@ pub struct Gauges {
     pub control_lost: AtomicBool,
     /// Data cores that died and came back.
     pub workers: Workers,
+    /// Connections of ICE over TCP.
+    pub ice_tcp: Arc<ice_tcp::Counters>,
     /// Connections that the server closed, by [`Closing::ALL`].
     closed: [AtomicU64; Closing::ALL.len()],
 }
@@ -142,6 +145,7 @@ impl Default for Gauges {
             beat: AtomicU64::new(0),
             control_lost: AtomicBool::new(false),
             workers: Workers::default(),
+            ice_tcp: Arc::default(),
             closed: Default::default(),
         }
     }

@@ -7,6 +7,7 @@
 //!   API, WHIP.
 //! * [`connection`] — one WebSocket: its limits, time-outs and closing.
 //! * [`drain`] — nobody new is let in.
+//! * [`ice_tcp`] — media over TCP, for those whose network lets no UDP through.
 //! * [`hub`] — control between the connections and the data cores.
 //! * [`outgoing`] — requests to other servers.
 //! * [`sdp`] — offers of WHIP, and the answers.
@@ -16,7 +17,8 @@
 //! * [`webhooks`] — programs outside are told what happens in rooms.
 //! * [`log`] — lines that peers cannot forge.
 //!
-//! The hub runs on the control thread, all else on the web thread, beside the data cores' threads.
+//! The hub runs on the control thread, `ice_tcp` on one of its own, all else on the web thread,
+//! beside the data cores' threads.
 #![forbid(unsafe_code)]
 
 pub mod addresses;
@@ -28,6 +30,7 @@ pub mod envelope;
 pub mod gauges;
 pub mod http;
 pub mod hub;
+pub mod ice_tcp;
 pub mod log;
 pub mod outgoing;
 pub mod resume;

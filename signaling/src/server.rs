@@ -25,6 +25,7 @@ use crate::http::admin::Admin;
 use crate::http::wish::Wish;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Hub, HubLink};
+use crate::ice_tcp::Doors;
 use crate::service_manager;
 use crate::signals::{FaultSignals, Signals, stop_reason};
 use crate::webhooks::{self, Receivers};
@@ -52,6 +53,17 @@ pub enum ServerError {
         /// The flag that says where.
         flag: &'static str,
     },
+    /// A TCP port beside those of the data cores is taken or not ours.
+    #[error(
+        "cannot listen on {address} for ICE over TCP: {cause}; set other ports with --rtc-min-port \
+         (RTC_MIN_PORT), or leave out --ice-tcp"
+    )]
+    IceTcp {
+        /// Where.
+        address: SocketAddr,
+        /// The system's words.
+        cause: std::io::Error,
+    },
     /// Data cores.
     #[error(transparent)]
     DataPlane(#[from] StartError),
@@ -77,11 +89,14 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let listener = listen(config.web.listen, "--http-listen")?;
     let metrics = config.web.metrics_listen.map(|address| listen(address, "--metrics-listen"));
     let listeners = (listener, metrics.transpose()?);
+    let doors = ice_tcp_doors(&config)?;
     let plane = start_cores(&config, clock, Arc::clone(&wake))?;
     // Handshakes and JSON must not delay media where they share a CPU. The cores run already; the
     // web thread is started below and inherits this.
     opencall_io::step_back();
     let gauges = Arc::new(Gauges::default());
+    let ice_tcp = doors.serve(runtime()?, Arc::clone(&gauges.ice_tcp));
+    let ice_tcp = ice_tcp.map_err(ServerError::Runtime)?;
     let auth = Auth::new(std::mem::take(&mut config.auth));
     let (webhooks, receivers) = match config.webhooks.take() {
         Some(config) => {
@@ -131,6 +146,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         }
     });
     web.stop(if result.is_ok() { Duration::ZERO } else { FAREWELL });
+    ice_tcp.stop();
     if result.is_ok() {
         tracing::info!("stopped");
     }
@@ -230,9 +246,22 @@ fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Server
     })
 }
 
+/// Listens for ICE over TCP where the data cores are, if that is wanted.
+fn ice_tcp_doors(config: &Config) -> Result<Doors, ServerError> {
+    let workers = if config.ice_tcp { config.workers } else { 0 };
+    let ports = (0..workers).map(|index| core_port(config, index));
+    let at = |port| config.listen.iter().map(move |listen| SocketAddr::new(listen.ip, port));
+    let addresses: Vec<SocketAddr> = ports.flat_map(at).collect();
+    Doors::open(&addresses).map_err(|(address, cause)| ServerError::IceTcp { address, cause })
+}
+
+fn core_port(config: &Config, index: usize) -> u16 {
+    config.first_port.saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
 fn control_config(config: &Config) -> ControlConfig {
     let cores = (0..config.workers).map(|index| {
-        let port = config.first_port.saturating_add(u16::try_from(index).unwrap_or(u16::MAX));
+        let port = core_port(config, index);
         let announced = config.listen.iter().map(|listen| SocketAddr::new(listen.announced, port));
         CoreAddresses { announced: announced.collect() }
     });
@@ -241,6 +270,7 @@ fn control_config(config: &Config) -> ControlConfig {
         dtls: config.dtls.clone(),
         placement: config.placement,
         outgoing_bitrate_bps: config.outgoing_bitrate_bps,
+        ice_tcp: config.ice_tcp,
         dev_hosts: config.dev_hosts,
         stage: config.stage,
         room_events: config.webhooks.is_some(),
@@ -309,9 +339,10 @@ fn log_start(config: &Config, plane: &DataPlane, listeners: &Listeners, auth: &A
     let last = plane.cores.last().map_or(config.first_port, |core| core.port);
     for listen in &config.listen {
         tracing::info!(
-            "media: {} data cores on {} UDP {}-{last}, announced as {}",
+            "media: {} data cores on {} {} {}-{last}, announced as {}",
             plane.cores.len(),
             listen.ip,
+            if config.ice_tcp { "UDP and TCP" } else { "UDP" },
             config.first_port,
             listen.announced
         );

@@ -66,6 +66,19 @@ pub struct MediaArguments {
     /// Highest UDP port that data cores may take.
     #[arg(long, env = "RTC_MAX_PORT", value_name = "PORT", default_value_t = 49_999)]
     pub rtc_max_port: u16,
+    /// Whether data cores are reached by TCP, too, at the same addresses and ports: for clients
+    /// whose network lets no UDP through. UDP is preferred.
+    #[arg(
+        long,
+        env = "OPENCALL_ICE_TCP",
+        value_name = "BOOL",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub ice_tcp: bool,
     /// Certificate for DTLS, PEM; needs --dtls-key-file. Without both, a new one is made at each
     /// start, which clients never notice.
     #[arg(long, env = "DTLS_CERT_FILE", value_name = "FILE")]

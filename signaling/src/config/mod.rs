@@ -50,6 +50,8 @@ pub struct Config {
     pub workers: usize,
     /// UDP port of the first data core; there are as many after it as there are cores.
     pub first_port: u16,
+    /// Whether the same addresses and ports take ICE over TCP.
+    pub ice_tcp: bool,
     /// Certificate, versions and profiles.
     pub dtls: DtlsConfig,
     /// Codecs, preferred first; not empty.
@@ -143,6 +145,7 @@ impl Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
             workers,
             first_port: first_port(&media, workers)?,
+            ice_tcp: media.ice_tcp,
             dtls: DtlsConfig {
                 certificate: certificate(&media)?,
                 max_version: match media.dtls_max_version {

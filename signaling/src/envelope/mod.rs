@@ -315,6 +315,7 @@ pub(crate) mod samples {
                 address: "127.0.0.1".into(),
                 ip: "127.0.0.1".into(),
                 protocol: "udp".into(),
+                tcp_type: None,
                 port: 40000,
                 kind: "host".into(),
             }],

@@ -185,13 +185,15 @@ pub fn write_ice(text: &mut String, ice: &IceParameters) {
     line(text, format_args!("a=ice-pwd:{}", ice.password));
 }
 
-/// A candidate line (RFC 8839).
+/// A candidate line (RFC 8839; RFC 6544 section 4.5 where it is TCP).
 pub fn write_candidate(text: &mut String, candidate: &IceCandidate) {
-    let IceCandidate { foundation, priority, address, port, kind, .. } = candidate;
-    line(
-        text,
-        format_args!("a=candidate:{foundation} 1 udp {priority} {address} {port} typ {kind}"),
-    );
+    let IceCandidate { foundation, protocol, priority, address, port, kind, .. } = candidate;
+    let mut attribute =
+        format!("a=candidate:{foundation} 1 {protocol} {priority} {address} {port} typ {kind}");
+    if let Some(tcp_type) = candidate.tcp_type {
+        let _ = write!(attribute, " tcptype {tcp_type}");
+    }
+    line(text, format_args!("{attribute}"));
 }
 
 fn write_codec(text: &mut String, codec: &RtpCodecParameters, router: &RtpCapabilities) {

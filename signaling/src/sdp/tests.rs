@@ -67,14 +67,21 @@ fn transport() -> TransportOptions {
         address: "192.0.2.1".into(),
         ip: "192.0.2.1".into(),
         protocol: "udp".into(),
+        tcp_type: None,
         port: 40_000,
         kind: "host".into(),
+    };
+    let by_tcp = IceCandidate {
+        foundation: "t".into(),
+        protocol: "tcp".into(),
+        tcp_type: Some("passive"),
+        ..candidate.clone()
     };
     let print = DtlsFingerprint { algorithm: "sha-256".into(), value: "11:22".into() };
     TransportOptions {
         id: "t".into(),
         ice_parameters,
-        ice_candidates: vec![candidate],
+        ice_candidates: vec![candidate, by_tcp],
         dtls_parameters: DtlsParameters { role: DtlsRole::Auto, fingerprints: vec![print] },
         sctp_parameters: None,
     }
@@ -133,6 +140,7 @@ fn the_answer_takes_all_that_is_offered_and_no_more() {
         "a=ice-ufrag:uf",
         "a=ice-pwd:pw",
         "a=candidate:f 1 udp 1 192.0.2.1 40000 typ host",
+        "a=candidate:t 1 tcp 1 192.0.2.1 40000 typ host tcptype passive",
         "a=fingerprint:sha-256 11:22",
         "a=setup:passive",
         "a=rtpmap:111 opus/48000/2",

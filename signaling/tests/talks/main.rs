@@ -8,6 +8,7 @@ mod faults;
 mod floods;
 mod hostile;
 mod hosts;
+mod ice_tcp;
 mod log_lines;
 mod metrics;
 mod opencall;

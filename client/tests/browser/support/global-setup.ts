@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { build } from 'vite';
 import type { TestProject } from 'vitest/node';
+import { CHROMIUM, CHROMIUM_SWITCHES } from './switches';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -17,22 +18,6 @@ declare module 'vitest' {
 
 const browserDirectory = join(import.meta.dirname, '..');
 const pagesDirectory = join(browserDirectory, 'out/pages');
-
-/** Chromium's switches: invented devices, no questions, real addresses, nothing fetched from outside. */
-const CHROMIUM_SWITCHES = [
-  '--no-sandbox',
-  '--use-fake-ui-for-media-stream',
-  '--use-fake-device-for-media-stream',
-  '--auto-select-desktop-capture-source=Entire screen',
-  '--disable-gpu',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--disable-quic',
-  '--autoplay-policy=no-user-gesture-required',
-  '--disable-features=WebRtcHideLocalIpsWithMdns',
-];
 
 /** OpenCall's own client is tried with the mediasoup-client that it was published with, and with that of today. */
 export const HOOK_VERSIONS = {
@@ -53,7 +38,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   const pages = await servePages();
   const browser = await chromium.launchServer({
-    executablePath: process.env.OPENCALL_CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: CHROMIUM,
     args: CHROMIUM_SWITCHES,
     timeout: project.config.hookTimeout,
   });

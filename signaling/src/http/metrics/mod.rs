@@ -223,6 +223,14 @@ fn write_door(text: &mut Text, door: &Door) {
     for (reason, value) in gauges.tokens_refused() {
         tokens.sample(&[("reason", &reason)], value);
     }
+    let ice_tcp = &gauges.ice_tcp;
+    text.gauge("opencall_ice_tcp_connections", "Connections of ICE over TCP.")
+        .sample(&[], ice_tcp.open());
+    let mut ended =
+        text.counter("opencall_ice_tcp_ended_total", "Connections of ICE over TCP that ended.");
+    for (reason, value) in ice_tcp.ended() {
+        ended.sample(&[("reason", &reason)], value);
+    }
     text.counter("opencall_evicted_total", "Connections that made way for others.")
         .sample(&[], door.open.evicted());
 }

@@ -1,0 +1,177 @@
+//! One client's connection: from its stream to its core's port, and back.
+//!
+//! The way back is where a slow client shows. What it does not take waits in three places, each
+//! bounded: the connection's send buffer, one batch here, the receive buffer of the socket towards
+//! the core. When all are full the kernel drops what comes, as a router would, and the client's own
+//! feedback lowers what it is sent.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use opencall_io::batch::MAX_DATAGRAM;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Ended;
+use super::framing::{Deframer, PREFIX, is_check};
+
+/// A core answers a check only if it is its client's: so long may that take.
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Clients check their pairs every few seconds, and consent ends after 30 s (RFC 7675).
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client may take nothing at all.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes written at once.
+const BATCH_BYTES: usize = 32 << 10;
+
+/// Of the socket towards the core: some 200 datagrams, a key frame or two of the best layer.
+const CORE_BUFFER_BYTES: usize = 256 << 10;
+
+/// Carries one connection until it ends; tells by `proven` that the core has answered.
+pub async fn carry(stream: TcpStream, core: SocketAddr, proven: impl FnOnce()) -> Ended {
+    let udp = match open(&stream, core).await {
+        Ok(udp) => udp,
+        Err(error) => return Ended::Failed(error.kind()),
+    };
+    let (reader, writer) = stream.into_split();
+    let signs = Signs::default();
+    let proven = || {
+        signs.answered.store(true, Ordering::Relaxed);
+        proven();
+    };
+    tokio::select! {
+        ended = to_core(reader, &udp, &signs) => ended,
+        ended = from_core(writer, &udp, proven) => ended,
+        ended = watch(&signs) => ended,
+    }
+}
+
+/// What was seen of a client.
+struct Signs {
+    began: Instant,
+    /// When it last said something, milliseconds after it began.
+    heard_ms: AtomicU64,
+    /// A core has answered it.
+    answered: AtomicBool,
+}
+
+impl Default for Signs {
+    fn default() -> Self {
+        Signs { began: Instant::now(), heard_ms: AtomicU64::new(0), answered: false.into() }
+    }
+}
+
+impl Signs {
+    fn hear(&self) {
+        let now_ms = self.began.elapsed().as_millis();
+        self.heard_ms.store(u64::try_from(now_ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.began + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)) + SILENCE_MAX
+    }
+}
+
+/// A socket of this client alone: its address is the client's, to the core.
+async fn open(stream: &TcpStream, core: SocketAddr) -> io::Result<UdpSocket> {
+    stream.set_nodelay(true)?;
+    let own: SocketAddr = match core {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let udp = UdpSocket::bind(own).await?;
+    SockRef::from(&udp).set_recv_buffer_size(CORE_BUFFER_BYTES)?;
+    udp.connect(core).await?;
+    Ok(udp)
+}
+
+async fn to_core(mut reader: OwnedReadHalf, udp: &UdpSocket, signs: &Signs) -> Ended {
+    let mut deframer = Deframer::default();
+    let mut is_first = true;
+    loop {
+        match reader.read(deframer.space()).await {
+            Ok(0) => return Ended::ByClient,
+            Ok(bytes) => deframer.filled(bytes),
+            Err(error) => return Ended::Failed(error.kind()),
+        }
+        loop {
+            match deframer.take() {
+                Ok(None) => break,
+                Ok(Some(datagram)) if is_first && !is_check(datagram) => return Ended::NotIce,
+                Ok(Some(datagram)) => {
+                    is_first = false;
+                    signs.hear();
+                    // What a core that is just being replaced cannot take is lost.
+                    let _ = udp.send(datagram).await;
+                }
+                Err(_) if is_first => return Ended::NotIce,
+                Err(_) => return Ended::TooLong,
+            }
+        }
+    }
+}
+
+async fn from_core(mut writer: OwnedWriteHalf, udp: &UdpSocket, proven: impl FnOnce()) -> Ended {
+    let mut proven = Some(proven);
+    let mut batch = vec![0; BATCH_BYTES].into_boxed_slice();
+    loop {
+        if let Err(error) = udp.readable().await {
+            return Ended::Failed(error.kind());
+        }
+        let filled = match fill(&mut batch, udp) {
+            Ok(filled) => filled,
+            Err(error) => return Ended::Failed(error.kind()),
+        };
+        if filled == 0 {
+            continue;
+        }
+        if let Some(proven) = proven.take() {
+            proven();
+        }
+        match timeout(WRITE_PATIENCE, writer.write_all(&batch[..filled])).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Ended::Failed(error.kind()),
+            Err(_) => return Ended::Stuck,
+        }
+    }
+}
+
+/// Takes what the core has sent, each datagram behind its length. Returns the bytes.
+fn fill(batch: &mut [u8], udp: &UdpSocket) -> io::Result<usize> {
+    let mut filled = 0;
+    while batch.len() - filled >= PREFIX + MAX_DATAGRAM {
+        let (prefix, space) = batch[filled..].split_at_mut(PREFIX);
+        match udp.try_recv(space) {
+            Ok(len) => {
+                prefix.copy_from_slice(&(len as u16).to_be_bytes());
+                filled += PREFIX + len;
+            }
+            // A core that is just being replaced has no socket for a moment.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Ends who is not proven in time, and who falls silent.
+async fn watch(signs: &Signs) -> Ended {
+    sleep_until(signs.began + PROOF_TIMEOUT).await;
+    if !signs.answered.load(Ordering::Relaxed) {
+        return Ended::NotProven;
+    }
+    while signs.silent_at() > Instant::now() {
+        sleep_until(signs.silent_at()).await;
+    }
+    Ended::Silent
+}

@@ -167,7 +167,8 @@ fn created(
     Ok(response)
 }
 
-/// Who publishes or watches: the holder of a join token for this room, or anyone where none is asked for.
+/// Who publishes or watches: the holder of a join token for this room, or anyone where none is
+/// asked for.
 async fn admit(
     door: &Door,
     client: &Client,

@@ -144,12 +144,7 @@ impl Control {
         force_tcp: bool,
         sctp: SctpMode,
     ) -> Result<(Response, After), RequestError> {
-        if force_tcp && !self.config.ice_tcp {
-            return Err(malformed(
-                "ICE over TCP is not offered: ask without forceTcp, or start the server with \
-                 --ice-tcp",
-            ));
-        }
+        self.check_tcp(force_tcp)?;
         let limit = self.config.limits.transports_per_peer;
         let peer = self.peer(session)?;
         if peer.transports.len() >= limit {
@@ -207,6 +202,16 @@ impl Control {
         };
         let after = if offers { After::Offer } else { After::Nothing };
         Ok((Response::Transport(options), after))
+    }
+
+    fn check_tcp(&self, force_tcp: bool) -> Result<(), RequestError> {
+        if force_tcp && !self.config.ice_tcp {
+            return Err(malformed(
+                "ICE over TCP is not offered: ask without forceTcp, or start the server with \
+                 --ice-tcp",
+            ));
+        }
+        Ok(())
     }
 
     fn new_ice(&mut self, core: CoreId) -> IceCredentials {

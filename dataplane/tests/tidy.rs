@@ -1,5 +1,5 @@
-//! The shape of the source: 100 columns, functions that fit a screen, `unsafe` in one crate, and
-//! dependencies that point one way.
+//! The shape of the source: 100 columns, functions that fit a screen, `unsafe` in one crate,
+//! dependencies that point one way, and no merge half done.
 //!
 //! Left out: `vendor/`, whose layout is its authors'; in Markdown tables, code, and lines without a
 //! place to break, such as addresses.
@@ -82,6 +82,23 @@ fn prose_keeps_within_its_columns() {
         }
     }
     report(&faults, "wrap these paragraphs at 100 columns");
+}
+
+#[test]
+fn no_merge_is_left_half_done() {
+    let extensions = ["md", "rs", "ts", "tsx", "css", "html", "py", "toml"];
+    let scripts = std::fs::read_dir(root().join("scripts")).unwrap().flatten();
+    let scripts = scripts.map(|entry| entry.path()).filter(|path| path.is_file());
+    let mut faults = Vec::new();
+    for path in extensions.into_iter().flat_map(files).chain(scripts) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") {
+                faults.push(at(&path, number));
+            }
+        }
+    }
+    report(&faults, "say what both sides meant");
 }
 
 #[test]

@@ -98,13 +98,9 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let ice_tcp = doors.serve(runtime()?, Arc::clone(&gauges.ice_tcp));
     let ice_tcp = ice_tcp.map_err(ServerError::Runtime)?;
     let auth = Auth::new(std::mem::take(&mut config.auth));
-    let (webhooks, receivers) = match config.webhooks.take() {
-        Some(config) => {
-            let (webhooks, receivers) = webhooks::new(config, &auth, &gauges.webhooks);
-            (Some(webhooks), Some(receivers))
-        }
-        None => (None, None),
-    };
+    let hooks = config.webhooks.take();
+    let (webhooks, receivers) =
+        hooks.map(|hooks| webhooks::new(hooks, &auth, &gauges.webhooks)).unzip();
     log_start(&config, &plane, &listeners, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
     let (cores, backend) = (plane.cores.len(), plane.backend);

@@ -62,6 +62,7 @@ mod tests {
         assert_eq!(bits.ue(), Some(0));
         assert_eq!(bits.ue(), Some(0));
         assert_eq!(bits.ue(), Some(3), "00100");
+        assert_eq!(bits.ue(), Some(4), "00101");
         assert_eq!(bits.ue(), None, "the zeros run out of bits");
     }
 }

@@ -2,6 +2,8 @@
 //! Matroska wants them.
 #![forbid(unsafe_code)]
 
+use opencall_wire::rtp::av1::split_size;
+
 use super::bits::Bits;
 use super::{Frame, Malformed};
 
@@ -180,20 +182,6 @@ impl Sequence {
         record.extend_from_slice(header);
         record
     }
-}
-
-/// Takes a size in leb128 off the front.
-fn split_size(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut size = 0;
-    for index in 0..4 {
-        let (&byte, rest) = bytes.split_first()?;
-        bytes = rest;
-        size |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((size, bytes));
-        }
-    }
-    None
 }
 
 fn append_size(out: &mut Vec<u8>, mut size: usize) {

@@ -84,8 +84,9 @@ fn elements(count: u8, mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Takes a size in leb128 off the front.
-fn split_size(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
+/// Takes a size in leb128 (AV1 section 4.10.5) off the front: the size, and what stands behind it.
+/// `None` if it does not end within four bytes.
+pub fn split_size(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut size = 0;
     for index in 0..SIZE_BYTES_MAX {
         let (&byte, rest) = bytes.split_first()?;

@@ -475,7 +475,7 @@ impl Core {
         }
         // The far end has no sender report yet; it needs them for lip-sync and layer switches.
         for index in 0..self.producers[key].encodings.len() {
-            self.pipe_sender_report(key, index);
+            self.pipe_source(key, index);
         }
     }
 

@@ -70,6 +70,8 @@ pub enum Command {
     Receive(u32, Box<Receiver>),
     /// A stream will come.
     Consume(u32, ConsumerSetup),
+    /// A stream, by the id of its consumer, is over.
+    StopConsuming(u32, String),
     /// A transport is gone.
     Remove(u32),
 }
@@ -266,6 +268,12 @@ impl Engine {
                 };
                 if let Some(receiver) = &mut slot.receiver {
                     receiver.add_consumer(setup, standing, self.clock.now_ns());
+                }
+            }
+            Command::StopConsuming(transport, consumer) => {
+                let slot = self.slots.get_mut(transport as usize).and_then(Option::as_mut);
+                if let Some(receiver) = slot.and_then(|slot| slot.receiver.as_mut()) {
+                    receiver.remove_consumer(&consumer);
                 }
             }
             Command::Remove(transport) => self.remove(transport),

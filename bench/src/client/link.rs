@@ -116,6 +116,11 @@ impl Link {
         self.guard.world.engine.send(Command::Consume(self.guard.transport, setup));
     }
 
+    /// A stream is over.
+    pub fn stop_consuming(&self, consumer: String) {
+        self.guard.world.engine.send(Command::StopConsuming(self.guard.transport, consumer));
+    }
+
     /// Sends no more than so many layers from now on.
     pub fn limit_layers(&self, count: usize) {
         self.guard.world.engine.send(Command::LimitLayers(self.guard.transport, count));

@@ -42,6 +42,8 @@ pub const ANYONE: u32 = u32::MAX;
 /// What signaling says about a stream to come.
 #[derive(Debug, Clone)]
 pub struct ConsumerSetup {
+    /// What the server calls it when it is over.
+    pub id: String,
     /// Its SSRC.
     pub ssrc: u32,
     /// The SSRC of its retransmissions.
@@ -112,6 +114,8 @@ pub struct Receiver {
     seal: SealContext,
     open: OpenContext,
     consumers: Vec<Consumer>,
+    /// What was lost of streams that are over.
+    ended: Losses,
     /// SSRC to consumer; and whether it is the SSRC of retransmissions.
     by_ssrc: HashMap<u32, (usize, bool), foldhash::fast::RandomState>,
     transport_cc_id: Option<u8>,
@@ -136,6 +140,7 @@ impl Receiver {
             seal,
             open,
             consumers: Vec::new(),
+            ended: Losses::default(),
             by_ssrc: HashMap::default(),
             transport_cc_id: None,
             arrivals: Vec::with_capacity(MAX_ARRIVALS),
@@ -146,11 +151,7 @@ impl Receiver {
 
     /// A stream will come.
     pub fn add_consumer(&mut self, setup: ConsumerSetup, standing: Standing, now_ns: u64) {
-        let at = self.consumers.len();
-        self.by_ssrc.insert(setup.ssrc, (at, false));
-        if let Some(rtx) = setup.rtx_ssrc {
-            self.by_ssrc.insert(rtx, (at, true));
-        }
+        self.index(&setup, self.consumers.len());
         self.transport_cc_id = self.transport_cc_id.or(setup.transport_cc_id);
         self.consumers.push(Consumer {
             setup,
@@ -165,6 +166,26 @@ impl Receiver {
             newest_ns: 0,
             standstill_ns: 0,
         });
+    }
+
+    fn index(&mut self, setup: &ConsumerSetup, at: usize) {
+        self.by_ssrc.insert(setup.ssrc, (at, false));
+        if let Some(rtx) = setup.rtx_ssrc {
+            self.by_ssrc.insert(rtx, (at, true));
+        }
+    }
+
+    /// The server will send no more of a stream: it is no longer waited for.
+    pub fn remove_consumer(&mut self, id: &str) {
+        let Some(at) = self.consumers.iter().position(|consumer| consumer.setup.id == id) else {
+            return;
+        };
+        let gone = self.consumers.swap_remove(at);
+        self.ended.add(gone.losses());
+        self.by_ssrc.retain(|_, &mut (other, _)| other != at);
+        if let Some(moved) = self.consumers.get(at).map(|moved| moved.setup.clone()) {
+            self.index(&moved, at);
+        }
     }
 
     /// A sealed RTP packet that arrived at `now_ns`.
@@ -297,13 +318,9 @@ impl Receiver {
 
     /// What is lost by now.
     pub fn losses(&self, now_ns: u64) -> Losses {
-        let mut losses = Losses::default();
+        let mut losses = self.ended;
         for consumer in &self.consumers {
-            let lost = consumer.window.lost() + consumer.window.missing();
-            match consumer.standing {
-                Standing::BadLink => losses.lost_on_bad_links += lost,
-                Standing::Regular | Standing::Visitor => losses.lost += lost,
-            }
+            losses.add(consumer.losses());
             let is_due = now_ns >= consumer.since_ns + FIRST_PACKET_NS;
             // On a stage there may be nobody.
             let is_due = is_due && consumer.setup.sender != ANYONE;
@@ -331,6 +348,15 @@ struct Passage {
 }
 
 impl Consumer {
+    /// What has not come of it.
+    fn losses(&self) -> Losses {
+        let lost = self.window.lost() + self.window.missing();
+        match self.standing {
+            Standing::BadLink => Losses { lost_on_bad_links: lost, ..Losses::default() },
+            Standing::Regular | Standing::Visitor => Losses { lost, ..Losses::default() },
+        }
+    }
+
     fn take(&mut self, now_ns: u64, from: From, payload: &[u8], tally: &mut Tally) {
         let From { sequence, is_rtx, .. } = from;
         let (sequence, payload) = match (is_rtx, payload) {
@@ -524,6 +550,7 @@ fn write_transport_cc(
 #[cfg(test)]
 mod tests {
     use opencall_wire::rtcp::{Packet, packets};
+    use opencall_wire::srtp::Profile;
 
     use super::*;
 
@@ -542,15 +569,20 @@ mod tests {
         assert!(arrivals.is_empty());
     }
 
+    fn setup(id: &str, ssrc: u32) -> ConsumerSetup {
+        ConsumerSetup {
+            id: id.to_owned(),
+            ssrc,
+            rtx_ssrc: Some(ssrc + 1),
+            is_video: false,
+            sender: 7,
+            transport_cc_id: None,
+        }
+    }
+
     fn consumer() -> Consumer {
         Consumer {
-            setup: ConsumerSetup {
-                ssrc: 1,
-                rtx_ssrc: None,
-                is_video: false,
-                sender: 7,
-                transport_cc_id: None,
-            },
+            setup: setup("c", 1),
             standing: Standing::Regular,
             since_ns: 0,
             stream: None,
@@ -562,6 +594,33 @@ mod tests {
             newest_ns: 0,
             standstill_ns: 0,
         }
+    }
+
+    #[test]
+    fn what_is_over_is_neither_waited_for_nor_forgotten() {
+        let (profile, key, salt) = (Profile::AeadAes128Gcm, [7; 16], [7; 12]);
+        let seal = SealContext::new(profile, &key, &salt).expect("keys that fit");
+        let open = OpenContext::new(profile, &key, &salt).expect("keys that fit");
+        let remote = "127.0.0.1:9".parse().expect("an address");
+        let path = Path { transport: 1, remote, is_bad: false };
+        let mut receiver = Receiver::new(path, 5, VideoCodec::Vp8, seal, open);
+        for (id, ssrc) in [("a", 10), ("b", 20), ("c", 30)] {
+            receiver.add_consumer(setup(id, ssrc), Standing::Regular, 0);
+        }
+        assert_eq!(receiver.losses(FIRST_PACKET_NS).silent, 3);
+        // Sequence numbers 1 and 3 of the first: one is missing.
+        for (sequence, index) in [(1, 10), (3, 12)] {
+            let from = From { run: 5, codec: VideoCodec::Vp8, sequence, is_rtx: false };
+            receiver.consumers[0].take(3000, from, &voice(7, index), &mut Tally::default());
+        }
+        receiver.remove_consumer("a");
+        receiver.remove_consumer("unknown");
+        let losses = receiver.losses(FIRST_PACKET_NS);
+        assert_eq!((losses.silent, losses.lost), (2, 1));
+        // The last one has taken the first one's place.
+        let places = [10, 11, 20, 21, 30, 31].map(|ssrc| receiver.by_ssrc.get(&ssrc).copied());
+        let (b, c) = (|is_rtx| Some((1, is_rtx)), |is_rtx| Some((0, is_rtx)));
+        assert_eq!(places, [None, None, b(false), b(true), c(false), c(true)]);
     }
 
     fn voice(sender: u32, index: u32) -> [u8; 61] {

@@ -189,6 +189,7 @@ async fn stay(
                     world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            Told::Closed(consumer) => receive.stop_consuming(consumer),
             Told::Stream(stream) => signaling.decline(stream).await?,
             Told::Layers(_) => {}
         }

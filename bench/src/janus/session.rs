@@ -183,6 +183,7 @@ fn announce(
         let feed = feed.and_then(|stream| stream["feed_id"].as_u64());
         let sender = feed.and_then(participant_of).ok_or("a stream of nobody")?;
         link.consume(ConsumerSetup {
+            id: media.mid.clone(),
             ssrc: media.ssrc.ok_or("a stream without SSRC")?,
             rtx_ssrc: media.rtx_ssrc,
             is_video: media.kind == "video",

@@ -228,7 +228,7 @@ fn take_slot(
     sessions: &mut BTreeMap<RecordingId, Session>,
     of: &HashMap<ProducerId, RecordingId>,
 ) {
-    let (PipeMessage::Packet { producer, .. } | PipeMessage::SenderReport { producer, .. }) =
+    let (PipeMessage::Packet { producer, .. } | PipeMessage::Source { producer, .. }) =
         slot.message
     else {
         return;
@@ -239,8 +239,8 @@ fn take_slot(
         PipeMessage::Packet { packet, .. } => {
             track.push(now, &packet, &slot.bytes[..usize::from(slot.len)]);
         }
-        PipeMessage::SenderReport { encoding, source, report, .. } => {
-            track.set_report(encoding, source, report);
+        PipeMessage::Source { encoding, source, news, .. } => {
+            track.set_report(encoding, source, news.report);
         }
         _ => {}
     }

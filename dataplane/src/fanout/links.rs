@@ -8,7 +8,7 @@ use opencall_wire::mtu::RING_SLOT_BYTES;
 
 use crate::drop_reason::DropReason;
 use crate::ingress::packet::MediaPacket;
-use crate::ingress::source::{SenderReport, SourceId};
+use crate::ingress::source::{SourceId, SourceNews};
 use crate::message::{Command, CoreId, ProducerId};
 
 /// Slots of each ring between two cores. 1024 packets are 100 ms of 10,000 packets/s, far more than
@@ -30,16 +30,16 @@ pub enum PipeMessage {
         /// What it is.
         packet: MediaPacket,
     },
-    /// A sender report of a producer's encoding.
-    SenderReport {
+    /// What is known at home of the source of a producer's encoding.
+    Source {
         /// Whose.
         producer: ProducerId,
         /// Which encoding.
         encoding: u8,
         /// Which source of it.
         source: SourceId,
-        /// The newest report; `None`: the one before no longer counts.
-        report: Option<SenderReport>,
+        /// What is known.
+        news: SourceNews,
     },
     /// A consumer on the sending core needs a key frame of a producer at home on the receiving one.
     KeyFrameRequest {

@@ -341,7 +341,7 @@ impl Core {
         let report = report.map(|report| self.in_our_clock(report));
         let Some(encoding) = self.producers[key].encodings.get_mut(index) else { return };
         encoding.on_sender_report(encoding.source.id, report);
-        self.pipe_sender_report(key, index);
+        self.pipe_source(key, index);
     }
 
     /// A report of a sender's clock as one of ours: as if the timeliest of the sender's reports had

@@ -14,8 +14,9 @@ use crate::drop_reason::DropReason;
 use crate::egress::path::Path;
 use crate::egress::prober::Prober;
 use crate::fanout::links::PipeMessage;
+use crate::ingress::producer::Encoding;
 use crate::ingress::receive_stats::Report;
-use crate::ingress::source::SenderReport;
+use crate::ingress::source::{SenderReport, SourceNews};
 use crate::sender_clock::SenderClock;
 
 /// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
@@ -183,7 +184,7 @@ impl Core {
         if !encoding.source.on_report(report) {
             return;
         }
-        self.pipe_sender_report(stream.producer, usize::from(stream.encoding));
+        self.pipe_source(stream.producer, usize::from(stream.encoding));
         self.forget_reports_of_another_clock(key, report);
     }
 
@@ -199,22 +200,28 @@ impl Core {
                     continue;
                 }
                 source.forget_report();
-                self.pipe_sender_report(producer, encoding);
+                self.pipe_source(producer, encoding);
             }
         }
     }
 
-    /// Sends the newest sender report of an encoding to the far ends of its producer's pipes, and
-    /// to the stage.
-    pub(crate) fn pipe_sender_report(&mut self, key: usize, index: usize) {
+    /// Tells what is known of an encoding's source, which has a new sender report or is new itself,
+    /// at the far ends of its producer's pipes; the report to the stage, too.
+    pub(crate) fn pipe_source(&mut self, key: usize, index: usize) {
         let producer = &self.producers[key];
-        let source = &producer.encodings[index].source;
+        let Encoding { source, max_bitrate_bps, .. } = &producer.encodings[index];
+        let news = SourceNews {
+            report: source.newest_report(),
+            max_bitrate_bps: *max_bitrate_bps,
+            known_bps: source.known_bps,
+            sent_encodings: producer.sent_encodings as u8,
+        };
         for &to in &producer.pipes {
-            let message = PipeMessage::SenderReport {
+            let message = PipeMessage::Source {
                 producer: producer.id,
                 encoding: index as u8,
                 source: source.id,
-                report: source.newest_report(),
+                news,
             };
             if let Err(reason) = self.links.send(to, message, &[]) {
                 self.stats.drops.count(reason);

@@ -99,12 +99,13 @@ impl Core {
                             self.spread_piped_on_stage(now, key, (core, slot), &packet);
                         }
                     }
-                    PipeMessage::SenderReport { producer, encoding, source, report } => {
+                    PipeMessage::Source { producer, encoding, source, news } => {
                         let Some(&key) = self.index.producers.get(&producer) else { continue };
-                        let encodings = &mut self.producers[key].encodings;
+                        let producer = &mut self.producers[key];
+                        producer.sent_encodings = usize::from(news.sent_encodings);
                         let index = usize::from(encoding);
-                        if let Some(encoding) = encodings.get_mut(index) {
-                            encoding.on_sender_report(source, report);
+                        if let Some(encoding) = producer.encodings.get_mut(index) {
+                            encoding.on_source_news(source, &news);
                         }
                         self.report_to_stages(key, index);
                     }

@@ -18,7 +18,7 @@ use crate::ingress::limit::{ReceiveMeter, producer_limit};
 use crate::ingress::nack::{MAX_MISSING_AUDIO, MAX_MISSING_VIDEO};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ReceiveStats;
-use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId};
+use crate::ingress::source::{HomeSource, SenderReport, Source, SourceId, SourceNews};
 use crate::message::{
     AudioLevels, CoreId, Feedback, PayloadTypeMapping, ProducerConfig, ProducerId, RtpStreamStats,
     SILENCE, ShortId,
@@ -146,6 +146,16 @@ impl Encoding {
                 self.source.on_report(report);
             }
             None => self.source.forget_report(),
+        }
+    }
+
+    /// Takes up what its home core knows of a source. Without the rate it had, one that has just
+    /// begun would look cheap here, and everyone would take more than fits.
+    pub fn on_source_news(&mut self, source: SourceId, news: &SourceNews) {
+        self.on_sender_report(source, news.report);
+        if source == self.source.id {
+            self.max_bitrate_bps = news.max_bitrate_bps;
+            self.source.known_bps = self.source.known_bps.or(news.known_bps);
         }
     }
 

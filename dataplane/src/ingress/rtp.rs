@@ -179,7 +179,7 @@ impl Core {
         let index = usize::from(stream.encoding);
         let due = self.producers[stream.producer].encodings[index].go_on_with(now, None);
         self.schedule(key, due);
-        self.pipe_sender_report(stream.producer, index);
+        self.pipe_source(stream.producer, index);
     }
 
     /// Statistics, loss detection and the undoing of RTX; what is left is the media packet.

@@ -115,6 +115,19 @@ impl SenderReport {
     }
 }
 
+/// What other cores are told of an encoding's source beside its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceNews {
+    /// The newest sender report; `None`: the one before no longer counts.
+    pub report: Option<SenderReport>,
+    /// Announced top bitrate, bits per second. Sources of the stage have each their own.
+    pub max_bitrate_bps: Option<u32>,
+    /// Bits per second when it arrived last.
+    pub known_bps: Option<u32>,
+    /// How many encodings its producer sends at most.
+    pub sent_encodings: u8,
+}
+
 /// In 2^-32 s.
 pub fn fractions(duration: Duration) -> i64 {
     ((duration.as_nanos() << 32) / 1_000_000_000) as i64

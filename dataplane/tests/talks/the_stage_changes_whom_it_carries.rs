@@ -180,3 +180,53 @@ fn a_source_that_closes_leaves_an_empty_stage() {
     assert_continuous(&here);
     assert_continuous(&there);
 }
+
+/// Sends 50 frames of two encodings, in a second: of 100 and of 1000 bytes.
+fn send_a_second(world: &mut World, sender: &mut Client, sent: &mut u16) {
+    for _ in 0..50 {
+        for (ssrc, rid, len) in [(1000, b"r0", 100), (1001, b"r1", 1000)] {
+            let (sequence, timestamp) = (*sent, u32::from(*sent) * 1800);
+            let key = sequence.is_multiple_of(25);
+            let picture_id = sequence;
+            let video = Video { ssrc, rid: Some(rid), sequence, timestamp, picture_id, key };
+            let mut payload = video.payload();
+            payload.resize(len, 0x5a);
+            sender.send_payload(world, video, &payload);
+        }
+        *sent += 1;
+        world.run(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_a_source_takes_is_known_on_all_cores_when_it_begins() {
+    let mut world = World::new(2);
+    let mut sender = world.join(CoreId(0));
+    let source = world.produce(&sender, MediaKind::Video, &[1000, 1001]);
+    // Somebody at home takes it already, so that its rates have been measured.
+    let other = world.join(CoreId(0));
+    world.consume(&other, &source);
+    let stage = ProducerConfig {
+        id: ProducerId(world.id()),
+        origin: Origin::Stage,
+        checkpoint: Default::default(),
+        ..source.clone()
+    };
+    world.command(CoreId(0), Command::CreateProducer(Box::new(stage.clone())));
+    // 45 kbit/s fit, 400 and more do not.
+    let mut viewers = [0, 1].map(|core| world.join_with_budget(CoreId(core), 200_000));
+    viewers.iter().for_each(|viewer| drop(world.consume(viewer, &stage)));
+    let mut sent = 0;
+    for _ in 0..3 {
+        send_a_second(&mut world, &mut sender, &mut sent);
+    }
+    let set = Command::SetStage { stage: stage.id, source: Some(source.id) };
+    world.command(CoreId(0), set);
+    send_a_second(&mut world, &mut sender, &mut sent);
+    for (core, viewer) in viewers.iter_mut().enumerate() {
+        let got = viewer.media(&mut world);
+        assert!(got.len() > 20, "core {core}: {}", got.len());
+        let large = got.iter().filter(|packet| packet.payload.len() > 500).count();
+        assert_eq!(large, 0, "core {core}: of {}", got.len());
+    }
+}

@@ -51,6 +51,8 @@ pub enum Direction {
 pub enum Told {
     /// Something is there to be received.
     Stream(Stream),
+    /// The consumer of this id is over.
+    Closed(String),
     /// Nobody takes more than so many layers of the camera.
     Layers(usize),
 }
@@ -335,7 +337,10 @@ fn consumer_of(data: &Value, sender: u32) -> Result<ConsumerSetup, String> {
     };
     let extensions = parameters["headerExtensions"].as_array().map_or(&[][..], Vec::as_slice);
     let transport_cc = extensions.iter().find(is_transport_cc);
+    // mediasoup-demo's server of the newer generation calls it otherwise.
+    let id = if data["id"].is_null() { &data["consumerId"] } else { &data["id"] };
     Ok(ConsumerSetup {
+        id: id.as_str().ok_or("a consumer without id")?.to_owned(),
         ssrc: number(&encoding["ssrc"]).ok_or("a consumer without SSRC")?,
         rtx_ssrc: number(&encoding["rtx"]["ssrc"]),
         is_video: data["kind"] == "video",
@@ -351,7 +356,7 @@ mod tests {
     #[test]
     fn a_consumer_is_read_from_its_parameters() {
         let uri = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
-        let data = json!({"kind": "video", "rtpParameters": {
+        let data = json!({"id": "c", "kind": "video", "rtpParameters": {
             "encodings": [{"ssrc": 5, "rtx": {"ssrc": 6}}],
             "headerExtensions": [{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1},
                                  {"uri": uri, "id": 5}]}});

@@ -40,6 +40,10 @@ impl OpenCall {
                 let offer = Offer::Producer(data["producerId"].clone());
                 Frame::Told(Told::Stream(Stream { peer, offer }))
             }
+            Some("mediasoup:consumerClosed") => match data["consumerId"].as_str() {
+                Some(consumer) => Frame::Told(Told::Closed(consumer.to_owned())),
+                None => Frame::Other,
+            },
             // Of a camera: nothing else that a participant sends has layers.
             Some("mediasoup:producerMaxSpatialLayer") => match data["spatialLayer"].as_u64() {
                 Some(layer) => {
@@ -74,6 +78,10 @@ mod tests {
             (
                 json!({"type": "mediasoup:producerMaxSpatialLayer", "data": {"spatialLayer": 1}}),
                 Frame::Told(Told::Layers(2)),
+            ),
+            (
+                json!({"type": "mediasoup:consumerClosed", "data": {"consumerId": "c"}}),
+                Frame::Told(Told::Closed("c".into())),
             ),
             (json!({"type": "mediasoup:participantLeft", "data": "p3"}), Frame::Other),
             (json!({}), Frame::Other),

@@ -42,14 +42,19 @@ impl Protoo {
         json!({"response": true, "id": id, "ok": false, "errorCode": REFUSED, "errorReason": reason})
     }
 
-    /// Notifications are of speakers, scores and people: no participant of ours looks at them.
+    /// Most notifications are of speakers, scores and people: no participant of ours looks at them.
     pub fn is_ignored(frame: &str) -> bool {
-        frame.contains("\"notification\":true")
+        frame.contains("\"notification\":true") && !frame.contains("\"consumerClosed\"")
     }
 
     pub fn read(mut frame: Value) -> Frame {
-        let Some(id) = frame["id"].as_u64() else { return Frame::Other };
         let data = frame["data"].take();
+        if frame["method"] == "consumerClosed"
+            && let Some(consumer) = data["consumerId"].as_str()
+        {
+            return Frame::Told(Told::Closed(consumer.to_owned()));
+        }
+        let Some(id) = frame["id"].as_u64() else { return Frame::Other };
         if frame["response"] == true {
             let refused = || format!("{} {}", frame["errorCode"], frame["errorReason"]);
             return Frame::Answer(id, (frame["ok"] == true).then_some(data).ok_or_else(refused));
@@ -116,6 +121,11 @@ mod tests {
             ),
             (Protoo::request(10, "newDataConsumer", json!({})), Frame::Request(10)),
             (json!({"notification": true, "method": "newPeer", "data": {}}), Frame::Other),
+            (
+                json!({"notification": true, "method": "consumerClosed",
+                       "data": {"consumerId": "c"}}),
+                Frame::Told(Told::Closed("c".into())),
+            ),
             (json!({}), Frame::Other),
         ];
         for (frame, read) in table {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use matroska_demuxer::{Frame, MatroskaFile};
 use opencall_dataplane::fanout::links::{Link, Links, PipeMessage};
 use opencall_dataplane::ingress::packet::MediaPacket;
-use opencall_dataplane::ingress::source::{SenderReport, SourceId};
+use opencall_dataplane::ingress::source::{SenderReport, SourceId, SourceNews};
 use opencall_dataplane::message::{Command, CoreId, PayloadTypeMapping, ProducerId};
 use opencall_dataplane::sender_clock::SenderClock;
 use opencall_recorder::disk::Disk;
@@ -232,7 +232,8 @@ impl Producer {
         let received = ZERO + Duration::from_millis(ms);
         let report = Some(SenderReport { clock, received, late_by: 0 });
         let (producer, encoding, source) = (self.id, self.encoding, SourceId::FIRST);
-        let message = PipeMessage::SenderReport { producer, encoding, source, report };
+        let news = SourceNews { report, max_bitrate_bps: None, known_bps: None, sent_encodings: 1 };
+        let message = PipeMessage::Source { producer, encoding, source, news };
         stand.core.send(SINK, message, &[]).unwrap();
     }
 }

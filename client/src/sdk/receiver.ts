@@ -305,7 +305,11 @@ export class Receiver {
   /** Someone left, with all that is theirs. */
   participantLeft(participantId: string): void {
     for (const offer of [...this.#offers.values()]) {
-      if (offer.participantId === participantId) this.#withdraw(offer);
+      if (offer.participantId !== participantId) continue;
+      const owner = offer.event.participantId;
+      // A slot stays when who is on it leaves.
+      if (owner === participantId) this.#withdraw(offer);
+      else offer.participantId = owner;
     }
     this.#reviewLater();
   }

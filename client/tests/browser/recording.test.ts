@@ -96,7 +96,7 @@ async function probe(file: string): Promise<Probe> {
 async function decode(file: string): Promise<number> {
   const flags = ['-nostdin', '-xerror', '-v', 'error', '-stats'];
   // Pictures at their own times, and not as often as a guess says.
-  const asTheyAre = ['-fps_mode', 'passthrough', '-enc_time_base', '-1'];
+  const asTheyAre = ['-fps_mode', 'passthrough', '-enc_time_base:v', '-1'];
   const { stderr } = await run('ffmpeg', [...flags, '-i', file, ...asTheyAre, '-f', 'null', '-']);
   const errors = stderr.split(/[\r\n]+/).filter((line) => line && !line.startsWith('frame='));
   expect(errors).toEqual([]);

@@ -244,6 +244,17 @@ test('who stops on stage is muted, who is replaced is not', async () => {
   expect(find(meeting, 'ben')?.media.microphone).toMatchObject({ track: null, paused: true });
 });
 
+test('a slot stays when who is on it leaves', async () => {
+  const meeting = await entered([]);
+  on(slot('v0', 'ann'));
+  const track = camera(meeting, 'ann')?.track;
+  channel.say('participantLeft', { participantId: 'ann' });
+  expect(names(meeting)).toEqual(['me']);
+  on(slot('v0', 'ben'));
+  expect(track).toBeDefined();
+  expect(camera(meeting, 'ben')?.track).toBe(track);
+});
+
 test('when the stage ends everyone is offered, and nobody is there twice or stands still', async () => {
   const meeting = await entered(['ann', 'ben', 'cleo']);
   on(slot('v0', 'ann'), slot('v1', 'ben'), slot('a0', 'ann'));

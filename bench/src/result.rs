@@ -118,6 +118,8 @@ pub struct BenchResult {
     pub memory: Option<MemoryTrend>,
     /// What participants behind emulated bad links saw; they are no part of the other figures.
     pub bad_links: Option<BadLinkFigures>,
+    /// Messages over data channels.
+    pub messages: Option<MessageFigures>,
     /// A storm of joins: before and during.
     pub storm: Option<Storm>,
     /// Data cores that died or stalled: how long pictures stood still.
@@ -198,6 +200,26 @@ pub struct BadLinkFigures {
     /// Packets that came by retransmission.
     pub retransmitted: u64,
     /// Latency with the links' own delay in it.
+    pub latency_us: Latency,
+}
+
+/// Messages over data channels.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MessageFigures {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that were due and were not sent, because those before had not left yet.
+    pub held_back: u64,
+    /// Messages received, each checked.
+    pub received: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages that never came.
+    pub lost: u64,
+    /// Messages that are not what was sent, or came twice or out of order.
+    pub corrupted: u64,
+    /// From the sender's clock reading to that of the receiver who has read it.
     pub latency_us: Latency,
 }
 

@@ -127,6 +127,10 @@ impl Scenario {
             audio: is_speaker && !is_idle,
             video: is_speaker && !is_idle && self != Scenario::Audio,
             receives: (self != Scenario::Webinar || !is_speaker) && !is_idle,
+            is_first: match self {
+                Scenario::Ramp => participant.is_multiple_of(room_size.max(1)),
+                _ => participant < rooms,
+            },
         }
     }
 
@@ -136,6 +140,7 @@ impl Scenario {
         Plan {
             participant: FIRST_VISITOR + order,
             room: rooms + order / STORM_ROOM,
+            is_first: false,
             audio: true,
             video: false,
             receives: true,

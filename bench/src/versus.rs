@@ -378,6 +378,7 @@ fn run_options(options: &VersusOptions, dialect: Dialect, url: &str, pid: u32) -
         dialect,
         warm_up: warm_up(options),
         codec: VideoCodec::Vp8,
+        messages: None,
         bad_links: None,
         ramp: RampOptions::default(),
         layers: vec![options.video_rate],

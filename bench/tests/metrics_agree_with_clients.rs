@@ -86,6 +86,7 @@ fn the_servers_counters_agree_with_its_clients() {
             layers: LAYER_RATES.to_vec(),
             sends_all_layers: false,
             codec: VideoCodec::Vp8,
+            messages: None,
             bad_links: Some(bad_links),
             ramp: RampOptions::default(),
         },

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use opencall_bench::client::emulation::{BadLinks, Share};
+use opencall_bench::client::messages::MessagePlan;
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
@@ -36,6 +37,7 @@ fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
         layers: LAYER_RATES.to_vec(),
         sends_all_layers: false,
         codec: VideoCodec::Vp8,
+        messages: None,
         bad_links: None,
         ramp: RampOptions::default(),
     }
@@ -79,6 +81,21 @@ fn who_only_speaks_in_a_webinar_is_offered_nothing_over_protoo() {
     let dialect = Dialect::Mediasoup(Protocol::Protoo);
     let result = sound(&RunOptions { dialect, ..options(Scenario::Webinar, 3, 1) });
     assert_eq!((result.participants, result.streams), (3, 2 * 2));
+}
+
+#[test]
+fn messages_of_one_reach_all_others_in_either_envelope() {
+    for protocol in [Protocol::Opencall, Protocol::Protoo] {
+        let options = RunOptions {
+            dialect: Dialect::Mediasoup(protocol),
+            messages: Some(MessagePlan { per_second: 30.0, bytes: 5_000 }),
+            ..options(Scenario::Meeting, 3, 2)
+        };
+        let messages = sound(&options).messages.expect("some were sent");
+        assert!(messages.sent > 20 && messages.received > 40, "{protocol:?}: {messages:?}");
+        assert_eq!((messages.lost, messages.corrupted), (0, 0), "{protocol:?}");
+        assert!(messages.latency_us.p50 > 0.0, "{protocol:?}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::message::{
 };
 use crate::overload::Overload;
 use crate::planted::{self, Bug};
-use crate::rate::PerSecond;
+use crate::rate::{Evenly, PerSecond};
 use crate::timers::Timers;
 use crate::transport::{REPORT_INTERVAL, Srtp, Transport};
 
@@ -115,7 +115,7 @@ pub struct Core {
     /// DTLS beyond what each transport is sure of.
     pub(crate) spare_dtls: PerSecond,
     /// Datagrams of data channels of all transports together.
-    pub(crate) data_records: PerSecond,
+    pub(crate) data_records: Evenly,
     /// Whose datagrams are dropped unseen.
     pub(crate) quarantine: Vec<SocketAddr>,
     /// Room for one feedback, for the estimators of all transports.
@@ -144,7 +144,7 @@ impl Core {
             stats: CoreStats::default(),
             delays_counted: 0,
             spare_dtls: PerSecond::default(),
-            data_records: PerSecond::default(),
+            data_records: Evenly::default(),
             quarantine: Vec::new(),
             scratch: Scratch::default(),
             feedback_awaited_until: Time::ZERO,

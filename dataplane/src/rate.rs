@@ -167,9 +167,44 @@ impl PerSecond {
     }
 }
 
+/// Lets so many pass in a second, evenly: after a burst as many as the time since has earned. A
+/// sender that adapts loses some of what is too much, and not all of the rest of a second.
+#[derive(Debug, Clone, Default)]
+pub struct Evenly {
+    /// When all that have passed would have, one after the other (GCRA, ITU-T I.371).
+    due: Time,
+}
+
+impl Evenly {
+    /// Whether one more may pass now, of so many a second and so many at once.
+    pub fn admit(&mut self, now: Time, most: u32, at_once: u32) -> bool {
+        let interval = Duration::from_secs(1) / most.max(1);
+        let due = self.due.max(now);
+        let admitted = due.since(now) < interval * at_once;
+        if admitted {
+            self.due = due + interval;
+        }
+        admitted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_burst_as_many_pass_as_the_time_since_has_earned() {
+        let mut bound = Evenly::default();
+        let mut pass = |ms, count: usize| {
+            let now = Time::from_millis(ms);
+            (0..count).filter(|_| bound.admit(now, 1000, 100)).count()
+        };
+        let table = [(5_000, 500, 100), (5_001, 500, 1), (5_051, 20, 20), (5_051, 500, 30)];
+        for (ms, offered, passed) in table {
+            assert_eq!(pass(ms, offered), passed, "{offered} at {ms} ms");
+        }
+        assert_eq!(pass(60_000, 500), 100, "a long silence earns no more");
+    }
 
     #[test]
     fn so_many_pass_in_each_second() {

@@ -27,7 +27,7 @@ use crate::ingress::stream_table::StreamTable;
 use crate::ingress::timeliness::Timeliness;
 use crate::ingress::transport_cc::ArrivalRecorder;
 use crate::message::{IceState, TransportConfig, TransportId, TransportStats};
-use crate::rate::{CounterRate, PerSecond};
+use crate::rate::{CounterRate, Evenly, PerSecond};
 use crate::round_trip::RoundTrip;
 
 /// Datagrams of DTLS a second that reach the control core whatever else happens. A handshake takes
@@ -46,12 +46,14 @@ const MAX_SPARE_DTLS_PER_CORE_SECOND: u32 = 4096;
 /// whoever sends from there leaves the selected one its share.
 const MAX_DTLS_PER_SECOND_ELSEWHERE: u32 = 16;
 
-/// Datagrams of data channels a second from one transport: 38 Mbit/s of full ones. SCTP takes a
-/// drop beyond them for congestion and slows down.
-const MAX_DATA_PER_SECOND: u32 = 4_096;
+/// Datagrams of data channels a second from one transport, 150 Mbit/s of full ones, and at once:
+/// two of SCTP's windows. SCTP takes a drop beyond them for congestion and slows down.
+const MAX_DATA_PER_SECOND: u32 = 16_384;
+const MAX_DATA_AT_ONCE: u32 = 1_024;
 
 /// The same of all transports of a core together.
 const MAX_DATA_PER_CORE_SECOND: u32 = 32_768;
+const MAX_DATA_PER_CORE_AT_ONCE: u32 = 4_096;
 
 /// How often control is told of ICE in a second, at once: a first path, its nomination and a better
 /// one. A client that goes to and fro between two is told of once a second.
@@ -175,7 +177,7 @@ pub struct Transport {
     dtls_elsewhere: PerSecond,
     /// Whether it carries data channels, and datagrams of them.
     data_channels: bool,
-    data_records: PerSecond,
+    data_records: Evenly,
     /// Packets its client asked for again in the second that began then.
     nacked: (Time, u32),
     /// Which of its sender reports come in time.
@@ -240,7 +242,7 @@ impl Transport {
             spare_dtls: PerSecond::default(),
             dtls_elsewhere: PerSecond::default(),
             data_channels: config.data_channels,
-            data_records: PerSecond::default(),
+            data_records: Evenly::default(),
             counters: SentCounters::default(),
             received_counters: ReceivedCounters::default(),
             timeliness: Timeliness::default(),
@@ -358,9 +360,9 @@ impl Transport {
 
     /// Whether one more datagram of data channels may be handed to control now. The handshake's
     /// budget is another, so that neither can use up what the other needs.
-    pub fn admit_data(&mut self, now: Time, of_core: &mut PerSecond) -> bool {
-        self.data_records.admit(now, MAX_DATA_PER_SECOND)
-            && of_core.admit(now, MAX_DATA_PER_CORE_SECOND)
+    pub fn admit_data(&mut self, now: Time, of_core: &mut Evenly) -> bool {
+        self.data_records.admit(now, MAX_DATA_PER_SECOND, MAX_DATA_AT_ONCE)
+            && of_core.admit(now, MAX_DATA_PER_CORE_SECOND, MAX_DATA_PER_CORE_AT_ONCE)
     }
 
     /// Packets that its client may ask for again now.

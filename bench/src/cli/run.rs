@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use opencall_bench::client::emulation::{BadLinks, Share};
+use opencall_bench::client::messages::{MESSAGE_MAX_BYTES, MESSAGE_MIN_BYTES, MessagePlan};
 use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
@@ -86,6 +87,12 @@ pub struct Args {
     /// Send all layers of a camera, even those of which the server says that nobody takes them.
     #[arg(long)]
     all_layers: bool,
+    /// Messages per second that the first of each room sends to all others over data channels.
+    #[arg(long, value_name = "PER_SECOND")]
+    messages: Option<f64>,
+    /// Bytes of each message.
+    #[arg(long, value_name = "BYTES", default_value_t = 200, requires = "messages")]
+    message_bytes: usize,
     /// Participants behind a bad link, which the flags below describe: a number, or a share as in
     /// 20%.
     #[arg(long, value_parser = Share::parse, default_value = "0", value_name = "N|PERCENT")]
@@ -109,6 +116,7 @@ pub fn run(args: Args) -> Result<(), String> {
     if args.room.is_some() && (rooms > 1 || args.scenario == Scenario::JoinStorm) {
         return Err("--room names one room: give --rooms 1, and no storm of joins".into());
     }
+    let messages = messages(&args)?;
     let options = RunOptions {
         scenario: args.scenario,
         participants: args.participants.unwrap_or(args.scenario.default_participants()),
@@ -134,6 +142,7 @@ pub fn run(args: Args) -> Result<(), String> {
         layers: args.video_rate.map_or_else(|| LAYER_RATES.to_vec(), |rate| vec![rate]),
         sends_all_layers: args.all_layers,
         codec: args.codec,
+        messages,
         bad_links: (args.impaired != Share::Count(0)).then(|| BadLinks {
             up: args.link.up(),
             down: args.link.down(),
@@ -164,6 +173,22 @@ pub fn run(args: Args) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// What is sent over data channels.
+fn messages(args: &Args) -> Result<Option<MessagePlan>, String> {
+    let Some(per_second) = args.messages else { return Ok(None) };
+    if !(0.01..=100_000.0).contains(&per_second) {
+        return Err("--messages is a rate: 0.01 to 100000 per second".into());
+    }
+    let bytes = args.message_bytes;
+    if !(MESSAGE_MIN_BYTES..=MESSAGE_MAX_BYTES).contains(&bytes) {
+        return Err(format!("--message-bytes is {MESSAGE_MIN_BYTES} to {MESSAGE_MAX_BYTES}"));
+    }
+    if args.scenario == Scenario::Idle {
+        return Err("--messages: people of the idle scenario neither send nor receive".into());
+    }
+    Ok(Some(MessagePlan { per_second, bytes }))
 }
 
 /// Seconds of a run with its joining and settling, for the bar. How far a ramp goes nobody knows.

@@ -13,6 +13,7 @@ use tokio::time::{sleep_until, timeout};
 use zeroize::Zeroizing;
 
 use super::engine::{Command, EngineSender};
+use super::messages::{MessagePlan, Messages};
 use super::net::Net;
 use super::stun::{Checker, Responder};
 
@@ -103,6 +104,8 @@ pub struct Connection {
     pub inbox: mpsc::UnboundedReceiver<Vec<u8>>,
     /// Answers what the server checks.
     pub responder: Responder,
+    /// Messages, where they are sent, and what says that they are to be sent from here.
+    pub messages: Option<(Messages, oneshot::Receiver<MessagePlan>)>,
 }
 
 impl Connection {
@@ -127,7 +130,9 @@ impl Connection {
         if keys.send(result).is_err() || failed {
             return;
         }
-        self.keep_consent(&checker, &mut handshake).await;
+        let end = self.keep_consent(&checker, &mut handshake).await;
+        // Who hears of it has left before, or sees that nothing comes.
+        drop(end);
     }
 
     fn send(&self, datagram: &[u8]) {
@@ -197,17 +202,46 @@ impl Connection {
         }
     }
 
-    /// Asks for consent, and answers flights that the server repeats.
-    async fn keep_consent(&mut self, checker: &Checker, handshake: &mut Handshake) {
+    /// Asks for consent, answers flights that the server repeats, and carries messages.
+    async fn keep_consent(
+        &mut self,
+        checker: &Checker,
+        handshake: &mut Handshake,
+    ) -> Result<(), String> {
+        let (mut messages, mut start) = match self.messages.take() {
+            Some((messages, start)) => (Some(messages), Some(start)),
+            None => (None, None),
+        };
         let mut next = tokio::time::Instant::now() + CONSENT_INTERVAL.mul_f64(rand::random());
         loop {
+            if let Some(messages) = &mut messages {
+                for packet in messages.drive(Instant::now()) {
+                    // A few records fit into the library's queue.
+                    handshake.send(&packet)?;
+                    for datagram in handshake.drive(Instant::now())? {
+                        self.send(&datagram);
+                    }
+                }
+            }
+            let timer = messages.as_ref().and_then(Messages::next_timeout);
             tokio::select! {
                 datagram = self.receive() => {
-                    let Some(datagram) = datagram else { return };
+                    let Some(datagram) = datagram else { return Ok(()) };
+                    // A record that is no good is nothing to end a transport for.
                     let repeated = handshake.take(&datagram);
                     let answer = repeated.and_then(|()| handshake.drive(Instant::now()));
                     for datagram in answer.unwrap_or_default() {
                         self.send(&datagram);
+                    }
+                    for packet in handshake.received.drain(..) {
+                        messages.iter_mut().for_each(|messages| messages.take(&packet));
+                    }
+                }
+                () = sleep_until(timer.unwrap_or(next.into_std()).into()), if timer.is_some() => {}
+                plan = until_told(&mut start), if start.is_some() => {
+                    start = None;
+                    if let (Some(messages), Some(plan)) = (&mut messages, plan) {
+                        messages.start(plan);
                     }
                 }
                 () = sleep_until(next) => {
@@ -216,6 +250,14 @@ impl Connection {
                 }
             }
         }
+    }
+}
+
+/// What is to be sent; nothing, if that is never said.
+async fn until_told(start: &mut Option<oneshot::Receiver<MessagePlan>>) -> Option<MessagePlan> {
+    match start {
+        Some(start) => start.await.ok(),
+        None => None,
     }
 }
 
@@ -229,6 +271,8 @@ struct Handshake {
     keys: Option<KeyingMaterial>,
     timeout: Instant,
     buffer: Vec<u8>,
+    /// What came inside.
+    received: Vec<Vec<u8>>,
 }
 
 impl Handshake {
@@ -249,6 +293,7 @@ impl Handshake {
             keys: None,
             timeout: now,
             buffer: vec![0; RECORD_LEN],
+            received: Vec::new(),
         }
     }
 
@@ -259,6 +304,11 @@ impl Handshake {
         }
         let result = self.dtls.handle_timeout(Instant::now());
         result.and_then(|()| self.dtls.handle_packet(datagram)).map_err(|e| format!("DTLS: {e}"))
+    }
+
+    /// Sends something inside.
+    fn send(&mut self, packet: &[u8]) -> Result<(), String> {
+        self.dtls.send_application_data(packet).map(drop).map_err(|e| format!("DTLS: {e}"))
     }
 
     /// Lets time pass; what there is to send.
@@ -279,6 +329,7 @@ impl Handshake {
                 Output::KeyingMaterial(material, profile) => {
                     self.found = Some(split_keys(&material, profile)?);
                 }
+                Output::ApplicationData(data) => self.received.push(data.to_vec()),
                 Output::CloseNotify => return Err("the server closed DTLS".to_owned()),
                 Output::Timeout(at) => {
                     self.timeout = at;

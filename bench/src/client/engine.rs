@@ -12,6 +12,7 @@ use opencall_wire::time::NtpTime;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::emulation::{BadLinks, Links, Through, Way};
+use super::messages::MessageNews;
 use super::net::{Net, Received};
 use super::outlet::{Outlet, Path};
 use super::publish::{Publisher, Scratch};
@@ -72,6 +73,8 @@ pub enum Command {
     Consume(u32, ConsumerSetup),
     /// A stream, by the id of its consumer, is over.
     StopConsuming(u32, String),
+    /// What became of a message on a data channel.
+    Message(MessageNews),
     /// A transport is gone.
     Remove(u32),
 }
@@ -276,6 +279,7 @@ impl Engine {
                     receiver.remove_consumer(&consumer);
                 }
             }
+            Command::Message(news) => self.tally.messages.note(news),
             Command::Remove(transport) => self.remove(transport),
         }
     }

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use super::connect::{Connection, OUR_PWD, Remote};
 use super::engine::{Beginning, Command};
+use super::messages::{MessagePlan, Messages};
 use super::outlet::Path;
 use super::publish::{Publisher, PublisherSetup};
 use super::receive::{ConsumerSetup, Receiver};
@@ -49,6 +50,7 @@ pub struct Pending {
     guard: Guard,
     remote: SocketAddrV4,
     keys: oneshot::Receiver<Result<KeyingMaterial, String>>,
+    messages: Option<oneshot::Sender<MessagePlan>>,
 }
 
 impl Pending {
@@ -61,11 +63,15 @@ impl Pending {
         let is_bad = world.bad_links.is_some_and(|links| links.has(participant));
         let detour = is_bad.then(|| world.engine.clone());
         let (net, responder) = (world.net.clone(), Responder::new(OUR_PWD));
-        let connection = Connection { transport, remote, net, detour, inbox, responder };
+        let (messages, start) = world.messages.map(|_| oneshot::channel()).unzip();
+        let side = || Messages::connecting(world.began, world.run, world.engine.clone());
+        let start = start.map(|start| (side(), start));
+        let connection =
+            Connection { transport, remote, net, detour, inbox, responder, messages: start };
         let (keys_sender, keys) = oneshot::channel();
         let task = spawn_local(connection.run(world.identity.clone(), keys_sender)).abort_handle();
         let guard = Guard { transport, task, world: Rc::clone(world) };
-        Pending { guard, remote: address, keys }
+        Pending { guard, remote: address, keys, messages }
     }
 
     /// Waits for the keys.
@@ -75,7 +81,7 @@ impl Pending {
     pub async fn connected(self) -> Result<Link, String> {
         let keys = self.keys.await.map_err(|_| "the transport's task ended".to_owned())??;
         let _ = self.guard.world.progress.srtp_profile.set(keys.profile);
-        Ok(Link { guard: self.guard, remote: self.remote, keys })
+        Ok(Link { guard: self.guard, remote: self.remote, keys, messages: self.messages })
     }
 }
 
@@ -84,6 +90,7 @@ pub struct Link {
     guard: Guard,
     remote: SocketAddrV4,
     keys: KeyingMaterial,
+    messages: Option<oneshot::Sender<MessagePlan>>,
 }
 
 impl Link {
@@ -114,6 +121,14 @@ impl Link {
     pub fn consume(&self, setup: ConsumerSetup) {
         self.guard.world.progress.streams.fetch_add(1, Ordering::Relaxed);
         self.guard.world.engine.send(Command::Consume(self.guard.transport, setup));
+    }
+
+    /// Sends messages from now on.
+    pub fn start_messages(&mut self, plan: MessagePlan) {
+        if let Some(start) = self.messages.take() {
+            // A connection that has ended is seen by what does not come.
+            let _ = start.send(plan);
+        }
     }
 
     /// A stream is over.

@@ -6,6 +6,7 @@
 //! * [`link`] — a transport of either kind, from its first check to its end.
 //! * [`session`] — one participant from its first request to its last.
 //! * [`publish`], [`receive`] — what is sent, and what is made of what comes.
+//! * [`messages`] — what goes over data channels.
 //! * [`engine`] — the thread on which all media runs; [`wheel`] — its timers.
 //! * [`tally`] — what it counts, second by second.
 //! * [`outlet`] — its way out; [`emulation`] — bad links of single participants.
@@ -15,6 +16,7 @@ pub mod connect;
 pub mod emulation;
 pub mod engine;
 pub mod link;
+pub mod messages;
 pub mod net;
 pub mod outlet;
 pub mod publish;

@@ -15,6 +15,7 @@ use super::connect::{DtlsIdentity, Remote};
 use super::emulation::BadLinks;
 use super::engine::EngineSender;
 use super::link::{Link, Pending, next_transport};
+use super::messages::MessagePlan;
 use super::net::{Net, Network};
 use super::publish::voice_ssrc;
 use super::receive::ANYONE;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub video: bool,
     /// It asks for what the others send.
     pub receives: bool,
+    /// The first of its room, who sends messages where such are sent.
+    pub is_first: bool,
 }
 
 /// How many have come how far.
@@ -91,6 +94,8 @@ pub struct World {
     pub sends_all_layers: bool,
     /// A camera's codec.
     pub codec: VideoCodec,
+    /// What the first of each room sends to the others over data channels.
+    pub messages: Option<MessagePlan>,
     /// Who has a bad link.
     pub bad_links: Option<BadLinks>,
     /// The next free transport.
@@ -118,7 +123,8 @@ pub async fn live(
     let room = world.room.clone();
     let room = room.unwrap_or_else(|| format!("bench-{}-{}", world.run, plan.room));
     let name = peer_of(plan.participant);
-    let mut signaling = Signaling::connect(protocol, &world.url, room, name).await?;
+    let has_messages = world.messages.is_some();
+    let mut signaling = Signaling::connect(protocol, &world.url, room, name, has_messages).await?;
     // Some servers let anybody connect, and then close or ignore who speaks another envelope.
     let capabilities = signaling
         .router_capabilities()
@@ -127,11 +133,11 @@ pub async fn live(
     require_codecs(&capabilities, world.codec, plan)?;
     let send = link(&world, plan, &mut signaling, Direction::Send).await?;
     let receive = link(&world, plan, &mut signaling, Direction::Receive).await?;
-    let send = Transport { id: send.0, link: send.1.connected().await? };
+    let mut send = Transport { id: send.0, link: send.1.connected().await? };
     let receive = receive.1.connected().await?;
     world.progress.joined.fetch_add(1, Ordering::Relaxed);
     world.progress.present.fetch_add(1, Ordering::Relaxed);
-    let links = (&send, &receive);
+    let links = (&mut send, &receive);
     let result = take_part(&world, plan, &mut signaling, &capabilities, links, leave).await;
     world.progress.present.fetch_sub(1, Ordering::Relaxed);
     signaling.close().await;
@@ -156,12 +162,16 @@ async fn take_part(
     plan: Plan,
     signaling: &mut Signaling,
     capabilities: &Value,
-    (send, receive): (&Transport, &Link),
+    (send, receive): (&mut Transport, &Link),
     leave: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     receive.start_receiver()?;
     signaling.enter(&peer_of(plan.participant), capabilities, plan.receives).await?;
     publish(world, send, plan, signaling).await?;
+    if let Some(messages) = world.messages.filter(|_| plan.is_first) {
+        signaling.produce_messages(&send.id).await?;
+        send.link.start_messages(messages);
+    }
     stay(world, plan, signaling, capabilities, (&send.link, receive), leave).await
 }
 
@@ -191,6 +201,11 @@ async fn stay(
             }
             Told::Closed(consumer) => receive.stop_consuming(consumer),
             Told::Stream(stream) => signaling.decline(stream).await?,
+            Told::Messages(offer) => {
+                if signaling.receive_messages(offer).await.is_err() {
+                    world.progress.failed_consumes.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Told::Layers(_) => {}
         }
     }
@@ -274,7 +289,8 @@ mod tests {
 
     #[test]
     fn who_lacks_a_codec_is_told_what_to_do() {
-        let plan = Plan { participant: 1, room: 1, audio: true, video: true, receives: true };
+        let (audio, video, receives, is_first) = (true, true, true, false);
+        let plan = Plan { participant: 1, room: 1, audio, video, receives, is_first };
         let codecs = |names: &[&str]| {
             let codecs: Vec<Value> = names.iter().map(|name| json!({"mimeType": name})).collect();
             require_codecs(&json!({"codecs": codecs}), VideoCodec::Av1, plan)

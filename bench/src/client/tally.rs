@@ -3,6 +3,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::messages::MessageNews;
 use crate::result::{Bucket, Latency};
 
 /// Latencies above count as this: a minute, nanoseconds.
@@ -54,6 +55,8 @@ pub struct Tally {
     pub standstill: Latencies,
     /// What concerns participants on bad links, who are no part of the other figures.
     pub bad: BadTally,
+    /// Messages on data channels.
+    pub messages: MessageTally,
 }
 
 impl Tally {
@@ -80,6 +83,7 @@ impl Tally {
             latency,
             standstill,
             bad,
+            messages,
         } = later;
         self.at_ns = *at_ns;
         self.sent += sent;
@@ -100,6 +104,7 @@ impl Tally {
         self.latency.merge(latency);
         self.standstill.merge(standstill);
         self.bad.merge(bad);
+        self.messages.merge(messages);
     }
 
     /// What was lost: nothing where more came after all than was missed.
@@ -146,6 +151,53 @@ impl BadTally {
     /// What was lost of all that should have come, 0 to 1.
     pub fn loss_ratio(&self) -> f64 {
         share(self.lost(), self.received)
+    }
+}
+
+/// Messages on data channels.
+#[derive(Clone, Default)]
+pub struct MessageTally {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that were due and found no room to be sent.
+    pub held_back: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages missing before one that came.
+    pub lost: u64,
+    /// Messages that are not what was sent, or came twice or out of order.
+    pub corrupted: u64,
+    /// From sender to receiver.
+    pub latency: Latencies,
+}
+
+impl MessageTally {
+    /// Counts what became of one.
+    pub fn note(&mut self, news: MessageNews) {
+        match news {
+            MessageNews::Sent => self.sent += 1,
+            MessageNews::HeldBack => self.held_back += 1,
+            MessageNews::Corrupted => self.corrupted += 1,
+            MessageNews::Came { lost, bytes, latency_ns } => {
+                self.received += 1;
+                self.bytes += bytes as u64;
+                self.lost += lost;
+                self.latency.record(latency_ns);
+            }
+        }
+    }
+
+    fn merge(&mut self, later: &MessageTally) {
+        let MessageTally { sent, held_back, received, bytes, lost, corrupted, latency } = later;
+        self.sent += sent;
+        self.held_back += held_back;
+        self.received += received;
+        self.bytes += bytes;
+        self.lost += lost;
+        self.corrupted += corrupted;
+        self.latency.merge(latency);
     }
 }
 

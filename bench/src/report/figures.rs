@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::text;
-use crate::result::{BadLinkFigures, BenchResult, Faults, Storm};
+use crate::result::{BadLinkFigures, BenchResult, Faults, MessageFigures, Storm};
 
 /// Which direction is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Group {
     Faults,
     /// What participants behind emulated bad links saw.
     BadLinks,
+    /// Messages over data channels.
+    Messages,
     /// How much there was to do.
     Load,
     /// The process that did it.
@@ -42,6 +44,7 @@ impl Group {
             Group::Latency => "Latency",
             Group::Faults => "Faults",
             Group::BadLinks => "Behind bad links",
+            Group::Messages => "Messages over data channels",
             Group::Load => "Load",
             Group::Server => "Server",
             Group::Generator => "Load generator",
@@ -82,6 +85,7 @@ pub fn figures(result: &BenchResult) -> Vec<Figure> {
     all.extend(latency(result));
     all.extend(faults(result));
     all.extend(bad_links(result));
+    all.extend(messages(result));
     all.extend(load(result));
     all.extend(processes(result));
     all
@@ -203,6 +207,23 @@ fn bad_links(result: &BenchResult) -> Vec<Figure> {
     )
 }
 
+fn messages(result: &BenchResult) -> Vec<Figure> {
+    let of = |value: fn(&MessageFigures) -> f64| result.messages.as_ref().map(value);
+    let seconds = result.duration_s.max(0.001);
+    let megabits =
+        of(|messages| messages.bytes as f64 * 8.0 / 1e6).map(|megabits| megabits / seconds);
+    grouped(
+        Group::Messages,
+        [
+            ("messages received", of(|it| it.received as f64), text::grouped, Better::Higher),
+            ("Mbit/s of messages", megabits, text::number, Better::Higher),
+            ("messages lost", of(|it| it.lost as f64), text::grouped, Better::Lower),
+            ("message latency p50", of(|it| it.latency_us.p50), text::micros, Better::Lower),
+            ("message latency p99", of(|it| it.latency_us.p99), text::micros, Better::Lower),
+        ],
+    )
+}
+
 fn load(result: &BenchResult) -> Vec<Figure> {
     use Better::{Higher, Neither};
     let seconds = (result.duration_s > 0.0).then_some(result.duration_s);
@@ -274,7 +295,16 @@ mod tests {
         groups.dedup();
         assert_eq!(
             groups,
-            ["Cost", "Latency", "Faults", "Behind bad links", "Load", "Server", "Load generator",]
+            [
+                "Cost",
+                "Latency",
+                "Faults",
+                "Behind bad links",
+                "Messages over data channels",
+                "Load",
+                "Server",
+                "Load generator",
+            ]
         );
     }
 }

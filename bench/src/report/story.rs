@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::text;
-use crate::result::{BenchResult, Second};
+use crate::result::{BenchResult, MessageFigures, Second};
 
 /// Loss above this share is a fault: what the server is to keep in a full meeting.
 pub const LOSS_BAR: f64 = 0.001;
@@ -165,6 +165,7 @@ pub fn checks(result: &BenchResult) -> Vec<Check> {
     let mut checks = vec![packets(result), loss(result), joins(result), generator(result)];
     checks.extend(standstill(result));
     checks.extend(neighbours(result));
+    checks.extend(messages(result));
     checks
 }
 
@@ -209,6 +210,20 @@ fn standstill(result: &BenchResult) -> Option<Check> {
     let seconds = result.seconds.iter().filter(is_still).count();
     let words = format!("nothing came for {seconds} s although something was sent");
     (seconds > 0 && result.forwarded_packets > 0).then(|| check(Grade::Bad, words))
+}
+
+/// Messages are reliable and in order.
+fn messages(result: &BenchResult) -> Option<Check> {
+    let messages = result.messages.as_ref()?;
+    let count = |count: u64, what: &str| {
+        check(Grade::Bad, format!("{} {what}", text::grouped(count as f64)))
+    };
+    Some(match *messages {
+        MessageFigures { received: 0, .. } => check(Grade::Bad, "no message came"),
+        MessageFigures { corrupted: 1.., .. } => count(messages.corrupted, "messages corrupted"),
+        MessageFigures { lost: 1.., .. } => count(messages.lost, "messages lost"),
+        _ => check(Grade::Good, "every message as it was sent"),
+    })
 }
 
 /// Not a fault of the server, but its latencies are then not its own.

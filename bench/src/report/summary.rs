@@ -14,6 +14,7 @@ pub fn text(result: &BenchResult) -> String {
     lines.extend(server(result));
     lines.extend(floor(result));
     lines.extend(bad_links(result));
+    lines.extend(messages(result));
     lines.extend(result.verdicts.iter().map(|verdict| format!("verdict    {verdict}")));
     lines.extend(result.notes.iter().map(|note| format!("note       {note}")));
     lines.extend(story::checks(result).into_iter().filter_map(|check| match check.grade {
@@ -110,6 +111,21 @@ fn bad_links(result: &BenchResult) -> Option<String> {
         bad.retransmitted,
         bad.latency_us.p50 / 1e3,
         bad.latency_us.p99 / 1e3
+    ))
+}
+
+fn messages(result: &BenchResult) -> Option<String> {
+    let messages = result.messages.as_ref()?;
+    let megabits = messages.bytes as f64 * 8.0 / result.duration_s.max(0.001) / 1e6;
+    Some(format!(
+        "messages   {} sent, {} held back, {} received, {megabits:.2} Mbit/s, {} lost, p50 {:.2}, \
+         p99 {:.2} ms",
+        messages.sent,
+        messages.held_back,
+        messages.received,
+        messages.lost,
+        messages.latency_us.p50 / 1e3,
+        messages.latency_us.p99 / 1e3
     ))
 }
 

@@ -81,6 +81,7 @@ impl Load {
             layers: options.layers.clone(),
             sends_all_layers: options.sends_all_layers,
             codec: options.codec,
+            messages: options.messages,
             bad_links: options.bad_links,
             next_transport: AtomicU32::new(0),
             progress: Arc::clone(&progress),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::client::emulation::BadLinks;
+use crate::client::messages::MessagePlan;
 use crate::client::net::Network;
 use crate::client::session::Dialect;
 use crate::media::codec::VideoCodec;
@@ -51,6 +52,8 @@ pub struct RunOptions {
     pub sends_all_layers: bool,
     /// A camera's codec.
     pub codec: VideoCodec,
+    /// What the first of each room sends to the others over data channels.
+    pub messages: Option<MessagePlan>,
     /// Who has a bad link, and how bad it is.
     pub bad_links: Option<BadLinks>,
     /// How a ramp is climbed.

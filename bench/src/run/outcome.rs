@@ -8,10 +8,10 @@ use super::options::RunOptions;
 use super::sums::{Sums, Usage};
 use crate::client::session::Dialect;
 use crate::client::signaling::Protocol;
-use crate::client::tally::{BadTally, Tally};
+use crate::client::tally::{BadTally, MessageTally, Tally};
 use crate::floor::{self, FloorOptions, Pace};
 use crate::machine;
-use crate::result::{BadLinkFigures, BenchResult};
+use crate::result::{BadLinkFigures, BenchResult, MessageFigures};
 use crate::scenario::Scenario;
 use crate::server::CoreCounters;
 use crate::trend;
@@ -21,6 +21,7 @@ pub(super) fn complete(result: &mut BenchResult, sums: &Sums, counters: Option<&
     add_packets(result, &sums.tally);
     add_usage(result, &sums.usage);
     result.bad_links = bad_links(&sums.tally.bad);
+    result.messages = messages(&sums.tally.messages);
     result.mean_gso_segments = counters.and_then(CoreCounters::mean_segments);
     result.send_packets_per_syscall = counters.and_then(CoreCounters::packets_per_call);
     result.notes.extend(notes(&sums.tally));
@@ -85,6 +86,13 @@ fn bad_links(bad: &BadTally) -> Option<BadLinkFigures> {
         retransmitted: bad.retransmitted,
         latency_us: bad.latency.percentiles_us(),
     })
+}
+
+fn messages(messages: &MessageTally) -> Option<MessageFigures> {
+    let MessageTally { sent, held_back, received, bytes, lost, corrupted, ref latency } = *messages;
+    let latency_us = latency.percentiles_us();
+    let figures = MessageFigures { sent, held_back, received, bytes, lost, corrupted, latency_us };
+    (sent + held_back + received > 0).then_some(figures)
 }
 
 /// What the server's memory says, and over a long time its latency.

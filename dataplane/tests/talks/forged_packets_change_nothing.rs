@@ -208,7 +208,7 @@ fn data_channels_pass_in_thousands_and_leave_handshakes_their_share() {
     world.events.clear();
     for index in 0..6_000 {
         world.push(client.address, CoreId(0), &record);
-        if index % 10 == 9 {
+        if index % 30 == 29 {
             world.turn();
         }
     }
@@ -219,7 +219,8 @@ fn data_channels_pass_in_thousands_and_leave_handshakes_their_share() {
         world.events.iter().filter(of).count()
     };
     let count = passed(&world, client.transport);
-    assert!((4_096..5_500).contains(&count), "{count} passed");
+    // 30 in each of 200 ms: a burst, and what this time has earned.
+    assert!((4_000..4_600).contains(&count), "{count} passed");
     assert!(world.core(CoreId(0)).stats().drops.of(DropReason::DtlsFlood) > 0);
     for _ in 0..64 {
         world.push(newcomer.address, CoreId(0), &record);

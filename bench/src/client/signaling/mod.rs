@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use self::opencall::OpenCall;
 use self::protoo::Protoo;
 use self::socket::Socket;
+use crate::client::messages::MessagePlan;
 use crate::client::receive::ConsumerSetup;
 
 /// OpenCall's own client waits so long for an answer; protoo's 22 s and more.
@@ -53,6 +54,8 @@ pub enum Told {
     Stream(Stream),
     /// The consumer of this id is over.
     Closed(String),
+    /// Messages are there to be received.
+    Messages(MessageOffer),
     /// Nobody takes more than so many layers of the camera.
     Layers(usize),
 }
@@ -71,6 +74,15 @@ enum Offer {
     Producer(Value),
     /// A consumer, and the request by which it came.
     Consumer { request: u64, data: Value },
+}
+
+/// Messages to receive.
+#[derive(Debug, PartialEq)]
+pub enum MessageOffer {
+    /// A data producer that can be consumed.
+    Producer(Value),
+    /// A data consumer, by the request with which it came.
+    Consumer(u64),
 }
 
 /// A frame, taken apart.
@@ -97,6 +109,8 @@ pub struct Signaling {
     socket: Socket,
     envelope: Envelope,
     next_id: u64,
+    /// Whether transports carry data channels.
+    has_messages: bool,
     /// What was said while an answer was waited for.
     told: VecDeque<Told>,
 }
@@ -111,6 +125,7 @@ impl Signaling {
         url: &str,
         room: String,
         peer: String,
+        has_messages: bool,
     ) -> Result<Self, String> {
         let (envelope, socket) = match protocol {
             Protocol::Opencall => {
@@ -122,7 +137,7 @@ impl Signaling {
                 (Envelope::Protoo, Socket::connect(&url, Some(protoo::SUBPROTOCOL)).await?)
             }
         };
-        Ok(Signaling { socket, envelope, next_id: 0, told: VecDeque::new() })
+        Ok(Signaling { socket, envelope, next_id: 0, has_messages, told: VecDeque::new() })
     }
 
     /// What the server's router can do.
@@ -150,7 +165,7 @@ impl Signaling {
                 self.request("createTransport", json!({"direction": direction})).await
             }
             Envelope::Protoo => {
-                let data = Protoo::transport(direction);
+                let data = Protoo::transport(direction, self.has_messages);
                 let mut options = self.request("createWebRtcTransport", data).await?;
                 if options["id"].is_null() {
                     options["id"] = options["transportId"].take();
@@ -192,7 +207,10 @@ impl Signaling {
                 "setRtpCapabilities",
                 json!({"rtpCapabilities": capabilities, "displayName": name}),
             ),
-            Envelope::Protoo => ("join", Protoo::join(name, receives.then_some(capabilities))),
+            Envelope::Protoo => {
+                let capabilities = receives.then_some(capabilities);
+                ("join", Protoo::join(name, capabilities, self.has_messages))
+            }
         };
         self.request(request, data).await.map(drop)
     }
@@ -215,6 +233,30 @@ impl Signaling {
         let data = json!({"transportId": transport, "kind": kind, "rtpParameters": rtp_parameters,
                           "appData": {"source": source}});
         self.request("produce", data).await.map(drop)
+    }
+
+    /// Begins to send messages.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn produce_messages(&mut self, transport: &Value) -> Result<(), String> {
+        let data = json!({"transportId": transport, "label": "bench", "protocol": "",
+                          "sctpStreamParameters": MessagePlan::stream_parameters(),
+                          "appData": {}});
+        self.request("produceData", data).await.map(drop)
+    }
+
+    /// Takes messages: they come from now on.
+    ///
+    /// # Errors
+    /// As all requests.
+    pub async fn receive_messages(&mut self, offer: MessageOffer) -> Result<(), String> {
+        match offer {
+            MessageOffer::Producer(id) => {
+                self.request("consumeData", json!({"dataProducerId": id})).await.map(drop)
+            }
+            MessageOffer::Consumer(request) => self.socket.send(Protoo::accept(request)).await,
+        }
     }
 
     /// Takes a stream whose sender is known by the name of its peer; `begin` is told of it before

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Frame, Offer, Stream, Told};
+use super::{Frame, MessageOffer, Offer, Stream, Told};
 
 /// Who speaks: each request says so.
 #[derive(Debug)]
@@ -39,6 +39,10 @@ impl OpenCall {
                 let peer = data["participantId"].as_str().unwrap_or_default().to_owned();
                 let offer = Offer::Producer(data["producerId"].clone());
                 Frame::Told(Told::Stream(Stream { peer, offer }))
+            }
+            Some("mediasoup:newDataProducer") => {
+                let offer = MessageOffer::Producer(data["dataProducerId"].clone());
+                Frame::Told(Told::Messages(offer))
             }
             Some("mediasoup:consumerClosed") => match data["consumerId"].as_str() {
                 Some(consumer) => Frame::Told(Told::Closed(consumer.to_owned())),
@@ -78,6 +82,11 @@ mod tests {
             (
                 json!({"type": "mediasoup:producerMaxSpatialLayer", "data": {"spatialLayer": 1}}),
                 Frame::Told(Told::Layers(2)),
+            ),
+            (
+                json!({"type": "mediasoup:newDataProducer",
+                       "data": {"participantId": "p3", "dataProducerId": "d"}}),
+                Frame::Told(Told::Messages(MessageOffer::Producer(json!("d")))),
             ),
             (
                 json!({"type": "mediasoup:consumerClosed", "data": {"consumerId": "c"}}),

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Direction, Frame, Offer, Stream, Told};
+use super::{Direction, Frame, MessageOffer, Offer, Stream, Told};
 
 /// The WebSocket's sub-protocol.
 pub const SUBPROTOCOL: &str = "protoo";
@@ -68,6 +68,7 @@ impl Protoo {
                 let offer = Offer::Consumer { request: id, data };
                 Frame::Told(Told::Stream(Stream { peer, offer }))
             }
+            Some("newDataConsumer") => Frame::Told(Told::Messages(MessageOffer::Consumer(id))),
             _ => Frame::Request(id),
         }
     }
@@ -80,23 +81,35 @@ impl Protoo {
         }
     }
 
-    pub fn transport(direction: Direction) -> Value {
+    pub fn transport(direction: Direction, has_messages: bool) -> Value {
         let sends = direction == Direction::Send;
         let named = if sends { "producer" } else { "consumer" };
-        json!({"forceTcp": false, "producing": sends, "consuming": !sends,
-               "appData": {"direction": named}})
+        let mut data = json!({"forceTcp": false, "producing": sends, "consuming": !sends,
+                              "appData": {"direction": named}});
+        if has_messages {
+            data["sctpCapabilities"] = sctp_capabilities();
+        }
+        data
     }
 
     /// Whoever names no capabilities is sent nothing.
-    pub fn join(name: &str, capabilities: Option<&Value>) -> Value {
+    pub fn join(name: &str, capabilities: Option<&Value>, has_messages: bool) -> Value {
         let device = json!({"flag": "opencall-bench", "name": "opencall-bench",
                             "version": env!("CARGO_PKG_VERSION")});
         let mut data = json!({"displayName": name, "device": device});
         if let Some(capabilities) = capabilities {
             data["rtpCapabilities"] = capabilities.clone();
+            if has_messages {
+                data["sctpCapabilities"] = sctp_capabilities();
+            }
         }
         data
     }
+}
+
+/// What browsers say.
+fn sctp_capabilities() -> Value {
+    json!({"numStreams": {"OS": 1024, "MIS": 1024}})
 }
 
 #[cfg(test)]
@@ -119,7 +132,11 @@ mod tests {
                 Protoo::request(9, "newConsumer", data),
                 Frame::Told(Told::Stream(Stream { peer: "p3".into(), offer })),
             ),
-            (Protoo::request(10, "newDataConsumer", json!({})), Frame::Request(10)),
+            (
+                Protoo::request(10, "newDataConsumer", json!({})),
+                Frame::Told(Told::Messages(MessageOffer::Consumer(10))),
+            ),
+            (Protoo::request(11, "moveCamera", json!({})), Frame::Request(11)),
             (json!({"notification": true, "method": "newPeer", "data": {}}), Frame::Other),
             (
                 json!({"notification": true, "method": "consumerClosed",

@@ -1,6 +1,6 @@
 //! Codec advice for those who ask for it: given when they enter, and again when conditions change
-//! enough: at once when someone comes who cannot decode what they send, or leaves; with the path's
-//! swings at most every [`MIN_INTERVAL`].
+//! enough: at once when someone comes who cannot decode what they send, or leaves; with the path
+//! once it has been so for [`PATH_LASTS`], and at most every [`MIN_INTERVAL`].
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use opencall_wire::time::Time;
 
 use crate::api::{Notification, SessionId};
 use crate::codec_choice::{self, Audience, CodecAdvice, Device, Network, VideoCodec};
-use crate::control::Control;
+use crate::control::{Control, Timer};
 use crate::ortc::codecs_match;
 use crate::peer::Peer;
 use crate::room::RoomId;
@@ -18,6 +18,10 @@ use crate::rtp_parameters::RtpCapabilities;
 
 /// How often the path alone may change advice: a client that follows restarts its encoder.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A path that is another for less long is a dip or a swing: an encoder's rate follows it, its codec
+/// had better not.
+const PATH_LASTS: Duration = Duration::from_secs(5);
 
 /// Someone who asked for advice.
 pub(crate) struct Advised {
@@ -77,16 +81,28 @@ impl Control {
         }
     }
 
-    /// A client's path has changed.
+    /// A client's path has changed: if that calls for other advice, it is given when it has lasted.
     pub(crate) fn review_path(&mut self, session: SessionId, downlink_bps: Option<u32>) {
-        let now = self.now;
         let Some(peer) = self.peers.get_mut(&session) else { return };
         let room = peer.room;
         let Some(advised) = &mut peer.advised else { return };
         advised.downlink_bps = downlink_bps.or(advised.downlink_bps);
-        if !peer.joined || now.since(advised.given_at) < MIN_INTERVAL {
+        if !peer.joined {
             return;
         }
+        let not_before = advised.given_at + MIN_INTERVAL;
+        let timer = Timer::Advice(session);
+        let audience = self.audience(room);
+        if self.advice_now(session, &audience).is_none_or(|(_, is_news)| !is_news) {
+            self.timers.cancel(timer);
+        } else if !self.timers.is_set(timer) {
+            self.timers.set(timer, not_before.max(self.now + PATH_LASTS));
+        }
+    }
+
+    /// A path has been other than it was when advice was given, for long enough.
+    pub(crate) fn path_has_lasted(&mut self, session: SessionId) {
+        let Some(room) = self.peers.get(&session).map(|peer| peer.room) else { return };
         let audience = self.audience(room);
         self.tell_advice(session, &audience);
     }
@@ -103,12 +119,7 @@ impl Control {
         session: SessionId,
         audience: &Audience,
     ) -> Option<Arc<CodecAdvice>> {
-        let peer = self.peers.get(&session)?;
-        let network = self.network_of(peer);
-        let advised = peer.advised.as_ref()?;
-        let before = advised.given.as_deref();
-        let advice = codec_choice::choose(&advised.device, network, audience, before);
-        let is_news = before.is_none_or(|before| !before.says_the_same(&advice));
+        let (advice, is_news) = self.advice_now(session, audience)?;
         let (now, advice) = (self.now, Arc::new(advice));
         let advised = self.peers.get_mut(&session)?.advised.as_mut()?;
         advised.given = Some(Arc::clone(&advice));
@@ -116,6 +127,17 @@ impl Control {
             advised.given_at = now;
         }
         is_news.then_some(advice)
+    }
+
+    /// What is to be advised now, and whether that is another advice than the one given.
+    fn advice_now(&self, session: SessionId, audience: &Audience) -> Option<(CodecAdvice, bool)> {
+        let peer = self.peers.get(&session)?;
+        let advised = peer.advised.as_ref()?;
+        let before = advised.given.as_deref();
+        let network = self.network_of(peer);
+        let advice = codec_choice::choose(&advised.device, network, audience, before);
+        let is_news = before.is_none_or(|before| !before.says_the_same(&advice));
+        Some((advice, is_news))
     }
 
     /// Nobody but the client measures its uplink: unless it says what that carries, the way towards

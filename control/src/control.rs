@@ -168,6 +168,8 @@ pub(crate) enum Timer {
     Waiting(SessionId),
     /// The notice of a room's recording is over.
     Recording(RoomId),
+    /// A path has been such for a while that its client had better send otherwise.
+    Advice(SessionId),
 }
 
 /// What is done once a request has been answered.
@@ -565,6 +567,7 @@ impl Control {
                 Timer::Laggard(consumer) => self.cut_laggard(consumer),
                 Timer::Waiting(session) => self.close_with(session, CloseReason::NotAdmitted),
                 Timer::Recording(room) => self.begin_recording(room),
+                Timer::Advice(session) => self.path_has_lasted(session),
             }
         }
     }

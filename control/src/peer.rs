@@ -11,7 +11,7 @@ use crate::api::{
     Notification, Offered, Output, PeerInfo, RequestError, Response, Sender, SessionConfig,
     SessionId,
 };
-use crate::control::{After, Control};
+use crate::control::{After, Control, Timer};
 use crate::data::{DataConsumerId, DataProducerId};
 use crate::limits::{
     MAX_DEVICE_BYTES, MAX_DISPLAY_NAME_BYTES, MAX_PEERS_PER_ANSWER, check_json, malformed,
@@ -360,6 +360,7 @@ impl Control {
             self.remove_transport(transport);
         }
         self.drop_stats_jobs(session);
+        self.timers.cancel(Timer::Advice(session));
         let Some(peer) = self.peers.remove(&session) else { return false };
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.members.remove(&session);

@@ -116,140 +116,135 @@ async function timed(what: string, wait: () => Promise<unknown>): Promise<void> 
   holds(`ms until ${what}`, performance.now() - began, SEEN_MS);
 }
 
-test(
-  'a page shows the stage of a large room, pins and pages besides, and a small room again',
-  async () => {
-    const room = newRoom();
-    const call = await openHarness();
-    const [ann, ben, cleo] = await Promise.all([
-      enter('Ann', room),
-      enter('Ben', room),
-      enter('Cleo', room),
-    ]);
-    await Promise.all([sees(ann, ['Ben', 'Cleo']), sees(cleo, ['Ann', 'Ben'])]);
-    const others = ['dora', 'emil', 'fay', 'gil'];
-    // The names that they show.
-    const shown = ['dora', 'Harness', 'fay', 'gil'];
+test('a page shows the stage of a large room, pins and pages besides, and a small room again', async () => {
+  const room = newRoom();
+  const call = await openHarness();
+  const [ann, ben, cleo] = await Promise.all([
+    enter('Ann', room),
+    enter('Ben', room),
+    enter('Cleo', room),
+  ]);
+  await Promise.all([sees(ann, ['Ben', 'Cleo']), sees(cleo, ['Ann', 'Ben'])]);
+  const others = ['dora', 'emil', 'fay', 'gil'];
+  // The names that they show.
+  const shown = ['dora', 'Harness', 'fay', 'gil'];
+  await crowd(call, room, others);
+  await until(
+    'a stage',
+    () => onStage(ann),
+    (count) => count === 2,
+  );
+  // No slot is shown as a person; everyone is listed.
+  const people = () =>
+    ann.evaluate(() => window.__meeting?.snapshot.participants.map(({ id }) => id) ?? []);
+  await until('everyone', people, (ids) => ids.length === 7);
+  expect(await people()).toEqual(expect.arrayContaining(others));
+
+  // The floor.
+  await takeFloor(ben, ann);
+  await timed('who speaks is on everyone’s stage', () =>
+    Promise.all([sees(ann, ['Ben']), sees(cleo, ['Ben'])]),
+  );
+  await speak(ben, false);
+  await takeFloor(cleo, ann);
+  await timed('the next speaker is there', () => sees(ann, ['Cleo', 'Ben']));
+  await speak(cleo, false);
+  expect((await tilesOf(ann)).every(isTrue)).toBe(true);
+  await ann.screenshot({ path: join(out, 'stage-grid.png') });
+
+  // A pin holds, whoever comes on stage.
+  const track = () =>
+    ann.evaluate(
+      () =>
+        window.__meeting?.snapshot.participants.find(({ displayName }) => displayName === 'Cleo')
+          ?.media.camera?.producerId,
+    );
+  const slot = await track();
+  await pin(ann, 'Cleo');
+  await sees(ann, ['Cleo']);
+  await until('a stream of Cleo’s own', track, (own) => own !== slot);
+  const watched = watchMain(ann, 'Cleo');
+  await takeFloor(ben, cleo);
+  await sees(cleo, ['Ben']);
+  await speak(ben, false);
+  await takeFloor(ann, cleo);
+  await sees(cleo, ['Ann', 'Ben']);
+  await speak(ann, false);
+  const cleos = { participantId: await ownId(cleo), source: 'camera' };
+  expect(await ann.evaluate(() => window.__meeting?.snapshot.stage)).not.toContainEqual(cleos);
+  expect(await watched()).toEqual([]);
+  await sees(ann, ['Cleo']);
+  await pin(ann, 'Cleo');
+
+  // A page of the gallery.
+  const pages = () => ann.getAttribute('.oc-stage', 'data-pages').then(Number);
+  await until('pages', pages, (count) => count === 2);
+  await ann.keyboard.press('ArrowRight');
+  await timed('the next page is seen', () => sees(ann, ['Cleo', ...shown]));
+  await ann.screenshot({ path: join(out, 'stage-page.png') });
+  await ann.keyboard.press('ArrowLeft');
+  // One slot is her own.
+  await until(
+    'the stage alone',
+    () => receives(ann),
+    (count) => count === 1,
+  );
+  await sees(ann, ['Ben']);
+
+  // Clients that know of no stage have its slots for people.
+  const isSlot = ({ peerId, framesDecoded }: { peerId: string; framesDecoded: number }) =>
+    peerId.startsWith('stage:') && framesDecoded > 0;
+  for (const id of ['dora', 'emil']) {
+    await until(
+      `pictures of the stage for ${id}`,
+      () => call('received', id),
+      (list) => list.filter(isSlot).length === 2,
+    );
+  }
+  const old = await openHook('3.7');
+  await old('join', 'old', `${server.wsUrl}/ws`, room);
+  const seen = await until(
+    'pictures of the stage for OpenCall’s own client',
+    () => old('state', 'old'),
+    ({ received }) => received.filter(({ framesDecoded }) => framesDecoded > 0).length === 2,
+  );
+  expect(seen.received.every(({ participantId }) => participantId.startsWith('stage:'))).toBe(true);
+  expect(seen.errors).toEqual([]);
+  await old('leave', 'old');
+
+  // A screen.
+  await ben.click('[data-control="screen"]');
+  await timed('a screen is on everyone’s stage', () =>
+    Promise.all([sees(ann, ['Ben’s screen']), sees(cleo, ['Ben’s screen'])]),
+  );
+  await ann.screenshot({ path: join(out, 'stage-screen.png') });
+  await ben.click('[data-control="screen"]');
+  await ann.waitForSelector('.oc-tile[data-source="screen"]', { state: 'detached' });
+
+  // Small, and large again.
+  for (const round of [1, 2]) {
+    for (const id of others) await call('close', id);
+    await until(
+      'no stage',
+      () => onStage(ann),
+      (count) => count === 0,
+    );
+    const tiles = await sees(ann, ['Ben', 'Cleo']);
+    expect(tiles.map(({ name }) => name).sort()).toEqual(['Ben', 'Cleo']);
+    await Promise.all([sees(ben, ['Ann', 'Cleo']), sees(cleo, ['Ann', 'Ben'])]);
+    if (round === 2) break;
     await crowd(call, room, others);
     await until(
-      'a stage',
+      'a stage again',
       () => onStage(ann),
       (count) => count === 2,
     );
-    // No slot is shown as a person; everyone is listed.
-    const people = () =>
-      ann.evaluate(() => window.__meeting?.snapshot.participants.map(({ id }) => id) ?? []);
-    await until('everyone', people, (ids) => ids.length === 7);
-    expect(await people()).toEqual(expect.arrayContaining(others));
-
-    // The floor.
-    await takeFloor(ben, ann);
-    await timed('who speaks is on everyone’s stage', () =>
-      Promise.all([sees(ann, ['Ben']), sees(cleo, ['Ben'])]),
-    );
-    await speak(ben, false);
     await takeFloor(cleo, ann);
-    await timed('the next speaker is there', () => sees(ann, ['Cleo', 'Ben']));
+    await sees(ann, ['Cleo']);
     await speak(cleo, false);
-    expect((await tilesOf(ann)).every(isTrue)).toBe(true);
-    await ann.screenshot({ path: join(out, 'stage-grid.png') });
-
-    // A pin holds, whoever comes on stage.
-    const track = () =>
-      ann.evaluate(
-        () =>
-          window.__meeting?.snapshot.participants.find(({ displayName }) => displayName === 'Cleo')
-            ?.media.camera?.producerId,
-      );
-    const slot = await track();
-    await pin(ann, 'Cleo');
-    await sees(ann, ['Cleo']);
-    await until('a stream of Cleo’s own', track, (own) => own !== slot);
-    const watched = watchMain(ann, 'Cleo');
-    await takeFloor(ben, cleo);
-    await sees(cleo, ['Ben']);
-    await speak(ben, false);
-    await takeFloor(ann, cleo);
-    await sees(cleo, ['Ann', 'Ben']);
-    await speak(ann, false);
-    const cleos = { participantId: await ownId(cleo), source: 'camera' };
-    expect(await ann.evaluate(() => window.__meeting?.snapshot.stage)).not.toContainEqual(cleos);
-    expect(await watched()).toEqual([]);
-    await sees(ann, ['Cleo']);
-    await pin(ann, 'Cleo');
-
-    // A page of the gallery.
-    const pages = () => ann.getAttribute('.oc-stage', 'data-pages').then(Number);
-    await until('pages', pages, (count) => count === 2);
-    await ann.keyboard.press('ArrowRight');
-    await timed('the next page is seen', () => sees(ann, ['Cleo', ...shown]));
-    await ann.screenshot({ path: join(out, 'stage-page.png') });
-    await ann.keyboard.press('ArrowLeft');
-    // One slot is her own.
-    await until(
-      'the stage alone',
-      () => receives(ann),
-      (count) => count === 1,
-    );
-    await sees(ann, ['Ben']);
-
-    // Clients that know of no stage have its slots for people.
-    const isSlot = ({ peerId, framesDecoded }: { peerId: string; framesDecoded: number }) =>
-      peerId.startsWith('stage:') && framesDecoded > 0;
-    for (const id of ['dora', 'emil']) {
-      await until(
-        `pictures of the stage for ${id}`,
-        () => call('received', id),
-        (list) => list.filter(isSlot).length === 2,
-      );
-    }
-    const old = await openHook('3.7');
-    await old('join', 'old', `${server.wsUrl}/ws`, room);
-    const seen = await until(
-      'pictures of the stage for OpenCall’s own client',
-      () => old('state', 'old'),
-      ({ received }) => received.filter(({ framesDecoded }) => framesDecoded > 0).length === 2,
-    );
-    expect(seen.received.every(({ participantId }) => participantId.startsWith('stage:'))).toBe(
-      true,
-    );
-    expect(seen.errors).toEqual([]);
-    await old('leave', 'old');
-
-    // A screen.
-    await ben.click('[data-control="screen"]');
-    await timed('a screen is on everyone’s stage', () =>
-      Promise.all([sees(ann, ['Ben’s screen']), sees(cleo, ['Ben’s screen'])]),
-    );
-    await ann.screenshot({ path: join(out, 'stage-screen.png') });
-    await ben.click('[data-control="screen"]');
-    await ann.waitForSelector('.oc-tile[data-source="screen"]', { state: 'detached' });
-
-    // Small, and large again.
-    for (const round of [1, 2]) {
-      for (const id of others) await call('close', id);
-      await until(
-        'no stage',
-        () => onStage(ann),
-        (count) => count === 0,
-      );
-      const tiles = await sees(ann, ['Ben', 'Cleo']);
-      expect(tiles.map(({ name }) => name).sort()).toEqual(['Ben', 'Cleo']);
-      await Promise.all([sees(ben, ['Ann', 'Cleo']), sees(cleo, ['Ann', 'Ben'])]);
-      if (round === 2) break;
-      await crowd(call, room, others);
-      await until(
-        'a stage again',
-        () => onStage(ann),
-        (count) => count === 2,
-      );
-      await takeFloor(cleo, ann);
-      await sees(ann, ['Cleo']);
-      await speak(cleo, false);
-    }
-    await Promise.all([ann, ben, cleo].map((page) => page.close()));
-  },
-);
+  }
+  await Promise.all([ann, ben, cleo].map((page) => page.close()));
+});
 
 /** Voices from the load generator, who talk by turns. */
 function voices(room: string, count: number): ChildProcess {

@@ -13,6 +13,7 @@ pub use crate::codec_choice::{CodecAdvice, Device};
 pub use crate::grants::{Grants, Rights, Source, Sources};
 pub use crate::host::HostAction;
 pub use crate::json_object::JsonObject;
+pub use crate::mls::{MlsAnswer, MlsCommit, MlsNews, MlsRequest, MlsState};
 use crate::ortc::ConsumerStream;
 use crate::rtp_parameters::{
     Kind, RtcpParameters, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
@@ -554,6 +555,8 @@ pub enum Request {
     Stats(StatsOf),
     /// A host's, in its room → [`Response::Done`].
     Host(HostAction),
+    /// Of the delivery service of the room's MLS group → [`Response::Mls`].
+    Mls(MlsRequest),
 }
 
 /// A peer as others see it.
@@ -578,6 +581,8 @@ pub struct Entrance {
     pub waiting_room: bool,
     /// Whether it is being recorded, or is about to be.
     pub recording: bool,
+    /// Whether those inside have an MLS group, whose keys encrypt what they send.
+    pub has_mls: bool,
     /// What one had best send, for who asked.
     pub advice: Option<Arc<CodecAdvice>>,
 }
@@ -631,6 +636,8 @@ pub enum Response {
         /// How many are in the room.
         count: usize,
     },
+    /// Of the delivery service.
+    Mls(MlsAnswer),
 }
 
 /// A peer and what of it can be consumed.
@@ -681,8 +688,8 @@ pub struct StagePlace {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct RequestError {
-    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 429 limit, 500 ours, 503 no
-    /// room on this server now.
+    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 409 another came first, 429
+    /// limit, 500 ours, 503 no room on this server now.
     pub code: u16,
     /// One sentence.
     pub reason: String,
@@ -878,6 +885,8 @@ pub enum Notification {
     DownlinkBandwidth(DownlinkBandwidth),
     /// What this client had best send has changed; only for who asked.
     CodecAdvice(Arc<CodecAdvice>),
+    /// Of the delivery service.
+    Mls(MlsNews),
 }
 
 /// Bits per second of the way to a client.
@@ -913,6 +922,7 @@ impl Notification {
             }
             Notification::Speakers(speakers) => speakers.len() * 48,
             Notification::CodecAdvice(_) => 512,
+            Notification::Mls(news) => news.size(),
             Notification::PeerWaiting { peer_id, display_name } => {
                 peer_id.len() + display_name.len()
             }
@@ -946,6 +956,7 @@ impl Response {
                 participants.iter().map(|of| of.peer.size() + of.producers.len() * 96).sum()
             }
             Response::Transport(_) => 1_024,
+            Response::Mls(answer) => answer.size(),
             Response::ConsumedData(options) => options.size(),
             Response::Done
             | Response::Ice(_)

@@ -483,6 +483,7 @@ impl Control {
                 self.change_display_name(session, display_name).map(done)
             }
             Request::Host(action) => self.act_as_host(session, &action).map(done),
+            Request::Mls(request) => Ok((self.deliver(session, request)?, After::Nothing)),
             request => self.perform_on_data(session, request),
         }
     }

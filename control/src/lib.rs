@@ -38,6 +38,7 @@ mod js;
 pub mod json_object;
 mod known_capabilities;
 pub mod limits;
+mod mls;
 pub mod ortc;
 mod peer;
 mod placement;

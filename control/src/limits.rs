@@ -96,6 +96,11 @@ pub(crate) fn not_found(reason: impl Into<String>) -> RequestError {
     RequestError { code: 404, reason: reason.into() }
 }
 
+/// Refuses a request that another came before.
+pub(crate) fn conflict(reason: impl Into<String>) -> RequestError {
+    RequestError { code: 409, reason: reason.into() }
+}
+
 /// Refuses a request for one more than there may be.
 pub(crate) fn too_many(what: &str, limit: usize) -> RequestError {
     RequestError { code: 429, reason: format!("{limit} {what} are the limit: close one first") }

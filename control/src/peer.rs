@@ -228,6 +228,7 @@ impl Control {
             locked: room.is_some_and(|room| room.locked),
             waiting_room: room.is_some_and(|room| room.waiting_room),
             recording: room.and_then(|of| of.recording.as_ref()).is_some_and(Recording::is_on),
+            has_mls: room.is_some_and(|room| room.delivery.has_group()),
             advice,
         };
         let peers = self.other_peers(session)?;
@@ -374,6 +375,7 @@ impl Control {
                 self.notify(other, Notification::PeerClosed { peer_id: Arc::clone(&peer.name) });
             }
         }
+        self.leave_delivery(peer.room, session);
         if peer.joined {
             self.note_left(session, &peer, why);
             self.review_audience(peer.room, session);

@@ -14,6 +14,7 @@ use crate::codec_choice::Audience;
 use crate::control::{Control, Timer};
 use crate::data::{DataProducerId, Recent};
 use crate::limits::too_many;
+use crate::mls::Delivery;
 use crate::placement::RoomCores;
 use crate::recording::Recording;
 use crate::rtp_parameters::Kind;
@@ -65,6 +66,8 @@ pub(crate) struct Room {
     pub recording: Option<Recording>,
     /// Sources that a host or an administrator muted, by peer id.
     pub muted: HashMap<Arc<str>, Sources>,
+    /// Of the MLS group that its members may have.
+    pub delivery: Delivery,
 }
 
 impl Room {
@@ -127,6 +130,7 @@ impl Control {
             announced: VecDeque::new(),
             recording: None,
             muted: HashMap::new(),
+            delivery: Delivery::default(),
         };
         self.rooms.insert(id, room);
         self.room_names.insert(name.to_owned(), id);

@@ -10,6 +10,7 @@ mod every_order_ends_alike;
 mod grants_are_enforced;
 mod hosts_act_in_their_room;
 mod late_joiner_is_offered_everything;
+mod mls_is_delivered_in_order;
 mod peers_come_and_go;
 mod producers_come_and_go;
 mod quality_and_speakers_are_told;

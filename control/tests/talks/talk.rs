@@ -538,6 +538,7 @@ pub fn text_of(notification: &Notification) -> String {
         }
         Notification::PeerWaitingEnded { peer_id } => format!("PeerWaitingEnded {peer_id}"),
         Notification::CodecAdvice(advice) => format!("CodecAdvice {}", advice.reason),
+        Notification::Mls(news) => mls_text(news),
         Notification::Waiting => "Waiting".to_owned(),
         Notification::Admitted { by } => format!("Admitted{}", done_by(by.as_deref())),
         Notification::DownlinkBandwidth(bandwidth) => {
@@ -554,6 +555,26 @@ fn stage_text(places: &[StagePlace]) -> String {
         format!(" {letter}{}={}", place.slot, place.peer_id.as_deref().unwrap_or("-"))
     };
     format!("Stage{}", places.iter().map(place).collect::<String>())
+}
+
+fn mls_text(news: &MlsNews) -> String {
+    match news {
+        MlsNews::Offered { peer_id, key_package } => {
+            format!("Offered {peer_id} {}", key_package.as_deref().unwrap_or("-"))
+        }
+        MlsNews::Left { peer_id } => format!("Left {peer_id}"),
+        MlsNews::Commit(commit) => {
+            format!(
+                "Commit {} {} {} {}",
+                commit.peer_id, commit.group_id, commit.epoch, commit.commit
+            )
+        }
+        MlsNews::Welcome { welcome, group_info, state } => {
+            let (id, epoch) = state.group.as_ref().expect("a group");
+            format!("Welcome {id} {epoch} {welcome} {group_info}")
+        }
+        MlsNews::Ended { group_id } => format!("Ended {group_id}"),
+    }
 }
 
 fn done_by(by: Option<&str>) -> String {

@@ -76,6 +76,16 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
+    /// A string of any length: whoever takes it has a bound.
+    pub fn long_string(&mut self, name: &str) -> Result<String, RequestError> {
+        self.text(name)?.ok_or_else(|| missing(name, "a string"))
+    }
+
+    /// The same, where absent and null are allowed.
+    pub fn optional_long_string(&mut self, name: &str) -> Result<Option<String>, RequestError> {
+        self.text(name)
+    }
+
     /// A name that people are shown; a longer one than [`MAX_SHOWN_NAME_BYTES`] is shortened.
     pub fn shown_name(&mut self, name: &str) -> Result<Option<String>, RequestError> {
         let mut text = self.text(name)?;

@@ -50,7 +50,7 @@ fn mute_target(fields: &mut Fields<'_>) -> Result<MuteTarget, RequestError> {
 
 /// The room as whoever enters it is told.
 pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
-    let Entrance { can, locked, waiting_room, recording, advice } = entrance;
+    let Entrance { can, locked, waiting_room, recording, has_mls, advice } = entrance;
     let members = [
         ("can", json!(can)),
         ("roomLocked", json!(locked)),
@@ -58,7 +58,13 @@ pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
         ("recording", json!(recording)),
     ];
     let advice = advice.as_deref().map(|advice| ("codecAdvice", json!(advice)));
-    members.into_iter().chain(advice).map(|(name, value)| (name.to_owned(), value)).collect()
+    let e2ee = has_mls.then(|| ("e2ee", json!("mls")));
+    members
+        .into_iter()
+        .chain(advice)
+        .chain(e2ee)
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Name and data of what is told of mutes, locks, recordings, waiting rooms and codecs; `None` for

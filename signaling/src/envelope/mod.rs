@@ -8,6 +8,7 @@
 
 pub mod fields;
 mod host;
+mod mls;
 pub mod opencall;
 pub mod protoo;
 
@@ -375,7 +376,16 @@ pub(crate) mod samples {
     pub fn entrance() -> Box<Entrance> {
         let can = Grants { admin: true, ..Grants::default() }.rights();
         let (locked, waiting_room, recording) = (true, false, true);
-        Box::new(Entrance { can, locked, waiting_room, recording, advice: None })
+        {
+            Box::new(Entrance {
+                can,
+                locked,
+                waiting_room,
+                recording,
+                has_mls: false,
+                advice: None,
+            })
+        }
     }
 
     pub fn peer() -> Arc<PeerInfo> {
@@ -422,6 +432,14 @@ mod tests {
                        "ordered": false, "maxRetransmits": 0}, "label": "chat"}),
             ),
             ("consumeData", json!({"dataProducerId": "d"})),
+            ("mlsJoin", json!({"keyPackage": "k", "groupId": "g", "epoch": 3})),
+            ("mlsCreate", json!({"groupId": "g", "groupInfo": "i", "replaces": "f"})),
+            (
+                "mlsCommit",
+                json!({"groupId": "g", "epoch": 3, "commit": "c", "groupInfo": "i",
+                       "welcome": "w", "welcomed": ["bob"]}),
+            ),
+            ("mlsGroup", json!({})),
         ];
         let mut frames = vec![json!({"response": true, "id": 5, "ok": true}).to_string()];
         for (method, data) in calls {

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, host, not_a_frame, participants, produce_data,
-    sctp_mode, stage_places,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, host, mls, not_a_frame, participants,
+    produce_data, sctp_mode, stage_places,
 };
 use crate::auth::claims::Admission;
 use crate::resume::Claim;
@@ -44,6 +44,9 @@ const RESUME: &str = "mediasoup:resume";
 
 /// Ends such a session.
 const FORGET: &str = "mediasoup:forget";
+
+/// What participants are called in messages of the delivery service.
+const MLS_WORDS: mls::Words = mls::Words { who: "participantId", everyone: "participantIds" };
 
 /// How often the server pings.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -314,6 +317,7 @@ impl Envelope for OpenCall {
                 }
             }
             Response::Done => respond(effects, &id, json!({})),
+            Response::Mls(answer) => respond(effects, &id, mls::answer(&answer, MLS_WORDS)),
             Response::RouterRtpCapabilities(capabilities) => respond(effects, &id, &*capabilities),
             Response::Transport(options) => respond(effects, &id, options),
             Response::Ice(parameters) => respond(effects, &id, parameters),
@@ -351,6 +355,7 @@ impl Envelope for OpenCall {
             return event(effects, name, data);
         }
         let (name, data) = match notification {
+            Notification::Mls(news) => mls::news(&news, MLS_WORDS),
             Notification::NewConsumer(options) => {
                 return event(effects, "newConsumer", NewConsumer::new(&options));
             }
@@ -501,7 +506,10 @@ fn request(kind: &str, fields: &mut Fields<'_>) -> Result<Request, RequestError>
         "getStats" => Request::Stats(StatsOf::Peer),
         name => match host::request(name, fields)? {
             Some(request) => request,
-            None => stream_request(name, kind, fields)?,
+            None => match mls::request(name, fields)? {
+                Some(request) => request,
+                None => stream_request(name, kind, fields)?,
+            },
         },
     };
     Ok(request)

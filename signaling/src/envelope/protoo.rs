@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, bad_request};
 use super::{
-    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, host, not_a_frame, participants,
+    Closing, Effect, Envelope, MAX_MALFORMED_FRAMES, VERSION, host, mls, not_a_frame, participants,
     produce_data, sctp_mode, stage_places,
 };
 
@@ -40,6 +40,9 @@ const OFFER_TIMEOUT_PER_PENDING_MS: u64 = 200;
 
 /// Of texts that clients wrote, this much goes into logs and errors.
 const MAX_SHOWN_CHARS: usize = 200;
+
+/// What participants are called in messages of the delivery service.
+const MLS_WORDS: mls::Words = mls::Words { who: "peerId", everyone: "peerIds" };
 
 /// How often the server pings.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -280,7 +283,10 @@ impl Protoo {
             }
             _ => match host::request(&method, fields)? {
                 Some(request) => request,
-                None => stream_action(&method, fields)?,
+                None => match mls::request(&method, fields)? {
+                    Some(request) => request,
+                    None => stream_action(&method, fields)?,
+                },
             },
         };
         Ok(Action::Ask(request))
@@ -352,6 +358,7 @@ impl Protoo {
     fn response_data(&self, response: Response) -> Value {
         match response {
             Response::Done => json!({}),
+            Response::Mls(answer) => mls::answer(&answer, MLS_WORDS),
             Response::RouterRtpCapabilities(capabilities) => {
                 with_self(&*capabilities, "routerRtpCapabilities")
             }
@@ -428,6 +435,7 @@ impl Protoo {
             Notification::NewConsumer(_) | Notification::NewDataConsumer(_) => return,
             Notification::Speakers(speakers) => return self.speakers(&speakers, effects),
             Notification::Stage(places) => ("stageChanged", stage_places(&places, "peerId")),
+            Notification::Mls(news) => mls::news(&news, MLS_WORDS),
             // Clients of this envelope have no use for these.
             Notification::NewProducer { .. }
             | Notification::ProducerClosed { .. }

@@ -112,6 +112,7 @@ impl Subject {
             | Notification::PeerWaitingEnded { .. }
             | Notification::Waiting
             | Notification::Admitted { .. }
+            | Notification::Mls(_)
             | Notification::PeerClosed { .. } => None,
         }
     }

@@ -11,6 +11,7 @@ mod hosts;
 mod ice_tcp;
 mod log_lines;
 mod metrics;
+mod mls;
 mod opencall;
 mod protoo;
 mod proxies;

@@ -44,7 +44,14 @@ export default defineConfig({
       formats: ['es'],
     },
     rolldownOptions: {
-      external: [/^@noble\//, /^react($|\/)/, /^react-dom($|\/)/, /^mediasoup-client($|\/)/],
+      external: [
+        /^@noble\//,
+        /^@hpke\//,
+        /^ts-mls($|\/)/,
+        /^react($|\/)/,
+        /^react-dom($|\/)/,
+        /^mediasoup-client($|\/)/,
+      ],
       output: { preserveModules: true, preserveModulesRoot: 'src', entryFileNames: '[name].js' },
     },
   },

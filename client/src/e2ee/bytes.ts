@@ -27,7 +27,7 @@ export function bigEndian(value: bigint, length: number): Bytes {
 
 /** Base64 for URLs without padding (RFC 4648 §5). */
 export function toBase64Url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes))
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''))
     .replaceAll('+', '-')
     .replaceAll('/', '_')
     .replace(/=+$/, '');

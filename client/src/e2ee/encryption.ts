@@ -1,7 +1,7 @@
 import { Timers } from '../timers';
-import { fromBase64Url, toBase64Url } from './bytes';
+import { toBase64Url } from './bytes';
 import type { SealableCodec } from './codecs';
-import { type CodeMember, SALT_BYTES, type SharedSecret, SUITE } from './keys';
+import { type CodeMember, type EpochSecret, type SharedSecret, SUITE } from './keys';
 import type {
   FrameCounts,
   FromWorker,
@@ -11,23 +11,12 @@ import type {
   TransformOptions,
 } from './messages';
 import type { Opened } from './opener';
-
-/** How to encrypt. */
-export interface EncryptionOptions {
-  /** Shared by all in the meeting; it can be set later, and until then nothing is sent and nothing played. */
-  secret?: SharedSecret | undefined;
-  /** New keys at least this often, besides those on each join and leave. Ten minutes if left out. */
-  rotateEveryMs?: number;
-  /** Starts the bundled worker in another way, where the bundler does not know `new URL(…, import.meta.url)`. */
-  createWorker?: () => Worker;
-}
-
-/** `appData.e2ee` of a producer: how its frames are sealed. */
-export interface Announcement {
-  readonly version: 1;
-  readonly suite: number;
-  readonly salt: string;
-}
+import {
+  type Announcement,
+  type EncryptionOptions,
+  ROTATION_PAUSE_MS,
+  rotationOf,
+} from './options';
 
 /** A received track that is to be opened. */
 export interface ReceivedTrack {
@@ -44,11 +33,6 @@ export type WorkerPort = Pick<Worker, 'postMessage' | 'terminate'> & {
   onerror: ((event: ErrorEvent) => void) | null;
 };
 
-/** Someone who joins or leaves in between waits for the next rotation: big meetings come in bursts. */
-const ROTATION_PAUSE_MS = 1_000;
-
-const DEFAULT_ROTATE_EVERY_MS = 600_000;
-
 /** The worker is asked whether it lives this often… */
 const PING_INTERVAL_MS = 3_000;
 
@@ -57,24 +41,6 @@ const MAX_UNANSWERED_PINGS = 3;
 
 /** A worker that has not started by then does not. */
 const START_TIMEOUT_MS = 15_000;
-
-/** Whether this browser lets a worker see encoded frames. */
-export function canEncrypt(): boolean {
-  return typeof RTCRtpScriptTransform === 'function' && globalThis.crypto?.subtle !== undefined;
-}
-
-/** Reads `appData.e2ee`; `undefined`: the producer does not claim to be encrypted, or in no way that is known here. */
-export function readAnnouncement(
-  appData: Record<string, unknown> | undefined,
-): Uint8Array<ArrayBuffer> | undefined {
-  const e2ee = appData?.e2ee as Partial<Announcement> | null | undefined;
-  if (typeof e2ee !== 'object' || e2ee === null) return undefined;
-  if (e2ee.version !== 1 || e2ee.suite !== SUITE.id || typeof e2ee.salt !== 'string') {
-    return undefined;
-  }
-  const salt = fromBase64Url(e2ee.salt);
-  return salt?.length === SALT_BYTES ? salt : undefined;
-}
 
 /** The page's side of the encryption worker; one for each life in a meeting, over all reconnections of it. */
 export class Encryption {
@@ -97,7 +63,7 @@ export class Encryption {
 
   /** Starts the worker; rejects if it does not start. `died` is called if it ends later; nothing is sent any more then. */
   static async start(
-    options: EncryptionOptions,
+    options: Omit<EncryptionOptions, 'secret'> & { secret?: SharedSecret | undefined },
     identity: { meetingId: string; participantId: string },
     died: (reason: string) => void,
   ): Promise<Encryption> {
@@ -127,7 +93,7 @@ export class Encryption {
   }
 
   /** Takes a secret, or takes it away: then nothing is sent. Resolves when it is in use. */
-  async setSecret(secret: SharedSecret | undefined): Promise<void> {
+  async setSecret(secret: SharedSecret | EpochSecret | undefined): Promise<void> {
     await this.#ask({ type: 'secret', secret });
     this.#hasSecret = secret !== undefined;
   }
@@ -198,13 +164,10 @@ export class Encryption {
   }
 
   async #start(
-    options: EncryptionOptions,
+    options: Omit<EncryptionOptions, 'secret'> & { secret?: SharedSecret | undefined },
     identity: { meetingId: string; participantId: string },
   ): Promise<void> {
-    const rotateEveryMs = Math.max(
-      ROTATION_PAUSE_MS,
-      options.rotateEveryMs ?? DEFAULT_ROTATE_EVERY_MS,
-    );
+    const rotateEveryMs = rotationOf(options);
     await new Promise<void>((resolve, reject) => {
       this.#timers.after(START_TIMEOUT_MS, () => reject(new Error('the worker does not start')));
       this.#worker.onerror = (event) => reject(new Error(event.message || 'it cannot be loaded'));
@@ -255,7 +218,7 @@ export class Encryption {
 
   #ask(
     question:
-      | { type: 'secret'; secret: SharedSecret | undefined; stream?: MessageStream }
+      | { type: 'secret'; secret: SharedSecret | EpochSecret | undefined; stream?: MessageStream }
       | { type: 'code'; members: readonly CodeMember[] }
       | { type: 'seal'; source: string; message: Uint8Array<ArrayBuffer> }
       | { type: 'open'; stream: MessageStream; message: Uint8Array<ArrayBuffer> }

@@ -3,6 +3,7 @@
  * or two lives of one is drawn at random by the sender, and what must not be mixed up is part of the derivation.
  */
 import { type Bytes, bigEndian, concat, fromBase64Url, toBase64Url, utf8 } from './bytes';
+import { digits } from './digits';
 import { AES_128_GCM_SHA256_128, type CipherSuite } from './sframe';
 
 /** The suite in use; `appData` carries its number, so that another can follow. */
@@ -20,13 +21,31 @@ export const PBKDF2_ITERATIONS = 600_000;
 
 const BASE_KEY_BYTES = 32;
 
-/** Five digits each, 100 bits together: nobody finds another set of people with the same code. */
-const CODE_GROUPS = 6;
-
 /** Known to everyone in the meeting, and not to the server. */
 export type SharedSecret =
   | { readonly kind: 'key'; readonly bytes: Bytes }
   | { readonly kind: 'passphrase'; readonly text: string };
+
+/** Keys are those of an MLS group of all who are in the meeting: nobody need know anything beforehand. */
+export interface MlsKeys {
+  readonly kind: 'mls';
+}
+
+/** What an epoch of an MLS group gives to its members. */
+export interface EpochSecret {
+  readonly kind: 'epoch';
+  readonly bytes: Bytes;
+  /** Which group and epoch it is of, in a byte: the end of the KIDs under it. */
+  readonly tag: number;
+}
+
+/** The end of a KID that says of which epoch it is (E of RFC 9605 §5.2): who has not got there yet knows that it waits. */
+export const TAG_BITS = 8;
+
+/** The tag in a KID. */
+export function tagOf(kid: bigint): number {
+  return Number(BigInt.asUintN(TAG_BITS, kid));
+}
 
 /** A new key for a link. */
 export function newLinkKey(): string {
@@ -51,8 +70,11 @@ export function secretOfPassphrase(text: string): SharedSecret | undefined {
 }
 
 /** Makes a secret ready for derivations. Slow for a passphrase, on purpose. */
-export async function importSecret(secret: SharedSecret, meetingId: string): Promise<CryptoKey> {
-  const bytes = secret.kind === 'key' ? secret.bytes : await stretch(secret.text, meetingId);
+export async function importSecret(
+  secret: SharedSecret | EpochSecret,
+  meetingId: string,
+): Promise<CryptoKey> {
+  const bytes = 'bytes' in secret ? secret.bytes : await stretch(secret.text, meetingId);
   return crypto.subtle.importKey('raw', bytes, 'HKDF', false, ['deriveBits']);
 }
 
@@ -107,11 +129,7 @@ export async function safetyCode(
     .sort(compareBytes);
   const digest = await crypto.subtle.digest('SHA-256', concat(...fields));
   const info = concat(utf8('OpenCall E2EE safety code 1\0'), new Uint8Array(digest));
-  const hkdf = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info };
-  const bits = await crypto.subtle.deriveBits(hkdf, secret, CODE_GROUPS * 64);
-  const view = new DataView(bits);
-  const group = (at: number) => String(view.getBigUint64(at * 8) % 100_000n).padStart(5, '0');
-  return Array.from({ length: CODE_GROUPS }, (_, at) => group(at)).join(' ');
+  return digits(secret, info);
 }
 
 /** A text with its length in front, so that two of them cannot be cut another way. */

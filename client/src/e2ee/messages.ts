@@ -1,6 +1,6 @@
 /** Messages between the page and the encryption worker. */
 import type { SealableCodec } from './codecs';
-import type { CodeMember, SharedSecret } from './keys';
+import type { CodeMember, EpochSecret, SharedSecret } from './keys';
 import type { DropReason } from './opener';
 
 /** The state of a received track's encryption. */
@@ -45,7 +45,7 @@ export type ToWorker =
   | {
       readonly type: 'secret';
       readonly id: number;
-      readonly secret: SharedSecret | undefined;
+      readonly secret: SharedSecret | EpochSecret | undefined;
       /** Only what opens this stream; otherwise what opens and seals all. */
       readonly stream?: MessageStream | undefined;
     }

@@ -1,7 +1,7 @@
 import type { Bytes } from './bytes';
 import type { SealableCodec } from './codecs';
 import { parseFrame, parseMessage, type Received, restore } from './envelope';
-import { baseKey, type Stream, SUITE } from './keys';
+import { baseKey, type Stream, SUITE, tagOf } from './keys';
 import { ReplayWindow } from './replay';
 import { deriveKey, open, type SframeKey } from './sframe';
 
@@ -14,6 +14,9 @@ const MAX_KEYS = 16;
 /** Secrets tried for an unknown key: the present one, and those of the last ten seconds. */
 const MAX_SECRETS = 4;
 
+/** Epochs of an MLS group have a tag each, and only those with that of the key are tried. */
+const MAX_EPOCHS = 16;
+
 /** Streams kept, so that what was played once cannot be played again later; some 200 bytes each. */
 const MAX_STREAMS = 4_096;
 
@@ -25,6 +28,8 @@ export type Opened = { readonly frame: Bytes } | { readonly drop: DropReason };
 
 interface Secret {
   readonly key: CryptoKey;
+  /** Of an MLS group's epoch. */
+  readonly tag: number | undefined;
   /** Milliseconds on the caller's clock. */
   retiresAt: number;
 }
@@ -39,6 +44,12 @@ export class Secrets {
     return this.#held;
   }
 
+  /** Those that may have sealed under this KID, newest first. */
+  of(kid: bigint, now: number): readonly Secret[] {
+    const held = this.held(now);
+    return held.filter(({ tag }) => tag === undefined || tag === tagOf(kid));
+  }
+
   /** Another set of the same. */
   copy(now: number): Secrets {
     const copy = new Secrets();
@@ -47,11 +58,12 @@ export class Secrets {
   }
 
   /** Exchanges the secret; the one before is held for a while. None at all ends all of them at once. */
-  set(key: CryptoKey | undefined, now: number): void {
+  set(key: CryptoKey | undefined, now: number, tag?: number): void {
     const end = key ? now + OLD_KEYS_MS : now;
     for (const secret of this.#held) secret.retiresAt = Math.min(secret.retiresAt, end);
-    const added = key ? [{ key, retiresAt: Number.POSITIVE_INFINITY }] : [];
-    this.#held = [...added, ...this.#held].slice(0, MAX_SECRETS);
+    const added = key ? [{ key, tag, retiresAt: Number.POSITIVE_INFINITY }] : [];
+    const most = tag === undefined ? MAX_SECRETS : MAX_EPOCHS;
+    this.#held = [...added, ...this.#held].slice(0, most);
   }
 }
 
@@ -103,11 +115,12 @@ export class StreamOpener {
   }
 
   async #open(received: Received | undefined, now: number): Promise<Opened> {
-    const secrets = this.#secrets.held(now);
-    if (secrets.length === 0) return { drop: 'no-key' };
+    if (this.#secrets.held(now).length === 0) return { drop: 'no-key' };
     if (!received) return { drop: 'malformed' };
     this.#retire(now);
     const { kid, counter } = received.header;
+    const secrets = this.#secrets.of(kid, now);
+    if (secrets.length === 0) return { drop: 'no-key' };
     if (kid < this.#floor) return { drop: 'old-key' };
     const known = this.#keys.get(kid);
     if (known && !known.window.isFresh(counter)) return { drop: 'replayed' };

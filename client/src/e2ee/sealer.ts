@@ -1,7 +1,7 @@
 import type { Bytes } from './bytes';
 import type { SealableCodec } from './codecs';
 import { sealFrame } from './envelope';
-import { baseKey, SALT_BYTES, SUITE } from './keys';
+import { baseKey, SALT_BYTES, SUITE, TAG_BITS } from './keys';
 import { deriveKey, type SframeKey, seal } from './sframe';
 
 /** A key in use. Its counter lives and dies with it, so that none is used twice. */
@@ -19,7 +19,9 @@ export class Sealer {
   readonly salt: Bytes = crypto.getRandomValues(new Uint8Array(SALT_BYTES));
   readonly #participantId: string;
   #secret: CryptoKey | undefined;
-  /** The KID; it only grows. */
+  /** Of an MLS group's epoch. */
+  #tag: number | undefined;
+  /** The KID, but for the tag; it only grows. */
   #epoch = 0n;
   /** Of this epoch, by source. */
   readonly #keys = new Map<string, Promise<SealingKey>>();
@@ -32,9 +34,10 @@ export class Sealer {
     return this.#epoch;
   }
 
-  /** From now on frames are sealed under this secret; without one none is sent. */
-  setSecret(secret: CryptoKey | undefined): void {
+  /** From now on frames are sealed under this secret; without one none is sent. `tag` says of which epoch it is. */
+  setSecret(secret: CryptoKey | undefined, tag?: number): void {
     this.#secret = secret;
+    this.#tag = tag;
     this.rotate();
   }
 
@@ -61,7 +64,9 @@ export class Sealer {
     if (!secret) return undefined;
     let promised = this.#keys.get(source);
     if (!promised) {
-      promised = this.#derive(secret, source, this.#epoch);
+      const tag = this.#tag;
+      const kid = tag === undefined ? this.#epoch : (this.#epoch << BigInt(TAG_BITS)) | BigInt(tag);
+      promised = this.#derive(secret, source, kid);
       this.#keys.set(source, promised);
     }
     const key = await promised;
@@ -71,9 +76,9 @@ export class Sealer {
     return { sframe: key.sframe, counter };
   }
 
-  async #derive(secret: CryptoKey, source: string, epoch: bigint): Promise<SealingKey> {
+  async #derive(secret: CryptoKey, source: string, kid: bigint): Promise<SealingKey> {
     const stream = { participantId: this.#participantId, salt: this.salt, source };
-    const base = await baseKey(secret, stream, epoch);
-    return { sframe: await deriveKey(SUITE, base, epoch), nextCounter: 0n };
+    const base = await baseKey(secret, stream, kid);
+    return { sframe: await deriveKey(SUITE, base, kid), nextCounter: 0n };
   }
 }

@@ -45,6 +45,13 @@ const counts = { sealed: 0, notSealed: 0, opened: 0 };
 let sealer: Sealer | undefined;
 let meetingId = '';
 let secret: CryptoKey | undefined;
+/**
+ * An epoch of an MLS group is sealed under so much later than it is opened: the others take the same commit, and what
+ * they cannot open yet they would miss.
+ */
+const SEAL_LATER_MS = 500;
+/** Grows when what was to be sealed under later is not any more. */
+let secretLife = 0;
 /** One secret after the other, however long each takes. */
 let secrets: Promise<void> = Promise.resolve();
 
@@ -141,9 +148,17 @@ async function setSecret({ id, secret: given, stream }: Extract<ToWorker, { type
     openers.of(stream).setSecret(imported, performance.now());
     return answer(id, undefined);
   }
+  const tag = given?.kind === 'epoch' ? given.tag : undefined;
+  const isFirst = secret === undefined;
   secret = imported;
-  openers.secrets.set(secret, performance.now());
-  sealer?.setSecret(secret);
+  openers.secrets.set(secret, performance.now(), tag);
+  if (imported && tag !== undefined && !isFirst) {
+    const life = secretLife;
+    setTimeout(() => life === secretLife && sealer?.setSecret(imported, tag), SEAL_LATER_MS);
+  } else {
+    secretLife += 1;
+    sealer?.setSecret(secret, tag);
+  }
   answer(id, undefined);
 }
 

@@ -39,7 +39,8 @@ export function LockField({
       </label>
       {!isPossible && <p>{words.cannotEncrypt}</p>}
       {isOn && isInLink && <p>{words.keyInLink}</p>}
-      {isOn && !isInLink && (
+      {isOn && link === 'mls' && <p>{words.keysOfGroup}</p>}
+      {isOn && !isInLink && link !== 'mls' && (
         <>
           <label className="oc-field">
             <span>{isAgreed ? words.passphraseAgreed : words.passphrase}</span>

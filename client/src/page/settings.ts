@@ -1,4 +1,5 @@
 import {
+  type MlsKeys,
   newLinkKey,
   readToken,
   type SharedSecret,
@@ -7,13 +8,13 @@ import {
 } from '../sdk/index';
 
 /**
- * How the meeting is encrypted end to end: by a key in the link, behind its `#`, which browsers send to no server, or by
- * a passphrase that people tell each other. `undefined`: not at all.
+ * How the meeting is encrypted end to end: by a key in the link, behind its `#`, which browsers send to no server, by a
+ * passphrase that people tell each other, or by the keys of an MLS group of those who are in it. `undefined`: not at all.
  */
-export type Lock = { linkKey: string } | { passphrase: string } | undefined;
+export type Lock = { linkKey: string } | { passphrase: string } | 'mls' | undefined;
 
 /** What a link says of it; a passphrase is never in a link. */
-export type LinkLock = { linkKey: string } | 'passphrase' | undefined;
+export type LinkLock = { linkKey: string } | 'passphrase' | 'mls' | undefined;
 
 /** What the address bar and the last visit say. */
 export interface Settings {
@@ -52,7 +53,7 @@ const MAX_LENGTH = 64;
 
 /**
  * Reads `?room=…&name=…&autojoin=1&camera=0&microphone=0&height=360&fps=15&codec=VP9&rotate=5`, and `#k=…` or
- * `#e2ee=passphrase`. A token wins over room and name.
+ * `#e2ee=passphrase` or `#e2ee=mls`. A token wins over room and name.
  */
 export function readSettings(
   query: string,
@@ -94,18 +95,20 @@ export function readLock(fragment: string): LinkLock {
   const parameters = new URLSearchParams(fragment.replace(/^#/, ''));
   const linkKey = parameters.get('k');
   if (linkKey && secretOfLinkKey(linkKey)) return { linkKey };
+  if (linkKey === null && parameters.get('e2ee') === 'mls') return 'mls';
   return linkKey !== null || parameters.has('e2ee') ? 'passphrase' : undefined;
 }
 
 /** What was chosen in the lobby: without a passphrase, the link's key or a new one. */
 export function chooseLock(isOn: boolean, passphrase: string, link: LinkLock): Lock {
-  if (!isOn) return undefined;
+  if (!isOn || link === 'mls') return isOn ? 'mls' : undefined;
   if (secretOfPassphrase(passphrase)) return { passphrase };
   return typeof link === 'object' ? link : { linkKey: newLinkKey() };
 }
 
 /** What the meeting's encryption rests on. */
-export function secretOf(lock: NonNullable<Lock>): SharedSecret | undefined {
+export function secretOf(lock: NonNullable<Lock>): SharedSecret | MlsKeys | undefined {
+  if (lock === 'mls') return { kind: 'mls' };
   return 'linkKey' in lock ? secretOfLinkKey(lock.linkKey) : secretOfPassphrase(lock.passphrase);
 }
 
@@ -144,6 +147,7 @@ export function remember({ room, name }: Pick<Settings, 'room' | 'name'>, memory
 export function inviteLink(origin: string, room: string, lock?: Lock): string {
   const address = `${origin}/?${new URLSearchParams({ room })}`;
   if (!lock) return address;
+  if (lock === 'mls') return `${address}#e2ee=mls`;
   return `${address}#${'linkKey' in lock ? `k=${lock.linkKey}` : 'e2ee=passphrase'}`;
 }
 

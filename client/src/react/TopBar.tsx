@@ -94,11 +94,13 @@ function ConnectionState({ snapshot }: { snapshot: MeetingSnapshot }) {
 }
 
 /** Whether the meeting is encrypted, and the code to compare. */
-function Encryption({ snapshot: { encryption } }: { snapshot: MeetingSnapshot }) {
+function Encryption({ snapshot: { encryption, participants } }: { snapshot: MeetingSnapshot }) {
   const words = useWords().encryption;
   if (encryption.state === 'off') return null;
   const isOn = encryption.state === 'on';
   const name = isOn ? words.on : words.noKey;
+  // Whoever has keys is named, also who is in no list of people.
+  const nameOf = (id: string) => participants.find((one) => one.id === id)?.displayName ?? id;
   return (
     <div className="oc-encryption" data-encryption={encryption.state}>
       <Popover
@@ -118,6 +120,7 @@ function Encryption({ snapshot: { encryption } }: { snapshot: MeetingSnapshot })
               <>
                 <p>{words.compare}</p>
                 <output>{encryption.code}</output>
+                {encryption.members && <p>{words.members(encryption.members.map(nameOf))}</p>}
               </>
             )}
           </section>

@@ -6,6 +6,7 @@ export {
   canEncrypt,
   type EncryptionOptions,
   type FrameCounts,
+  type MlsKeys,
   newLinkKey,
   type SharedSecret,
   secretOfLinkKey,

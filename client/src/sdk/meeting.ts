@@ -8,7 +8,7 @@ import {
 import type { DataLinks } from '../data/dataLinks';
 import type { SharedFile } from '../data/files/types';
 import { SharedFiles } from '../data/sharedFiles';
-import type { EncryptionOptions, FrameCounts, SharedSecret } from '../e2ee/index';
+import type { EncryptionOptions, FrameCounts } from '../e2ee/index';
 import { backoffDelayMs } from './backoff';
 import { Emitter } from './emitter';
 import { asMeetingError, MeetingError, type MeetingErrorCode } from './errors';
@@ -175,7 +175,7 @@ export class Meeting {
     this.#encryption = new MeetingEncryption(
       options.encryption,
       { meetingId: options.meetingId, participantId: this.participantId },
-      { changed: () => this.#changed(), died: (error) => this.#encryptionDied(error) },
+      { changed: () => this.#showOwnEncryption(), died: (error) => this.#encryptionDied(error) },
     );
     this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
     this.#files = this.#makeFiles();
@@ -396,10 +396,8 @@ export class Meeting {
    * Exchanges what encryption rests on, or gives it for the first time; the old one opens frames for ten seconds more.
    * Without a secret nothing is sent and nothing played.
    */
-  async setEncryptionSecret(secret: SharedSecret | undefined): Promise<void> {
+  async setEncryptionSecret(secret: EncryptionOptions['secret']): Promise<void> {
     await this.#encryption.setSecret(secret);
-    this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
-    this.#changed();
   }
 
   /** Frames encrypted, decrypted and dropped so far; `undefined` without encryption. */
@@ -451,6 +449,7 @@ export class Meeting {
     });
     if (life !== this.#life) return session.close();
     this.#session = session;
+    this.#encryption.connected(channel);
     this.#quality = 'excellent';
     this.#isUnstable = false;
     this.#hasEntered = true;
@@ -573,6 +572,11 @@ export class Meeting {
     this.#conversation.participantJoined();
     this.#encryption.rotate();
     this.#showEncryption(id);
+  }
+
+  #showOwnEncryption(): void {
+    this.#roster.setEncryption(this.participantId, this.#encryption.ownState);
+    this.#changed();
   }
 
   #showEncryption(participantId: string): void {

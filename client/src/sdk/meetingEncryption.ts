@@ -1,13 +1,17 @@
 import {
   canEncrypt,
-  Encryption,
+  type Encryption,
   type EncryptionOptions,
+  type EpochSecret,
   type FrameCounts,
+  rotationOf,
   type SharedSecret,
 } from '../e2ee/index';
+import type { Mls } from '../e2ee/mls/index';
 import { MeetingError } from './errors';
 import type { EncryptionState } from './participants';
 import type { TrackEncryption } from './receiver';
+import type { SignalingChannel } from './signaling';
 
 /** The state of a meeting's encryption, for display. */
 export interface EncryptionSnapshot {
@@ -16,8 +20,13 @@ export interface EncryptionSnapshot {
    * ended, and with it the meeting; joining again starts another.
    */
   readonly state: 'off' | 'on' | 'waiting-for-key' | 'failed';
-  /** The code that people compare: equal for all who hold the same secret and receive the same senders. */
+  /**
+   * The code that people compare: equal for all who hold the same secret and receive the same senders, or who are in the
+   * same epoch of the same MLS group.
+   */
   readonly code: string | null;
+  /** Who has the keys, where they are those of an MLS group. */
+  readonly members?: readonly string[];
 }
 
 /** The worst first: a participant is as safe as the least of their tracks. */
@@ -37,7 +46,12 @@ export class MeetingEncryption {
   readonly #died: (error: MeetingError) => void;
   /** By producer. */
   readonly #tracks = new Map<string, TrackEncryption>();
-  #secret: SharedSecret | undefined;
+  #secret: EncryptionOptions['secret'];
+  /** What frames are sealed by now, and it will do so with. */
+  #held: SharedSecret | EpochSecret | undefined;
+  #channel: SignalingChannel | undefined;
+  #mls: Mls | undefined;
+  #members: readonly string[] | undefined;
   #running: Encryption | undefined;
   #hasFailed = false;
   #isSending = false;
@@ -55,17 +69,18 @@ export class MeetingEncryption {
     this.#identity = identity;
     this.#changed = handlers.changed;
     this.#died = handlers.died;
-    this.#secret = options?.secret;
+    this.#choose(options?.secret);
   }
 
   get snapshot(): EncryptionSnapshot {
-    return { state: this.#state(), code: this.#code };
+    const members = this.#members;
+    return { state: this.#state(), code: this.#code, ...(members && { members }) };
   }
 
   /** How far this end itself is encrypted. */
   get ownState(): EncryptionState | undefined {
     if (!this.#options) return undefined;
-    return this.#secret ? 'encrypted' : 'waiting-for-key';
+    return this.#held ? 'encrypted' : 'waiting-for-key';
   }
 
   /** Throws with words where encryption is on and this browser cannot. */
@@ -86,14 +101,20 @@ export class MeetingEncryption {
     const died = (reason: string) => {
       if (life === this.#life) this.#fail(reason);
     };
-    let secret = this.#secret;
+    let held = this.#held;
     let started: Encryption;
     try {
-      started = await Encryption.start({ ...this.#options, secret }, this.#identity, died);
+      const { Encryption } = await import('../e2ee/encryption');
+      started = await Encryption.start(
+        { ...this.#options, secret: undefined },
+        this.#identity,
+        died,
+      );
+      await started.setSecret(held);
       // Another may have been set meanwhile.
-      while (secret !== this.#secret) {
-        secret = this.#secret;
-        await started.setSecret(secret);
+      while (held !== this.#held) {
+        held = this.#held;
+        await started.setSecret(held);
       }
     } catch (error) {
       throw failed(error instanceof Error ? error.message : String(error));
@@ -107,8 +128,16 @@ export class MeetingEncryption {
     return started;
   }
 
+  /** A session is entered. */
+  connected(channel: SignalingChannel): void {
+    this.#channel = channel;
+    void this.#joinGroup();
+  }
+
   stop(): void {
     this.#life += 1;
+    this.#channel = undefined;
+    this.#choose(this.#secret);
     this.#running?.close();
     this.#running = undefined;
     this.#isSending = false;
@@ -116,17 +145,18 @@ export class MeetingEncryption {
     this.#tracks.clear();
   }
 
-  async setSecret(secret: SharedSecret | undefined): Promise<void> {
+  async setSecret(secret: EncryptionOptions['secret']): Promise<void> {
     if (!this.#options) {
       throw new MeetingError(
         'encryption-unsupported',
         'This meeting was joined without encryption. Leave it, and join with encryption on.',
       );
     }
-    this.#secret = secret;
-    await this.#running?.setSecret(secret);
+    this.#choose(secret);
+    await this.#running?.setSecret(this.#held);
     this.#refreshCode();
     this.#changed();
+    await this.#joinGroup();
   }
 
   /** Someone came or went. */
@@ -183,12 +213,41 @@ export class MeetingEncryption {
   #state(): EncryptionSnapshot['state'] {
     if (!this.#options) return 'off';
     if (this.#hasFailed) return 'failed';
-    return this.#secret ? 'on' : 'waiting-for-key';
+    return this.#held ? 'on' : 'waiting-for-key';
+  }
+
+  #choose(secret: EncryptionOptions['secret']): void {
+    this.#mls?.close();
+    this.#mls = undefined;
+    this.#members = undefined;
+    this.#secret = secret;
+    this.#held = secret?.kind === 'mls' ? undefined : secret;
+  }
+
+  /** Takes part in the group that gives keys, where one does. What is behind that is loaded now. */
+  async #joinGroup(): Promise<void> {
+    const [life, secret, channel] = [this.#life, this.#secret, this.#channel];
+    if (secret?.kind !== 'mls' || !this.#options || !channel) return;
+    const { Mls } = await import('../e2ee/mls/index');
+    if (life !== this.#life || secret !== this.#secret) return;
+    this.#mls ??= new Mls({
+      ...this.#identity,
+      rotateEveryMs: rotationOf(this.#options),
+      entered: ({ secret, code, members }) => {
+        this.#held = secret;
+        this.#code = code;
+        this.#members = members;
+        this.#running?.setSecret(secret).catch(() => undefined);
+        this.#changed();
+      },
+    });
+    this.#mls.connect(channel);
   }
 
   #fail(reason: string): void {
     this.#running = undefined;
     this.#life += 1;
+    this.#choose(this.#secret);
     this.#hasFailed = true;
     this.#code = null;
     this.#died(failed(reason));
@@ -197,7 +256,8 @@ export class MeetingEncryption {
   #refreshCode(): void {
     const running = this.#running;
     this.#asked += 1;
-    if (!running) return;
+    // A group's is that of its epoch.
+    if (!running || this.#secret?.kind === 'mls') return;
     const asked = this.#asked;
     const own = { participantId: this.#identity.participantId, salt: running.salt };
     running.code([...(this.#isSending ? [own] : []), ...this.#senders()]).then(

@@ -1,4 +1,5 @@
 import type { types } from 'mediasoup-client';
+import type { DeliveryEvents, DeliveryRequests } from '../e2ee/mls/delivery';
 
 /** Free-form data that travels with a producer. */
 export type AppData = Record<string, unknown>;
@@ -73,7 +74,7 @@ export interface CodecAdvice {
 }
 
 /** Requests of the OpenCall envelope: what is asked, and what is answered. */
-export interface Requests {
+export interface Requests extends DeliveryRequests {
   /** The name is shown to hosts where a client has to wait to be let in. */
   getRouterCapabilities: { data: { displayName?: string }; answer: types.RtpCapabilities };
   setRtpCapabilities: {
@@ -166,7 +167,7 @@ export interface Requests {
 }
 
 /** Events of the OpenCall envelope, and what each carries. */
-export interface ServerEvents {
+export interface ServerEvents extends DeliveryEvents {
   newProducer: {
     participantId: string;
     producerId: string;

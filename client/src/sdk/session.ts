@@ -545,6 +545,8 @@ export class Session {
       case 'newConsumer':
         // Said a second time: the answer to `consume` was the first.
         return;
+      default:
+      // Of the delivery service: for whoever has asked it.
     }
   }
 

@@ -4,7 +4,6 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Bytes } from '../../src/e2ee/bytes';
 import type { SealableCodec } from '../../src/e2ee/codecs';
-import { readAnnouncement } from '../../src/e2ee/encryption';
 import { parseFrame } from '../../src/e2ee/envelope';
 import {
   baseKey,
@@ -15,6 +14,7 @@ import {
   secretOfPassphrase,
 } from '../../src/e2ee/keys';
 import { Openers } from '../../src/e2ee/opener';
+import { readAnnouncement } from '../../src/e2ee/options';
 import type { ServerEvents } from '../../src/sdk/protocol';
 import { toHex } from '../unit/e2ee/hex';
 import { openHarness, openPage } from './support/chromium';

@@ -8,8 +8,11 @@ import { MediasoupMeeting } from '../../src/index';
 /** What people download before they can meet, kilobytes, compressed, with mediasoup-client. */
 const SDK_KB = 60;
 
-/** Builds what imports only this of the SDK: what is loaded at once, without what is loaded when it is used. */
-async function bundle(code: string): Promise<string> {
+/** What is loaded when keys are those of an MLS group, kilobytes, compressed. */
+const MLS_KB = 45;
+
+/** Builds what imports only this of the SDK: what is loaded at once, and what is when it is used. */
+async function bundle(code: string) {
   const entry = '\0entry';
   const result = (await build({
     configFile: false,
@@ -29,22 +32,33 @@ async function bundle(code: string): Promise<string> {
   for (const { imports } of loaded) {
     for (const chunk of chunks) if (imports.includes(chunk.fileName)) loaded.add(chunk);
   }
-  return [...loaded].map(({ code }) => code).join('\n');
+  const later = chunks.filter((chunk) => !loaded.has(chunk));
+  return { code: [...loaded].map(({ code }) => code).join('\n'), later };
 }
 
 const sdk = join(import.meta.dirname, '../../src/sdk/index.ts');
 const root = join(import.meta.dirname, '../../src/index.ts');
 
 test('the SDK without React is small', async () => {
-  const code = await bundle(`import * as sdk from ${JSON.stringify(sdk)}; globalThis.sdk = sdk;`);
+  const { code, later } = await bundle(
+    `import * as sdk from ${JSON.stringify(sdk)}; globalThis.sdk = sdk;`,
+  );
   const kilobytes = gzipSync(code).length / 1024;
   console.info(`the SDK with mediasoup-client: ${kilobytes.toFixed(1)} KB, compressed`);
   expect(kilobytes).toBeGreaterThan(10);
   expect(kilobytes).toBeLessThan(SDK_KB);
+
+  const isMls = (name: string) => /ts-mls|@hpke|e2ee\/mls/.test(name);
+  const mls = later.filter(({ moduleIds }) => moduleIds.some(isMls));
+  const mlsKilobytes = mls.reduce((sum, { code }) => sum + gzipSync(code).length / 1024, 0);
+  console.info(`MLS, loaded when it is used: ${mlsKilobytes.toFixed(1)} KB, compressed`);
+  expect(mlsKilobytes).toBeGreaterThan(10);
+  expect(mlsKilobytes).toBeLessThan(MLS_KB);
+  expect(code).not.toContain('MLS_128_DHKEMX25519');
 });
 
 test('what is not used is left out, also of the root', async () => {
-  const code = await bundle(
+  const { code } = await bundle(
     `import { spatialLayerFor } from ${JSON.stringify(root)}; globalThis.f = spatialLayerFor;`,
   );
   expect(code.length).toBeLessThan(1_000);

@@ -55,6 +55,8 @@ test.each([
   [`#k=${KEY}`, { linkKey: KEY }],
   [`#x=1&k=${KEY}`, { linkKey: KEY }],
   ['#e2ee=passphrase', 'passphrase'],
+  ['#e2ee=mls', 'mls'],
+  [`#k=${KEY}&e2ee=mls`, { linkKey: KEY }],
   // A link that was cut: better to ask than to go on in the clear.
   ['#k=', 'passphrase'],
   ['#k=AbCd', 'passphrase'],
@@ -69,6 +71,7 @@ test('the key of a link goes on with invitations; a passphrase does not', () => 
   expect(link({ passphrase: 'green light' })).toBe(
     'https://meet.example/?room=demo#e2ee=passphrase',
   );
+  expect(link('mls')).toBe('https://meet.example/?room=demo#e2ee=mls');
   expect(link(undefined)).toBe('https://meet.example/?room=demo');
 });
 
@@ -76,6 +79,7 @@ test('the lobby locks by a passphrase, by the link’s key, or by a new key', ()
   expect(chooseLock(false, 'green light', { linkKey: KEY })).toBeUndefined();
   expect(chooseLock(true, 'green light', 'passphrase')).toEqual({ passphrase: 'green light' });
   expect(chooseLock(true, '', { linkKey: KEY })).toEqual({ linkKey: KEY });
+  expect([chooseLock(true, '', 'mls'), chooseLock(false, '', 'mls')]).toEqual(['mls', undefined]);
   const [one, other] = [chooseLock(true, ' ', undefined), chooseLock(true, '', undefined)];
   expect(one).toEqual({ linkKey: expect.stringMatching(/^.{22}$/) });
   expect(other).not.toEqual(one);

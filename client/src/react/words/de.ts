@@ -98,6 +98,7 @@ export const de: Words = {
       'Was Sie senden, wird auf Ihrem Gerät verschlüsselt. Der Server gibt es weiter und kann es weder sehen noch hören.',
     compare:
       'Lesen Sie einander diesen Code vor. Haben alle den gleichen, haben alle den gleichen Schlüssel:',
+    members: (names) => `Die jetzigen Schlüssel haben: ${names.join(', ')}.`,
     states: {
       pending: 'Noch nichts empfangen',
       encrypted: 'Durchgehend verschlüsselt',
@@ -329,6 +330,8 @@ export const de: Words = {
     encrypt: 'Durchgehend verschlüsseln',
     cannotEncrypt:
       'Dieser Browser kann das nicht, oder die Seite wurde ohne https geöffnet. Andere sehen Sie dann womöglich nicht.',
+    keysOfGroup:
+      'Die Geräte aller in der Besprechung vereinbaren Schlüssel, neue, sobald jemand kommt oder geht. Der Server bekommt sie nie.',
     keyInLink: 'Der Schlüssel steht im Link, den Sie geöffnet haben. Der Server bekommt ihn nie.',
     passphraseAgreed: 'Passphrase dieser Besprechung',
     passphrase: 'Passphrase (freiwillig)',

@@ -82,6 +82,7 @@ export const en = {
     promise:
       'What you send is encrypted on your device. The server passes it on and cannot see or hear it.',
     compare: 'Read this code to each other. If all have the same, all have the same key:',
+    members: (names: readonly string[]) => `The keys of this moment have: ${names.join(', ')}.`,
     states: {
       pending: 'Nothing received yet',
       encrypted: 'Encrypted end to end',
@@ -316,6 +317,8 @@ export const en = {
     encrypt: 'Encrypt end to end',
     cannotEncrypt:
       'This browser cannot, or the page was opened without https. Others may not be seen.',
+    keysOfGroup:
+      'The devices of all who are in the meeting agree on keys, anew when someone comes or goes. The server never gets them.',
     keyInLink: 'The key is in the link that you opened. The server never gets it.',
     passphraseAgreed: 'Passphrase of this meeting',
     passphrase: 'Passphrase (optional)',

@@ -37,6 +37,9 @@ const SCTP_MTU_BYTES: usize = 1_152;
 /// Window and buffers, in each direction.
 const BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
+/// Longest wait before a packet is sent again, as in browsers.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+
 /// What one participant of each room sends to all others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MessagePlan {
@@ -102,6 +105,7 @@ impl Messages {
             max_receiver_window_buffer_size: BUFFER_BYTES,
             max_send_buffer_size: BUFFER_BYTES,
             per_stream_send_queue_limit: BUFFER_BYTES,
+            max_timer_backoff_duration: Some(MAX_BACKOFF),
             max_retransmissions: None,
             max_init_retransmits: None,
             zero_checksum_alternate_error_detection_method:

@@ -19,8 +19,8 @@ use crate::rtp_parameters::RtpCapabilities;
 /// How often the path alone may change advice: a client that follows restarts its encoder.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A path that is another for less long is a dip or a swing: an encoder's rate follows it, its codec
-/// had better not.
+/// A path that is another for less long is a dip or a swing: an encoder's rate follows it, its
+/// codec had better not.
 const PATH_LASTS: Duration = Duration::from_secs(5);
 
 /// Someone who asked for advice.

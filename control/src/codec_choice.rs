@@ -115,6 +115,8 @@ pub struct AudioAdvice {
     pub dtx: bool,
     /// Each packet repeats the one before in few bits.
     pub fec: bool,
+    /// Each packet repeats the one before whole (RFC 2198), where that can be sent.
+    pub redundancy: bool,
     /// Two channels.
     pub stereo: bool,
     /// Bits per second at most.
@@ -258,13 +260,14 @@ pub fn choose(
     audience: &Audience,
     before: Option<&CodecAdvice>,
 ) -> CodecAdvice {
-    let before = before.and_then(|advice| advice.tier);
-    let tier = network.bandwidth_bps.map(|bps| tier(bps, before));
+    let tier_before = before.and_then(|advice| advice.tier);
+    let tier = network.bandwidth_bps.map(|bps| tier(bps, tier_before));
     // A tier's least is as good as any of it.
     let floor = |tier: usize| tier.checked_sub(1).and_then(|below| TIERS.get(below)).copied();
     let bandwidth_bps = tier.map(|tier| floor(tier).unwrap_or(0));
     let network = Network { bandwidth_bps, ..network };
-    let audio = choose_audio(device, network);
+    let repeated = before.is_some_and(|advice| advice.audio.redundancy);
+    let audio = choose_audio(device, network, repeated);
     let Some((codec, why)) = choose_codec(device, network, audience) else {
         let reason = "the server carries no video here".to_owned();
         return CodecAdvice { audio, video: None, reason, tier };
@@ -334,7 +337,7 @@ fn choose_profile(device: &Device, network: Network) -> (Profile, &'static str) 
     }
 }
 
-fn choose_audio(device: &Device, network: Network) -> AudioAdvice {
+fn choose_audio(device: &Device, network: Network, repeated: bool) -> AudioAdvice {
     let loss = network.loss_percent.unwrap_or(0);
     // Repairs of music by repetition in few bits sound worse than none; voices gain from it.
     let fec = loss > 0
@@ -348,8 +351,11 @@ fn choose_audio(device: &Device, network: Network) -> AudioAdvice {
         Some(_) | None if loss >= LOSSY_PERCENT => 64_000,
         Some(_) | None => 128_000,
     };
+    // What repetitions repair is no loss any more: they stay until the path is too thin for them.
+    let is_thin = network.bandwidth_bps.is_some_and(|bps| bps < THIN_BPS);
+    let redundancy = !is_thin && (repeated || loss >= LOSSY_PERCENT);
     let stereo = max_bitrate > 64_000 && !device.mobile;
-    AudioAdvice { dtx: true, fec, stereo, max_bitrate }
+    AudioAdvice { dtx: true, fec, redundancy, stereo, max_bitrate }
 }
 
 #[cfg(test)]
@@ -469,12 +475,26 @@ mod tests {
         ];
         for (mobile, network, (fec, stereo, bps)) in table {
             let device = Device { mobile, ..Device::default() };
-            let AudioAdvice { dtx, fec: found_fec, stereo: found_stereo, max_bitrate } =
+            let AudioAdvice { dtx, fec: found_fec, stereo: found_stereo, max_bitrate, .. } =
                 choose(&device, network, &all(), None).audio;
             let found = (found_fec, found_stereo, max_bitrate);
             assert_eq!(found, (fec, stereo, bps), "{mobile} {network:?}");
             assert!(dtx && (6_000..=128_000).contains(&max_bitrate));
         }
+    }
+
+    #[test]
+    fn voices_are_repeated_once_losses_were_seen_and_while_the_path_carries_it() {
+        let lossy = |percent| Network { loss_percent: Some(percent), ..path(2_500_000) };
+        let thin = Network { loss_percent: Some(20), ..path(200_000) };
+        let mut before = None;
+        let repeated = [lossy(0), lossy(10), lossy(0), thin, lossy(0), lossy(20)].map(|network| {
+            let next = choose(&Device::default(), network, &all(), before.as_ref());
+            let redundancy = next.audio.redundancy;
+            before = Some(next);
+            redundancy
+        });
+        assert_eq!(repeated, [false, true, true, false, false, true]);
     }
 
     #[test]
@@ -488,7 +508,8 @@ mod tests {
         let advice = choose(&Device::default(), Network::default(), &all(), None);
         let json = serde_json::to_value(&advice).expect("JSON");
         let expected = serde_json::json!({
-            "audio": {"dtx": true, "fec": true, "stereo": true, "maxBitrate": 128_000},
+            "audio": {"dtx": true, "fec": true, "redundancy": false, "stereo": true,
+                      "maxBitrate": 128_000},
             "video": {"mimeType": "video/VP8", "mode": "simulcast", "scalabilityMode": "L1T3",
                       "profile": "720p30", "minBitrate": 500_000, "maxBitrate": 1_500_000,
                       "maxScreenBitrate": 2_000_000},

@@ -99,7 +99,7 @@ impl Producer {
 
     /// Whether its client says that it is encrypted end to end.
     pub fn is_encrypted(&self) -> bool {
-        self.app_data.get("e2ee").is_some_and(|value| value.get() != "null")
+        is_encrypted(&self.app_data)
     }
 
     /// The transport it arrives on; none of the stage does.
@@ -138,7 +138,10 @@ impl Producer {
             return Ok(Arc::clone(stream));
         }
         let remote = (&**capabilities, numbers);
-        let stream = ortc::consumer_stream(self.kind, &self.consumable, remote, &self.cname)?;
+        let mut stream = ortc::consumer_stream(self.kind, &self.consumable, remote, &self.cname)?;
+        if self.is_encrypted() {
+            stream = stream.without_red();
+        }
         let stream = Arc::new(SharedStream::new(stream));
         self.streams.retain(|(of, ..)| of.strong_count() > 0);
         if self.streams.len() == MAX_STREAMS {
@@ -152,6 +155,20 @@ impl Producer {
     pub fn pipe_count(&self) -> usize {
         self.far.len()
     }
+}
+
+/// What is encrypted end to end comes in whole payloads, which cannot be taken apart here.
+fn check_app_data(parameters: &RtpParameters, app_data: &JsonObject) -> Result<(), RequestError> {
+    check_json("appData", app_data, MAX_APP_DATA_BYTES)?;
+    let has_red = parameters.codecs.iter().any(|codec| ortc::is_red(&codec.mime_type));
+    if has_red && is_encrypted(app_data) {
+        return Err(malformed("audio/red cannot be encrypted end to end: send audio/opus alone"));
+    }
+    Ok(())
+}
+
+fn is_encrypted(app_data: &JsonObject) -> bool {
+    app_data.get("e2ee").is_some_and(|value| value.get() != "null")
 }
 
 impl Control {
@@ -185,7 +202,7 @@ impl Control {
         let transport_id = self.producing_transport(session, transport_id)?;
         let source = Source::of(kind, &app_data);
         self.peer(session)?.grants.check_publish(source)?;
-        check_json("appData", &app_data, MAX_APP_DATA_BYTES)?;
+        check_app_data(parameters, &app_data)?;
         ortc::validate_rtp_parameters(kind, parameters).map_err(refused)?;
         let mapping = ortc::producer_rtp_mapping(parameters, &self.router).map_err(refused)?;
         let consumable =

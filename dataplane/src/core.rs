@@ -19,7 +19,7 @@ use crate::backlog::Backlog;
 use crate::checkpoint::{Place, Suspect};
 use crate::congestion::Scratch;
 use crate::drop_reason::DropReason;
-use crate::egress::consumer::Consumer;
+use crate::egress::consumer::{Consumer, takes_red};
 use crate::fanout::links::Links;
 use crate::fanout::{Gathered, PacketRef, Subscription};
 use crate::ingress::producer::Producer;
@@ -493,7 +493,7 @@ impl Core {
         // that a first packet lost does not let the client guess the roll-over counter wrong.
         let first = ((self.random_u32() & 0x7fff) as u16, self.random_u32());
         let source = &mut self.producers[producer];
-        if config.feedback.nack {
+        if config.feedback.nack || takes_red(config, source.kind) {
             source.keep_history();
         }
         let consumer = Consumer::new(now, config, source, producer, transport, first);

@@ -51,6 +51,8 @@ drop_reasons! {
     NoSrtpKeys => "no_srtp_keys",
     /// RTP header that does not parse.
     RtpMalformed => "rtp_malformed",
+    /// RED (RFC 2198) whose blocks exceed the packet, or whose own block is no Opus.
+    RedMalformed => "red_malformed",
     /// RTCP that does not parse.
     RtcpMalformed => "rtcp_malformed",
     /// SRTP index seen before or older than the replay window.

@@ -167,6 +167,8 @@ pub struct AcceptedPayloadType {
     pub sent: u8,
     /// The client's for retransmissions (RFC 4588).
     pub rtx: Option<u8>,
+    /// The client's for packets of it that repeat those before them (RFC 2198).
+    pub red: Option<u8>,
 }
 
 /// A new consumer.

@@ -56,6 +56,11 @@ export interface MeetingOptions {
   videoCodec?: string;
   /** Whether codecs, layers and rates are the server's advice; `false` sends what this package always sends. */
   followsAdvice?: boolean;
+  /**
+   * Whether each packet of the voice carries the one before once more (RED), against losses on the way to the server, for
+   * twice the bits; otherwise as the server advises. Never with end-to-end encryption.
+   */
+  repeatsVoice?: boolean;
   /** End-to-end encryption: everything sent is encrypted, and what is not encrypted is not played. */
   encryption?: EncryptionOptions;
   /** Another way to the server than the OpenCall envelope over a WebSocket. */
@@ -444,6 +449,7 @@ export class Meeting {
       encryption,
       reception: this.#reception,
       followsAdvice: this.#options.followsAdvice,
+      repeatsVoice: this.#options.repeatsVoice,
     }).finally(() => {
       if (this.#entering === channel) this.#entering = undefined;
     });

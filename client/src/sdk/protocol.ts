@@ -59,7 +59,14 @@ export interface CodecHints {
 
 /** What the server advises to send; rates in bits per second. */
 export interface CodecAdvice {
-  audio: { dtx: boolean; fec: boolean; stereo: boolean; maxBitrate: number };
+  /** With `redundancy` each packet repeats the one before (RFC 2198). */
+  audio: {
+    dtx: boolean;
+    fec: boolean;
+    redundancy?: boolean;
+    stereo: boolean;
+    maxBitrate: number;
+  };
   video: {
     mimeType: string;
     mode: 'simulcast' | 'svc';

@@ -20,6 +20,7 @@ import type {
 } from './protocol';
 import { Receiver, type ReceiverHandlers } from './receiver';
 import type { Reception } from './reception';
+import { negotiateRed, producedWithRed, repeat, withRed } from './redundancy';
 import { SentLayers } from './sentLayers';
 import {
   type ChannelEvents,
@@ -101,6 +102,8 @@ export interface EnterOptions {
   reception: Reception;
   /** Sends what the server advises, where nothing else is asked for; by default it does. */
   followsAdvice?: boolean | undefined;
+  /** Whether the voice repeats itself; otherwise as the server advises. */
+  repeatsVoice?: boolean | undefined;
 }
 
 /**
@@ -114,6 +117,7 @@ export class Session {
   readonly #encryption: Encryption | undefined;
   readonly #reception: Reception;
   readonly #followsAdvice: boolean;
+  readonly #repeatsVoice: boolean | undefined;
   readonly #liveness: Liveness;
   /** Transports whose path is being searched anew, and which search that is. */
   readonly #recovering = new Map<types.Transport, object>();
@@ -138,7 +142,7 @@ export class Session {
     channel: SignalingChannel,
     device: Device,
     handlers: SessionHandlers,
-    { encryption, reception, followsAdvice = true }: EnterOptions,
+    { encryption, reception, followsAdvice = true, repeatsVoice }: EnterOptions,
   ) {
     this.#channel = channel;
     this.#device = device;
@@ -146,6 +150,7 @@ export class Session {
     this.#encryption = encryption;
     this.#reception = reception;
     this.#followsAdvice = followsAdvice;
+    this.#repeatsVoice = repeatsVoice;
     this.#liveness = new Liveness({
       ping: () => channel.request('ping', {}),
       unstable: (isUnstable) => handlers.unstable(isUnstable),
@@ -194,10 +199,13 @@ export class Session {
     if (this.#closed) throw connectionLost();
     this.#send = this.#watch(this.#device.createSendTransport(send));
     this.#recv = this.#watch(this.#device.createRecvTransport(recv));
+    // What is encrypted end to end is opened in whole payloads, which the server would change.
+    if (!this.#encryption) negotiateRed(this.#send);
+    const rtpCapabilities = withRed(this.#device.recvRtpCapabilities);
     this.#receiver = new Receiver({
       channel: this.#channel,
       transport: this.#recv,
-      rtpCapabilities: this.#device.recvRtpCapabilities,
+      rtpCapabilities,
       reception: this.#reception,
       encryption: this.#encryption,
       handlers: this.#handlers,
@@ -221,7 +229,7 @@ export class Session {
     });
     for (const event of this.#early.splice(0)) this.#receiver.offered(event);
     const entrance = await this.#channel.request('setRtpCapabilities', {
-      rtpCapabilities: this.#device.recvRtpCapabilities,
+      rtpCapabilities,
       displayName,
       resume: true,
       ...(hints ? { codecHints: hints } : {}),
@@ -269,6 +277,7 @@ export class Session {
       );
     }
     void this.#sentLayers.apply(producer);
+    if (source === 'microphone') void repeat(this.#send, producer, this.#isVoiceRepeated);
     if (publication.paused) await this.setProducerPaused(producer, true);
     return producer;
   }
@@ -405,8 +414,10 @@ export class Session {
         .then(done, fail);
     });
     transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
+      const parameters =
+        kind === 'audio' ? producedWithRed(transport, rtpParameters) : rtpParameters;
       this.#channel
-        .request('produce', { transportId: transport.id, kind, rtpParameters, appData })
+        .request('produce', { transportId: transport.id, kind, rtpParameters: parameters, appData })
         .then(({ producerId }) => done({ id: producerId }), fail);
     });
     transport.on(
@@ -568,7 +579,15 @@ export class Session {
     const before = this.#advisedCodec()?.mimeType;
     this.#advice = advice;
     const now = this.#advisedCodec()?.mimeType;
+    for (const producer of this.#producers.values()) {
+      const isVoice = producer.appData.source === 'microphone';
+      if (isVoice) void repeat(this.#send, producer, this.#isVoiceRepeated);
+    }
     this.#handlers.adviceChanged(advice, now !== undefined && now !== before);
+  }
+
+  get #isVoiceRepeated(): boolean {
+    return this.#repeatsVoice ?? this.#advice?.audio.redundancy ?? false;
   }
 
   /** What the server advises for pictures, as far as this browser sends it. */

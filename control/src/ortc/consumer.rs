@@ -5,6 +5,7 @@ use opencall_dataplane::message::AcceptedPayloadType;
 use opencall_wire::rtp::extension::Extension;
 
 use super::matching::{apt, codecs_match, is_rtx, subtype};
+use super::red::{ROUTER_RED, is_red, red_codec, remote_red};
 use super::router::extension_uri;
 use super::{OrtcError, ScalabilityMode};
 use crate::api::ConsumerType;
@@ -43,6 +44,19 @@ pub struct ConsumerStream {
     pub has_rtx: bool,
     /// Bytes of it as JSON.
     pub size: usize,
+}
+
+impl ConsumerStream {
+    /// The same without `audio/red`: what is encrypted end to end is not repeated, for what opens
+    /// it looks at whole payloads.
+    #[must_use]
+    pub fn without_red(mut self) -> Self {
+        self.codecs.retain(|codec| !is_red(&codec.mime_type));
+        for of in &mut self.accepted {
+            of.red = None;
+        }
+        self
+    }
 }
 
 /// Whether a client can take at least one codec of a stream.
@@ -121,10 +135,35 @@ fn common_codecs(
         let Some(sent) = number(router, theirs) else { continue };
         codec.payload_type = sent;
         codec.rtcp_feedback.retain(|entry| theirs.rtcp_feedback.contains(entry));
-        accepted.push(AcceptedPayloadType { router, sent, rtx: None });
+        accepted.push(AcceptedPayloadType { router, sent, rtx: None, red: None });
         kept.push(codec);
     }
+    add_red(&mut kept, &mut accepted, remote, numbers);
     (kept, accepted)
+}
+
+/// Adds `audio/red` behind all other codecs, for a client that has it.
+fn add_red(
+    kept: &mut Vec<RtpCodecParameters>,
+    accepted: &mut [AcceptedPayloadType],
+    remote: &RtpCapabilities,
+    numbers: Numbers,
+) {
+    let by_client = numbers == Numbers::Client;
+    let found = accepted.iter_mut().find_map(|of| {
+        let codec = kept.iter().find(|codec| codec.payload_type == of.sent)?;
+        let theirs = remote_red(codec, of.sent, remote, by_client)?;
+        let number = match numbers {
+            Numbers::Router => ROUTER_RED,
+            Numbers::Client => theirs.preferred_payload_type.filter(|of| *of < PROBATOR)?,
+        };
+        let is_free = kept.iter().all(|codec| codec.payload_type != number);
+        is_free.then(|| {
+            of.red = Some(number);
+            red_codec(codec, number)
+        })
+    });
+    kept.extend(found);
 }
 
 /// Extensions both sides have; by the router's ids only those that have the same at the client.
@@ -248,7 +287,10 @@ mod tests {
         let stream = of(Numbers::Client);
         let types: Vec<u8> = stream.codecs.iter().map(|codec| codec.payload_type).collect();
         assert_eq!((types, apt(&stream.codecs[1])), (vec![36, 37], Some(36)));
-        assert_eq!(stream.accepted, [AcceptedPayloadType { router: 101, sent: 36, rtx: Some(37) }]);
+        assert_eq!(
+            stream.accepted,
+            [AcceptedPayloadType { router: 101, sent: 36, rtx: Some(37), red: None }]
+        );
         let id = |wanted| {
             let of = stream.header_extensions.iter().find(|of| of.uri == extension_uri(wanted));
             of.map(|of| of.id)

@@ -13,6 +13,7 @@
 mod consumer;
 mod matching;
 mod producer;
+mod red;
 mod router;
 mod scalability;
 mod validate;
@@ -21,6 +22,7 @@ pub use consumer::{ConsumerStream, Numbers, can_consume, consumer_stream, consum
 pub use matching::{H264Profile, codecs_match, is_rtx};
 pub use producer::{RtpMapping, consumable_rtp_parameters, producer_rtp_mapping};
 pub(crate) use producer::{extension_ids, feedback};
+pub use red::{is_red, is_red_of};
 pub(crate) use router::stage_parameters;
 pub use router::{
     codec_list, codecs_by_name, default_codecs, extension_from_uri, extension_uri,

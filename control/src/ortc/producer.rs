@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::OrtcError;
 use super::matching::{apt, codecs_match, is_rtx, subtype};
+use super::red::{is_red, is_red_of};
 use super::router::extension_from_uri;
 use crate::rtp_parameters::{
     ExtensionDirection, Kind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability,
@@ -32,26 +33,46 @@ pub fn producer_rtp_mapping(
     router: &RtpCapabilities,
 ) -> Result<RtpMapping, OrtcError> {
     let mut payload_types = SmallVec::new();
-    for codec in parameters.codecs.iter().filter(|codec| !is_rtx(&codec.mime_type)) {
+    let rtx_of = |codec: &RtpCodecParameters| {
+        let mut all = parameters.codecs.iter();
+        let rtx = all.find(|rtx| is_rtx(&rtx.mime_type) && apt(*rtx) == Some(codec.payload_type));
+        rtx.map(|rtx| rtx.payload_type)
+    };
+    for codec in media(parameters) {
         let (ours, payload_type) = router_codec(codec, router)?;
         payload_types.push(PayloadTypeMapping {
             incoming: codec.payload_type,
-            incoming_rtx: parameters
-                .codecs
-                .iter()
-                .find(|rtx| is_rtx(&rtx.mime_type) && apt(*rtx) == Some(codec.payload_type))
-                .map(|rtx| rtx.payload_type),
+            incoming_rtx: rtx_of(codec),
             router: payload_type,
             codec: data_plane_codec(&ours.mime_type),
             clock_rate_hz: codec.clock_rate,
         });
     }
-    let main = parameters.codecs.first().map_or(&[][..], |codec| &codec.rtcp_feedback);
+    // Last: what a producer sends is the first of them.
+    for red in parameters.codecs.iter().filter(|codec| is_red(&codec.mime_type)) {
+        let of = media(parameters).find(|of| is_red_of(red, *of, of.payload_type));
+        let (_, payload_type) = router_codec(of.unwrap_or(red), router)?;
+        payload_types.push(PayloadTypeMapping {
+            incoming: red.payload_type,
+            incoming_rtx: rtx_of(red),
+            router: payload_type,
+            codec: Codec::Red,
+            clock_rate_hz: red.clock_rate,
+        });
+    }
+    let main = media(parameters).next().map_or(&[][..], |codec| &codec.rtcp_feedback);
     Ok(RtpMapping {
         payload_types,
         extensions: extension_ids(&parameters.header_extensions),
         feedback: feedback(main),
     })
+}
+
+/// The codecs of a producer, without those that repeat others.
+fn media(parameters: &RtpParameters) -> impl Iterator<Item = &RtpCodecParameters> {
+    let is_media =
+        |codec: &&RtpCodecParameters| !is_rtx(&codec.mime_type) && !is_red(&codec.mime_type);
+    parameters.codecs.iter().filter(is_media)
 }
 
 fn router_codec<'a>(
@@ -115,7 +136,7 @@ pub fn consumable_rtp_parameters(
     router: &RtpCapabilities,
 ) -> Result<RtpParameters, OrtcError> {
     let mut codecs: Vec<RtpCodecParameters> = Vec::with_capacity(parameters.codecs.len());
-    for codec in parameters.codecs.iter().filter(|codec| !is_rtx(&codec.mime_type)) {
+    for codec in media(parameters) {
         let (ours, payload_type) = router_codec(codec, router)?;
         if codecs.iter().any(|known| known.payload_type == payload_type) {
             continue;

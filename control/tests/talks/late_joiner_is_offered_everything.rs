@@ -78,7 +78,7 @@ fn what_is_offered_can_be_made() {
     assert_eq!(written.mid.as_deref().map(str::as_bytes), Some(config.mid.as_slice()));
     assert_eq!(written.rtcp.cname.as_deref(), Some("browser"));
     let router = written.codecs[0].payload_type;
-    let accepted = AcceptedPayloadType { router, sent: router, rtx: Some(router + 1) };
+    let accepted = AcceptedPayloadType { router, sent: router, rtx: Some(router + 1), red: None };
     assert_eq!(config.payload_types.as_slice(), [accepted]);
     assert!(config.feedback.nack && config.feedback.pli && config.feedback.transport_cc);
     assert!(!config.feedback.remb, "one bandwidth estimate is enough");

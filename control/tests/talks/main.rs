@@ -16,6 +16,7 @@ mod producers_come_and_go;
 mod quality_and_speakers_are_told;
 mod random_talks_leave_nothing_behind;
 mod recordings_are_announced;
+mod repeated_voices_are_for_those_who_know_them;
 mod requests_out_of_order_are_refused;
 mod room_events_are_reported;
 mod rooms_span_cores;

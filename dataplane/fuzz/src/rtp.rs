@@ -10,6 +10,7 @@ use opencall_wire::rtp::extension::{
 };
 use opencall_wire::rtp::payload::{LayerTracker, PayloadInfo, inspect, inspect_tracked};
 use opencall_wire::rtp::picture_ids::{PictureId, PictureIds};
+use opencall_wire::rtp::red::RedPayload;
 use opencall_wire::rtp::vp8::Vp8Descriptor;
 use opencall_wire::rtp::vp9::Vp9Descriptor;
 use opencall_wire::rtp::{ExtensionForm, ExtensionSpans, HeaderWriter, OutgoingHeader, RtpHeader};
@@ -62,6 +63,11 @@ fn read_packet(packet: &[u8], codec: Codec, ids: &ExtensionIds, tracker: &mut La
     }
     if let Some(descriptor) = descriptor {
         read_descriptor(descriptor, &mut tracker.dependencies().clone());
+    }
+    if let Some(red) = RedPayload::parse(payload) {
+        let blocks = red.repetitions().iter().chain([&red.own]);
+        let len: usize = blocks.map(|block| payload[block.range()].len()).sum();
+        assert_eq!(len + 4 * red.repetitions().len() + 1, payload.len());
     }
     let info = inspect_tracked(codec, payload, header.marker, descriptor, tracker);
     check_info(&info, codec, payload);

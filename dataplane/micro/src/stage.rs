@@ -378,6 +378,7 @@ pub(crate) fn consumer(number: usize) -> ConsumerConfig {
             router: ROUTER_PT,
             sent: ROUTER_PT,
             rtx: Some(ROUTER_PT + 1),
+            red: None,
         }],
         cname: "publisher".into(),
         extensions,

@@ -17,6 +17,7 @@ use crate::checkpoint::{
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::picture_id::PictureContinuity;
+use crate::egress::redundancy::{Redundancy, Totals};
 use crate::egress::send_stats::SendStats;
 use crate::egress::sent::{Origin, Rewrite, SentLog};
 use crate::egress::sequence::SequenceTranslator;
@@ -24,6 +25,7 @@ use crate::egress::timestamp::TimestampTranslator;
 use crate::ingress::fir_log::FirLog;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
+use crate::ingress::receive_stats::Report;
 use crate::ingress::source::SourceId;
 use crate::ingress::stream_table::needs_key_frame;
 use crate::layers::EncodingIndex;
@@ -103,6 +105,12 @@ impl PayloadTypes {
     }
 }
 
+/// Its client calls some payload type by another number than the router.
+const RENUMBERED: u8 = 1;
+
+/// Its packets repeat those before them, for its client loses many.
+const REPEATING: u8 = 2;
+
 /// One consumer on this core.
 ///
 /// A core has thousands, and between two packets of one the cache has seen all others: what a
@@ -128,8 +136,8 @@ pub struct Consumer {
     repeatable: bool,
     /// Which layers it gets.
     pub layers: Selector,
-    /// Whether its client calls any payload type by another number than the router.
-    is_renumbered: bool,
+    /// In what its packets differ from the router's: [`RENUMBERED`], [`REPEATING`].
+    differs: u8,
     /// Whether what goes out is noted, for its client asks for what it misses.
     is_logged: bool,
     /// What the headers of its packets have in common; `None` if they fit no packet.
@@ -150,6 +158,8 @@ pub struct Consumer {
     pub rtx: Option<Rtx>,
     /// The router's payload types and its client's.
     accepted: SmallVec<[AcceptedPayloadType; 2]>,
+    /// When its packets repeat those before them, where its client takes such packets.
+    redundancy: Option<Box<Redundancy>>,
     /// Feedback it gives.
     pub feedback: Feedback,
     /// Extension ids it negotiated.
@@ -245,6 +255,7 @@ impl Consumer {
             stats.resume();
         }
         let repeatable = config.feedback.nack && config.rtx_ssrc.is_none();
+        let takes_red = takes_red(config, source.kind);
         Consumer {
             id: config.id,
             producer,
@@ -254,7 +265,7 @@ impl Consumer {
             ssrc: config.ssrc,
             rtx: config.rtx_ssrc.map(|ssrc| Rtx::new(ssrc, first, checkpoint)),
             payload_types: PayloadTypes::of(&config.payload_types),
-            is_renumbered: config.payload_types.iter().any(|of| of.sent != of.router),
+            differs: differences(config),
             accepted: config.payload_types.clone(),
             cname: config.cname.clone(),
             extensions: config.extensions,
@@ -277,7 +288,8 @@ impl Consumer {
             opening: if clock.is_some() { Opening::Over } else { Opening::Awaited },
             firs: FirLog::default(),
             key_frame_needed: needs_key_frame(source.codec),
-            is_logged: config.feedback.nack,
+            is_logged: config.feedback.nack || takes_red,
+            redundancy: takes_red.then(Default::default),
             held: numbers.end,
             sequence: SequenceTranslator::new(ExtendedSeq(numbers.start.saturating_sub(reused))),
             timestamp: match clock {
@@ -287,6 +299,7 @@ impl Consumer {
             picture_id: restored_pictures(checkpoint, source),
             checkpoint: checkpoint.clone(),
             sent: match source.kind {
+                MediaKind::Audio if takes_red => SentLog::for_repeating_audio(),
                 MediaKind::Audio => SentLog::for_audio(),
                 MediaKind::Video => SentLog::for_video(),
             },
@@ -485,7 +498,7 @@ impl Consumer {
     /// What its client calls one of the router's payload types.
     #[inline]
     fn sent_payload_type(&self, router: u8) -> u8 {
-        if self.is_renumbered { self.renumbered(router) } else { router }
+        if self.differs & RENUMBERED != 0 { self.renumbered(router) } else { router }
     }
 
     #[cold]
@@ -498,6 +511,33 @@ impl Consumer {
     /// What its client calls retransmissions of one of the router's payload types.
     pub fn rtx_payload_type(&self, router: u8) -> Option<u8> {
         self.accepted.iter().find(|of| of.router == router)?.rtx
+    }
+
+    /// Whether its packets repeat those before them now.
+    #[inline]
+    pub fn repeats(&self) -> bool {
+        self.differs & REPEATING != 0
+    }
+
+    /// What its client calls one of the router's payload types, plain and repeating (RFC 2198).
+    pub fn red_payload_types(&self, router: u8) -> Option<(u8, u8)> {
+        let accepted = self.accepted.iter().find(|of| of.router == router)?;
+        Some((accepted.sent, accepted.red?))
+    }
+
+    /// Takes up a report of its client: losses decide whether packets repeat those before them.
+    pub fn on_report(&mut self, now: Time, report: &Report) {
+        self.stats.on_report(now, report);
+        let Some(redundancy) = &mut self.redundancy else { return };
+        let sent = Totals {
+            packets: self.stats.packets(),
+            repaired: self.stats.packets_retransmitted(),
+            next: self.sequence.next_out(),
+        };
+        match redundancy.on_report(now, report.fraction_lost, sent) {
+            true => self.differs |= REPEATING,
+            false => self.differs &= !REPEATING,
+        }
     }
 
     /// What its header says of a packet.
@@ -521,7 +561,18 @@ impl Consumer {
     /// Notes a packet that left.
     #[inline]
     pub fn on_sent(&mut self, packet: &MediaPacket, out: &Outgoing, len: usize) {
-        self.stats.on_sent(packet.payload().len(), len);
+        self.on_sent_as(packet, out, (packet.payload().len(), len));
+    }
+
+    /// The same of a packet whose payload, of so many bytes, is not as it came.
+    #[inline]
+    pub fn on_sent_as(
+        &mut self,
+        packet: &MediaPacket,
+        out: &Outgoing,
+        (payload_len, len): (usize, usize),
+    ) {
+        self.stats.on_sent(payload_len, len);
         if self.is_logged {
             self.sent.record(out.sequence, packet.sequence, out.rewrite);
         }
@@ -537,6 +588,16 @@ fn restored_pictures(checkpoint: &ConsumerCheckpoint, source: &Producer) -> Pict
     let sent_since = packet.and_then(|packet| packet.arrived_since(&source.checkpoint));
     let sent_since = sent_since.map_or(RESERVED_PACKETS, |sent| sent.min(RESERVED_PACKETS));
     PictureContinuity::restore(checkpoint.pictures(), sent_since)
+}
+
+fn differences(config: &ConsumerConfig) -> u8 {
+    let is_renumbered = config.payload_types.iter().any(|of| of.sent != of.router);
+    if is_renumbered { RENUMBERED } else { 0 }
+}
+
+/// Whether a consumer's client takes packets of sound that repeat others.
+pub fn takes_red(config: &ConsumerConfig, kind: MediaKind) -> bool {
+    kind == MediaKind::Audio && config.payload_types.iter().any(|of| of.red.is_some())
 }
 
 /// The timestamps of a consumer whose core was replaced. Nothing went out that had not arrived: the

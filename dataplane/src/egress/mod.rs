@@ -11,6 +11,7 @@ mod pacer;
 pub mod path;
 pub mod picture_id;
 pub mod prober;
+pub mod redundancy;
 mod replay;
 pub mod report;
 pub mod retransmit;

@@ -65,14 +65,20 @@ impl Core {
         if !self.transports[consumer.transport].can_send() {
             return Err(DropReason::TransportNotReady);
         }
-        if consumer.sent.lookup(sequence).is_none() {
+        let sent = consumer.sent.lookup(sequence).ok_or(DropReason::HistoryMiss)?;
+        // What tells when it is sent is not the same to the byte.
+        if consumer.rtx.is_none() && !consumer.is_repeatable() {
             return Err(DropReason::HistoryMiss);
         }
+        let is_red = consumer.rtx.is_none() && sent.rewrite.origin.is_repeating();
         let round_trip = consumer.stats.round_trip();
         if !consumer.sent.may_resend(sequence, now, round_trip) {
             return Ok(None);
         }
-        self.resend(now, key, sequence, None, tx).map(Some)
+        match is_red {
+            true => self.resend_repeating(now, key, sent, tx).map(Some),
+            false => self.resend(now, key, sequence, None, tx).map(Some),
+        }
     }
 
     /// Writes a packet again out of the history, for a client that misses it or as a part of a

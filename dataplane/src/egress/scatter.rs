@@ -194,6 +194,9 @@ impl Core {
             }
             return Ok(false);
         };
+        if consumer.repeats() {
+            return self.send_repeating(now, entry, out, rx, tx);
+        }
         let sequence = transport.next_transport_sequence;
         let end = packet.payload().end + usize::from(padding);
         let sending = (now, sequence);
@@ -288,7 +291,7 @@ pub(super) fn seal(
 
 /// The first `len` bytes of a packet taken up in this turn, or as many as there are. Behind the
 /// packet of a slot is room: what was its SRTP tag, or the rest of the slot.
-fn packet_bytes<'a>(
+pub(super) fn packet_bytes<'a>(
     rx: &'a mut RxBatch,
     links: &'a mut Links,
     at: PacketRef,

@@ -85,6 +85,16 @@ impl SendStats {
         self.feedback.rate.sample(now, self.bytes_with_repeats());
     }
 
+    /// Packets that left for the first time.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Packets that were sent again.
+    pub fn packets_retransmitted(&self) -> u64 {
+        self.feedback.retransmitted
+    }
+
     /// Counts a NACK message.
     pub fn on_nack(&mut self) {
         self.feedback.nacks += 1;

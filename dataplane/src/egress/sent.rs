@@ -34,6 +34,10 @@ const VIDEO_RUNS: usize = 64;
 /// Runs remembered for audio, where only a source change begins one.
 const AUDIO_RUNS: usize = 8;
 
+/// Runs remembered for audio that repeats itself: packets that repeat and packets that do not are
+/// of different runs, and where one of ten is lost on its way in, runs are of ten packets.
+const REPEATING_AUDIO_RUNS: usize = 32;
+
 /// Retransmissions remembered, so as not to repeat them within a round trip. Two numbers this far
 /// apart share a place, and the older is forgotten: it may be repeated, which costs a packet.
 const VIDEO_RESENDS: usize = 128;
@@ -65,11 +69,24 @@ pub struct Rewrite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Origin(u8);
 
+/// In place of a layer, of which sound has none and pictures have at most eight.
+const REPEATING: u8 = 0xf0;
+
 impl Origin {
     /// Of an encoding, of which this layer ends a picture if it is not the sender's last.
     #[inline]
     pub fn new(encoding: u8, top: Option<u8>) -> Self {
         Origin(encoding & 0x0f | top.map_or(0, |top| (top + 1) << 4))
+    }
+
+    /// The same of a packet of sound that also carries the one before it (RFC 2198).
+    pub const fn repeating(self) -> Self {
+        Origin(self.0 | REPEATING)
+    }
+
+    /// Whether the packet also carries the one before it.
+    pub const fn is_repeating(self) -> bool {
+        self.0 & REPEATING == REPEATING
     }
 
     /// Index of the encoding.
@@ -169,6 +186,11 @@ impl SentLog {
     /// A log for an audio consumer.
     pub fn for_audio() -> Self {
         SentLog::new(AUDIO_RUNS, AUDIO_RESENDS)
+    }
+
+    /// A log for an audio consumer whose packets may repeat those before them.
+    pub fn for_repeating_audio() -> Self {
+        SentLog::new(REPEATING_AUDIO_RUNS, AUDIO_RESENDS)
     }
 
     fn new(max_runs: usize, resends: usize) -> Self {

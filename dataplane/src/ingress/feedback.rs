@@ -240,9 +240,9 @@ impl Core {
             last_sr: block.last_sr,
             delay_since_last_sr: block.delay_since_last_sr,
         };
-        let stats = &mut self.consumers[consumer].stats;
-        stats.on_report(now, &report);
-        let round_trip = stats.round_trip();
+        let consumer = &mut self.consumers[consumer];
+        consumer.on_report(now, &report);
+        let round_trip = consumer.stats.round_trip();
         if let Some(path) = &mut self.transports[key].path {
             path.estimator.on_rtt(round_trip);
         }

@@ -14,6 +14,7 @@ pub mod pace;
 pub mod packet;
 pub mod producer;
 pub mod receive_stats;
+pub mod red;
 pub mod remb;
 pub mod rtp;
 pub mod source;

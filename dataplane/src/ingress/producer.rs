@@ -475,7 +475,12 @@ impl Producer {
         }
         let encoding = self.encodings.get_mut(usize::from(packet.encoding));
         let Some(history) = encoding.and_then(|encoding| encoding.history.as_mut()) else { return };
-        let header = &bytes[..usize::from(packet.payload_start).min(bytes.len())];
+        // A voice may have come with repetitions before its payload (RFC 2198).
+        let header_len = match self.kind {
+            MediaKind::Audio => packet.header.header_len.min(packet.payload_start),
+            MediaKind::Video => packet.payload_start,
+        };
+        let header = &bytes[..usize::from(header_len).min(bytes.len())];
         let payload = bytes.get(packet.payload()).unwrap_or_default();
         history.insert(now, packet.sequence, *packet, header, payload);
     }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use opencall_io::SocketId;
-use opencall_wire::codec::MediaKind;
+use opencall_wire::codec::{Codec, MediaKind};
 use opencall_wire::rtp::extension::{Extension, ExtensionSpans, parse_audio_level};
 use opencall_wire::rtp::header::RtpHeader;
 use opencall_wire::time::Time;
@@ -55,6 +55,9 @@ impl Core {
             .payload_type(stream.producer, header.payload_type)
             .ok_or(DropReason::UnknownPayloadType)?;
         let packet = self.account(now, key, stream, payload_type, header, extensions, bytes)?;
+        if payload_type.mapping.codec == Codec::Red {
+            return self.on_red(now, (key, stream), at, packet, bytes);
+        }
         self.forward(now, stream.producer, at, &packet, bytes);
         Ok(())
     }
@@ -133,7 +136,7 @@ impl Core {
         Ok(to)
     }
 
-    fn home_of(&mut self, stream: StreamRef) -> Option<&mut HomeEncoding> {
+    pub(super) fn home_of(&mut self, stream: StreamRef) -> Option<&mut HomeEncoding> {
         let encodings = &mut self.producers.get_mut(stream.producer)?.encodings;
         encodings.get_mut(usize::from(stream.encoding))?.home.as_deref_mut()
     }
@@ -256,7 +259,7 @@ impl Core {
     }
 
     /// Hands a packet on: to observers, to this core's consumers, to other cores.
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         now: Time,
         key: usize,

@@ -33,6 +33,7 @@ use crate::ingress::layer_rates::LayerRates;
 use crate::ingress::nack::NackGenerator;
 use crate::ingress::pace::Pace;
 use crate::ingress::receive_stats::ReceiveStats;
+use crate::ingress::red::RedTimeline;
 use crate::ingress::timeliness::MAX_LATENESS;
 use crate::rate::RateMeter;
 use crate::sender_clock::SenderClock;
@@ -258,6 +259,8 @@ pub struct HomeSource {
     pub key_frame: KeyFrameLimiter,
     /// RTP timestamp of the picture that began as a key frame last.
     pub key_frame_timestamp: Option<u32>,
+    /// What tells the numbers of packets that others repeat; of a source that comes as RED.
+    pub red: Option<Box<RedTimeline>>,
     /// What it took the place of.
     replaced: Option<Replaced>,
 }
@@ -283,6 +286,7 @@ impl HomeSource {
             is_simulcast: false,
             key_frame: KeyFrameLimiter::new(),
             key_frame_timestamp: None,
+            red: None,
             replaced: None,
         }
     }
@@ -330,6 +334,7 @@ impl HomeSource {
             is_simulcast: self.is_simulcast,
             key_frame: self.key_frame.take_over(now),
             key_frame_timestamp: None,
+            red: None,
             replaced: old.map(|(ssrc, highest)| Replaced {
                 ssrc,
                 highest: highest.wire(),

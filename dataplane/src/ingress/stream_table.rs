@@ -268,7 +268,7 @@ impl Rule {
 
 /// The codec whose packets can be cut anywhere: a switch needs no key frame.
 pub fn needs_key_frame(codec: Codec) -> bool {
-    !matches!(codec, Codec::Opus | Codec::Opaque)
+    !matches!(codec, Codec::Opus | Codec::Red | Codec::Opaque)
 }
 
 #[cfg(test)]

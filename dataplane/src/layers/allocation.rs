@@ -306,7 +306,8 @@ impl Core {
             let producer = &mut self.producers[consumer.producer];
             let [mut rates_bps, mut supposed_bps] = rates(now, producer);
             if consumer.kind == MediaKind::Audio {
-                demands.voices_bps += u64::from(rates_bps[0]);
+                let times = if consumer.repeats() { 2 } else { 1 };
+                demands.voices_bps += times * u64::from(rates_bps[0]);
                 continue;
             }
             let preferred = consumer.layers.preferred();

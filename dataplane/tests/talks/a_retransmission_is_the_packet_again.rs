@@ -85,6 +85,7 @@ fn a_client_with_numbers_of_its_own_gets_those_in_media_and_rtx_alike() {
             router: ROUTER_PT,
             sent: ROUTER_RTX_PT,
             rtx: Some(35),
+            red: None,
         }];
         config.extensions = ExtensionIds::default();
         config.extensions.set(Extension::Mid, TRANSPORT_CC);

@@ -33,6 +33,7 @@ mod a_retransmission_is_the_packet_again;
 mod a_rise_of_temporal_layers_comes_at_once;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
+mod a_voice_is_repeated_to_who_loses_it;
 mod an_address_stays_with_its_client;
 mod an_ssrc_follows_what_its_packets_say;
 mod closing_costs_what_is_closed;

@@ -465,6 +465,7 @@ impl World {
                 router: ROUTER_PT,
                 sent: ROUTER_PT,
                 rtx: Some(ROUTER_RTX_PT),
+                red: None,
             }],
             cname: "peer".into(),
             extensions,

@@ -16,6 +16,9 @@ pub enum MediaKind {
 pub enum Codec {
     /// Opus (RFC 7587).
     Opus,
+    /// Opus in packets that repeat those before them (RFC 2198): only as it comes in, it is
+    /// forwarded as Opus.
+    Red,
     /// VP8 (RFC 7741).
     Vp8,
     /// VP9 (RFC 9628).

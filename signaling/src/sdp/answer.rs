@@ -218,6 +218,7 @@ fn write_codec(text: &mut String, codec: &RtpCodecParameters, router: &RtpCapabi
         .iter()
         .map(|(name, value)| match value {
             Value::String(value) if value.is_empty() => name.clone(),
+            Value::String(value) if name.is_empty() => value.clone(),
             Value::String(value) => format!("{name}={value}"),
             value => format!("{name}={value}"),
         })

@@ -35,10 +35,16 @@ fn publication(section: &Section, router: &RtpCapabilities) -> Result<Publicatio
         !ortc::is_rtx(&codec.mime_type)
             && router.codecs.iter().any(|known| ortc::codecs_match(codec, known))
     };
+    // Who lists it first wants to send what repeats itself (RFC 2198).
+    let red = codecs
+        .clone()
+        .take_while(|codec| !is_served(codec))
+        .find(|codec| ortc::is_red(&codec.mime_type));
     let Some(media) = codecs.clone().find(is_served) else {
         let names: Vec<&str> = section.formats.iter().map(|format| format.name.as_str()).collect();
         return unsupported(format!("none of its codecs is known here: {}", names.join(", ")));
     };
+    let red = red.filter(|red| ortc::is_red_of(red, &media, media.payload_type));
     let apt = Value::from(media.payload_type);
     let rtx = codecs
         .clone()
@@ -52,7 +58,7 @@ fn publication(section: &Section, router: &RtpCapabilities) -> Result<Publicatio
     });
     let parameters = RtpParameters {
         mid: section.mid.clone(),
-        codecs: [media].into_iter().chain(rtx).collect(),
+        codecs: red.into_iter().chain([media]).chain(rtx).collect(),
         header_extensions: extensions.cloned().collect(),
         encodings: encodings(section, has_rtx),
         rtcp: RtcpParameters { cname: section.cname.clone(), reduced_size: Some(true) },

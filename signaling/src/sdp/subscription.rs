@@ -100,10 +100,16 @@ fn capabilities(section: &Section, router: &RtpCapabilities) -> RtpCapabilities 
         router.codecs.iter().find(|known| ortc::codecs_match(codec, *known))
     };
     let is_media = |codec: &RtpCodecParameters| !ortc::is_rtx(&codec.mime_type);
-    let media: Vec<u8> = codecs()
+    let mut media: Vec<u8> = codecs()
         .filter(|codec| is_media(codec) && known(codec).is_some())
         .map(|codec| codec.payload_type)
         .collect();
+    let repeats = |red: &RtpCodecParameters| {
+        let is_of = |of: &RtpCodecParameters| ortc::is_red_of(red, of, of.payload_type);
+        codecs().any(|of| media.contains(&of.payload_type) && is_of(&of))
+    };
+    let red: Vec<u8> = codecs().filter(repeats).map(|red| red.payload_type).collect();
+    media.extend(red);
     let repairs = |codec: &RtpCodecParameters| {
         let apt = codec.parameters.get("apt").and_then(serde_json::Value::as_u64);
         apt.is_some_and(|apt| media.iter().any(|of| u64::from(*of) == apt))

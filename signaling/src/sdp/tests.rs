@@ -156,6 +156,25 @@ fn the_answer_takes_all_that_is_offered_and_no_more() {
     assert!(text.lines().all(|line| line.len() < 200 && line.as_bytes().get(1) == Some(&b'=')));
 }
 
+/// RED (RFC 2198) is taken of those who want to send it before Opus.
+#[test]
+fn who_lists_red_first_sends_it() {
+    let first = CHROMIUM.replace("SAVPF 111 63 9", "SAVPF 63 111 9");
+    let text = answered(&first);
+    for line in
+        ["m=audio 9 UDP/TLS/RTP/SAVPF 63 111", "a=rtpmap:63 red/48000/2", "a=fmtp:63 111/111"]
+    {
+        assert!(text.contains(&format!("{line}\r\n")), "{line} in {text}");
+    }
+    let offer = Offer::parse(&first).unwrap();
+    let parameters = &publications(&offer, &router()).unwrap()[0].parameters;
+    ortc::validate_rtp_parameters(Kind::Audio, parameters).unwrap();
+    ortc::producer_rtp_mapping(parameters, &router()).unwrap();
+    // Of another codec it is none that could be served.
+    let other = first.replace("a=fmtp:63 111/111", "a=fmtp:63 9/9");
+    assert!(!answered(&other).contains("red/"));
+}
+
 #[test]
 fn what_is_not_served_is_refused_as_a_whole_with_a_reason() {
     let changed = |from: &str, to: &str| CHROMIUM.replace(from, to);
@@ -268,8 +287,9 @@ fn who_watches_is_answered_with_every_codec_in_common_by_its_own_numbers() {
     let answer = watch_answer(&offer, &sent, &transport());
     for line in [
         "a=group:BUNDLE 0 1",
-        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111 63",
         "a=fmtp:111 minptime=10;useinbandfec=1",
+        "a=fmtp:63 111/111",
         "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
         // The last is left out: its number is that of probes.
         "m=video 9 UDP/TLS/RTP/SAVPF 96 97",

@@ -46,6 +46,7 @@ export interface StreamStats {
   consumerId?: string;
   nackCount: number;
   packetsRetransmitted: number;
+  packetsLost?: number;
   pliCount: number;
   /** Milliseconds; absent while unknown. */
   roundTripTime?: number;

@@ -1,5 +1,6 @@
 /** Runs in the browser: peers made of unmodified mediasoup-client, moved by the tests from outside. */
 import { Device, type types } from 'mediasoup-client';
+import { negotiateRed, producedWithRed, repeat, withRed } from '../../../src/sdk/redundancy';
 import {
   connect,
   type DataOffer,
@@ -43,6 +44,10 @@ export interface VideoOptions {
 export interface AudioOptions {
   /** Packets of sound are sent again when they were lost; applications rarely ask for it. */
   opusNack?: boolean;
+  /** False: silence is sent as any other sound. */
+  opusDtx?: boolean;
+  /** Each packet repeats the one before (RFC 2198); for peers that take such sound themselves. */
+  repeated?: boolean;
 }
 
 /** What is between a peer and the server. */
@@ -55,6 +60,8 @@ export interface LinkOptions {
   rsa?: boolean;
   /** The browser is the DTLS server of its sending transport. mediasoup-client supports that in Chromium alone. */
   dtlsServer?: boolean;
+  /** Knows sound that repeats itself (RFC 2198), as this package's own client does. */
+  red?: boolean;
   /** Keeps the first encoded frames of each received track, as they came, for `recordedFrames`. */
   recorded?: boolean;
 }
@@ -88,6 +95,13 @@ export interface Received {
   pliCount: number;
   totalAudioEnergy: number;
   concealedSamples: number;
+  silentConcealedSamples: number;
+  totalSamplesReceived: number;
+  /** Of sound: repetitions of frames. */
+  fecPacketsReceived: number;
+  bytesReceived: number;
+  headerBytesReceived: number;
+  payloadType: number;
   decoder: string;
 }
 
@@ -222,8 +236,10 @@ class TestPeer {
     const send = await options('send');
     if (link.dtlsServer) send.dtlsParameters.role = 'client';
     peer.#send = peer.#watch(peer.#device.createSendTransport(send));
+    if (link.red) negotiateRed(peer.#send);
     peer.#recv = peer.#watch(peer.#device.createRecvTransport(await options('recv')));
-    await peer.#dialect.join(peer.#device.recvRtpCapabilities ?? peer.#device.rtpCapabilities);
+    const own = peer.#device.recvRtpCapabilities ?? peer.#device.rtpCapabilities;
+    await peer.#dialect.join(link.red ? withRed(own) : own);
     return peer;
   }
 
@@ -258,7 +274,7 @@ class TestPeer {
     return producer.id;
   }
 
-  async sendAudio(options: AudioOptions): Promise<string> {
+  async sendAudio({ repeated, ...options }: AudioOptions): Promise<string> {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
     const [track] = stream.getAudioTracks();
     if (!track) throw new Error('no audio track');
@@ -268,6 +284,7 @@ class TestPeer {
       appData: { source: 'microphone' },
     });
     this.#producers.set(producer.id, producer);
+    if (repeated) await repeat(this.#send, producer, true);
     return producer.id;
   }
 
@@ -333,6 +350,12 @@ class TestPeer {
         pliCount: number('pliCount'),
         totalAudioEnergy: number('totalAudioEnergy'),
         concealedSamples: number('concealedSamples'),
+        silentConcealedSamples: number('silentConcealedSamples'),
+        totalSamplesReceived: number('totalSamplesReceived'),
+        fecPacketsReceived: number('fecPacketsReceived'),
+        bytesReceived: number('bytesReceived'),
+        headerBytesReceived: number('headerBytesReceived'),
+        payloadType: Number(codec?.payloadType ?? -1),
         decoder: String(inbound?.decoderImplementation ?? ''),
       });
     }
@@ -506,7 +529,7 @@ class TestPeer {
     });
     transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
       this.#dialect
-        .produce(transport.id, kind, rtpParameters, appData)
+        .produce(transport.id, kind, producedWithRed(transport, rtpParameters), appData)
         .then((id) => done({ id }), fail);
     });
     transport.on('producedata', (channel, done, fail) => {

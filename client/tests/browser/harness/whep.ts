@@ -10,6 +10,9 @@ export interface Watched {
   payloadType: number;
   mimeType: string;
   retransmittedPacketsReceived: number;
+  packetsReceived: number;
+  packetsLost: number;
+  fecPacketsReceived: number;
 }
 
 interface Watching {
@@ -78,6 +81,9 @@ async function watched({ connection }: Watching): Promise<Watched[]> {
         payloadType: Number(codec?.payloadType ?? -1),
         mimeType: String(codec?.mimeType ?? ''),
         retransmittedPacketsReceived: number('retransmittedPacketsReceived'),
+        packetsReceived: number('packetsReceived'),
+        packetsLost: number('packetsLost'),
+        fecPacketsReceived: number('fecPacketsReceived'),
       };
     });
 }

@@ -9,10 +9,12 @@ use opencall_dataplane::egress::prober::{PROBATOR_MID, PROBATOR_PAYLOAD_TYPE, PR
 use opencall_dataplane::message::{CoreId, IceCredentials, TransportConfig, TransportId};
 use opencall_wire::rtcp;
 use opencall_wire::rtp::extension::{Extension, ExtensionIds};
+use opencall_wire::rtp::red::RedPayload;
 use opencall_wire::rtp::vp8::Vp8Descriptor;
 use opencall_wire::rtp::{ExtensionSpans, RtpHeader};
 use opencall_wire::srtp::{KeyingMaterial, OpenContext, OpenError, Profile, SealContext};
 
+use super::world::RED_PT;
 use crate::stun_message::{BINDING_REQUEST, Message, attribute};
 
 /// Addresses a client may come from.
@@ -186,7 +188,14 @@ impl Client {
         let range = header.payload_range(&packet).expect("padding that adds up");
         let payload = &packet[range];
         let payload = if promise.rtx { payload.get(2..).unwrap_or_default() } else { payload };
-        assert!(payloads.contains(essence(payload)), "somebody has sent this");
+        if header.payload_type == RED_PT {
+            let red = RedPayload::parse(payload).expect("what we write comes apart");
+            for block in red.repetitions().iter().chain([&red.own]) {
+                assert!(payloads.contains(essence(&payload[block.range()])), "somebody's frame");
+            }
+        } else {
+            assert!(payloads.contains(essence(payload)), "somebody has sent this");
+        }
         if !promise.rtx {
             self.received.push((header.ssrc, header.sequence));
         }

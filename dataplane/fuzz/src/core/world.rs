@@ -15,6 +15,7 @@ use opencall_io::{Io, RxBatch, TurnReport, TxBatch, Wait};
 use opencall_wire::codec::{Codec, MediaKind};
 use opencall_wire::rtcp::{ReportBlock, SenderInfo, Writer};
 use opencall_wire::rtp::extension::{Extension, ExtensionIds};
+use opencall_wire::rtp::red::{MAX_REPETITION_BYTES, RedPayload, write_repeating};
 use opencall_wire::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader, RtpHeader};
 use opencall_wire::srtp::Profile;
 use opencall_wire::time::{NtpTime, Time, WallClock};
@@ -37,6 +38,8 @@ const MID: u8 = 1;
 /// Payload types: the client's own when sending, the router's when receiving.
 const SENT_PT: u8 = 96;
 const SENT_RTX_PT: u8 = 97;
+/// RED (RFC 2198), sent and received.
+pub const RED_PT: u8 = 63;
 const ROUTER_PT: u8 = 101;
 const ROUTER_RTX_PT: u8 = 102;
 
@@ -279,13 +282,7 @@ impl World {
             home,
             kind,
             mid: Some(ShortId::from_slice(&id.to_be_bytes()[6..])),
-            payload_types: SmallVec::from_slice(&[PayloadTypeMapping {
-                incoming: SENT_PT,
-                incoming_rtx: Some(SENT_RTX_PT),
-                router: ROUTER_PT,
-                codec,
-                clock_rate_hz: if kind == MediaKind::Audio { 48_000 } else { 90_000 },
-            }]),
+            payload_types: payload_types(codec, kind),
             encodings,
             extensions: self.extensions(),
             feedback: self.feedback_of(self.setting),
@@ -328,6 +325,7 @@ impl World {
                 router: ROUTER_PT,
                 sent,
                 rtx: Some(sent_rtx),
+                red: (self.setting & 8 == 0).then_some(RED_PT),
             }]),
             cname: "peer".into(),
             extensions: self.extensions(),
@@ -340,7 +338,7 @@ impl World {
         let promises = &mut self.client(which).promises;
         let promise = |payload_type, rtx| Promise {
             mid: mid.clone(),
-            payload_types: vec![payload_type],
+            payload_types: vec![payload_type, RED_PT],
             rtx,
             mid_id,
         };
@@ -385,12 +383,20 @@ impl World {
             bytes = picture(source.payload_types[0].codec, flags & 1 == 0, &bytes);
         }
         self.payloads.insert(essence(&bytes).to_vec());
+        let is_red = source.kind == MediaKind::Audio && elapsed & 1 != 0 && !rtx;
+        if is_red {
+            bytes = red(&bytes, elapsed);
+        }
         if rtx {
             self.payloads.insert(essence(bytes.get(2..).unwrap_or_default()).to_vec());
         }
         let fields = OutgoingHeader {
             marker: flags & 2 == 0,
-            payload_type: if rtx { SENT_RTX_PT } else { SENT_PT },
+            payload_type: match (rtx, is_red) {
+                (true, _) => SENT_RTX_PT,
+                (false, true) => RED_PT,
+                (false, false) => SENT_PT,
+            },
             sequence: 1000,
             timestamp: (self.now.as_millis() as u32).wrapping_mul(90).wrapping_add(elapsed.into()),
             ssrc: media_ssrc(source.id.0, encoding) + u32::from(rtx),
@@ -430,6 +436,10 @@ impl World {
             let payload = &plain[range];
             self.payloads.insert(essence(payload).to_vec());
             self.payloads.insert(essence(payload.get(2..).unwrap_or_default()).to_vec());
+            if let Some(red) = RedPayload::parse(payload) {
+                let blocks = red.repetitions().iter().chain([&red.own]);
+                self.payloads.extend(blocks.map(|block| essence(&payload[block.range()]).to_vec()));
+            }
         }
         let Some(sealed) = self.client(which).seal_rtp(plain, delta) else { return };
         self.push_authentic(which, &sealed);
@@ -623,6 +633,31 @@ fn rings(cores: usize) -> Vec<Links> {
 
 fn server(core: CoreId) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 40_000 + u16::from(core.0)))
+}
+
+/// What a client sends; voices also repeated.
+fn payload_types(codec: Codec, kind: MediaKind) -> SmallVec<[PayloadTypeMapping; 2]> {
+    let is_voice = kind == MediaKind::Audio;
+    let media = PayloadTypeMapping {
+        incoming: SENT_PT,
+        incoming_rtx: Some(SENT_RTX_PT),
+        router: ROUTER_PT,
+        codec,
+        clock_rate_hz: if is_voice { 48_000 } else { 90_000 },
+    };
+    let red =
+        PayloadTypeMapping { incoming: RED_PT, incoming_rtx: None, codec: Codec::Red, ..media };
+    [Some(media), is_voice.then_some(red)].into_iter().flatten().collect()
+}
+
+/// A payload of RED: one that a client writes, or whatever there is.
+fn red(bytes: &[u8], elapsed: u16) -> Vec<u8> {
+    let mut out = vec![0; 2 * PAYLOAD + 8];
+    let before = (u32::from(elapsed), &bytes[..bytes.len().min(MAX_REPETITION_BYTES)]);
+    match write_repeating(&mut out, SENT_PT, before, bytes) {
+        Some(len) if elapsed & 2 == 0 => out[..len].to_vec(),
+        _ => bytes.to_vec(),
+    }
 }
 
 fn media_ssrc(producer: u64, encoding: u8) -> u32 {

@@ -6,6 +6,7 @@
 //! * [`picture_ids`] — the running numbers that VP8 and VP9 give pictures, and rewriting them.
 //! * [`dependency_descriptor`] — the same, told outside the payload.
 //! * [`layers`] — what frames of several spatial layers are to each other.
+//! * [`red`] — repetitions of sound (RFC 2198), read and written.
 //! * [`payload`] — what a packet is to its stream, whatever the codec.
 //!
 //! Nothing here allocates, and no input makes anything here panic.
@@ -19,6 +20,7 @@ pub mod header;
 pub mod layers;
 pub mod payload;
 pub mod picture_ids;
+pub mod red;
 pub mod vp8;
 pub mod vp9;
 

@@ -109,9 +109,9 @@ pub fn inspect_tracked(
     }
     let unknown = PayloadInfo { ends_picture: marker, ..PayloadInfo::default() };
     match codec {
-        Codec::Opus | Codec::Opaque => PayloadInfo {
+        Codec::Opus | Codec::Red | Codec::Opaque => PayloadInfo {
             starts_picture: true,
-            ends_picture: marker || codec == Codec::Opus,
+            ends_picture: marker || codec != Codec::Opaque,
             ..unknown
         },
         Codec::Vp8 => vp8.map_or(unknown, |descriptor| of_vp8(descriptor, marker)),

@@ -688,8 +688,8 @@ pub struct StagePlace {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct RequestError {
-    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 409 another came first, 429
-    /// limit, 500 ours, 503 no room on this server now.
+    /// HTTP-like: 400 malformed, 403 not allowed now, 404 unknown id, 409 not as things are, or
+    /// another came first, 429 limit, 500 ours, 503 no room on this server now.
     pub code: u16,
     /// One sentence.
     pub reason: String,
@@ -998,6 +998,8 @@ pub enum CloseReason {
     RoomLocked,
     /// No host has let it in.
     NotAdmitted,
+    /// The data core that it was on is to go.
+    CoreRemoved,
     /// The server stops.
     Shutdown,
 }

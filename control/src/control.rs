@@ -15,7 +15,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use opencall_dataplane::message::{Command, ConsumerId, CoreId, Event, ProducerId, TransportId};
+use opencall_dataplane::message::{
+    Command, ConsumerId, CoreId, Event, MAX_CORES, ProducerId, TransportId,
+};
 use opencall_dataplane::planted::{self, Bug};
 use opencall_dataplane::records::{RecordCounts, Records};
 use opencall_recorder::message::RecordCommand;
@@ -52,9 +54,6 @@ use crate::timers::Timers;
 use crate::transport::Transport;
 use crate::waiting::Waiting;
 
-/// Data cores at most: a core's index is one byte.
-const MAX_CORES: usize = 256;
-
 /// Budget of a client, whose link is not measured yet: a grid of 25 small pictures fits. More
 /// floods slow links, with less large rooms lose whole videos.
 const INITIAL_OUTGOING_BITRATE_BPS: u32 = 6_000_000;
@@ -69,7 +68,7 @@ pub struct CoreAddresses {
 /// Settings of the control core.
 #[derive(Clone)]
 pub struct ControlConfig {
-    /// The data cores, in the order of their [`CoreId`].
+    /// The data cores at start, in the order of their [`CoreId`].
     pub cores: Vec<CoreAddresses>,
     /// Codecs in order of preference; see [`ortc::codec_list`].
     pub codecs: Vec<RtpCodecCapability>,
@@ -122,7 +121,7 @@ impl ControlConfig {
     fn check(&self) -> Result<(), ControlError> {
         let refused = |reason: &str| Err(ControlError::Config(reason.to_owned()));
         if self.cores.is_empty() || self.cores.len() > MAX_CORES {
-            return refused("the number of data cores must be 1 to 256");
+            return refused("the number of data cores must be 1 to 128");
         }
         if self.cores.iter().any(|core| core.announced.is_empty()) {
             return refused(
@@ -238,6 +237,8 @@ pub struct Control {
     pub(crate) rng: StdRng,
     pub(crate) ids: Ids,
     pub(crate) placement: Placement,
+    /// Where the data cores are reached.
+    pub(crate) addresses: BTreeMap<CoreId, CoreAddresses>,
     pub(crate) rooms: BTreeMap<RoomId, Room>,
     pub(crate) room_names: HashMap<String, RoomId>,
     pub(crate) peers: BTreeMap<SessionId, Peer>,
@@ -282,6 +283,8 @@ impl Control {
         };
         let ids = Ids::new(rand::RngExt::random(&mut rng));
         let placement = Placement::new(config.placement, config.cores.len());
+        let cores = (0..MAX_CORES).map(|index| CoreId(index as u8));
+        let addresses = cores.zip(config.cores.iter().cloned()).collect();
         Ok(Control {
             router,
             known_capabilities: KnownCapabilities::default(),
@@ -292,6 +295,7 @@ impl Control {
             rng,
             ids,
             placement,
+            addresses,
             rooms: BTreeMap::new(),
             room_names: HashMap::new(),
             peers: BTreeMap::new(),
@@ -677,6 +681,12 @@ impl Control {
             let consumer_id = self.ids.text(id.0);
             self.notify(session, Notification::ConsumerResumed { consumer_id });
         }
+    }
+
+    /// A data core is gone.
+    pub(crate) fn forget_records(&mut self, core: CoreId) {
+        self.records.forget(core);
+        self.commands.retain(|(to, _)| *to != core);
     }
 
     /// How much of a data core is in the records.

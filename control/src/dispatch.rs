@@ -6,7 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use opencall_dataplane::fanout::links::Mesh;
 use opencall_dataplane::message::{Command, CoreId, Event};
@@ -17,7 +17,8 @@ use crate::control::Control;
 /// Commands that wait for a place in the rings of their cores, and which cores are linked.
 pub struct Dispatch {
     mesh: Mesh,
-    backlog: Vec<VecDeque<Command>>,
+    /// Of those that are there.
+    backlog: BTreeMap<CoreId, VecDeque<Command>>,
 }
 
 /// Where a data core has died: its rings, and whatever makes another.
@@ -36,9 +37,24 @@ pub trait Vacancy {
 }
 
 impl Dispatch {
-    /// For so many cores, which `mesh` links.
-    pub fn new(cores: usize, mesh: Mesh) -> Self {
-        Dispatch { mesh, backlog: (0..cores).map(|_| VecDeque::new()).collect() }
+    /// For these cores, which `mesh` links.
+    pub fn new(cores: impl IntoIterator<Item = CoreId>, mesh: Mesh) -> Self {
+        let backlog = cores.into_iter().map(|core| (core, VecDeque::new())).collect();
+        Dispatch { mesh, backlog }
+    }
+
+    /// A core has come.
+    pub fn add(&mut self, core: CoreId) {
+        self.backlog.entry(core).or_default();
+    }
+
+    /// A core ends, of which nothing is left: the others' links to it are detached, and what waits
+    /// for it is forgotten.
+    pub fn remove(&mut self, core: CoreId) {
+        for (other, command) in self.mesh.forget(core) {
+            self.push(other, command);
+        }
+        self.backlog.remove(&core);
     }
 
     /// Takes what control has to say to the cores.
@@ -53,7 +69,7 @@ impl Dispatch {
 
     /// Adds a command for a core that is not control's, and so in no records.
     pub fn push(&mut self, core: CoreId, command: Command) {
-        if let Some(queue) = self.backlog.get_mut(usize::from(core.0)) {
+        if let Some(queue) = self.backlog.get_mut(&core) {
             queue.push_back(command);
         }
     }
@@ -65,7 +81,7 @@ impl Dispatch {
         core: CoreId,
         mut send: impl FnMut(Command) -> Result<(), Command>,
     ) -> bool {
-        let Some(queue) = self.backlog.get_mut(usize::from(core.0)) else { return false };
+        let Some(queue) = self.backlog.get_mut(&core) else { return false };
         let mut sent = false;
         while let Some(command) = queue.pop_front() {
             if let Err(command) = send(command) {
@@ -79,12 +95,12 @@ impl Dispatch {
 
     /// Whether nothing waits for a core.
     pub fn is_empty_for(&self, core: CoreId) -> bool {
-        self.backlog.get(usize::from(core.0)).is_none_or(VecDeque::is_empty)
+        self.backlog.get(&core).is_none_or(VecDeque::is_empty)
     }
 
     /// Whether nothing waits for any core.
     pub fn is_empty(&self) -> bool {
-        self.backlog.iter().all(VecDeque::is_empty)
+        self.backlog.values().all(VecDeque::is_empty)
     }
 
     /// Puts an empty core in the place of one that died, and has it told all that the dead one
@@ -105,7 +121,7 @@ impl Dispatch {
         }
         vacancy.fill(now)?;
         // Control's records have what the dead one did not take.
-        if let Some(queue) = self.backlog.get_mut(usize::from(core.0)) {
+        if let Some(queue) = self.backlog.get_mut(&core) {
             queue.clear();
         }
         for (other, command) in self.mesh.forget(core) {

@@ -26,6 +26,7 @@ pub mod codec_choice;
 mod consumer;
 mod contest;
 mod control;
+mod cores;
 mod data;
 mod demand;
 pub mod dispatch;

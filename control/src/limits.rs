@@ -96,7 +96,7 @@ pub(crate) fn not_found(reason: impl Into<String>) -> RequestError {
     RequestError { code: 404, reason: reason.into() }
 }
 
-/// Refuses a request that another came before.
+/// Refuses what cannot be while things are as they are.
 pub(crate) fn conflict(reason: impl Into<String>) -> RequestError {
     RequestError { code: 409, reason: reason.into() }
 }

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use opencall_dataplane::message::CoreId;
+use opencall_dataplane::message::{CoreId, MAX_CORES};
 use opencall_dataplane::overload::FLOOR_BPS;
 
 /// How rooms meet cores.
@@ -44,9 +44,9 @@ const OVERLOAD_TRANSPORTS: f32 = 1_000_000.0;
 /// The load of all cores.
 pub(crate) struct Placement {
     policy: PlacementPolicy,
-    cores: Vec<CoreLoad>,
+    cores: BTreeMap<CoreId, CoreLoad>,
     /// Where to start looking, so that equals take turns.
-    turn: usize,
+    turn: CoreId,
 }
 
 #[derive(Clone, Default)]
@@ -55,6 +55,8 @@ struct CoreLoad {
     cpu: f32,
     /// What each client's pictures may take while the core cannot keep up, bits per second.
     ceiling_bps: Option<u64>,
+    /// It is to go: nobody is placed there.
+    is_draining: bool,
 }
 
 impl CoreLoad {
@@ -69,9 +71,11 @@ impl CoreLoad {
 pub(crate) struct RoomCores(BTreeMap<CoreId, usize>);
 
 impl RoomCores {
-    /// One of its cores, in turn.
-    pub fn nth(&self, turn: usize) -> Option<CoreId> {
-        self.0.keys().nth(turn % self.0.len().max(1)).copied()
+    /// One of its cores that take somebody, in turn.
+    pub fn nth(&self, turn: usize, placement: &Placement) -> Option<CoreId> {
+        let open = self.0.keys().copied().filter(|core| placement.is_open(*core));
+        let open: Vec<CoreId> = open.collect();
+        open.get(turn % open.len().max(1)).copied()
     }
 
     pub fn enter(&mut self, core: CoreId) {
@@ -91,7 +95,46 @@ impl RoomCores {
 impl Placement {
     /// For so many cores, at least one.
     pub fn new(policy: PlacementPolicy, cores: usize) -> Self {
-        Placement { policy, cores: vec![CoreLoad::default(); cores.max(1)], turn: 0 }
+        let ids = (0..cores.clamp(1, MAX_CORES)).map(|index| CoreId(index as u8));
+        let cores = ids.map(|core| (core, CoreLoad::default())).collect();
+        Placement { policy, cores, turn: CoreId(0) }
+    }
+
+    /// A core has come, on which nobody is yet.
+    pub fn add(&mut self, core: CoreId) {
+        self.cores.entry(core).or_default();
+    }
+
+    /// A core is gone.
+    pub fn remove(&mut self, core: CoreId) {
+        self.cores.remove(&core);
+    }
+
+    /// Nobody is placed on a core any more, or again.
+    pub fn set_draining(&mut self, core: CoreId, is_draining: bool) {
+        if let Some(load) = self.cores.get_mut(&core) {
+            load.is_draining = is_draining;
+        }
+    }
+
+    /// Whether somebody may be placed on a core.
+    pub fn is_open(&self, core: CoreId) -> bool {
+        self.cores.get(&core).is_some_and(|load| !load.is_draining)
+    }
+
+    /// Whether a core is there.
+    pub fn has(&self, core: CoreId) -> bool {
+        self.cores.contains_key(&core)
+    }
+
+    /// The cores on which somebody may be placed.
+    fn open(&self) -> impl Iterator<Item = (&CoreId, &CoreLoad)> {
+        self.cores.iter().filter(|(_, load)| !load.is_draining)
+    }
+
+    /// How many there are of them.
+    pub fn open_count(&self) -> usize {
+        self.open().count()
     }
 
     /// The core for a new participant of a room.
@@ -99,7 +142,8 @@ impl Placement {
         if let PlacementPolicy::Pack { participants_per_core } = self.policy {
             // The fullest core that still takes one: a room fills one core before the next.
             let open = room.0.iter().filter(|&(core, count)| {
-                *count < participants_per_core && self.ceiling(*core).is_none()
+                let has_room = *count < participants_per_core && self.ceiling(*core).is_none();
+                has_room && self.is_open(*core)
             });
             if let Some((core, _)) = open.min_by_key(|(_, count)| Reverse(**count)) {
                 return *core;
@@ -108,35 +152,33 @@ impl Placement {
         self.least_loaded()
     }
 
-    fn least_loaded(&mut self) -> CoreId {
-        let count = self.cores.len();
-        let mut best = self.turn % count;
-        for step in 1..count {
-            let index = (self.turn + step) % count;
-            if self.cores[index].figure() < self.cores[best].figure() {
-                best = index;
-            }
-        }
-        self.turn = (best + 1) % count;
-        // A configuration has at most 256 cores.
-        CoreId(best as u8)
+    /// The one of the cores that take somebody with the least to do.
+    pub fn least_loaded(&mut self) -> CoreId {
+        let later = self.open().filter(|(core, _)| **core >= self.turn);
+        let in_turn = later.chain(self.open().filter(|(core, _)| **core < self.turn));
+        // Of equals the first.
+        let best = in_turn.min_by(|(_, a), (_, b)| a.figure().total_cmp(&b.figure()));
+        // One is always open: the last cannot be drained.
+        let best = best.map_or(CoreId(0), |(core, _)| *core);
+        self.turn = CoreId(best.0.saturating_add(1));
+        best
     }
 
     pub fn add_transport(&mut self, core: CoreId) {
-        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+        if let Some(load) = self.cores.get_mut(&core) {
             load.transports += 1;
         }
     }
 
     pub fn remove_transport(&mut self, core: CoreId) {
-        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+        if let Some(load) = self.cores.get_mut(&core) {
             load.transports = load.transports.saturating_sub(1);
         }
     }
 
     /// The measured share of time that a core is busy, 0–1.
     pub fn set_cpu(&mut self, core: CoreId, busy: f32) {
-        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+        if let Some(load) = self.cores.get_mut(&core) {
             let busy = if busy.is_finite() { busy.clamp(0.0, 1.0) } else { 0.0 };
             load.cpu = (busy / CPU_STEP).round() * CPU_STEP;
         }
@@ -144,27 +186,27 @@ impl Placement {
 
     /// What each client's pictures may take on a core that cannot keep up; `None` for one that can.
     pub fn set_ceiling(&mut self, core: CoreId, ceiling_bps: Option<u64>) {
-        if let Some(load) = self.cores.get_mut(usize::from(core.0)) {
+        if let Some(load) = self.cores.get_mut(&core) {
             load.ceiling_bps = ceiling_bps;
         }
     }
 
     fn ceiling(&self, core: CoreId) -> Option<u64> {
-        self.cores.get(usize::from(core.0))?.ceiling_bps
+        self.cores.get(&core)?.ceiling_bps
     }
 
     /// How many cores cannot keep up.
     pub fn overloaded(&self) -> usize {
-        self.cores.iter().filter(|load| load.ceiling_bps.is_some()).count()
+        self.cores.values().filter(|load| load.ceiling_bps.is_some()).count()
     }
 
     /// Whether no core has room for anybody: all have given up their pictures.
     pub fn is_exhausted(&self) -> bool {
-        self.cores.iter().all(|load| load.ceiling_bps.is_some_and(|bps| bps <= FLOOR_BPS))
+        self.open().all(|(_, load)| load.ceiling_bps.is_some_and(|bps| bps <= FLOOR_BPS))
     }
 
     pub fn transports(&self, core: CoreId) -> u32 {
-        self.cores.get(usize::from(core.0)).map_or(0, |load| load.transports)
+        self.cores.get(&core).map_or(0, |load| load.transports)
     }
 }
 
@@ -229,6 +271,33 @@ mod tests {
         placement.set_cpu(CoreId(0), 0.02);
         placement.set_cpu(CoreId(1), f32::NAN);
         assert_eq!(placement.choose(&room), CoreId(1));
+    }
+
+    #[test]
+    fn nobody_is_placed_on_a_core_that_drains_and_on_one_that_came_they_are() {
+        let policy = PlacementPolicy::Pack { participants_per_core: 9 };
+        let mut placement = Placement::new(policy, 2);
+        let mut room = RoomCores::default();
+        assert_eq!([enter(&mut placement, &mut room), enter(&mut placement, &mut room)], [0, 0]);
+        placement.set_draining(CoreId(0), true);
+        assert_eq!((placement.open_count(), placement.is_open(CoreId(0))), (1, false));
+        assert_eq!(enter(&mut placement, &mut room), 1, "its room goes on elsewhere");
+        assert_eq!(room.nth(0, &placement), Some(CoreId(1)), "and so does its stage");
+        placement.add(CoreId(7));
+        let mut other = RoomCores::default();
+        assert_eq!(enter(&mut placement, &mut other), 7, "it has the least to do");
+        placement.set_ceiling(CoreId(0), Some(FLOOR_BPS));
+        for core in [1, 7] {
+            assert!(!placement.is_exhausted());
+            placement.set_ceiling(CoreId(core), Some(FLOOR_BPS));
+        }
+        assert!(placement.is_exhausted());
+        placement.remove(CoreId(0));
+        placement.set_draining(CoreId(0), false);
+        assert_eq!((placement.overloaded(), placement.has(CoreId(0))), (2, false));
+        placement.set_draining(CoreId(7), true);
+        placement.set_draining(CoreId(7), false);
+        assert!(placement.is_open(CoreId(7)));
     }
 
     #[test]

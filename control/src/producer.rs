@@ -155,6 +155,22 @@ impl Producer {
     pub fn pipe_count(&self) -> usize {
         self.far.len()
     }
+
+    /// The cores that it reaches by pipes.
+    pub fn far_cores(&self) -> Vec<CoreId> {
+        self.far.keys().copied().collect()
+    }
+
+    /// What data cores are told of it.
+    pub fn config(&self) -> &ProducerConfig {
+        &self.config
+    }
+
+    /// Gives it another home; whether it reaches that already.
+    pub fn move_to(&mut self, home: CoreId) -> bool {
+        self.config.home = home;
+        self.far.remove(&home).is_some()
+    }
 }
 
 /// What is encrypted end to end comes in whole payloads, which cannot be taken apart here.
@@ -286,11 +302,11 @@ impl Control {
             return None;
         }
         let id = ProducerId(self.ids.next());
-        let room = self.rooms.get(&seat.room)?;
+        self.rooms.get(&seat.room)?;
         let config = ProducerConfig {
             id,
             origin: Origin::Stage,
-            home: room.cores.nth(id.0 as usize).unwrap_or(CoreId(0)),
+            home: self.stage_home(seat.room, id.0),
             kind: media_kind(kind),
             mid: None,
             payload_types: mapping.payload_types,

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use opencall_dataplane::message::{CoreId, ProducerId};
+use opencall_dataplane::message::{CoreId, ProducerId, SINK};
 use opencall_recorder::message::{
     Ending, Progress, RecordCommand, RecordEvent, RecordingConfig, RecordingId, TrackConfig,
 };
@@ -151,10 +151,9 @@ impl RecordingTotals {
 }
 
 impl Control {
-    /// Where the sink is: after the last data core. `None` without one.
+    /// Where the sink is; `None` without one.
     pub(crate) fn sink(&self) -> Option<CoreId> {
-        self.config.recordings?;
-        u8::try_from(self.config.cores.len()).ok().map(CoreId)
+        self.config.recordings.map(|_| SINK)
     }
 
     /// What the sink has to do, in order. To be carried there before the commands of

@@ -221,17 +221,23 @@ impl Control {
         }
     }
 
-    /// Where a peer lives; decided with its first transport.
+    /// Where a peer lives; decided with its first transport, and anew where it has none left on a
+    /// core that is to go.
     fn core_of(&mut self, session: SessionId) -> Result<CoreId, RequestError> {
         let peer = self.peer(session)?;
-        if let Some(core) = peer.core {
+        let (room, before) = (peer.room, peer.core);
+        if let Some(core) = before
+            && (self.placement.is_open(core) || !peer.transports.is_empty())
+        {
             return Ok(core);
         }
-        let room = peer.room;
         let Some(room) = self.rooms.get_mut(&room) else {
             return Err(not_allowed("the room was closed: connect again"));
         };
         let core = self.placement.choose(&room.cores);
+        if let Some(before) = before {
+            room.cores.leave(before);
+        }
         room.cores.enter(core);
         self.peer_mut(session)?.core = Some(core);
         Ok(core)
@@ -239,7 +245,7 @@ impl Control {
 
     /// Where a core is reached: by UDP, and for those whose network lets none through by TCP.
     fn candidates(&self, core: CoreId, force_tcp: bool) -> Vec<IceCandidate> {
-        let addresses = self.config.cores.get(usize::from(core.0));
+        let addresses = self.addresses.get(&core);
         let addresses = addresses.map_or(&[][..], |core| &core.announced);
         let candidate = |is_tcp: bool, index: usize, address: &SocketAddr| {
             let protocol = if is_tcp { "tcp" } else { "udp" };

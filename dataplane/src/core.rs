@@ -263,6 +263,7 @@ impl Core {
                 }
             }
             Command::SetStage { stage, source } => self.set_stage(now, stage, source),
+            Command::MoveStage { stage, home } => self.move_stage(stage, home),
             Command::CreateConsumer(config) => self.create_consumer(now, &config),
             Command::CloseConsumer(id) => self.close_consumer(id),
             Command::PauseConsumer(id) => self.set_consumer_paused(id, true),

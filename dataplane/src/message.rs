@@ -49,6 +49,14 @@ pub const SILENCE: AudioLevels = [-127; 5];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoreId(pub u8);
 
+/// Data cores at most, which have the ids below: who is to be woken is one bit for each
+/// ([`Links`](crate::fanout::links::Links)).
+pub const MAX_CORES: usize = 128;
+
+/// The sink of recordings, to data cores one core more. Its id is none of theirs, however many come
+/// and go, and it is not woken.
+pub const SINK: CoreId = CoreId(MAX_CORES as u8);
+
 /// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16
 /// bytes.
 pub type ShortId = SmallVec<[u8; 16]>;
@@ -281,6 +289,14 @@ pub enum Command {
         stage: ProducerId,
         /// Whose packets; it reaches this core. `None`: nobody's, at once.
         source: Option<ProducerId>,
+    },
+    /// A producer of the stage has another home, for its core has ended. The new home is told so as
+    /// well, or makes it where it has none of it; pipes and sources are told anew there.
+    MoveStage {
+        /// Which producer.
+        stage: ProducerId,
+        /// Where it lives from now on.
+        home: CoreId,
     },
     /// Two cores are linked from now on; comes before the first pipe between them.
     AttachLink {

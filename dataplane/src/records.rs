@@ -92,6 +92,11 @@ impl Records {
         })
     }
 
+    /// A core is gone.
+    pub fn forget(&mut self, core: CoreId) {
+        self.cores.remove(&core);
+    }
+
     /// The commands that make an empty core what `core` was, in order, and with them those to other
     /// cores that open their pipes to it anew. They are in the records already: they need not be
     /// noted again.
@@ -171,6 +176,11 @@ impl CoreRecords {
             Command::SetStage { stage, source } => {
                 if let Some(record) = self.producers.get_mut(stage) {
                     record.carries = *source;
+                }
+            }
+            Command::MoveStage { stage, home } => {
+                if let Some(record) = self.producers.get_mut(stage) {
+                    record.config.home = *home;
                 }
             }
             Command::CreateConsumer(config) => self.create_consumer(config),

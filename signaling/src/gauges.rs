@@ -8,7 +8,7 @@ use std::time::Instant;
 use opencall_control::dtls::DtlsDropCounters;
 use opencall_control::{Counts, DataDrop, DataDropCounters, RecordingTotals};
 use opencall_dataplane::histogram::Histogram;
-use opencall_dataplane::message::CoreStats;
+use opencall_dataplane::message::{CoreId, CoreStats};
 use opencall_dataplane::threads::Loss;
 
 use crate::auth::error::TokenError;
@@ -52,6 +52,11 @@ impl Workers {
         }
     }
 
+    /// A core that was dead is not missed any more.
+    pub fn set_any_lost(&self, any_lost: bool) {
+        self.any_lost.store(any_lost, Ordering::Relaxed);
+    }
+
     /// Whether a core is dead now.
     pub fn is_any_lost(&self) -> bool {
         self.any_lost.load(Ordering::Relaxed)
@@ -70,9 +75,36 @@ impl Workers {
     }
 }
 
+/// What a data core does for newcomers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CoreState {
+    /// It takes them.
+    #[default]
+    Running,
+    /// It takes none, and ends when nobody is left.
+    Draining,
+    /// It has ended.
+    Removed,
+}
+
+impl CoreState {
+    /// Its name in answers.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CoreState::Running => "running",
+            CoreState::Draining => "draining",
+            CoreState::Removed => "removed",
+        }
+    }
+}
+
 /// A data core as it was a moment ago.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CoreView {
+    /// Which.
+    pub core: CoreId,
+    /// What it does for newcomers.
+    pub state: CoreState,
     /// Its UDP port.
     pub port: u16,
     /// What it and those before it have counted, and what it has now.
@@ -91,6 +123,38 @@ pub struct CoreView {
     pub stalled: u64,
     /// How often it was replaced.
     pub recovered: u64,
+}
+
+impl Default for CoreView {
+    fn default() -> Self {
+        CoreView {
+            core: CoreId(0),
+            state: CoreState::default(),
+            port: 0,
+            totals: CoreStats::default(),
+            busy: 0.0,
+            received_per_second: 0,
+            sent_per_second: 0,
+            is_lost: false,
+            died: 0,
+            stalled: 0,
+            recovered: 0,
+        }
+    }
+}
+
+impl CoreView {
+    /// Whether it is there.
+    pub fn is_there(&self) -> bool {
+        self.state != CoreState::Removed
+    }
+
+    /// It has ended: it does and has nothing, and what it counted stays.
+    pub fn rest(&mut self) {
+        (self.busy, self.received_per_second, self.sent_per_second) = (0.0, 0, 0);
+        let totals = &mut self.totals;
+        (totals.transports, totals.producers, totals.consumers) = (0, 0, 0);
+    }
 }
 
 /// What the control thread counts, as it was a moment ago.
@@ -185,7 +249,7 @@ impl Gauges {
         *self.cores.lock().unwrap_or_else(PoisonError::into_inner) = cores;
     }
 
-    /// What the data cores did when they were last looked at.
+    /// What the data cores did when they were last looked at, those that are gone among them.
     pub fn cores(&self) -> Vec<CoreView> {
         self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -24,8 +24,8 @@ use crate::gauges::Gauges;
 use crate::http::admin::Admin;
 use crate::http::wish::Wish;
 use crate::http::{self, Front, NewConnection};
-use crate::hub::{Hub, HubLink};
-use crate::ice_tcp::Doors;
+use crate::hub::{Cores, Hub, HubLink, Sites};
+use crate::ice_tcp::{Doors, Gates};
 use crate::service_manager;
 use crate::signals::{FaultSignals, Signals, stop_reason};
 use crate::webhooks::{self, Receivers};
@@ -96,20 +96,19 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     opencall_io::step_back();
     let gauges = Arc::new(Gauges::default());
     let ice_tcp = doors.serve(runtime()?, Arc::clone(&gauges.ice_tcp));
-    let ice_tcp = ice_tcp.map_err(ServerError::Runtime)?;
+    let (ice_tcp, gates) = ice_tcp.map_err(ServerError::Runtime)?;
     let auth = Auth::new(std::mem::take(&mut config.auth));
     let hooks = config.webhooks.take();
     let (webhooks, receivers) =
         hooks.map(|hooks| webhooks::new(hooks, &auth, &gauges.webhooks)).unzip();
     log_start(&config, &plane, &listeners, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
-    let (cores, backend) = (plane.cores.len(), plane.backend);
+    let backend = plane.backend;
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
-    let faults = config.debug_faults.then(|| (plane.faults(), plane.cores.len()));
+    let faults = config.debug_faults.then(|| plane.faults());
     let recorder = start_recorder(&config, clock, &plane, &wake)?;
-    let cores_and_sink = (plane, recorder);
-    let (hub, link) =
-        Hub::new(clock, control, cores_and_sink, wake, Arc::clone(&gauges), rate, webhooks);
+    let cores = Cores { plane, recorder, sites: sites(&config, gates) };
+    let (hub, link) = Hub::new(clock, control, cores, wake, Arc::clone(&gauges), rate, webhooks);
     let (drain, drain_timeout) = (Drain::default(), config.drain_timeout);
     let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
     let front = Front {
@@ -119,7 +118,6 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         wish: Wish::new(link.clone()),
         limits: config.limits,
         gauges: Arc::clone(&gauges),
-        cores,
         io: backend_name(backend),
         started: Instant::now(),
         web: config.web.clone(),
@@ -127,9 +125,9 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let web = Web::start(web_runtime, listeners, front, connections, link, receivers)?;
     let result = control_runtime.block_on(async {
         let signals = Signals::new().map_err(ServerError::Runtime)?;
-        if let Some((faults, cores)) = faults {
+        if let Some(faults) = faults {
             let asked = FaultSignals::new().map_err(ServerError::Runtime)?;
-            tokio::spawn(asked.obey(faults, cores));
+            tokio::spawn(asked.obey(faults));
         }
         service_manager::ready();
         let stop = async {
@@ -249,6 +247,16 @@ fn ice_tcp_doors(config: &Config) -> Result<Doors, ServerError> {
     let at = |port| config.listen.iter().map(move |listen| SocketAddr::new(listen.ip, port));
     let addresses: Vec<SocketAddr> = ports.flat_map(at).collect();
     Doors::open(&addresses).map_err(|(address, cause)| ServerError::IceTcp { address, cause })
+}
+
+/// Where there may be further data cores.
+fn sites(config: &Config, gates: Gates) -> Sites {
+    Sites {
+        listen: config.listen.iter().map(|listen| (listen.ip, listen.announced)).collect(),
+        first_port: config.first_port,
+        max: config.max_workers,
+        gates: config.ice_tcp.then_some(gates),
+    }
 }
 
 fn core_port(config: &Config, index: usize) -> u16 {

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use opencall_dataplane::message::CoreId;
 use opencall_dataplane::threads::{Fault, Faults};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -120,13 +119,17 @@ impl FaultSignals {
     }
 
     /// Makes one core after the other suffer.
-    pub async fn obey(mut self, faults: Faults, cores: usize) {
-        for core in (0..cores).cycle() {
+    pub async fn obey(mut self, faults: Faults) {
+        let mut last = None;
+        loop {
             let fault = tokio::select! {
                 _ = self.panic.recv() => Fault::Panic,
                 _ = self.stall.recv() => Fault::Stall,
             };
-            faults.inject(CoreId(core as u8), fault);
+            last = faults.next_after(last);
+            if let Some(core) = last {
+                faults.inject(core, fault);
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod fate;
 pub mod participant;
 pub mod plan;
 pub mod server;
+pub mod shifts;
 pub mod world;
 
 pub use world::{Meeting, Outcome, Violation, run, trace};

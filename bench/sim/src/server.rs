@@ -25,7 +25,8 @@ use rand::rngs::StdRng;
 
 use crate::agenda::tick;
 use crate::fate::{Blow, Death, Fate};
-use crate::plan::Plan;
+use crate::plan::{BEGIN, Plan};
+use crate::shifts::{Shift, Shifts};
 
 /// How long the shortest turn takes, and the shortest way between two threads.
 const TURN: Duration = Duration::from_millis(1);
@@ -109,6 +110,8 @@ pub struct Server {
     pub stations: Vec<Station>,
     dispatch: Dispatch,
     fate: Fate,
+    /// Cores that come and go.
+    pub shifts: Shifts,
     /// Cores that die with a command that they were just told.
     pub struck: Vec<Blow>,
     network: Network,
@@ -159,10 +162,10 @@ impl Server {
         let stations: Vec<Station> = (0..plan.cores).map(station).collect();
         Server {
             control: Control::new(config, origin).expect("a good configuration"),
-            stations,
             network,
-            dispatch: Dispatch::new(plan.cores, Mesh::with_slots(across)),
+            dispatch: Dispatch::new(stations.iter().map(|of| of.id), Mesh::with_slots(across)),
             fate: Fate::of(seed, plan.cores),
+            shifts: Shifts::of(seed, plan.cores, BEGIN),
             struck: Vec::new(),
             calls: VecDeque::new(),
             control_wake: Time::NEVER,
@@ -173,6 +176,7 @@ impl Server {
             is_calm: false,
             is_staged: stage_of(seed).from > 0,
             opened: Vec::new(),
+            stations,
         }
     }
 
@@ -219,10 +223,12 @@ impl Server {
         }
         self.pass_commands(now);
         self.replace_dead(now);
+        self.change_shifts(now);
         let outputs = std::iter::from_fn(|| self.control.poll_output()).collect();
         let retry = if self.dispatch.is_empty() { Time::NEVER } else { now + TURN };
         let vacancies = self.stations.iter().filter_map(|station| station.vacant_until);
         let due = vacancies.fold(tick(self.control.next_timeout()), Time::min);
+        let due = due.min(self.shifts.due());
         self.control_wake = due.max(now + TURN).min(retry);
         outputs
     }
@@ -271,6 +277,52 @@ impl Server {
                 let Ok(()) = self.dispatch.replace(now, core, station, &mut self.control);
             }
         }
+        self.pass_commands(now);
+    }
+
+    /// Cores drain, end and come back, as `signaling/src/hub/cores.rs` has it.
+    fn change_shifts(&mut self, now: Time) {
+        let is_due = self.shifts.due() <= now;
+        match self.shifts.now {
+            Shift::All(_) if is_due => {
+                let core = self.shifts.pick();
+                match self.control.drain_core(CoreId(core as u8)) {
+                    Ok(()) => self.shifts.drain(now, core),
+                    Err(_) => self.shifts.complete(now),
+                }
+            }
+            Shift::Draining(core, _) => {
+                if is_due {
+                    self.control.cut_core(now, CoreId(core as u8));
+                    self.pass_commands(now);
+                }
+                self.end_core(now, core);
+            }
+            Shift::Away(core, _) if is_due => {
+                let id = CoreId(core as u8);
+                self.dispatch.add(id);
+                self.control.add_core(id, CoreAddresses { announced: vec![address(id)] });
+                self.shifts.complete(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a core that drains, if nobody is on it and it has done all that it was told.
+    fn end_core(&mut self, now: Time, core: usize) {
+        let (id, station) = (CoreId(core as u8), &mut self.stations[core]);
+        let has_done_all = station.commands.free() == station.commands.capacity();
+        let is_empty = self.control.is_core_empty(id) && self.dispatch.is_empty_for(id);
+        if !is_empty || !has_done_all || !station.is_alive() {
+            return;
+        }
+        while let Some(event) = station.poll_event() {
+            self.control.handle_event(now, id, event);
+        }
+        let Ok(()) = station.fill(now);
+        self.dispatch.remove(id);
+        self.control.remove_core(now, id);
+        self.shifts.leave(now, core);
         self.pass_commands(now);
     }
 
@@ -382,6 +434,20 @@ impl Server {
     pub fn calm_down(&mut self) {
         self.is_calm = true;
         self.control_stalled_until = Time::ZERO;
+        // All are there from now on.
+        match self.shifts.now {
+            Shift::All(_) => {}
+            Shift::Draining(core, _) => {
+                let kept = self.control.keep_core(CoreId(core as u8));
+                kept.expect("it is there");
+            }
+            Shift::Away(core, _) => {
+                let id = CoreId(core as u8);
+                self.dispatch.add(id);
+                self.control.add_core(id, CoreAddresses { announced: vec![address(id)] });
+            }
+        }
+        self.shifts.rest();
         for station in &mut self.stations {
             station.stalled_until = Time::ZERO;
         }

@@ -78,6 +78,8 @@ pub struct Outcome {
     pub waited: u64,
     /// Data cores that died.
     pub deaths: u64,
+    /// Data cores that were drained and went.
+    pub gone: u64,
     /// The longest that media took to come back after one, while nothing else went wrong.
     pub slowest: Duration,
     /// Virtual time it took.
@@ -194,6 +196,7 @@ impl Meeting {
             packets: self.packets,
             waited: self.waited(),
             deaths: self.deaths,
+            gone: self.server.shifts.gone.into(),
             slowest: self.slowest,
             lasted: self.now.since(BEGIN),
         }

@@ -14,17 +14,19 @@ fn meetings() -> u64 {
 }
 
 fn share(index: u64) {
-    let (mut packets, mut deaths) = (0, 0);
+    let (mut packets, mut deaths, mut gone) = (0, 0, 0);
     for seed in (index..meetings()).step_by(SHARES as usize) {
         let outcome = run(seed);
         packets += outcome.packets;
         deaths += outcome.deaths;
+        gone += outcome.gone;
         if let Some(violation) = outcome.violation {
             panic!("seed {seed}: {violation}\nagain: scripts/sim --seed {seed} --seeds 1");
         }
     }
     assert!(packets > 200 * meetings() / SHARES, "too tame: {packets} packets");
     assert!(deaths > meetings() / SHARES, "too mild: {deaths} data cores died");
+    assert!(gone > meetings() / SHARES / 4, "too steady: {gone} data cores went");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 export interface Worker {
   core: number;
   port: number;
+  state: 'running' | 'draining' | 'removed';
   alive: boolean;
   /** Share of time that it was busy in the last second, 0–1. */
   busy: number;

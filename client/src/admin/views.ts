@@ -62,8 +62,9 @@ export class Overview implements View {
     ]);
     const at = Date.now() / 1000;
     this.#facts.replaceChildren(...factsOf(server));
-    this.#cores.replaceChildren(...server.workers.map(coreCard));
-    this.#busy.add(at, new Map(server.workers.map((w) => [`core ${w.core}`, w.busy])));
+    const there = server.workers.filter((worker) => worker.state !== 'removed');
+    this.#cores.replaceChildren(...there.map(coreCard));
+    this.#busy.add(at, new Map(there.map((w) => [`core ${w.core}`, w.busy])));
     const sum = (of: (worker: Worker) => number) =>
       server.workers.reduce((all, worker) => all + of(worker), 0);
     const traffic = new Map([
@@ -239,6 +240,7 @@ function coreCard(worker: Worker): HTMLElement {
   const fill = meter.firstElementChild as HTMLElement;
   fill.style.width = `${Math.min(worker.busy, 1) * 100}%`;
   const troubles = [
+    worker.state === 'draining' ? 'draining' : '',
     worker.died ? `died ${worker.died}×` : '',
     worker.stalled ? `stalled ${worker.stalled}×` : '',
   ].filter(Boolean);

@@ -3,6 +3,7 @@
 
 mod administrators_announce;
 mod administrators_see_and_act;
+mod cores_come_and_go;
 mod data_channels_bound_laggards;
 mod data_channels_carry_messages;
 mod data_channels_open_in_band;

@@ -66,18 +66,31 @@ pub struct Talk {
     replacing: bool,
 }
 
-pub fn config(cores: usize, placement: PlacementPolicy) -> ControlConfig {
-    let core = |index: usize| CoreAddresses {
+/// The books of a core; the sink's are the last.
+fn books_of(books: &mut [Books], core: CoreId) -> &mut Books {
+    let index = match core {
+        SINK => books.len() - 1,
+        CoreId(index) => index.into(),
+    };
+    books.get_mut(index).expect("such a core")
+}
+
+/// Where a core is reached.
+pub fn addresses(index: usize) -> CoreAddresses {
+    CoreAddresses {
         announced: vec![
             SocketAddr::from(([192, 0, 2, 1], 40_000 + index as u16)),
             SocketAddr::new("2001:db8::1".parse().expect("address"), 40_000 + index as u16),
         ],
-    };
+    }
+}
+
+pub fn config(cores: usize, placement: PlacementPolicy) -> ControlConfig {
     ControlConfig {
         placement,
         seed: Some(1),
         unix_origin_ms: 1_700_000_000_000,
-        ..ControlConfig::new((0..cores).map(core).collect())
+        ..ControlConfig::new((0..cores).map(addresses).collect())
     }
 }
 
@@ -248,6 +261,20 @@ impl Talk {
         assert_eq!((recorded.transports, recorded.producers, recorded.consumers), counts);
     }
 
+    /// Closes who is left on a core; how many.
+    pub fn cut_core(&mut self, core: u8) -> usize {
+        let closed = self.control.cut_core(self.now, CoreId(core));
+        self.drain();
+        closed
+    }
+
+    /// A core has ended, with whatever was there.
+    pub fn remove_core(&mut self, core: u8) {
+        self.books[usize::from(core)] = Books::default();
+        self.control.remove_core(self.now, CoreId(core));
+        self.drain();
+    }
+
     /// Lets time pass, calling for time-outs when they are due.
     pub fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -319,7 +346,7 @@ impl Talk {
 
     /// Of transports and the core itself; the others are passed on.
     fn book_transport(&mut self, core: CoreId, command: Command) -> String {
-        let books = &mut self.books[usize::from(core.0)];
+        let books = books_of(&mut self.books, core);
         match command {
             Command::CreateTransport(config) => {
                 assert!(books.transports.insert(config.id));
@@ -360,7 +387,7 @@ impl Talk {
 
     /// Of producers and pipes; the others are passed on.
     fn book_producer(&mut self, core: CoreId, command: Command) -> String {
-        let books = &mut self.books[usize::from(core.0)];
+        let books = books_of(&mut self.books, core);
         match command {
             Command::CreateProducer(config) => {
                 assert!(!config.encodings.is_empty() && !config.payload_types.is_empty());
@@ -400,6 +427,11 @@ impl Talk {
                 }
                 format!("SetStage{}", if source.is_some() { "" } else { " nobody" })
             }
+            Command::MoveStage { stage, home } => {
+                assert!(books.producers.contains(&stage), "no such producer");
+                self.producers.get_mut(&stage).expect("it was made").home = home;
+                format!("MoveStage to {}", home.0)
+            }
             Command::AttachLink { .. } | Command::DetachLink(_) => {
                 unreachable!("links are made below control")
             }
@@ -418,7 +450,7 @@ impl Talk {
 
     /// Of consumers.
     fn book_consumer(&mut self, core: CoreId, command: Command) -> String {
-        let books = &mut self.books[usize::from(core.0)];
+        let books = books_of(&mut self.books, core);
         match command {
             Command::CreateConsumer(config) => {
                 assert!(books.transports.contains(&config.transport));

@@ -345,3 +345,50 @@ fn a_core_that_is_replaced_goes_on_with_the_stage() {
         scene.talk.replace(core);
     }
 }
+
+#[test]
+fn a_stage_whose_core_is_gone_goes_on_elsewhere_for_the_same_consumers() {
+    let mut scene = Scene::of(4);
+    scene.speak(1, 100);
+    scene.settle();
+    let homes = |scene: &Scene| -> Vec<u8> {
+        let stage = scene.talk.producers.values().filter(|of| of.origin == Origin::Stage);
+        stage.map(|of| of.home.0).collect()
+    };
+    let (first, second) = (CoreId(0), CoreId(1));
+    assert!(homes(&scene).contains(&0) && homes(&scene).contains(&1), "{:?}", homes(&scene));
+    scene.talk.control.drain_core(first).expect("there is another");
+    for who in [0, 2] {
+        scene.talk.leave(scene.clients[who].session);
+    }
+    scene.settle();
+    assert!(scene.talk.control.is_core_empty(first) && homes(&scene).contains(&0));
+    let [bert, dora] = [1, 3].map(|who| scene.clients[who].session);
+    scene.talk.news(bert);
+    let mut carried = scene.talk.books[0].carried.clone();
+    carried.extend(scene.talk.books[1].carried.clone());
+    let consumers = scene.talk.books[1].consumers.clone();
+    scene.talk.commands();
+
+    scene.talk.remove_core(0);
+    assert_eq!(homes(&scene), [1; 4]);
+    let commands = scene.talk.commands();
+    assert!(commands.contains(&"1: MoveStage to 1".to_owned()), "{commands:?}");
+    assert_eq!(scene.talk.books[1].carried, carried, "whom it carries");
+    assert_eq!(scene.talk.books[1].consumers, consumers, "and for whom");
+    scene.settle();
+    let news = scene.talk.news_texts(bert);
+    assert!(!news.iter().any(|text| text.contains("Closed")), "nobody hears of it: {news:?}");
+    // It can move on, and back.
+    scene.talk.control.add_core(first, addresses(0));
+    scene.talk.books[0] = Books::default();
+    let emil = scene.talk.enter("emil", Automatic);
+    assert_eq!(scene.talk.newest_transport().0, 0);
+    assert!(scene.talk.offers(emil.session).len() >= 4, "the stage reaches it");
+    scene.talk.control.drain_core(second).expect("there is another");
+    assert_eq!(scene.talk.cut_core(1), 2);
+    scene.talk.remove_core(1);
+    assert_eq!(scene.talk.closed.get(&dora), Some(&CloseReason::CoreRemoved));
+    scene.talk.leave(emil.session);
+    scene.talk.assert_nothing_is_left();
+}

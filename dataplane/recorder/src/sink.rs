@@ -183,7 +183,8 @@ impl Sink {
     }
 
     fn take_packets(&mut self, now: Time) {
-        for core in 0..self.links.cores() {
+        for place in 0.. {
+            let Some(core) = self.links.linked(place) else { return };
             for _ in 0..MAX_BATCHES {
                 let taken = self.links.take(core);
                 if taken == 0 {

@@ -94,7 +94,9 @@ impl Link {
 pub struct Links {
     links: Vec<Option<Link>>,
     taken: Vec<usize>,
-    /// Bit per core; a server has at most 128.
+    /// The cores that it is linked to: a turn looks at no others.
+    linked: Vec<u8>,
+    /// Bit per core; a server has at most [`MAX_CORES`](crate::message::MAX_CORES).
     wake: u128,
 }
 
@@ -163,6 +165,9 @@ impl Links {
             self.taken.resize(index + 1, 0);
         }
         self.links[index] = Some(link);
+        if !self.linked.contains(&to.0) {
+            self.linked.push(to.0);
+        }
     }
 
     /// Removes the link to a core: what waits in it is lost. Not within a turn.
@@ -170,6 +175,7 @@ impl Links {
         if let Some(link) = self.links.get_mut(usize::from(core.0)) {
             *link = None;
         }
+        self.linked.retain(|other| *other != core.0);
     }
 
     /// Sends a message, with a packet's bytes, to another core. Never blocks.
@@ -207,9 +213,9 @@ impl Links {
         })
     }
 
-    /// One more than the highest index of a linked core.
-    pub fn cores(&self) -> usize {
-        self.links.len()
+    /// The index of the core that it is linked to at this place, from 0 on without gaps.
+    pub fn linked(&self, place: usize) -> Option<usize> {
+        self.linked.get(place).map(|core| usize::from(*core))
     }
 
     /// Takes up what waits from `core`, at most [`MAX_PIPED_PER_TURN`]; how many slots that is.
@@ -230,9 +236,9 @@ impl Links {
 
     /// Gives back all slots taken up in this turn.
     pub fn release(&mut self) {
-        for (link, taken) in self.links.iter_mut().zip(&mut self.taken) {
-            let taken = std::mem::take(taken);
-            if let Some(link) = link {
+        for core in self.linked.iter().map(|core| usize::from(*core)) {
+            let taken = std::mem::take(&mut self.taken[core]);
+            if let Some(link) = &mut self.links[core] {
                 link.incoming.release(taken);
             }
         }
@@ -240,13 +246,18 @@ impl Links {
 
     /// Whether something waits.
     pub fn has_work(&mut self) -> bool {
-        self.links.iter_mut().flatten().any(|link| !link.incoming.is_empty())
+        let Links { links, linked, .. } = self;
+        linked.iter().any(|core| {
+            let link = links.get_mut(usize::from(*core)).and_then(Option::as_mut);
+            link.is_some_and(|link| !link.incoming.is_empty())
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::SINK;
 
     #[test]
     fn a_full_ring_refuses_and_never_blocks() {
@@ -274,6 +285,28 @@ mod tests {
         links.attach(CoreId(127), here);
         links.send(CoreId(127), PipeMessage::Empty, &[]).unwrap();
         assert_eq!(links.take_wake().collect::<Vec<_>>(), [CoreId(127)]);
+    }
+
+    #[test]
+    fn a_turn_looks_at_the_linked_and_the_sink_is_not_woken() {
+        let mut links = Links::default();
+        let looked_at = |links: &Links| (0..).map_while(|place| links.linked(place)).collect();
+        let mut far = Vec::new();
+        for core in [SINK, CoreId(2), CoreId(2), CoreId(5)] {
+            let (here, there) = Link::pair();
+            links.attach(core, here);
+            far.push(there);
+        }
+        let all: Vec<usize> = looked_at(&links);
+        assert_eq!(all, [usize::from(SINK.0), 2, 5]);
+        links.send(SINK, PipeMessage::Empty, &[]).unwrap();
+        assert_eq!(links.take_wake().count(), 0);
+        far[3].outgoing.push_with(|_| ()).unwrap();
+        assert!(links.has_work());
+        links.detach(CoreId(5));
+        links.detach(CoreId(9));
+        let left: Vec<usize> = looked_at(&links);
+        assert_eq!((left, links.has_work()), (vec![usize::from(SINK.0), 2], false));
     }
 
     fn open(to: u8) -> Command {

@@ -35,7 +35,7 @@ use crate::ingress::producer::Producer;
 use crate::ingress::source::{SenderReport, Source, SourceId};
 use crate::ingress::stream_table::needs_key_frame;
 use crate::layers::allocation::MAX_ENCODINGS;
-use crate::message::{Event, ProducerId};
+use crate::message::{CoreId, Event, ProducerId};
 use crate::sender_clock::SenderClock;
 
 /// For so long a key frame of the next source is waited for while the present one goes on: four
@@ -130,6 +130,24 @@ impl Core {
         self.producers[next].stages.push(key);
         if self.producers[key].kind == MediaKind::Video {
             self.request_key_frames_of_source(now, next);
+        }
+    }
+
+    /// A producer of the stage lives elsewhere from now on, or here. Its consumers stay: to them it
+    /// goes on with another source.
+    pub(crate) fn move_stage(&mut self, stage: ProducerId, home: CoreId) {
+        let Some(&key) = self.index.producers.get(&stage) else { return };
+        let producer = &mut self.producers[key];
+        // Here that is said of what is another's only: who has it already goes on.
+        if producer.home == home || producer.transport.is_some() {
+            return;
+        }
+        producer.home = home;
+        for encoding in &mut producer.encodings {
+            encoding.source.relayed_at = None;
+        }
+        if home == self.id {
+            producer.enter_stage();
         }
     }
 

@@ -81,7 +81,8 @@ impl Core {
 
     /// Takes up what other cores sent.
     pub(crate) fn gather_piped(&mut self, now: Time) {
-        for core in 0..self.links.cores() {
+        for place in 0.. {
+            let Some(core) = self.links.linked(place) else { return };
             for slot in 0..self.links.take(core) {
                 let Some(entry) = self.links.slot(core, slot) else { break };
                 let message = entry.message;

@@ -1,5 +1,5 @@
 //! Starts the data cores, each on a thread with its own I/O backend; control's end of each; puts
-//! another thread in the place of one that died or stalled.
+//! another thread in the place of one that died or stalled; adds cores and ends them.
 //!
 //! The sockets are the plane's: they stay open while a core is replaced, and what arrives meanwhile
 //! waits in them.
@@ -19,6 +19,7 @@ use opencall_wire::time::Time;
 
 use super::clock::Clock;
 use super::load::{LoadMeter, ThreadId};
+use super::nursery::Nursery;
 use super::seat::Seat;
 use super::vitals::{Death, Faults, Peers, Registry, Vitals, Wakers, Watch};
 use super::worker::Worker;
@@ -44,6 +45,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest such pause: it bounds how soon a core is back once the cause is gone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A core that was told to end takes no longer than this, unless it has stalled.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Deaths of a core with a datagram of one address in hand, after which what comes from there is
 /// dropped unseen.
 const DEATHS_TO_QUARANTINE: u32 = 2;
@@ -54,7 +58,7 @@ const MAX_SUSPECTS: usize = 64;
 /// What all data cores share.
 #[derive(Debug, Clone)]
 pub struct DataPlaneConfig {
-    /// How many cores.
+    /// How many cores at start.
     pub cores: usize,
     /// Addresses each core listens on.
     pub listen: Vec<IpAddr>,
@@ -89,6 +93,12 @@ pub enum StartError {
     /// An eventfd could not be made.
     #[error("cannot make an eventfd: {0}; raise the limit of open files (ulimit -n)")]
     Descriptors(std::io::Error),
+    /// Cores are bound to CPUs, and there are no more of these.
+    #[error(
+        "each of the {0} CPUs of this process has a data core: start the server with --pin=false \
+         to have more"
+    )]
+    NoCpu(usize),
     /// Zero cores were asked for.
     #[error("a data plane needs at least one core; set --workers to 1 or more")]
     NoCores,
@@ -234,13 +244,17 @@ fn pause(short_lives: u32) -> Duration {
 
 /// The running data plane.
 pub struct DataPlane {
-    /// One per core.
+    /// Those that run, in the order of their ids.
     pub cores: Vec<DataCore>,
     /// The backend in use.
     pub backend: Backend,
     /// Why that one: a line for the log.
     pub reason: String,
     starter: Starter,
+    /// Those that were told to end and have not yet: their ports are still taken.
+    leaving: Vec<DataCore>,
+    /// Those of them that have stalled.
+    stuck: Vec<DataCore>,
 }
 
 /// What it takes to start the thread of any core.
@@ -248,6 +262,10 @@ struct Starter {
     clock: Clock,
     notify: Arc<dyn Fn() + Send + Sync>,
     registry: Arc<Registry>,
+    nursery: Nursery,
+    config: DataPlaneConfig,
+    /// In the order in which cores take them; empty if they are not bound to CPUs.
+    cpus: Vec<core_affinity::CoreId>,
 }
 
 /// A thread that is about to run, and control's ends of it.
@@ -258,7 +276,63 @@ struct Started {
     load: LoadMeter,
 }
 
+/// A core's place, before its thread runs.
+struct Opened {
+    id: CoreId,
+    port: u16,
+    sockets: SocketSet,
+    io: Box<dyn Io>,
+    parker: Parker,
+    backend: Backend,
+    reason: String,
+}
+
 impl Starter {
+    /// Opens a core's sockets.
+    fn open(&self, id: CoreId, choice: BackendChoice) -> Result<Opened, StartError> {
+        let port = self.config.first_port.saturating_add(id.0.into());
+        let sockets = opencall_io::bind(&self.config.listen, port, SocketOptions::default())?;
+        for warning in sockets.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let parker = Parker::new().map_err(StartError::Descriptors)?;
+        let (io, backend, reason) = opencall_io::open(choice, sockets.clone(), &parker)?;
+        Ok(Opened { id, port, sockets, io, parker, backend, reason })
+    }
+
+    /// Starts an empty core in its place.
+    fn launch(
+        &self,
+        opened: Opened,
+        cpu: Option<core_affinity::CoreId>,
+    ) -> Result<DataCore, StartError> {
+        let Opened { id, port, sockets, io, parker, .. } = opened;
+        let now = self.clock.now();
+        let seed = self.config.seed.wrapping_add(id.0.into()).wrapping_mul(SEED_STEP);
+        let seed = seed.wrapping_add(now.as_nanos());
+        let (unparker, vitals) = (parker.unparker(), Arc::new(Vitals::default()));
+        let started = self.start(self.core(id, seed), cpu, (io, parker), Arc::clone(&vitals))?;
+        self.registry.set(id, unparker.clone(), Arc::clone(&vitals));
+        Ok(DataCore {
+            id,
+            port,
+            sockets,
+            cpu,
+            seed,
+            commands: started.commands,
+            events: started.events,
+            unparker,
+            thread: Some(started.thread),
+            load: started.load,
+            vitals,
+            watch: Watch::default(),
+            since: now,
+            short_lives: 0,
+            due: None,
+            suspects: VecDeque::new(),
+        })
+    }
+
     fn start(
         &self,
         core: Core,
@@ -280,10 +354,8 @@ impl Starter {
             vitals,
             notify: Arc::clone(&self.notify),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("data-{index}"))
-            .spawn(move || worker.run(io))
-            .map_err(|cause| StartError::Thread { core: index, cause })?;
+        let thread = self.nursery.start(format!("data-{index}"), move || worker.run(io));
+        let thread = thread.map_err(|cause| StartError::Thread { core: index, cause })?;
         let load = LoadMeter::of(thread_id);
         Ok(Started { commands: command_tx, events: event_rx, thread, load })
     }
@@ -294,6 +366,83 @@ impl Starter {
 }
 
 impl DataPlane {
+    /// A core that runs.
+    pub fn core_mut(&mut self, id: CoreId) -> Option<&mut DataCore> {
+        self.cores.iter_mut().find(|core| core.id == id)
+    }
+
+    /// Those that run, and those that have yet to end.
+    fn all(&self) -> impl Iterator<Item = &DataCore> {
+        self.cores.iter().chain(&self.leaving).chain(&self.stuck)
+    }
+
+    /// Whether no core has this id, nor one that has yet to end.
+    pub fn is_free(&self, id: CoreId) -> bool {
+        self.all().all(|core| core.id != id)
+    }
+
+    /// Adds an empty core, where [`DataPlane::is_free`] says that there is none. Returns its port.
+    ///
+    /// # Errors
+    /// Its port is taken, every CPU has a core, or the system has no thread or descriptors left.
+    pub fn add(&mut self, id: CoreId) -> Result<u16, StartError> {
+        let cpu = self.free_cpu()?;
+        let opened = self.starter.open(id, self.choice())?;
+        let core = self.starter.launch(opened, cpu)?;
+        let port = core.port;
+        let place = self.cores.partition_point(|other| other.id < id);
+        self.cores.insert(place, core);
+        Ok(port)
+    }
+
+    /// The CPU for one more core, if cores are bound to CPUs.
+    fn free_cpu(&self) -> Result<Option<core_affinity::CoreId>, StartError> {
+        let cpus = &self.starter.cpus;
+        if cpus.is_empty() {
+            return Ok(None);
+        }
+        let free = cpus.iter().find(|&&cpu| !self.all().any(|core| core.cpu == Some(cpu)));
+        free.copied().map(Some).ok_or(StartError::NoCpu(cpus.len()))
+    }
+
+    /// Tells a core to end, of which nothing is wanted any more. `false` if it takes no commands
+    /// now: ask again.
+    pub fn end(&mut self, id: CoreId, now: Time) -> bool {
+        let Some(index) = self.cores.iter().position(|core| core.id == id) else { return true };
+        let core = &mut self.cores[index];
+        if core.is_running() && core.send(Command::Shutdown).is_err() {
+            return false;
+        }
+        core.wake();
+        core.since = now;
+        self.starter.registry.remove(id);
+        self.leaving.push(self.cores.remove(index));
+        true
+    }
+
+    /// The next of the cores that were told to end and have, or that will never: a thread that has
+    /// stalled cannot be ended. It sends nothing more if it wakes up, and keeps its port till then.
+    pub fn poll_ended(&mut self, now: Time) -> Option<CoreId> {
+        self.stuck.retain(DataCore::is_running);
+        let is_over = |core: &DataCore| !core.is_running() || now.since(core.since) > END_PATIENCE;
+        let index = self.leaving.iter().position(is_over)?;
+        let mut core = self.leaving.remove(index);
+        let id = core.id;
+        match core.is_running() {
+            true => {
+                core.vitals.replace();
+                self.stuck.push(core);
+            }
+            false => core.join(),
+        }
+        Some(id)
+    }
+
+    /// Whether [`DataPlane::poll_ended`] is to be asked soon.
+    pub fn is_any_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
     /// The cores that have died or stalled since the last call, which should not be longer ago than
     /// [`WATCH_INTERVAL`](super::WATCH_INTERVAL).
     pub fn losses(&mut self, now: Time) -> impl Iterator<Item = Loss> {
@@ -317,15 +466,11 @@ impl DataPlane {
     /// # Errors
     /// The system has no thread or descriptors left; it is tried again a while later.
     pub fn replace(&mut self, core: CoreId, now: Time) -> Result<(), StartError> {
-        let index = usize::from(core.0);
-        let Some(seat) = self.cores.get_mut(index) else { return Ok(()) };
+        let choice = self.choice();
+        let Some(seat) = self.cores.iter_mut().find(|seat| seat.id == core) else { return Ok(()) };
         seat.vitals.replace();
         // If that fails, it is tried again then.
         seat.due = Some(now + LONGEST_PAUSE);
-        let choice = match self.backend {
-            Backend::Uring => BackendChoice::Auto,
-            Backend::Mmsg => BackendChoice::Mmsg,
-        };
         let parker = Parker::new().map_err(StartError::Descriptors)?;
         let unparker = parker.unparker();
         let (io, _, _) = opencall_io::open(choice, seat.sockets.clone(), &parker)?;
@@ -335,13 +480,21 @@ impl DataPlane {
         killers.for_each(|(address, _)| empty.quarantine(*address));
         let vitals = Arc::new(Vitals::default());
         let started = self.starter.start(empty, seat.cpu, (io, parker), Arc::clone(&vitals))?;
-        self.starter.registry.set(index, unparker.clone(), Arc::clone(&vitals));
+        self.starter.registry.set(core, unparker.clone(), Arc::clone(&vitals));
         (seat.commands, seat.events) = (started.commands, started.events);
         // A thread that has stalled cannot be waited for.
         seat.thread = Some(started.thread);
         (seat.load, seat.unparker) = (started.load, unparker);
         (seat.vitals, seat.watch, seat.since, seat.due) = (vitals, Watch::default(), now, None);
         Ok(())
+    }
+
+    /// The backend for a core that comes later.
+    fn choice(&self) -> BackendChoice {
+        match self.backend {
+            Backend::Uring => BackendChoice::Auto,
+            Backend::Mmsg => BackendChoice::Mmsg,
+        }
     }
 
     /// Wakes any of the cores, whatever thread it has.
@@ -360,57 +513,33 @@ impl DataPlane {
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Starts all data cores. `notify` is called, from their threads, when events wait or one has died.
+///
+/// # Errors
+/// A port is taken, or the system has no thread or descriptors left: then none runs.
 pub fn start(
     config: &DataPlaneConfig,
     clock: Clock,
     notify: &Arc<dyn Fn() + Send + Sync>,
 ) -> Result<DataPlane, StartError> {
-    let mut seats = Vec::with_capacity(config.cores);
-    let mut chosen = None;
-    for index in 0..config.cores {
-        let port = config.first_port.saturating_add(index as u16);
-        let sockets = opencall_io::bind(&config.listen, port, SocketOptions::default())?;
-        for warning in sockets.warnings() {
-            tracing::warn!("{warning}");
-        }
-        let parker = Parker::new().map_err(StartError::Descriptors)?;
-        let (io, backend, reason) = opencall_io::open(config.backend, sockets.clone(), &parker)?;
-        chosen.get_or_insert((backend, reason));
-        seats.push((port, sockets, io, parker, Arc::new(Vitals::default())));
-    }
-    let (backend, reason) = chosen.ok_or(StartError::NoCores)?;
-    let threads = seats.iter().map(|(_, _, _, parker, vitals)| (parker.unparker(), vitals.clone()));
-    let registry = Arc::new(Registry::new(threads.collect()));
-    let starter = Starter { clock, notify: Arc::clone(notify), registry };
-    let cpus = if config.pin { cpus_for(config.cores) } else { Vec::new() };
-    let now = clock.now();
-    let mut cores = Vec::with_capacity(config.cores);
-    for (index, (port, sockets, io, parker, vitals)) in seats.into_iter().enumerate() {
-        let id = CoreId(index as u8);
-        let seed = config.seed.wrapping_add(index as u64).wrapping_mul(SEED_STEP);
-        let (cpu, unparker) = (cpus.get(index).copied(), parker.unparker());
-        let core = starter.core(id, seed);
-        let started = starter.start(core, cpu, (io, parker), Arc::clone(&vitals))?;
-        cores.push(DataCore {
-            id,
-            port,
-            sockets,
-            cpu,
-            seed,
-            commands: started.commands,
-            events: started.events,
-            unparker,
-            thread: Some(started.thread),
-            load: started.load,
-            vitals,
-            watch: Watch::default(),
-            since: now,
-            short_lives: 0,
-            due: None,
-            suspects: VecDeque::new(),
-        });
-    }
-    Ok(DataPlane { cores, backend, reason, starter })
+    let nursery = Nursery::open().map_err(|cause| StartError::Thread { core: 0, cause })?;
+    let starter = Starter {
+        clock,
+        notify: Arc::clone(notify),
+        registry: Arc::default(),
+        nursery,
+        config: config.clone(),
+        cpus: if config.pin { cpus_for(config.cores) } else { Vec::new() },
+    };
+    let ids = (0..config.cores).map(|index| CoreId(index as u8));
+    let opened = ids.map(|id| starter.open(id, config.backend));
+    let opened = opened.collect::<Result<Vec<Opened>, StartError>>()?;
+    let Some(first) = opened.first() else { return Err(StartError::NoCores) };
+    let (backend, reason) = (first.backend, first.reason.clone());
+    let mut cpus = starter.cpus.iter().copied();
+    let cores = opened.into_iter().map(|opened| starter.launch(opened, cpus.next()));
+    let cores = cores.collect::<Result<Vec<DataCore>, StartError>>()?;
+    drop(cpus);
+    Ok(DataPlane { cores, backend, reason, starter, leaving: Vec::new(), stuck: Vec::new() })
 }
 
 /// CPUs for the data cores: from the last one down, since CPU 0 serves interrupts and control.

@@ -1,6 +1,7 @@
 //! What control sees of a core's thread, and how it tells it that another is in its place.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -153,25 +154,31 @@ impl Watch {
     }
 }
 
+/// How a thread is reached.
+type Reached = (Unparker, Arc<Vitals>);
+
 /// How each core's present thread is reached.
 #[derive(Default)]
 pub(super) struct Registry {
     version: AtomicU64,
-    threads: Mutex<Vec<(Unparker, Arc<Vitals>)>>,
+    threads: Mutex<BTreeMap<CoreId, Reached>>,
 }
 
 impl Registry {
-    pub fn new(threads: Vec<(Unparker, Arc<Vitals>)>) -> Self {
-        Registry { version: AtomicU64::new(1), threads: Mutex::new(threads) }
+    /// A core has come, or has another thread.
+    pub fn set(&self, core: CoreId, unparker: Unparker, vitals: Arc<Vitals>) {
+        self.with(|threads| drop(threads.insert(core, (unparker, vitals))));
+        self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// A core has another thread.
-    pub fn set(&self, core: usize, unparker: Unparker, vitals: Arc<Vitals>) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = threads.get_mut(core) {
-            *thread = (unparker, vitals);
-        }
+    /// A core is gone.
+    pub fn remove(&self, core: CoreId) {
+        self.with(|threads| drop(threads.remove(&core)));
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<CoreId, Reached>) -> T) -> T {
+        act(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -179,7 +186,7 @@ impl Registry {
 pub(super) struct Peers {
     registry: Arc<Registry>,
     version: u64,
-    unparkers: Vec<Unparker>,
+    unparkers: Vec<Option<Unparker>>,
 }
 
 impl Peers {
@@ -192,10 +199,15 @@ impl Peers {
         let version = self.registry.version.load(Ordering::Acquire);
         if version != self.version {
             self.version = version;
-            let threads = self.registry.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            self.unparkers = threads.iter().map(|(unparker, _)| unparker.clone()).collect();
+            self.registry.with(|threads| {
+                let count = threads.keys().next_back().map_or(0, |last| usize::from(last.0) + 1);
+                self.unparkers = vec![None; count];
+                for (core, (unparker, _)) in threads {
+                    self.unparkers[usize::from(core.0)] = Some(unparker.clone());
+                }
+            });
         }
-        self.unparkers.get(usize::from(core.0))
+        self.unparkers.get(usize::from(core.0))?.as_ref()
     }
 }
 
@@ -208,10 +220,11 @@ pub struct Wakers {
 impl Wakers {
     /// Wakes a core if it sleeps. To be called after the push that it shall see.
     pub fn wake(&self, core: CoreId) {
-        let threads = self.registry.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((unparker, _)) = threads.get(usize::from(core.0)) {
-            unparker.wake();
-        }
+        self.registry.with(|threads| {
+            if let Some((unparker, _)) = threads.get(&core) {
+                unparker.wake();
+            }
+        });
     }
 }
 
@@ -225,11 +238,20 @@ pub struct Faults {
 impl Faults {
     /// Makes a core suffer at the end of its next turn.
     pub fn inject(&self, core: CoreId, fault: Fault) {
-        let threads = self.registry.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((unparker, vitals)) = threads.get(usize::from(core.0)) {
-            vitals.inject(fault);
-            unparker.wake();
-        }
+        self.registry.with(|threads| {
+            if let Some((unparker, vitals)) = threads.get(&core) {
+                vitals.inject(fault);
+                unparker.wake();
+            }
+        });
+    }
+
+    /// The core after this one, or the first.
+    pub fn next_after(&self, core: Option<CoreId>) -> Option<CoreId> {
+        self.registry.with(|threads| {
+            let later = threads.keys().find(|&&other| core.is_none_or(|core| other > core));
+            later.or_else(|| threads.keys().next()).copied()
+        })
     }
 }
 

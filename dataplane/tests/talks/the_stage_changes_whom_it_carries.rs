@@ -230,3 +230,35 @@ fn what_a_source_takes_is_known_on_all_cores_when_it_begins() {
         assert_eq!(large, 0, "core {core}: of {}", got.len());
     }
 }
+
+#[test]
+fn a_stage_whose_core_has_ended_goes_on_where_it_is_watched() {
+    let mut scene = Scene::new(MediaKind::Video);
+    scene.put(Some(1));
+    scene.world.run(Duration::from_millis(20));
+    scene.send(1, true);
+    scene.send(1, false);
+    assert_eq!(scene.taken(), [scene.sources[1].id]);
+    scene.is_asked_for_key_frame(1);
+    let (stage, source) = (scene.stage.id, Some(scene.sources[1].id));
+    scene.world.command(CoreId(0), Command::CloseProducer(stage));
+    scene.world.command(CoreId(1), Command::MoveStage { stage, home: CoreId(1) });
+    scene.world.command(CoreId(1), Command::MoveStage { stage, home: CoreId(1) });
+    scene.world.command(CoreId(1), Command::SetStage { stage, source });
+    // Not so soon after the last one.
+    scene.world.run(Duration::from_millis(800));
+    assert!(scene.is_asked_for_key_frame(1), "to begin with");
+    scene.send(1, false);
+    assert!(scene.taken().is_empty());
+    scene.send(1, true);
+    scene.send(1, false);
+    assert_eq!(scene.taken(), [scene.sources[1].id]);
+    let [_, there] = scene.got();
+    assert_eq!(there.len(), 4, "two from there, two from here");
+    assert_continuous(&there);
+    // What has a transport is moved by nobody.
+    let stage = scene.sources[1].id;
+    scene.world.command(CoreId(1), Command::MoveStage { stage, home: CoreId(0) });
+    scene.send(1, false);
+    assert_eq!(scene.got()[1].len(), 1);
+}

@@ -19,6 +19,7 @@ use opencall_control::dtls::{CertificateSource, DtlsConfig, DtlsVersion};
 use opencall_control::limits::MAX_STAGE_SLOTS;
 use opencall_control::rtp_parameters::RtpCodecCapability;
 use opencall_control::{PlacementPolicy, StageConfig, ortc};
+use opencall_dataplane::message::MAX_CORES;
 use opencall_io::BackendChoice;
 use opencall_wire::srtp::Profile;
 
@@ -31,7 +32,7 @@ use crate::drain;
 use crate::webhooks::WebhookConfig;
 
 /// Cores at most: a core's index travels in one byte, and no host this is meant for has more.
-const MAX_WORKERS: usize = 128;
+const MAX_WORKERS: usize = MAX_CORES;
 
 /// The smallest budget that holds one lowest simulcast layer.
 const MIN_OUTGOING_BITRATE_BPS: u32 = 50_000;
@@ -46,9 +47,11 @@ const MAX_MESSAGE_SIZE: usize = 4 << 20;
 pub struct Config {
     /// Where media is taken.
     pub listen: Vec<ListenAddress>,
-    /// Number of data cores.
+    /// Number of data cores at start.
     pub workers: usize,
-    /// UDP port of the first data core; there are as many after it as there are cores.
+    /// Number of data cores at most: as many as there are ports.
+    pub max_workers: usize,
+    /// UDP port of the first data core; each further one has its number above it.
     pub first_port: u16,
     /// Whether the same addresses and ports take ICE over TCP.
     pub ice_tcp: bool,
@@ -137,6 +140,7 @@ impl Config {
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
         let Arguments { media, web, auth, admin, webhooks, recordings, limits } = arguments;
         let workers = workers(media.workers)?;
+        let (first_port, ports) = ports(&media, workers)?;
         let dev_hosts = auth.dev_hosts;
         let auth = auth.read()?;
         let admin = admin.read(&auth)?;
@@ -144,7 +148,8 @@ impl Config {
         Ok(Config {
             listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
             workers,
-            first_port: first_port(&media, workers)?,
+            max_workers: ports.min(MAX_WORKERS),
+            first_port,
             ice_tcp: media.ice_tcp,
             dtls: DtlsConfig {
                 certificate: certificate(&media)?,
@@ -269,7 +274,8 @@ fn workers(given: Option<usize>) -> Result<usize, ConfigError> {
     }
 }
 
-fn first_port(media: &MediaArguments, workers: usize) -> Result<u16, ConfigError> {
+/// The first port, and how many there are.
+fn ports(media: &MediaArguments, workers: usize) -> Result<(u16, usize), ConfigError> {
     let (min, max) = (media.rtc_min_port, media.rtc_max_port);
     if min == 0 {
         return wrong("--rtc-min-port (RTC_MIN_PORT) is 0: give a port from 1 to 65535");
@@ -287,7 +293,7 @@ fn first_port(media: &MediaArguments, workers: usize) -> Result<u16, ConfigError
              --rtc-max-port (RTC_MAX_PORT) or lower --workers (MEDIASOUP_NUM_WORKERS)"
         ));
     }
-    Ok(min)
+    Ok((min, ports))
 }
 
 fn certificate(media: &MediaArguments) -> Result<CertificateSource, ConfigError> {

@@ -137,7 +137,7 @@ pub enum Closing {
 
 impl Closing {
     /// All of them, in counter order.
-    pub const ALL: [Closing; 14] = [
+    pub const ALL: [Closing; 15] = [
         Closing::ByControl(CloseReason::Replaced),
         Closing::ByControl(CloseReason::PeerIdInUse),
         Closing::ByControl(CloseReason::TransportLost),
@@ -145,6 +145,7 @@ impl Closing {
         Closing::ByControl(CloseReason::RemovedByHost),
         Closing::ByControl(CloseReason::RoomLocked),
         Closing::ByControl(CloseReason::NotAdmitted),
+        Closing::ByControl(CloseReason::CoreRemoved),
         Closing::ByControl(CloseReason::Shutdown),
         Closing::SlowReader,
         Closing::TooLarge,
@@ -163,7 +164,7 @@ impl Closing {
             Closing::ByControl(
                 CloseReason::Replaced | CloseReason::Removed | CloseReason::RemovedByHost,
             ) => 4000,
-            Closing::ByControl(CloseReason::TransportLost) => 4001,
+            Closing::ByControl(CloseReason::TransportLost | CloseReason::CoreRemoved) => 4001,
             Closing::ByControl(CloseReason::PeerIdInUse) => 4003,
             Closing::ByControl(CloseReason::RoomLocked) => 4004,
             Closing::ByControl(CloseReason::NotAdmitted) => 4005,
@@ -184,6 +185,7 @@ impl Closing {
             Closing::ByControl(CloseReason::RemovedByHost) => "removed by a host",
             Closing::ByControl(CloseReason::RoomLocked) => "this room is locked",
             Closing::ByControl(CloseReason::NotAdmitted) => "not let in by a host",
+            Closing::ByControl(CloseReason::CoreRemoved) => "media core removed; join again",
             Closing::ByControl(CloseReason::Shutdown) => "server is stopping",
             Closing::SlowReader => "client reads too slowly",
             Closing::TooLarge => "message too large",
@@ -206,6 +208,7 @@ impl Closing {
             Closing::ByControl(CloseReason::RemovedByHost) => "removed_by_host",
             Closing::ByControl(CloseReason::RoomLocked) => "room_locked",
             Closing::ByControl(CloseReason::NotAdmitted) => "not_admitted",
+            Closing::ByControl(CloseReason::CoreRemoved) => "core_removed",
             Closing::ByControl(CloseReason::Shutdown) => "shutdown",
             Closing::SlowReader => "slow_reader",
             Closing::TooLarge => "too_large",

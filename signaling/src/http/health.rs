@@ -53,7 +53,7 @@ fn details(door: &Door) -> Map<String, Value> {
     let details = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": front.started.elapsed().as_secs(),
-        "cores": front.cores,
+        "cores": gauges.cores().iter().filter(|core| core.is_there()).count(),
         "io": front.io,
         "workers": workers,
         "rooms": counts.rooms,

@@ -166,8 +166,6 @@ pub struct Front {
     pub wish: Wish,
     /// Numbers for `/healthz`.
     pub gauges: Arc<Gauges>,
-    /// Number of data cores.
-    pub cores: usize,
     /// `uring` or `mmsg`.
     pub io: &'static str,
     /// When the server started.

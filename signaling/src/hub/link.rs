@@ -11,6 +11,7 @@ use opencall_control::rtp_parameters::RtpCapabilities;
 use opencall_dataplane::threads::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::cores::{WorkerReport, WorkerRequest};
 use super::mailbox::{AllMail, Mailbox};
 use crate::resume::Resumptions;
 
@@ -19,6 +20,9 @@ pub type Administered = Result<AdminResponse, RequestError>;
 
 /// Where such an answer goes, with how long it is to be held back.
 pub(super) type AdminReply = oneshot::Sender<(Administered, Duration)>;
+
+/// What became of a data core, or why nothing did.
+pub type Managed = Result<WorkerReport, RequestError>;
 
 /// A call of a connection.
 pub(super) enum Call {
@@ -40,6 +44,9 @@ pub(super) enum Call {
     Alive { session: SessionId },
     /// An administrator asks; the reply comes when control has answered.
     Administer { request: Box<AdminRequest>, reply: AdminReply },
+    /// An administrator wants more data cores, or fewer; the reply also says how long it is to be
+    /// held back.
+    Workers { request: WorkerRequest, reply: oneshot::Sender<(Managed, Duration)> },
     /// Another connection has taken the session over: so much was sent again.
     Resumed { session: SessionId, bytes: usize, reply: oneshot::Sender<Duration> },
     /// The connection is gone.
@@ -127,6 +134,13 @@ impl HubLink {
     ) -> Result<(Administered, Duration), HubGone> {
         let (reply, answer) = oneshot::channel();
         self.call(Call::Administer { request: Box::new(request), reply })?;
+        answer.await.map_err(|_| HubGone)
+    }
+
+    /// Adds a data core or drains one. Returns what became of it, and how long to hold that back.
+    pub async fn manage(&self, request: WorkerRequest) -> Result<(Managed, Duration), HubGone> {
+        let (reply, answer) = oneshot::channel();
+        self.call(Call::Workers { request, reply })?;
         answer.await.map_err(|_| HubGone)
     }
 

@@ -2,19 +2,24 @@
 //! any other statistics, and what a dead core had counted stays counted.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use opencall_dataplane::message::{Command, CoreId, CoreStats, Stats, StatsQuery};
 use opencall_dataplane::threads::Loss;
 
-use crate::gauges::CoreView;
+use crate::gauges::{CoreState, CoreView};
 
 /// Tokens of questions about cores, which control never hands out: it counts from 1.
 const TOKENS: u64 = 1 << 63;
 
-/// The meters of all cores.
+/// The meters of all cores, those that are gone among them: one that comes under the number of one
+/// that is gone counts on from there.
+#[derive(Default)]
 pub struct Meters {
-    cores: Vec<Meter>,
+    cores: BTreeMap<CoreId, Meter>,
 }
 
+#[derive(Default)]
 struct Meter {
     view: CoreView,
     /// What the cores before this one had counted.
@@ -24,13 +29,27 @@ struct Meter {
 
 impl Meters {
     /// Of cores with these ports.
-    pub fn new(ports: impl Iterator<Item = u16>) -> Self {
-        let meter = |port| Meter {
-            view: CoreView { port, ..CoreView::default() },
-            earlier: CoreStats::default(),
-            last: CoreStats::default(),
-        };
-        Meters { cores: ports.map(meter).collect() }
+    pub fn new(cores: impl Iterator<Item = (CoreId, u16)>) -> Self {
+        let mut meters = Meters::default();
+        cores.for_each(|(core, port)| meters.add(core, port));
+        meters
+    }
+
+    /// A core has come.
+    pub fn add(&mut self, core: CoreId, port: u16) {
+        let meter = self.cores.entry(core).or_default();
+        (meter.view.core, meter.view.port) = (core, port);
+        (meter.view.state, meter.view.is_lost) = (CoreState::Running, false);
+    }
+
+    /// A core drains, does not any more, or is gone.
+    pub fn set_state(&mut self, core: CoreId, state: CoreState) {
+        let Some(meter) = self.cores.get_mut(&core) else { return };
+        meter.view.state = state;
+        if state == CoreState::Removed {
+            meter.start_anew();
+            meter.view.rest();
+        }
     }
 
     /// The question for a core.
@@ -43,7 +62,8 @@ impl Meters {
         if token & TOKENS == 0 {
             return false;
         }
-        let meter = self.cores.get_mut((token & !TOKENS) as usize);
+        let core = u8::try_from(token & !TOKENS).map(CoreId).ok();
+        let meter = core.and_then(|core| self.cores.get_mut(&core));
         if let (Some(meter), Some(stats)) = (meter, stats)
             && let Stats::Core(stats) = &**stats
         {
@@ -57,14 +77,14 @@ impl Meters {
 
     /// The share of time that a core was busy in the last second.
     pub fn set_busy(&mut self, core: CoreId, busy: f32) {
-        if let Some(meter) = self.cores.get_mut(usize::from(core.0)) {
+        if let Some(meter) = self.cores.get_mut(&core) {
             meter.view.busy = busy;
         }
     }
 
     /// A core is lost.
     pub fn lost(&mut self, loss: &Loss) {
-        let Some(meter) = self.cores.get_mut(usize::from(loss.core.0)) else { return };
+        let Some(meter) = self.cores.get_mut(&loss.core) else { return };
         meter.view.is_lost = true;
         match loss.stalled {
             true => meter.view.stalled += 1,
@@ -74,19 +94,24 @@ impl Meters {
 
     /// An empty core is in the place of one that was lost.
     pub fn replaced(&mut self, core: CoreId) {
-        let Some(meter) = self.cores.get_mut(usize::from(core.0)) else { return };
+        let Some(meter) = self.cores.get_mut(&core) else { return };
         meter.view.is_lost = false;
         meter.view.recovered += 1;
-        meter.earlier.add_counters(&std::mem::take(&mut meter.last));
+        meter.start_anew();
     }
 
     /// What they say now.
     pub fn views(&self) -> Vec<CoreView> {
-        self.cores.iter().map(|meter| meter.view.clone()).collect()
+        self.cores.values().map(|meter| meter.view.clone()).collect()
     }
 }
 
 impl Meter {
+    /// What was counted stays counted.
+    fn start_anew(&mut self) {
+        self.earlier.add_counters(&std::mem::take(&mut self.last));
+    }
+
     fn take_rates(&mut self, now: &CoreStats) {
         let seconds = now.at.since(self.last.at).as_secs_f64();
         // After a replacement there is nothing to compare with.
@@ -106,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_a_dead_core_had_counted_stays_counted() {
-        let mut meters = Meters::new([40_000, 40_001].into_iter());
+        let mut meters = Meters::new([(CoreId(0), 40_000), (CoreId(1), 40_001)].into_iter());
         let answer = |packets_forwarded, transports| {
             let stats = CoreStats { packets_forwarded, transports, ..CoreStats::default() };
             Some(Box::new(Stats::Core(Box::new(stats))))
@@ -122,5 +147,14 @@ mod tests {
         let view = meters.views().remove(1);
         assert_eq!((view.totals.packets_forwarded, view.totals.transports), (125, 4));
         assert_eq!((view.port, view.recovered), (40_001, 1));
+        meters.set_state(CoreId(1), CoreState::Removed);
+        let view = meters.views().remove(1);
+        let now = (view.state, view.totals.packets_forwarded, view.totals.transports);
+        assert_eq!(now, (CoreState::Removed, 125, 0));
+        meters.add(CoreId(1), 40_001);
+        assert!(meters.take(token, &answer(10, 1)));
+        let view = meters.views().remove(1);
+        let now = (view.state, view.totals.packets_forwarded, view.totals.transports);
+        assert_eq!(now, (CoreState::Running, 135, 1), "who comes under its number counts on");
     }
 }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod cores;
 mod fair_queue;
 mod link;
 pub mod mail_queue;
@@ -25,6 +26,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use accounts::{ADDRESS_RATE, ADMINISTRATORS_RATE, Account, Accounts, ROOM_RATE, Rate};
+use cores::Crew;
+pub use cores::{Cores, Sites, WorkerReport, WorkerRequest};
 use fair_queue::FairQueue;
 use link::{AdminReply, Call};
 use meters::Meters;
@@ -34,7 +37,7 @@ use opencall_control::dispatch::{Dispatch, Vacancy};
 use opencall_control::{Control, Work};
 use opencall_dataplane::fanout::links::Mesh;
 use opencall_dataplane::histogram::Histogram;
-use opencall_dataplane::message::{Command, CoreId, Event};
+use opencall_dataplane::message::{Command, CoreId, Event, SINK};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, StartError, WATCH_INTERVAL};
 use opencall_recorder::message::{RecordEvent, SinkCommand};
 use opencall_recorder::sink::{STOP_TIMEOUT as SINK_STOP_TIMEOUT, SinkThread};
@@ -44,7 +47,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::envelope::Closing;
 use crate::gauges::{Gauges, Watched};
 use crate::webhooks::Webhooks;
-pub use link::{Administered, HubGone, HubLink, Presence};
+pub use link::{Administered, HubGone, HubLink, Managed, Presence};
 use mail_queue::Mail;
 pub use mailbox::Mailbox;
 
@@ -60,6 +63,9 @@ const MAX_WORK_PER_TURN: u32 = 256;
 
 /// What opening a session counts as, and resuming one.
 const OPENING: Work = Work(4);
+
+/// What adding a core counts as, or having one drain: sockets, a thread.
+const MANAGING: Work = Work(64);
 
 /// Bytes that are sent again for one unit of work.
 const BYTES_PER_UNIT: usize = 2_048;
@@ -110,7 +116,8 @@ pub struct Hub {
     control: Control,
     plane: DataPlane,
     dispatch: Dispatch,
-    /// Records, if anything may be recorded: a core after the last for the others.
+    crew: Crew,
+    /// Records, if anything may be recorded: one core more for the others.
     recorder: Option<SinkThread>,
     calls: mpsc::UnboundedReceiver<Call>,
     waiting: FairQueue<Group, Call>,
@@ -146,7 +153,7 @@ impl Hub {
     pub fn new(
         clock: Clock,
         control: Control,
-        (plane, recorder): (DataPlane, Option<SinkThread>),
+        Cores { plane, recorder, sites }: Cores,
         wake: Arc<Notify>,
         gauges: Arc<Gauges>,
         rate: (u32, u32),
@@ -156,14 +163,16 @@ impl Hub {
         let (stopping, stops) = watch::channel(false);
         let router = Arc::clone(control.router_rtp_capabilities());
         let link = HubLink::new(sender, clock, router, stops);
-        let meters = Meters::new(plane.cores.iter().map(|core| core.port));
+        let meters = Meters::new(plane.cores.iter().map(|core| (core.id, core.port)));
+        gauges.set_cores(meters.views());
+        let ids = plane.cores.iter().map(|core| core.id);
+        let dispatch =
+            Dispatch::new(ids.chain(recorder.is_some().then_some(SINK)), Mesh::default());
         let hub = Hub {
             clock,
             control,
-            dispatch: Dispatch::new(
-                plane.cores.len() + usize::from(recorder.is_some()),
-                Mesh::default(),
-            ),
+            dispatch,
+            crew: Crew::new(sites),
             recorder,
             plane,
             calls,
@@ -246,7 +255,9 @@ impl Hub {
                     self.waiting.push(Group::Room(Arc::clone(&client.room)), call);
                 }
             }
-            Call::Administer { .. } => self.waiting.push(Group::Administrators, call),
+            Call::Administer { .. } | Call::Workers { .. } => {
+                self.waiting.push(Group::Administrators, call);
+            }
             Call::Alive { session } => self.control.challenge_answered(now, session),
             Call::Resumed { session, bytes, reply } => {
                 let work = Work(OPENING.0 + u32::try_from(bytes / BYTES_PER_UNIT).unwrap_or(0));
@@ -277,6 +288,13 @@ impl Hub {
                     work.0
                 }
                 Call::Administer { request, reply } => self.administer(now, *request, reply).0,
+                Call::Workers { request, reply } => {
+                    let answer = self.manage_cores(now, request);
+                    let wait = self.administrators.charge(now, ADMINISTRATORS_RATE, MANAGING);
+                    // An administrator who is gone needs no answer.
+                    let _ = reply.send((answer, wait));
+                    MANAGING.0
+                }
                 Call::Alive { .. } | Call::Resumed { .. } | Call::Leave { .. } => 0,
             };
         }
@@ -326,25 +344,32 @@ impl Hub {
 
     fn take_events(&mut self, now: Time) -> bool {
         let mut more = false;
-        for core in &mut self.plane.cores {
-            let mut taken = 0;
-            while let Some(event) = core.poll_event() {
-                match &event {
-                    Event::Stats { token, stats } if self.meters.take(*token, stats) => {}
-                    Event::Overload { ceiling_bps } => {
-                        report_load(core.id, *ceiling_bps);
-                        self.control.handle_event(now, core.id, event);
-                    }
-                    _ => self.control.handle_event(now, core.id, event),
-                }
-                taken += 1;
-                if taken == MAX_EVENTS_PER_TURN {
-                    more = true;
-                    break;
-                }
-            }
+        for index in 0..self.plane.cores.len() {
+            let core = self.plane.cores[index].id;
+            more |= self.take_events_of(now, core, MAX_EVENTS_PER_TURN);
         }
         more
+    }
+
+    /// Takes so many events of a core at most; whether there may be more.
+    fn take_events_of(&mut self, now: Time, id: CoreId, most: usize) -> bool {
+        let Some(core) = self.plane.core_mut(id) else { return false };
+        let mut taken = 0;
+        while let Some(event) = core.poll_event() {
+            match &event {
+                Event::Stats { token, stats } if self.meters.take(*token, stats) => {}
+                Event::Overload { ceiling_bps } => {
+                    report_load(id, *ceiling_bps);
+                    self.control.handle_event(now, id, event);
+                }
+                _ => self.control.handle_event(now, id, event),
+            }
+            taken += 1;
+            if taken == most {
+                return true;
+            }
+        }
+        false
     }
 
     /// Carries away what control has to say.
@@ -406,9 +431,8 @@ impl Hub {
     fn send_commands(&mut self) {
         self.command_recorder();
         self.dispatch.take(&mut self.control);
-        let sink = CoreId(self.plane.cores.len() as u8);
         let recorder = self.recorder.as_ref();
-        self.dispatch.send(sink, |command| {
+        self.dispatch.send(SINK, |command| {
             // What a sink that has failed does not take is of no use to another.
             recorder.map(|recorder| recorder.send(SinkCommand::Core(command)));
             Ok(())
@@ -442,7 +466,8 @@ impl Hub {
         }
     }
 
-    /// Replaces data cores that have died or stalled. Clients hear nothing of it.
+    /// Replaces data cores that have died or stalled, of which clients hear nothing; ends those
+    /// that have drained.
     fn watch_cores(&mut self, now: Time) {
         for loss in self.plane.losses(now) {
             report_loss(&loss);
@@ -453,6 +478,7 @@ impl Hub {
         while let Some(core) = self.plane.due_for_replacement(now) {
             self.replace_core(now, core);
         }
+        self.tend_draining(now);
     }
 
     fn replace_core(&mut self, now: Time, core: CoreId) {
@@ -511,7 +537,8 @@ impl Hub {
     }
 
     fn sleeps_until(&self) -> Time {
-        let retry = if self.dispatch.is_empty() { MAX_SLEEP } else { FULL_RING_RETRY };
+        let is_calm = self.dispatch.is_empty() && !self.plane.is_any_leaving();
+        let retry = if is_calm { MAX_SLEEP } else { FULL_RING_RETRY };
         let due = self.control.next_timeout().min(self.plane.next_replacement());
         due.min(self.clock.now() + retry)
     }
@@ -610,7 +637,7 @@ impl Vacancy for Lost<'_> {
 
     fn poll_event(&mut self) -> Option<Event> {
         loop {
-            match self.plane.cores.get_mut(usize::from(self.core.0))?.poll_event()? {
+            match self.plane.core_mut(self.core)?.poll_event()? {
                 Event::Stats { token, stats } if self.meters.take(token, &stats) => {}
                 event => return Some(event),
             }

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -196,22 +196,51 @@ impl Doors {
         cores.iter().map(open).collect::<Result<_, _>>().map(Doors)
     }
 
-    /// Serves them, on a thread of its own.
-    pub fn serve(self, runtime: Runtime, counters: Arc<Counters>) -> io::Result<Serving> {
+    /// Serves them, on a thread of its own; with what opens and closes further ones there.
+    pub fn serve(self, runtime: Runtime, counters: Arc<Counters>) -> io::Result<(Serving, Gates)> {
         let (stop, stopped) = oneshot::channel::<()>();
         let house = Arc::new(House { guests: Mutex::default(), counters });
-        let context = runtime.enter();
-        for (listener, core) in self.0 {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            runtime.spawn(accept(listener, core, Arc::clone(&house)));
-        }
-        drop(context);
+        let mut gates = Gates { runtime: runtime.handle().clone(), house, open: Vec::new() };
+        gates.open(self)?;
         let run = move || {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("ice-tcp".into()).spawn(run)?;
-        Ok(Serving { thread, stop })
+        Ok((Serving { thread, stop }, gates))
+    }
+}
+
+/// Opens doors where cores come, and closes those of cores that have gone.
+#[derive(Debug)]
+pub struct Gates {
+    runtime: Handle,
+    house: Arc<House>,
+    /// By the ports of their cores.
+    open: Vec<(u16, AbortHandle)>,
+}
+
+impl Gates {
+    /// Serves more doors.
+    ///
+    /// # Errors
+    /// The system's; those that are served stay so.
+    pub fn open(&mut self, doors: Doors) -> io::Result<()> {
+        let _context = self.runtime.enter();
+        for (listener, core) in doors.0 {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let door = self.runtime.spawn(accept(listener, core, Arc::clone(&self.house)));
+            self.open.push((core.port(), door.abort_handle()));
+        }
+        Ok(())
+    }
+
+    /// Closes the doors at a port. Who came in by them is no concern of this: it has no core any
+    /// more, and ends as whoever is not answered.
+    pub fn close(&mut self, port: u16) {
+        for (_, door) in self.open.extract_if(.., |(of, _)| *of == port) {
+            door.abort();
+        }
     }
 }
 

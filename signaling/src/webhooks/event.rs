@@ -152,6 +152,7 @@ fn disconnect_reason(why: Option<CloseReason>) -> &'static str {
         None => "CLIENT_INITIATED",
         Some(CloseReason::Replaced | CloseReason::PeerIdInUse) => "DUPLICATE_IDENTITY",
         Some(CloseReason::TransportLost) => "MEDIA_FAILURE",
+        Some(CloseReason::CoreRemoved) => "MIGRATION",
         Some(
             CloseReason::Removed
             | CloseReason::RemovedByHost
@@ -274,6 +275,7 @@ pub(crate) mod tests {
             (None, "CLIENT_INITIATED"),
             (Some(CloseReason::Replaced), "DUPLICATE_IDENTITY"),
             (Some(CloseReason::TransportLost), "MEDIA_FAILURE"),
+            (Some(CloseReason::CoreRemoved), "MIGRATION"),
             (Some(CloseReason::RemovedByHost), "PARTICIPANT_REMOVED"),
             (Some(CloseReason::Shutdown), "SERVER_SHUTDOWN"),
         ];

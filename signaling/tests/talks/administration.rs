@@ -15,7 +15,7 @@ const TOKEN_SECRET: &str = "a secret for tests of 32 bytes or";
 const TOKEN_KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 
 /// Every route, with a body that would do.
-const ROUTES: [(&str, &str, &str); 14] = [
+const ROUTES: [(&str, &str, &str); 17] = [
     ("GET", "/v1/rooms", ""),
     ("GET", "/v1/rooms/room", ""),
     ("POST", "/v1/rooms/room/lock", ""),
@@ -28,6 +28,9 @@ const ROUTES: [(&str, &str, &str); 14] = [
     ("POST", "/v1/rooms/room/participants/ann/mute", "{\"source\": \"camera\"}"),
     ("DELETE", "/v1/rooms/room/participants/ann", ""),
     ("GET", "/v1/workers", ""),
+    ("POST", "/v1/workers", ""),
+    ("POST", "/v1/workers/0/drain", ""),
+    ("DELETE", "/v1/workers/9/drain", ""),
     ("POST", "/v1/drain", ""),
     ("DELETE", "/v1/drain", ""),
 ];
@@ -117,7 +120,8 @@ async fn each_route_wants_a_key_of_administrators() {
     // With the key, each route does what it does; nobody is there yet.
     for route in ROUTES {
         let (status, body) = admin(&server, route.0, route.1, route.2).await;
-        let expected = if route.1.contains("/rooms/") { 404 } else { 200 };
+        let is_there = !route.1.contains("/rooms/") && !route.1.contains("/9/");
+        let expected = if is_there { 200 } else { 404 };
         assert_eq!(status, expected, "{route:?} {body}");
         let (status, _) = admin(&server, "PUT", route.1, "").await;
         assert_eq!(status, 405, "{route:?}");

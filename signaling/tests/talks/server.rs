@@ -42,7 +42,7 @@ impl Server {
 
     /// The same with environment variables.
     pub fn start_in(flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::start_by(command, flags, variables)
+        Self::start_by(command, u16::MAX, flags, variables)
     }
 
     /// With so many open files at most.
@@ -54,24 +54,36 @@ impl Server {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
             command
         };
-        Self::start_by(limited, flags, &[])
+        Self::start_by(limited, u16::MAX, flags, &[])
     }
 
-    fn start_by(command: impl Fn() -> Command, flags: &[&str], variables: &[(&str, &str)]) -> Self {
+    /// With so many ports for data cores.
+    pub fn start_with_ports(ports: u16, flags: &[&str]) -> Self {
+        Self::start_by(command, ports, flags, &[])
+    }
+
+    fn start_by(
+        command: impl Fn() -> Command,
+        ports: u16,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         // Between looking for a free port and taking it, another test may have taken it.
-        let start = |_| Self::try_start(&command, flags, variables);
+        let start = |_| Self::try_start(&command, ports, flags, variables);
         (0..5).find_map(start).expect("the server does not start")
     }
 
     fn try_start(
         command: impl Fn() -> Command,
+        ports: u16,
         flags: &[&str],
         variables: &[(&str, &str)],
     ) -> Option<Self> {
-        let port = free_udp_port().to_string();
+        let first = free_udp_port();
+        let (port, last) = (first.to_string(), first.saturating_add(ports - 1).to_string());
         let mut child = command()
             .args(["--http-listen", "127.0.0.1:0", "--workers", "1", "--pin", "false"])
-            .args(["--rtc-min-port", &port, "--rtc-max-port", "65535"])
+            .args(["--rtc-min-port", &port, "--rtc-max-port", &last])
             .args(flags)
             .envs(variables.iter().copied())
             .spawn()
@@ -139,6 +151,18 @@ impl Server {
     /// What it logged from when it served to its end.
     pub fn log_to_end(&self) -> String {
         self.lines.iter().collect::<Vec<_>>().join("\n")
+    }
+
+    /// How nice one of its threads is, if it has one of that name.
+    pub fn nice_of(&self, thread: &str) -> Option<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks.flatten().find_map(|task| {
+            // A thread may end while it is looked at.
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            let (name, rest) = stat.rsplit_once(')')?;
+            let is_it = name.split_once('(')?.1 == thread;
+            rest.split_ascii_whitespace().nth(16).filter(|_| is_it)?.parse().ok()
+        })
     }
 
     /// Resident memory, KiB.

@@ -46,6 +46,11 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "malformed", reason)
     }
 
+    /// It is about something that is not there.
+    pub fn not_found(reason: impl Into<String>) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, "not_found", reason)
+    }
+
     /// Control does not answer.
     pub fn no_control() -> Self {
         let reason = "the server is stopping, or its control thread has failed";
@@ -58,6 +63,7 @@ impl From<RequestError> for Problem {
         let code = match error.code {
             400 => "malformed",
             404 => "not_found",
+            409 => "conflict",
             429 => "too_many",
             _ => "refused",
         };

@@ -1,8 +1,8 @@
-//! The admin API under `/v1/`: see, remove, mute, lock, drain; and `/metrics`. Each request brings
-//! a key of administrators in its `Authorization: Bearer` header; without one in the configuration
-//! there is no admin API.
+//! The admin API under `/v1/`: see, remove, mute, lock, drain, data cores; and `/metrics`. Each
+//! request brings a key of administrators in its `Authorization: Bearer` header; without one in the
+//! configuration there is no admin API.
 //!
-//! * `answer` — the one shape of its errors; `workers` — what the data cores do.
+//! * `answer` — the one shape of its errors; `workers` — the data cores.
 //!
 //! Rooms are asked by way of the hub, where administrators take turns with the rooms and wait when
 //! they have made more work than their share. What the data cores do is read once a second for
@@ -104,7 +104,8 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
         )
         .route("/v1/rooms/{room}/participants/{id}", get(participant).delete(remove))
         .route("/v1/rooms/{room}/participants/{id}/mute", post(mute))
-        .route("/v1/workers", get(workers))
+        .route("/v1/workers", get(workers::see).post(workers::add))
+        .route("/v1/workers/{core}/drain", post(workers::drain).delete(workers::keep))
         .route("/metrics", get(super::metrics::answer))
         .route("/v1/drain", post(drain))
         .route("/v1/drain", delete(end_drain))
@@ -375,10 +376,6 @@ async fn stop_recording(
     answered(outcome)
 }
 
-async fn workers(State(door): State<Arc<Door>>) -> Response {
-    Json(workers::describe(&door)).into_response()
-}
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct DrainBody {
@@ -395,11 +392,10 @@ async fn drain(
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };
-    let after = deadline_seconds.map(Duration::from_secs);
-    if after.is_some_and(|after| after > MAX_DEADLINE) {
-        let words = format!("deadlineSeconds is {} at most", MAX_DEADLINE.as_secs());
-        return Problem::malformed(words).into_response();
-    }
+    let after = match deadline(deadline_seconds) {
+        Ok(after) => after,
+        Err(problem) => return problem.into_response(),
+    };
     let reason = reason.unwrap_or_else(|| DRAINING.to_owned());
     if reason.len() > MAX_REASON_BYTES {
         let words = format!("reason has {MAX_REASON_BYTES} bytes at most");
@@ -410,6 +406,16 @@ async fn drain(
     let outcome = Ok(json!({"reason": reason, "deadlineSeconds": deadline_seconds}));
     who.audit("drain", &On { what: &reason, ..On::default() }, &outcome);
     answered(outcome)
+}
+
+/// What a drain may take at most, as it was asked for.
+fn deadline(seconds: Option<u64>) -> Result<Option<Duration>, Problem> {
+    let after = seconds.map(Duration::from_secs);
+    if after.is_some_and(|after| after > MAX_DEADLINE) {
+        let words = format!("deadlineSeconds is {} at most", MAX_DEADLINE.as_secs());
+        return Err(Problem::malformed(words));
+    }
+    Ok(after)
 }
 
 async fn end_drain(

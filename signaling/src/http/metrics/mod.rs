@@ -22,7 +22,7 @@ use opencall_dataplane::drop_reason::DropReason;
 
 use self::text::Text;
 use super::Door;
-use crate::gauges::CoreView;
+use crate::gauges::{CoreState, CoreView};
 
 /// Answers a scrape.
 pub(super) async fn answer(State(door): State<Arc<Door>>) -> Response {
@@ -39,14 +39,22 @@ fn write(door: &Door) -> String {
         .sample(&[], front.started.elapsed().as_secs_f64());
     let draining = u8::from(front.admin.draining().is_some());
     text.gauge("opencall_draining", "1 while nobody new is let in.").sample(&[], draining);
-    write_cores(&mut text, &front.gauges.cores());
-    write_drops(&mut text, &front.gauges.cores());
+    // A core that is gone has no series; what comes under its number counts on.
+    let mut cores = front.gauges.cores();
+    cores.retain(CoreView::is_there);
+    write_cores(&mut text, &cores);
+    write_drops(&mut text, &cores);
     write_control(&mut text, door);
     write_recordings(&mut text, &front.gauges.watched().recordings);
     write_door(&mut text, door);
     write_webhooks(&mut text, door);
     process::write(&mut text);
     text.finish()
+}
+
+/// With their labels.
+fn numbered(views: &[CoreView]) -> impl Iterator<Item = (u8, &CoreView)> {
+    views.iter().map(|view| (view.core.0, view))
 }
 
 /// A counter of each core.
@@ -57,7 +65,7 @@ fn per_core(
     value: impl Fn(&CoreView) -> u64,
 ) {
     let mut family = text.counter(name, help);
-    for (core, view) in views.iter().enumerate() {
+    for (core, view) in numbered(views) {
         family.sample(&[("core", &core)], value(view));
     }
 }
@@ -70,7 +78,7 @@ fn both_ways(
     values: impl Fn(&CoreView) -> (u64, u64),
 ) {
     let mut family = text.counter(name, help);
-    for (core, view) in views.iter().enumerate() {
+    for (core, view) in numbered(views) {
         let (received, sent) = values(view);
         for (direction, value) in [("received", received), ("sent", sent)] {
             family.sample(&[("core", &core), ("direction", &direction)], value);
@@ -105,12 +113,15 @@ fn write_cores(text: &mut Text, views: &[CoreView]) {
     let name = ("opencall_core_recovered_total", "Times that the core was replaced.");
     per_core(text, name, views, |v| v.recovered);
     let mut lost = text.counter("opencall_core_lost_total", "Times that the core was lost.");
-    for (core, view) in views.iter().enumerate() {
+    for (core, view) in numbered(views) {
         for (how, value) in [("died", view.died), ("stalled", view.stalled)] {
             lost.sample(&[("core", &core), ("how", &how)], value);
         }
     }
-    let gauges: [Gauge; 5] = [
+    let gauges: [Gauge; 6] = [
+        ("opencall_core_draining", "1 while nobody is placed on the core.", |v| {
+            f64::from(u8::from(v.state == CoreState::Draining))
+        }),
         ("opencall_core_up", "0 while the core is dead.", |v| if v.is_lost { 0.0 } else { 1.0 }),
         ("opencall_core_busy_ratio", "Share of time its thread ran lately.", |v| v.busy.into()),
         ("opencall_core_transports", "Transports now.", |v| v.totals.transports as f64),
@@ -121,25 +132,25 @@ fn write_cores(text: &mut Text, views: &[CoreView]) {
     ];
     for (name, help, value) in gauges {
         let mut family = text.gauge(name, help);
-        for (core, view) in views.iter().enumerate() {
+        for (core, view) in numbered(views) {
             family.sample(&[("core", &core)], value(view));
         }
     }
     let help = "From when a packet's batch was read until it was handed to the kernel.";
     let mut delays = text.histogram("opencall_core_forward_delay_seconds", help);
-    for (core, view) in views.iter().enumerate() {
+    for (core, view) in numbered(views) {
         delays.buckets(&[("core", &core)], &view.totals.forward_delays);
     }
     let help = "How long packets waited for the pace of their client, of those that had to.";
     let mut delays = text.histogram("opencall_core_pacer_delay_seconds", help);
-    for (core, view) in views.iter().enumerate() {
+    for (core, view) in numbered(views) {
         delays.buckets(&[("core", &core)], &view.totals.pacer_delays);
     }
 }
 
 fn write_drops(text: &mut Text, views: &[CoreView]) {
     let mut family = text.counter("opencall_core_drops_total", "Packets that went no further.");
-    for (core, view) in views.iter().enumerate() {
+    for (core, view) in numbered(views) {
         for &reason in DropReason::ALL {
             let labels: [(&'static str, &dyn Display); 2] =
                 [("core", &core), ("reason", &reason.label())];

@@ -131,7 +131,12 @@ export class MeetingEncryption {
   /** A session is entered. */
   connected(channel: SignalingChannel): void {
     this.#channel = channel;
-    void this.#joinGroup();
+    const life = this.#life;
+    this.#joinGroup().catch((error) => {
+      if (life !== this.#life) return;
+      this.#running?.close();
+      this.#fail(error instanceof Error ? error.message : String(error));
+    });
   }
 
   stop(): void {
@@ -228,7 +233,8 @@ export class MeetingEncryption {
   async #joinGroup(): Promise<void> {
     const [life, secret, channel] = [this.#life, this.#secret, this.#channel];
     if (secret?.kind !== 'mls' || !this.#options || !channel) return;
-    const { Mls } = await import('../e2ee/mls/index');
+    const { checkMls, Mls } = await import('../e2ee/mls/index');
+    await checkMls();
     if (life !== this.#life || secret !== this.#secret) return;
     this.#mls ??= new Mls({
       ...this.#identity,

@@ -333,6 +333,19 @@ test('when the worker dies nothing is sent, and it is said; joining again starts
   expect(new Set(salts).size).toBe(2);
 });
 
+test('where a browser lacks what MLS rests on, the meeting ends and says so', async () => {
+  const missing = new DOMException('Unrecognized name.', 'NotSupportedError');
+  const generate = vi.spyOn(crypto.subtle, 'generateKey').mockRejectedValue(missing);
+  const createWorker = () => workers[0] as unknown as Worker;
+  const { meeting } = await joined({ encryption: { secret: { kind: 'mls' }, createWorker } });
+  expect(meeting.snapshot.encryption.state).toBe('waiting-for-key');
+  await until(() => meeting.snapshot.status === 'failed');
+  expect(meeting.snapshot.error).toMatchObject({ code: 'encryption-failed' });
+  expect(meeting.snapshot.error?.message).toContain('Ed25519');
+  expect(meeting.snapshot.encryption.state).toBe('failed');
+  generate.mockRestore();
+});
+
 test('a secret can come later, and is waited for', async () => {
   const worker = () => workers[0] as unknown as Worker;
   const { meeting } = await joined({ encryption: { createWorker: worker } });

@@ -16,6 +16,7 @@ import {
   newcomer,
   readKeyPackage,
 } from './group';
+import { suite } from './suite';
 
 /** Whom keys are for. */
 export interface MlsOptions {
@@ -64,6 +65,14 @@ const MAX_REQUEST_LENGTH = 64_000;
 
 /** As many as the server takes in one commit. */
 const MAX_ADDED = 50;
+
+/** Rejects with words where this browser lacks what MLS rests on. */
+export async function checkMls(): Promise<void> {
+  const { hpke, signature } = await suite();
+  await Promise.all([hpke.generateKeyPair(), signature.keygen()]).catch(() => {
+    throw new Error('this browser has no Ed25519 or X25519');
+  });
+}
 
 /** One participant's side of the group; it outlives lost connections. */
 export class Mls {

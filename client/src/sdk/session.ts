@@ -4,7 +4,7 @@ import { codecOf } from '../e2ee/codecs';
 import type { Encryption } from '../e2ee/index';
 import { Timers } from '../timers';
 import { codecHints, encodingsOf, voiceOptions } from './codecAdvice';
-import { Directory } from './directory';
+import type { Directory } from './directory';
 import { CAMERA_ENCODINGS, SCREEN_AUDIO_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
@@ -20,7 +20,6 @@ import type {
 } from './protocol';
 import { Receiver, type ReceiverHandlers } from './receiver';
 import type { Reception } from './reception';
-import { negotiateRed, producedWithRed, repeat, withRed } from './redundancy';
 import { SentLayers } from './sentLayers';
 import {
   type ChannelEvents,
@@ -118,6 +117,7 @@ export class Session {
   readonly #reception: Reception;
   readonly #followsAdvice: boolean;
   readonly #repeatsVoice: boolean | undefined;
+  #redundancy: Awaited<ReturnType<typeof loadRedundancy>>;
   readonly #liveness: Liveness;
   /** Transports whose path is being searched anew, and which search that is. */
   readonly #recovering = new Map<types.Transport, object>();
@@ -129,6 +129,7 @@ export class Session {
   #receiver: Receiver | undefined;
   #data: DataLinks | undefined;
   #directory: Directory | undefined;
+  #loading: Promise<void> | undefined;
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
   #advice: CodecAdvice | undefined;
@@ -188,8 +189,9 @@ export class Session {
     });
     this.#channel.on('interrupted', (isInterrupted) => this.#interrupted(isInterrupted));
     // Asked in one breath: a late joiner sees the others one round trip sooner for each.
-    const [hints, capabilities, send, recv] = await Promise.all([
+    const [hints, redundancy, capabilities, send, recv] = await Promise.all([
       this.#followsAdvice ? codecHints() : undefined,
+      loadRedundancy(),
       this.#channel.request('getRouterCapabilities', { displayName }),
       this.#channel.request('createTransport', { direction: 'send' }),
       this.#channel.request('createTransport', { direction: 'recv' }),
@@ -197,11 +199,13 @@ export class Session {
     await this.#device.load({ routerRtpCapabilities: capabilities });
     // A connection lost meanwhile has closed this session, and nobody would close what is made now.
     if (this.#closed) throw connectionLost();
+    this.#redundancy = redundancy;
     this.#send = this.#watch(this.#device.createSendTransport(send));
     this.#recv = this.#watch(this.#device.createRecvTransport(recv));
     // What is encrypted end to end is opened in whole payloads, which the server would change.
-    if (!this.#encryption) negotiateRed(this.#send);
-    const rtpCapabilities = withRed(this.#device.recvRtpCapabilities);
+    if (!this.#encryption) redundancy?.negotiateRed(this.#send);
+    const { recvRtpCapabilities } = this.#device;
+    const rtpCapabilities = redundancy?.withRed(recvRtpCapabilities) ?? recvRtpCapabilities;
     this.#receiver = new Receiver({
       channel: this.#channel,
       transport: this.#recv,
@@ -210,15 +214,6 @@ export class Session {
       encryption: this.#encryption,
       handlers: this.#handlers,
       ended: (participantId) => this.#directory?.again(participantId),
-    });
-    const receiver = this.#receiver;
-    this.#directory = new Directory({
-      channel: this.#channel,
-      lookedAt: () => receiver.lookedAt,
-      listed: (participants) => {
-        this.#handlers.participantsListed(participants);
-        receiver.listed(participants);
-      },
     });
     this.#data = new DataLinks({
       channel: this.#channel,
@@ -277,7 +272,9 @@ export class Session {
       );
     }
     void this.#sentLayers.apply(producer);
-    if (source === 'microphone') void repeat(this.#send, producer, this.#isVoiceRepeated);
+    if (source === 'microphone') {
+      void this.#redundancy?.repeat(this.#send, producer, this.#isVoiceRepeated);
+    }
     if (publication.paused) await this.setProducerPaused(producer, true);
     return producer;
   }
@@ -414,8 +411,8 @@ export class Session {
         .then(done, fail);
     });
     transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
-      const parameters =
-        kind === 'audio' ? producedWithRed(transport, rtpParameters) : rtpParameters;
+      const red = kind === 'audio' ? this.#redundancy : undefined;
+      const parameters = red?.producedWithRed(transport, rtpParameters) ?? rtpParameters;
       this.#channel
         .request('produce', { transportId: transport.id, kind, rtpParameters: parameters, appData })
         .then(({ producerId }) => done({ id: producerId }), fail);
@@ -581,7 +578,7 @@ export class Session {
     const now = this.#advisedCodec()?.mimeType;
     for (const producer of this.#producers.values()) {
       const isVoice = producer.appData.source === 'microphone';
-      if (isVoice) void repeat(this.#send, producer, this.#isVoiceRepeated);
+      if (isVoice) void this.#redundancy?.repeat(this.#send, producer, this.#isVoiceRepeated);
     }
     this.#handlers.adviceChanged(advice, now !== undefined && now !== before);
   }
@@ -600,8 +597,30 @@ export class Session {
   #stageChanged({ slots }: ServerEvents['stageChanged']): void {
     this.#receiver?.stageChanged(slots);
     this.#tellStage();
+    this.#list();
+  }
+
+  /** Reads who is in the room: with a stage not everyone is told of. What does it is loaded in the first such room. */
+  #list(): void {
+    const receiver = this.#receiver;
+    if (this.#closed || !receiver || receiver.onStage.isEmpty) return;
     this.#directory?.start();
     this.#directory?.look();
+    this.#loading ??= import('./directory').then(({ Directory }) => {
+      this.#directory = new Directory({
+        channel: this.#channel,
+        lookedAt: () => receiver.lookedAt,
+        listed: (participants) => {
+          this.#handlers.participantsListed(participants);
+          receiver.listed(participants);
+        },
+      });
+      this.#list();
+    });
+    this.#loading.catch((error) => {
+      this.#loading = undefined;
+      console.info('opencall: not everyone is listed', error);
+    });
   }
 
   #tellStage(): void {
@@ -643,4 +662,11 @@ async function detectDevice(): Promise<Device> {
       cause: error,
     });
   }
+}
+
+/** Voices that repeat themselves (RED), where this browser knows it; elsewhere they are plain. */
+async function loadRedundancy() {
+  const codecs = globalThis.RTCRtpReceiver?.getCapabilities?.('audio')?.codecs ?? [];
+  if (!codecs.some(({ mimeType }) => mimeType.toLowerCase() === 'audio/red')) return undefined;
+  return import('./redundancy').catch(() => undefined);
 }

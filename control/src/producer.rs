@@ -494,7 +494,7 @@ impl Control {
     }
 
     /// On-request mode: notifies a client of a producer, once.
-    fn notify_producer(&mut self, session: SessionId, id: ProducerId) {
+    pub(crate) fn notify_producer(&mut self, session: SessionId, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
         let Some(peer_id) = self.owner_of(producer) else { return };
         let news = Notification::NewProducer {

@@ -24,9 +24,10 @@ use opencall_dataplane::message::{Command, CoreId, ProducerId};
 use opencall_wire::time::Time;
 use rand::RngExt as _;
 
-use crate::api::{JsonObject, Notification, PeerInfo, SessionId, Source, StagePlace};
+use crate::api::{ConsumeMode, JsonObject, Notification, PeerInfo, SessionId, Source, StagePlace};
 use crate::control::Control;
 use crate::limits::MAX_STAGE_SLOTS;
+use crate::peer::Peer;
 use crate::producer::Producer;
 use crate::room::RoomId;
 use crate::rtp_parameters::Kind;
@@ -259,7 +260,18 @@ impl Control {
             }
         }
         for session in members {
+            self.name_received(session);
             self.offer_existing(session);
+        }
+    }
+
+    /// A client that asks for itself is told what it received beside the stage like all the rest:
+    /// what it gives up just now would else be offered to it by nobody.
+    fn name_received(&mut self, session: SessionId) {
+        let asks = |peer: &&Peer| peer.mode == ConsumeMode::OnRequest;
+        let Some(peer) = self.peers.get(&session).filter(asks) else { return };
+        for producer in peer.consumers.keys().copied().collect::<Vec<_>>() {
+            self.notify_producer(session, producer);
         }
     }
 

@@ -54,18 +54,21 @@ async function crowd(call: CallHarness, room: string, ids: string[]): Promise<vo
   }
 }
 
-const speak = (page: Page, isSpeaking: boolean) =>
-  page.evaluate((isSpeaking) => window.speak(isSpeaking), isSpeaking);
-
-/** Someone speaks until they have the floor, by what another page hears. */
+/** Someone begins to speak, and is told of as the first of those who do. */
 async function takeFloor(speaker: Page, listener: Page): Promise<void> {
   const id = await ownId(speaker);
-  await speak(speaker, true);
+  await speaker.evaluate(() => window.speak(true));
   await until(
     'the floor is taken',
     async () => floors.get(listener),
     (holder) => holder === id,
   );
+}
+
+/** Who is heard alone is told of as the first before they have spoken for long enough to have the floor. */
+async function fallSilent(speaker: Page): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await speaker.evaluate(() => window.speak(false));
 }
 
 const onStage = (page: Page) => page.evaluate(() => window.__meeting?.snapshot.stage.length ?? 0);
@@ -145,10 +148,10 @@ test('a page shows the stage of a large room, pins and pages besides, and a smal
   await timed('who speaks is on everyone’s stage', () =>
     Promise.all([sees(ann, ['Ben']), sees(cleo, ['Ben'])]),
   );
-  await speak(ben, false);
+  await fallSilent(ben);
   await takeFloor(cleo, ann);
   await timed('the next speaker is there', () => sees(ann, ['Cleo', 'Ben']));
-  await speak(cleo, false);
+  await fallSilent(cleo);
   expect((await tilesOf(ann)).every(isTrue)).toBe(true);
   await ann.screenshot({ path: join(out, 'stage-grid.png') });
 
@@ -163,13 +166,14 @@ test('a page shows the stage of a large room, pins and pages besides, and a smal
   await pin(ann, 'Cleo');
   await sees(ann, ['Cleo']);
   await until('a stream of Cleo’s own', track, (own) => own !== slot);
+  await sees(ann, ['Cleo']);
   const watched = watchMain(ann, 'Cleo');
   await takeFloor(ben, cleo);
   await sees(cleo, ['Ben']);
-  await speak(ben, false);
+  await fallSilent(ben);
   await takeFloor(ann, cleo);
   await sees(cleo, ['Ann', 'Ben']);
-  await speak(ann, false);
+  await fallSilent(ann);
   const cleos = { participantId: await ownId(cleo), source: 'camera' };
   expect(await ann.evaluate(() => window.__meeting?.snapshot.stage)).not.toContainEqual(cleos);
   expect(await watched()).toEqual([]);
@@ -241,7 +245,7 @@ test('a page shows the stage of a large room, pins and pages besides, and a smal
     );
     await takeFloor(cleo, ann);
     await sees(ann, ['Cleo']);
-    await speak(cleo, false);
+    await fallSilent(cleo);
   }
   await Promise.all([ann, ben, cleo].map((page) => page.close()));
 });

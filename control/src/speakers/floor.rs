@@ -48,6 +48,10 @@ const NOISE_WINDOW: Duration = Duration::from_millis(600);
 /// A window of noise with fewer levels says nothing: what is heard may all be speech.
 const NOISE_LEVELS_MIN: u32 = 20;
 
+/// What was the quietest so long ago says nothing of now: whoever was silent meanwhile, and sent
+/// nothing, may begin as loudly as they ended.
+const NOISE_LASTS: Duration = Duration::from_secs(5);
+
 /// Active pieces of a full block, and of a lively one.
 const FULL: u32 = 4;
 const LIVELY: u32 = 2;
@@ -98,7 +102,8 @@ struct Noise {
 impl Noise {
     fn note(&mut self, now: Time, level_dbov: i8) {
         if now.since(self.since) >= NOISE_WINDOW {
-            self.before_dbov = Some(self.quietest_dbov).filter(|_| self.levels >= NOISE_LEVELS_MIN);
+            let says = self.levels >= NOISE_LEVELS_MIN && now.since(self.since) < NOISE_LASTS;
+            self.before_dbov = says.then_some(self.quietest_dbov);
             (self.since, self.levels, self.quietest_dbov) = (now, 0, 0);
         }
         self.levels += 1;
@@ -247,6 +252,24 @@ mod tests {
         ] {
             let mut floor = Floor::default();
             assert_eq!(played(&mut floor, 1_000, anna, bert), holders, "{why}");
+        }
+    }
+
+    #[test]
+    fn who_sent_nothing_for_long_begins_as_loudly_as_they_ended() {
+        for (pause, takes, why) in [
+            (12_000, true, "what was the quietest then says nothing of now"),
+            (2_000, false, "a tone that comes again is no speech"),
+        ] {
+            let mut floor = Floor::default();
+            for millis in (0..1_000).step_by(100) {
+                floor.heard(Time::from_millis(1_000 + millis), ANNA, [-25; 5]);
+            }
+            floor.holder = None;
+            for millis in (0..500).step_by(100) {
+                floor.heard(Time::from_millis(2_000 + pause + millis), ANNA, [-25; 5]);
+            }
+            assert_eq!(floor.holder() == Some(ANNA), takes, "{why}");
         }
     }
 

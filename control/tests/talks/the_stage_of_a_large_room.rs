@@ -264,6 +264,38 @@ fn anyone_can_be_asked_for_by_a_page_of_the_room() {
 }
 
 #[test]
+fn what_was_received_beside_a_stage_is_offered_when_it_ends() {
+    let mut scene = Scene::of(3);
+    scene.settle();
+    let session = scene.talk.connect("fay", OnRequest);
+    scene.talk.transport(session, Direction::Recv);
+    let request = Request::SetRtpCapabilities {
+        rtp_capabilities: capabilities(),
+        display_name: None,
+        codec_hints: None,
+    };
+    scene.talk.ok(session, request);
+    let only = Some(vec!["anna".to_owned()]);
+    let request = Request::Participants { after: None, limit: 1, only };
+    let Response::Participants { participants, .. } = scene.talk.ok(session, request) else {
+        panic!("a page was asked for")
+    };
+    let camera = &participants[0].producers[1].producer_id;
+    let Response::Consumed(options) = scene.talk.ok(session, consume(camera)) else {
+        panic!("a consumer was asked for")
+    };
+    scene.talk.news(session);
+    for client in [1, 2] {
+        scene.talk.leave(scene.clients[client].session);
+    }
+    // It gives up what it received before it hears that the stage has ended.
+    scene.talk.ok(session, Request::CloseConsumer { consumer_id: options.id });
+    let news = scene.talk.news_texts(session);
+    let offered = news.iter().filter(|text| text.starts_with("NewProducer anna ")).count();
+    assert_eq!(offered, 2, "a voice and a picture: {news:?}");
+}
+
+#[test]
 fn those_who_are_shown_can_be_asked_for_by_name() {
     let mut scene = Scene::of(4);
     let anna = scene.clients[0].session;

@@ -9,7 +9,7 @@ declare global {
 
 /**
  * Runs in the page: its camera is a moving picture of one colour, by which it is known, and its microphone is silent until
- * it is to speak. Speech comes and goes, as a steady tone is taken for noise.
+ * it is to speak. Speech is loud and less loud by turns, as a steady tone is taken for noise.
  */
 export function actor(colour: string): void {
   let voice: GainNode | undefined;
@@ -20,7 +20,8 @@ export function actor(colour: string): void {
     gain.setValueAtTime(0, context.currentTime);
     for (let at = 0; isSpeaking && at < 60; at += 0.6) {
       gain.setValueAtTime(0.5, context.currentTime + at);
-      gain.setValueAtTime(0, context.currentTime + at + 0.5);
+      // No digital silence: that may be anyone's who has stopped.
+      gain.setValueAtTime(0.005, context.currentTime + at + 0.5);
     }
   };
   const openMicrophone = () => {

@@ -3,6 +3,7 @@ import { type CallHarness, openHarness } from './support/chromium';
 import { openFirefox, ownAddress } from './support/firefox';
 import { TestServer } from './support/server';
 import { newRoom, pictures, sound } from './support/talk';
+import { cases } from './support/timing';
 import { until } from './support/wait';
 
 let server: TestServer;
@@ -49,48 +50,53 @@ test.each(['opencall', 'new protoo'] as const)(
   },
 );
 
-test.each([
+const VERSIONS: [version: string, tlsVersion: string][] = [
   ['1.3', 'FEFC'],
   ['1.2', 'FEFD'],
-])('RSA certificates over DTLS %s: both browsers send and receive', async (version, tlsVersion) => {
-  const flags = [`--dtls-max-version=${version}`];
-  const server = await TestServer.start({ name: 'rsa', mediaIp: ownAddress(), flags });
-  try {
-    const room = newRoom();
-    const peers = [
-      { name: 'chromium', call: chromium, link: { rsa: true } },
-      { name: 'firefox', call: firefox, link: { rsa: true } },
-      { name: 'chromium as server', call: chromium, link: { rsa: true, dtlsServer: true } },
-    ];
-    const sent = new Map<string, { video: string; audio: string }>();
-    for (const { name, call, link } of peers) {
-      await call('open', name, 'opencall', server.wsUrl, room, link);
-      const video = await call('sendVideo', name, { codec: 'VP8', width: 320, height: 180 });
-      sent.set(name, { video, audio: await call('sendAudio', name) });
-    }
-    for (const { name, call, link } of peers) {
-      for (const [sender, { video, audio }] of sent) {
-        if (sender === name) continue;
-        expect((await pictures(call, name, video, 20)).packetsLost).toBe(0);
-        await sound(call, name, audio);
+];
+
+test.each(cases(VERSIONS, 1))(
+  'RSA certificates over DTLS %s: both browsers send and receive',
+  async (version, tlsVersion) => {
+    const flags = [`--dtls-max-version=${version}`];
+    const server = await TestServer.start({ name: 'rsa', mediaIp: ownAddress(), flags });
+    try {
+      const room = newRoom();
+      const peers = [
+        { name: 'chromium', call: chromium, link: { rsa: true } },
+        { name: 'firefox', call: firefox, link: { rsa: true } },
+        { name: 'chromium as server', call: chromium, link: { rsa: true, dtlsServer: true } },
+      ];
+      const sent = new Map<string, { video: string; audio: string }>();
+      for (const { name, call, link } of peers) {
+        await call('open', name, 'opencall', server.wsUrl, room, link);
+        const video = await call('sendVideo', name, { codec: 'VP8', width: 320, height: 180 });
+        sent.set(name, { video, audio: await call('sendAudio', name) });
       }
-      const send = await call('path', name, 'send');
-      const recv = await call('path', name, 'recv');
-      expect(send.tlsVersion).toBe(tlsVersion);
-      expect(send.dtlsParameters?.role).toBe(link.dtlsServer ? 'server' : 'client');
-      // By default every connection makes a certificate of its own: one for both is the RSA one.
-      expect(send.dtlsParameters?.fingerprints).toEqual(recv.dtlsParameters?.fingerprints);
+      for (const { name, call, link } of peers) {
+        for (const [sender, { video, audio }] of sent) {
+          if (sender === name) continue;
+          expect((await pictures(call, name, video, 20)).packetsLost).toBe(0);
+          await sound(call, name, audio);
+        }
+        const send = await call('path', name, 'send');
+        const recv = await call('path', name, 'recv');
+        expect(send.tlsVersion).toBe(tlsVersion);
+        expect(send.dtlsParameters?.role).toBe(link.dtlsServer ? 'server' : 'client');
+        // By default every connection makes a certificate of its own: one for both is the RSA one.
+        expect(send.dtlsParameters?.fingerprints).toEqual(recv.dtlsParameters?.fingerprints);
+      }
+      // In DTLS 1.2 the suite names the type of the server's key: ours, except where the browser is the server.
+      if (tlsVersion === 'FEFD') {
+        const { dtlsCipher } = await chromium('path', 'chromium as server', 'send');
+        expect(dtlsCipher).toBe('TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256');
+      }
+      for (const { name, call } of peers) await call('close', name);
+    } finally {
+      expect(await server.stop(), 'exit status of the server').toBe(0);
     }
-    // In DTLS 1.2 the suite names the type of the server's key: ours, except where the browser is the server.
-    if (tlsVersion === 'FEFD') {
-      const { dtlsCipher } = await chromium('path', 'chromium as server', 'send');
-      expect(dtlsCipher).toBe('TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256');
-    }
-    for (const { name, call } of peers) await call('close', name);
-  } finally {
-    expect(await server.stop(), 'exit status of the server').toBe(0);
-  }
-});
+  },
+);
 
 test('Firefox’s simulcast is received, and its layers change', async () => {
   const room = newRoom();

@@ -4,6 +4,7 @@ import { build } from 'vite';
 import { beforeAll, expect, test } from 'vitest';
 import { openPage } from './support/chromium';
 import { TestServer } from './support/server';
+import { cases } from './support/timing';
 import { until } from './support/wait';
 
 const client = join(import.meta.dirname, '../..');
@@ -67,43 +68,46 @@ async function moves(page: Page, name: string) {
   await until(`${name} moves`, frames, (now) => now > before + 5);
 }
 
-test.each([18, 19] as const)('OpenCall’s snippet runs unchanged with React %i', async (version) => {
-  expect(await buildApp(version)).toHaveLength(1);
-  const server = await TestServer.start({
-    name: `bare-${version}`,
-    flags: [`--page-dir=${join(out, `bare-${version}`)}`],
-    pageDir: false,
-  });
-  const said: string[] = [];
-  const open = async (path: string) => {
-    const page = await openPage();
-    page.on('console', (message) => said.push(`${message.type()}: ${message.text()}`));
-    page.on('pageerror', (error) => said.push(`error: ${error.message}`));
-    await page.goto(`${server.httpUrl}/${path}`);
-    return page;
-  };
-  try {
-    const john = await open('');
-    await john.waitForSelector('.oc-meeting[data-status="joined"]');
-    const { hash } = new URL(john.url());
-    expect(hash).toMatch(/^#k=/);
-    const jane = await open(`second.html${hash}`);
-    await Promise.all([moves(jane, 'John Doe'), moves(john, 'Jane Roe')]);
-    expect(await john.locator('.oc-encryption').getAttribute('data-encryption')).toBe('on');
-    // Its styles are there while it is, and nothing had to be imported for them.
-    const sheets = () => john.evaluate(() => document.adoptedStyleSheets.length);
-    expect(await sheets()).toBe(1);
-    await john.screenshot({ path: join(out, `bare-${version}.png`) });
-    await john.click('[data-control="leave"]');
-    await until(
-      'John is gone',
-      () => jane.locator('.oc-tile[data-local="false"]').count(),
-      (count) => count === 0,
-    );
-    expect(said).toContain('log: Left meeting');
-    expect(said.filter((line) => /^(warning|error)/.test(line))).toEqual([]);
-    await Promise.all([john.close(), jane.close()]);
-  } finally {
-    expect(await server.stop()).toBe(0);
-  }
-});
+test.each(cases([19, 18] as const, 1))(
+  'OpenCall’s snippet runs unchanged with React %i',
+  async (version) => {
+    expect(await buildApp(version)).toHaveLength(1);
+    const server = await TestServer.start({
+      name: `bare-${version}`,
+      flags: [`--page-dir=${join(out, `bare-${version}`)}`],
+      pageDir: false,
+    });
+    const said: string[] = [];
+    const open = async (path: string) => {
+      const page = await openPage();
+      page.on('console', (message) => said.push(`${message.type()}: ${message.text()}`));
+      page.on('pageerror', (error) => said.push(`error: ${error.message}`));
+      await page.goto(`${server.httpUrl}/${path}`);
+      return page;
+    };
+    try {
+      const john = await open('');
+      await john.waitForSelector('.oc-meeting[data-status="joined"]');
+      const { hash } = new URL(john.url());
+      expect(hash).toMatch(/^#k=/);
+      const jane = await open(`second.html${hash}`);
+      await Promise.all([moves(jane, 'John Doe'), moves(john, 'Jane Roe')]);
+      expect(await john.locator('.oc-encryption').getAttribute('data-encryption')).toBe('on');
+      // Its styles are there while it is, and nothing had to be imported for them.
+      const sheets = () => john.evaluate(() => document.adoptedStyleSheets.length);
+      expect(await sheets()).toBe(1);
+      await john.screenshot({ path: join(out, `bare-${version}.png`) });
+      await john.click('[data-control="leave"]');
+      await until(
+        'John is gone',
+        () => jane.locator('.oc-tile[data-local="false"]').count(),
+        (count) => count === 0,
+      );
+      expect(said).toContain('log: Left meeting');
+      expect(said.filter((line) => /^(warning|error)/.test(line))).toEqual([]);
+      await Promise.all([john.close(), jane.close()]);
+    } finally {
+      expect(await server.stop()).toBe(0);
+    }
+  },
+);

@@ -5,7 +5,7 @@ import { CuttableLink } from './support/cuttable';
 import { look, seen } from './support/meeting';
 import { TestServer } from './support/server';
 import { newRoom } from './support/talk';
-import { holds, isProof } from './support/timing';
+import { cases, holds, isProof } from './support/timing';
 import { until } from './support/wait';
 
 /** A picture that stands for longer than this is a freeze, to libwebrtc and to people. */
@@ -80,10 +80,12 @@ async function sees(page: Page, name: string) {
   );
 }
 
-test.each([
+const CUTS: [seconds: number, statuses: string[]][] = [
   [3, ['joined']],
   [15, ['joined', 'reconnecting', 'joined']],
-])(
+];
+
+test.each(cases(CUTS, 1))(
   'a connection cut for %i s stops no picture, and nobody sees anyone leave',
   async (seconds, statuses) => {
     const room = newRoom();

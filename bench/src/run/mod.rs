@@ -84,15 +84,44 @@ struct Shares {
 }
 
 impl Shares {
-    /// The load takes the first CPUs, the server as many as it has data cores; with one CPU they
-    /// share it.
     fn of(options: &RunOptions) -> Self {
-        let all = allowed_cpus();
-        if !options.pin || options.target.is_some() || all.len() < 2 {
+        if !options.pin || options.target.is_some() {
             return Shares { server: Vec::new(), load: Vec::new() };
         }
-        let load = all.len().saturating_sub(options.server.workers).max(1);
-        let (load, server) = all.split_at(load);
+        Self::split(&allowed_cpus(), options.server.workers)
+    }
+
+    /// The load takes the first CPUs, the server as many as it has data cores, and one for control
+    /// where the load has two besides: one for media, one for signaling. With one CPU they share it.
+    fn split(all: &[usize], workers: usize) -> Self {
+        if all.len() < 2 {
+            return Shares { server: Vec::new(), load: Vec::new() };
+        }
+        let server = workers + usize::from(all.len() >= workers + 3);
+        let (load, server) = all.split_at(all.len().saturating_sub(server).max(1));
         Shares { server: server.to_vec(), load: load.to_vec() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_has_a_cpu_of_its_own_where_there_are_enough() {
+        for (cpus, workers, load, server) in [
+            (1, 1, 0, 0),
+            (2, 1, 1, 1),
+            (3, 1, 2, 1),
+            (4, 1, 2, 2),
+            (4, 2, 2, 2),
+            (16, 4, 11, 5),
+            (2, 4, 1, 1),
+        ] {
+            let all: Vec<usize> = (0..cpus).collect();
+            let shares = Shares::split(&all, workers);
+            let found = (shares.load.len(), shares.server.len());
+            assert_eq!(found, (load, server), "{cpus} CPUs, {workers} data cores");
+        }
     }
 }

@@ -92,7 +92,8 @@ impl Shares {
     }
 
     /// The load takes the first CPUs, the server as many as it has data cores, and one for control
-    /// where the load has two besides: one for media, one for signaling. With one CPU they share it.
+    /// where the load has two besides: one for media, one for signaling. With one CPU they share
+    /// it.
     fn split(all: &[usize], workers: usize) -> Self {
         if all.len() < 2 {
             return Shares { server: Vec::new(), load: Vec::new() };

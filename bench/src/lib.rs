@@ -26,5 +26,6 @@ pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod server;
+pub mod strangers;
 pub mod trend;
 pub mod versus;

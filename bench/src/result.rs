@@ -122,6 +122,8 @@ pub struct BenchResult {
     pub messages: Option<MessageFigures>,
     /// A storm of joins: before and during.
     pub storm: Option<Storm>,
+    /// A flood of strangers' datagrams: before and during.
+    pub flood: Option<Flood>,
     /// Data cores that died or stalled: how long pictures stood still.
     pub faults: Option<Faults>,
     /// A ramp's steps.
@@ -237,6 +239,26 @@ pub struct Storm {
     pub during_us: Latency,
     /// 99th percentile during over before.
     pub p99_ratio: f64,
+}
+
+/// What a flood of strangers' datagrams does to those who are in their meetings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Flood {
+    /// Datagrams per second that strangers sent.
+    pub datagrams_per_second: f64,
+    /// Their bits per second.
+    pub bits_per_second: f64,
+    /// Bytes that strangers were sent for each of theirs.
+    pub answered_ratio: f64,
+    /// Latency before.
+    pub before_us: Latency,
+    /// Latency meanwhile.
+    pub during_us: Latency,
+    /// What was lost of the media meanwhile, 0 to 1.
+    pub loss_ratio: f64,
+    /// CPU of the server before and meanwhile, 1.0 = one CPU, where it is known.
+    pub server_cpu: [Option<f64>; 2],
 }
 
 /// What the deaths or stalls of data cores do to pictures.

@@ -34,6 +34,9 @@ pub enum Scenario {
     StallCore,
     /// One room of many who all have voice and camera, of which everyone gets a few.
     BigRoom,
+    /// Meetings, and strangers who send to the server's media ports for the second half of the
+    /// time.
+    Flood,
 }
 
 /// What is done to a data core.
@@ -64,6 +67,7 @@ impl Scenario {
             Scenario::KillCore => "kill-core",
             Scenario::StallCore => "stall-core",
             Scenario::BigRoom => "big-room",
+            Scenario::Flood => "flood",
         }
     }
 
@@ -83,7 +87,7 @@ impl Scenario {
             // A ramp goes on until something breaks.
             Scenario::Ramp => 1000,
             Scenario::Idle => 50,
-            Scenario::KillCore | Scenario::StallCore => 10,
+            Scenario::KillCore | Scenario::StallCore | Scenario::Flood => 10,
             _ => 1,
         }
     }

@@ -362,6 +362,7 @@ fn share_cpus() -> (Vec<usize>, Vec<usize>) {
 
 fn run_options(options: &VersusOptions, dialect: Dialect, url: &str, pid: u32) -> RunOptions {
     RunOptions {
+        strangers: 0,
         scenario: options.scenario,
         participants: options.participants,
         rooms: options.rooms,

@@ -68,6 +68,7 @@ fn the_servers_counters_agree_with_its_clients() {
     let bad_links = BadLinks { up: link, down: link, share: Share::Count(1), seed: 3 };
     let result = run(
         &RunOptions {
+            strangers: 0,
             scenario: Scenario::Meeting,
             participants: 3,
             rooms: 2,

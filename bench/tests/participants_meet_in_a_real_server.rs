@@ -19,6 +19,7 @@ use opencall_bench::server::ServerOptions;
 
 fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
     RunOptions {
+        strangers: 5_000,
         scenario,
         participants,
         rooms: 1,
@@ -185,4 +186,20 @@ fn a_core_that_dies_interrupts_nobody_for_long() {
     let faults = result.faults.expect("two deaths");
     assert_eq!(faults.count, 2);
     assert!(faults.after_us.p50 > 0.0 && faults.after_us.max < 2e6, "{faults:?}");
+}
+
+/// Strangers send noise, forged checks, handshakes and media, also in participants' names: none of
+/// it is heard, and next to nothing answered.
+#[test]
+fn strangers_disturb_nobody() {
+    let result = sound(&options(Scenario::Flood, 4, 4));
+    assert_eq!(result.participants, 4);
+    let flood = result.flood.expect("a flood");
+    assert!(flood.datagrams_per_second > 500.0, "{flood:?}");
+    assert!(flood.answered_ratio < 0.01 && flood.loss_ratio < 0.005, "{flood:?}");
+    let told = result.notes.iter().find(|note| note.contains("dropped in its life"));
+    let told = told.expect("what is dropped is counted by its reason");
+    for reason in ["stun", "srtp"] {
+        assert!(told.contains(reason), "{told}");
+    }
 }

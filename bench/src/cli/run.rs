@@ -93,6 +93,9 @@ pub struct Args {
     /// Bytes of each message.
     #[arg(long, value_name = "BYTES", default_value_t = 200, requires = "messages")]
     message_bytes: usize,
+    /// Flood: datagrams per second that strangers send.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    strangers: u32,
     /// Participants behind a bad link, which the flags below describe: a number, or a share as in
     /// 20%.
     #[arg(long, value_parser = Share::parse, default_value = "0", value_name = "N|PERCENT")]
@@ -137,6 +140,7 @@ pub fn run(args: Args) -> Result<(), String> {
         pin: args.pin,
         floor: args.floor,
         network: Network::Loopback,
+        strangers: args.strangers,
         dialect: Dialect::Mediasoup(args.protocol),
         warm_up: Duration::ZERO,
         layers: args.video_rate.map_or_else(|| LAYER_RATES.to_vec(), |rate| vec![rate]),

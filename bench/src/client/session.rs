@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use opencall_wire::srtp::Profile;
@@ -22,6 +22,7 @@ use super::receive::ANYONE;
 use super::signaling::rtp_parameters::{camera, microphone};
 use super::signaling::{Direction, Protocol, Signaling, Told};
 use crate::media::codec::VideoCodec;
+use crate::strangers::Aim;
 
 /// Who a participant is and what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Progress {
     pub streams: AtomicU64,
     /// Requests to consume that failed.
     pub failed_consumes: AtomicU64,
+    /// What strangers may know of transports, of the first ones.
+    pub aims: Mutex<Vec<Aim>>,
 }
 
 /// How a server is spoken to.
@@ -67,6 +70,9 @@ pub enum Dialect {
     /// Janus's API, with its VideoRoom.
     Janus,
 }
+
+/// Transports that strangers know at most.
+const MAX_AIMS: usize = 256;
 
 /// What all participants share.
 pub struct World {
@@ -240,6 +246,12 @@ async fn link(
         format!("the server offers no UDP candidate that participants can reach: {options}")
     })?;
     let transport = next_transport(world)?;
+    if let Ok(mut aims) = world.progress.aims.lock()
+        && aims.len() < MAX_AIMS
+    {
+        let (server, ufrag) = (remote.address, remote.ufrag.clone());
+        aims.push(Aim { server, ufrag, transport });
+    }
     let fingerprints = json!([{"algorithm": "sha-256", "value": world.identity.fingerprint}]);
     let dtls = json!({"role": "client", "fingerprints": fingerprints});
     signaling.connect_transport(&options["id"], dtls).await?;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::text;
-use crate::result::{BadLinkFigures, BenchResult, Faults, MessageFigures, Storm};
+use crate::result::{BadLinkFigures, BenchResult, Faults, Flood, MessageFigures, Storm};
 
 /// Which direction is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +148,9 @@ fn latency(result: &BenchResult) -> Vec<Figure> {
     let storm = |name, of: fn(&Storm) -> f64, text: fn(f64) -> String| -> Row {
         (name, result.storm.as_ref().map(of), text, Better::Lower)
     };
+    let flood = |name, of: fn(&Flood) -> f64| -> Row {
+        (name, result.flood.as_ref().map(of), text::micros, Better::Lower)
+    };
     let fault = |name, of: fn(&Faults) -> f64| -> Row {
         (name, result.faults.as_ref().map(of), text::micros, Better::Lower)
     };
@@ -162,6 +165,8 @@ fn latency(result: &BenchResult) -> Vec<Figure> {
             storm("p99 before the storm", |storm| storm.before_us.p99, text::micros),
             storm("p99 in the storm", |storm| storm.during_us.p99, text::micros),
             storm("p99 in it over before", |storm| storm.p99_ratio, text::number),
+            flood("p99 before the flood", |flood| flood.before_us.p99),
+            flood("p99 in the flood", |flood| flood.during_us.p99),
             fault("standstill p99 in calm", |faults| faults.calm_us.p99),
             fault("standstill p50 after faults", |faults| faults.after_us.p50),
             fault("standstill p99 after faults", |faults| faults.after_us.p99),

@@ -88,6 +88,9 @@ pub fn description(result: &BenchResult) -> String {
         "join-storm" => {
             "Meetings go on, and in the second half others enter and leave rooms at a high rate"
         }
+        "flood" => {
+            "Meetings go on, and in the second half strangers send to the server's media ports"
+        }
         "churn" => "A meeting that people leave and others enter all the time",
         "soak" => "Meetings that go on and on: does memory or latency grow",
         "ramp" => "More and more meetings until latency or loss break, then a part of that load",

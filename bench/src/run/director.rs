@@ -40,7 +40,7 @@ pub(super) struct Director<'a> {
     /// What is known so far.
     pub(super) result: BenchResult,
     on_second: &'a mut dyn FnMut(&Second),
-    load: Load,
+    pub(super) load: Load,
     meter: Meter,
     /// The process that faults are done to.
     pub(super) server_pid: Option<u32>,
@@ -85,6 +85,7 @@ impl<'a> Director<'a> {
         }
         let sums = match scenario {
             Scenario::JoinStorm => self.storm()?,
+            Scenario::Flood => self.flood()?,
             Scenario::Churn => self.measure(duration, Moves::Exchange)?,
             Scenario::KillCore => self.faults(Fault::Death)?,
             Scenario::StallCore => self.faults(Fault::Stall)?,

@@ -18,6 +18,7 @@ use crate::client::net::Net;
 use crate::client::session::{Dialect, Plan, Progress, World, live};
 use crate::client::tally::Tally;
 use crate::janus;
+use crate::strangers::Strangers;
 
 /// What participants are told to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ impl Orders {
 /// The running threads.
 pub(super) struct Load {
     pub(super) progress: Arc<Progress>,
+    net: Net,
     tallies: mpsc::Receiver<Tally>,
     stop: Arc<AtomicBool>,
     engine: JoinHandle<Result<(), String>>,
@@ -68,6 +70,7 @@ impl Load {
         let engine = spawn("media", move || {
             engine.run().map_err(|error| format!("the participants cannot receive: {error}"))
         })?;
+        let shared = net.clone();
         let world = World {
             url,
             dialect: options.dialect,
@@ -87,7 +90,7 @@ impl Load {
             progress: Arc::clone(&progress),
         };
         spawn("sessions", move || run_sessions(world, order_inlet))?;
-        Ok((Load { progress, tallies, stop, engine }, Orders(orders)))
+        Ok((Load { progress, net: shared, tallies, stop, engine }, Orders(orders)))
     }
 
     /// Waits for what the media thread counts every second, but not beyond `until`.
@@ -99,6 +102,12 @@ impl Load {
                 Err("the media thread has ended before the run".into())
             }
         }
+    }
+
+    /// Strangers begin to send so much, who know what can be known of these participants.
+    pub(super) fn strangers(&self, per_second: u32, seed: u64) -> Result<Strangers, String> {
+        let aims = self.progress.aims.lock().map(|aims| aims.clone()).unwrap_or_default();
+        Strangers::start(self.net.clone(), aims, per_second, seed)
     }
 
     /// Ends the media thread.

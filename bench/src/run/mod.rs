@@ -2,8 +2,8 @@
 //!
 //! * `options` — what is asked for.
 //! * `load` — the threads of the participants; `crowd` — who of them is there.
-//! * `director` — the phases: gathering, settling, measuring; `climb`, `storm` and `faults`
-//!   — those that only a ramp, a storm of joins and dying data cores have.
+//! * `director` — the phases: gathering, settling, measuring; `climb`, `storm`, `flood` and
+//!   `faults` — those that only a ramp, a storm of joins, strangers and dying data cores have.
 //! * `meter` — every second what everyone takes; `sums`, `minutes` — what seconds add up to.
 //! * `outcome` — the result that becomes of it.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod climb;
 mod crowd;
 mod director;
 mod faults;
+mod flood;
 mod load;
 mod meter;
 mod minutes;

@@ -56,6 +56,8 @@ pub struct RunOptions {
     pub messages: Option<MessagePlan>,
     /// Who has a bad link, and how bad it is.
     pub bad_links: Option<BadLinks>,
+    /// Datagrams per second that strangers send in a flood.
+    pub strangers: u32,
     /// How a ramp is climbed.
     pub ramp: RampOptions,
 }

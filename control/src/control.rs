@@ -80,6 +80,8 @@ pub struct ControlConfig {
     pub outgoing_bitrate_bps: u32,
     /// Whether the cores' addresses take ICE over TCP, too.
     pub ice_tcp: bool,
+    /// Announced addresses that take ICE over TCP for every core.
+    pub shared_tcp: Vec<SocketAddr>,
     /// Whether, without tokens, who enters a room first is its host. Ids prove nothing then: for
     /// development.
     pub dev_hosts: bool,
@@ -108,6 +110,7 @@ impl ControlConfig {
             placement: PlacementPolicy::default(),
             outgoing_bitrate_bps: INITIAL_OUTGOING_BITRATE_BPS,
             ice_tcp: false,
+            shared_tcp: Vec::new(),
             dev_hosts: false,
             stage: StageConfig::default(),
             room_events: false,

@@ -205,10 +205,10 @@ impl Control {
     }
 
     fn check_tcp(&self, force_tcp: bool) -> Result<(), RequestError> {
-        if force_tcp && !self.config.ice_tcp {
+        if force_tcp && !self.config.ice_tcp && self.config.shared_tcp.is_empty() {
             return Err(malformed(
                 "ICE over TCP is not offered: ask without forceTcp, or start the server with \
-                 --ice-tcp",
+                 --ice-tcp or --ice-tcp-on-http",
             ));
         }
         Ok(())
@@ -247,27 +247,14 @@ impl Control {
     fn candidates(&self, core: CoreId, force_tcp: bool) -> Vec<IceCandidate> {
         let addresses = self.addresses.get(&core);
         let addresses = addresses.map_or(&[][..], |core| &core.announced);
-        let candidate = |is_tcp: bool, index: usize, address: &SocketAddr| {
-            let protocol = if is_tcp { "tcp" } else { "udp" };
-            IceCandidate {
-                foundation: format!("{protocol}{index}"),
-                priority: host_priority(is_tcp, index),
-                address: address.ip().to_string(),
-                ip: address.ip().to_string(),
-                protocol: protocol.to_owned(),
-                tcp_type: is_tcp.then_some("passive"),
-                port: address.port(),
-                kind: "host".to_owned(),
-            }
-        };
-        let protocols = [false, true].into_iter();
-        let offered =
-            protocols.filter(|is_tcp| if *is_tcp { self.config.ice_tcp } else { !force_tcp });
-        let all = |is_tcp| {
+        let udp = if force_tcp { &[] } else { addresses };
+        let tcp = if self.config.ice_tcp { addresses } else { &[] };
+        let ways = [(Way::Udp, udp), (Way::Tcp, tcp), (Way::SharedTcp, &self.config.shared_tcp)];
+        let all = |(way, addresses): (Way, &[SocketAddr])| {
             let numbered = addresses.iter().enumerate();
-            numbered.map(move |(index, address)| candidate(is_tcp, index, address))
+            numbered.map(|(index, address)| way.candidate(index, address)).collect::<Vec<_>>()
         };
-        offered.flat_map(all).collect()
+        ways.into_iter().flat_map(all).collect()
     }
 
     pub(crate) fn connect_transport(
@@ -539,16 +526,49 @@ fn ice_parameters(ice: &IceCredentials) -> IceParameters {
     }
 }
 
-/// RFC 8445 section 5.1.2.1: host candidates of component 1, earlier addresses preferred; those of
-/// TCP after all of UDP, with the preference of passive ones (RFC 6544 section 4.2).
-fn host_priority(is_tcp: bool, index: usize) -> u32 {
-    const COMPONENT: u32 = 1;
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    let (kind, local) = match is_tcp {
-        false => (126, 65_535 - index.min(65_535)),
-        true => (90, (4 << 13) + 8_191 - index.min(8_191)),
-    };
-    (kind << 24) + (local << 8) + (256 - COMPONENT)
+/// How an address is reached, the preferred way first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Udp,
+    /// At the port of its core.
+    Tcp,
+    /// At a port of all cores, which is that of the web side.
+    SharedTcp,
+}
+
+impl Way {
+    fn candidate(self, index: usize, address: &SocketAddr) -> IceCandidate {
+        let (protocol, foundation) = match self {
+            Way::Udp => ("udp", "udp"),
+            Way::Tcp => ("tcp", "tcp"),
+            Way::SharedTcp => ("tcp", "web"),
+        };
+        IceCandidate {
+            foundation: format!("{foundation}{index}"),
+            priority: self.priority(index),
+            address: address.ip().to_string(),
+            ip: address.ip().to_string(),
+            protocol: protocol.to_owned(),
+            tcp_type: (self != Way::Udp).then_some("passive"),
+            port: address.port(),
+            kind: "host".to_owned(),
+        }
+    }
+
+    /// RFC 8445 section 5.1.2.1: host candidates of component 1, earlier addresses preferred; those
+    /// of TCP after all of UDP, with the preference of passive ones (RFC 6544 section 4.2), the
+    /// shared port after those of cores.
+    fn priority(self, index: usize) -> u32 {
+        const COMPONENT: u32 = 1;
+        const PASSIVE: u32 = 4 << 13;
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let (kind, local) = match self {
+            Way::Udp => (126, 65_535 - index.min(65_535)),
+            Way::Tcp => (90, PASSIVE + 8_191 - index.min(4_095)),
+            Way::SharedTcp => (90, PASSIVE + 4_095 - index.min(4_095)),
+        };
+        (kind << 24) + (local << 8) + (256 - COMPONENT)
+    }
 }
 
 #[cfg(test)]
@@ -557,11 +577,11 @@ mod tests {
 
     #[test]
     fn priorities_follow_the_formula_and_fall_with_the_index() {
-        assert_eq!(host_priority(false, 0), 2_130_706_431);
-        assert!(host_priority(false, 1) < host_priority(false, 0));
-        assert_eq!(host_priority(false, usize::MAX), (126 << 24) + 255);
-        assert_eq!(host_priority(true, 0), (90 << 24) + (40_959 << 8) + 255);
-        assert!(host_priority(true, 1) < host_priority(true, 0));
-        assert!(host_priority(true, 0) < host_priority(false, usize::MAX));
+        assert_eq!(Way::Udp.priority(0), 2_130_706_431);
+        assert_eq!(Way::Udp.priority(usize::MAX), (126 << 24) + 255);
+        assert_eq!(Way::Tcp.priority(0), (90 << 24) + (40_959 << 8) + 255);
+        let falling = [Way::Udp, Way::Tcp, Way::SharedTcp]
+            .map(|way| [0, 1, usize::MAX].map(|index| way.priority(index)));
+        assert!(falling.as_flattened().is_sorted_by(|above, below| above > below));
     }
 }

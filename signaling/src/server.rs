@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
+use opencall_dataplane::message::CoreId;
 use opencall_dataplane::threads::{self, Clock, DataPlane, DataPlaneConfig, StartError};
 use opencall_io::Backend;
 use opencall_recorder::sink::SinkThread;
@@ -83,10 +85,10 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     raise_file_limit();
     let clock = Clock::start();
     let wake = Arc::new(Notify::new());
-    let control = Control::new(control_config(&config), clock.origin())?;
     let control_runtime = runtime()?;
     let web_runtime = runtime()?;
     let listener = listen(config.web.listen, "--http-listen")?;
+    let control = Control::new(control_config(&config, &listener), clock.origin())?;
     let metrics = config.web.metrics_listen.map(|address| listen(address, "--metrics-listen"));
     let listeners = (listener, metrics.transpose()?);
     let doors = ice_tcp_doors(&config)?;
@@ -97,6 +99,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let gauges = Arc::new(Gauges::default());
     let ice_tcp = doors.serve(runtime()?, Arc::clone(&gauges.ice_tcp));
     let (ice_tcp, gates) = ice_tcp.map_err(ServerError::Runtime)?;
+    let lodge = config.ice_tcp_on_http.is_some().then(|| gates.lodge());
     let auth = Auth::new(std::mem::take(&mut config.auth));
     let hooks = config.webhooks.take();
     let (webhooks, receivers) =
@@ -113,6 +116,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
     let front = Front {
         connections: sender,
+        ice_tcp: lodge,
         auth,
         admin,
         wish: Wish::new(link.clone()),
@@ -243,19 +247,24 @@ fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Server
 /// Listens for ICE over TCP where the data cores are, if that is wanted.
 fn ice_tcp_doors(config: &Config) -> Result<Doors, ServerError> {
     let workers = if config.ice_tcp { config.workers } else { 0 };
-    let ports = (0..workers).map(|index| core_port(config, index));
-    let at = |port| config.listen.iter().map(move |listen| SocketAddr::new(listen.ip, port));
-    let addresses: Vec<SocketAddr> = ports.flat_map(at).collect();
+    let addresses: Vec<SocketAddr> =
+        (0..workers).flat_map(|index| core_addresses(config, index)).collect();
     Doors::open(&addresses).map_err(|(address, cause)| ServerError::IceTcp { address, cause })
 }
 
 /// Where there may be further data cores.
 fn sites(config: &Config, gates: Gates) -> Sites {
+    for index in 0..config.workers {
+        if let (Ok(core), Some(at)) = (u8::try_from(index), core_addresses(config, index).next()) {
+            gates.add_core(CoreId(core), at);
+        }
+    }
     Sites {
         listen: config.listen.iter().map(|listen| (listen.ip, listen.announced)).collect(),
         first_port: config.first_port,
         max: config.max_workers,
-        gates: config.ice_tcp.then_some(gates),
+        has_doors: config.ice_tcp,
+        gates,
     }
 }
 
@@ -263,7 +272,21 @@ fn core_port(config: &Config, index: usize) -> u16 {
     config.first_port.saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
-fn control_config(config: &Config) -> ControlConfig {
+/// What a core binds, in the order of the listen addresses.
+fn core_addresses(config: &Config, index: usize) -> impl Iterator<Item = SocketAddr> {
+    let port = core_port(config, index);
+    config.listen.iter().map(move |listen| SocketAddr::new(listen.ip, port))
+}
+
+/// Where clients reach the web side for ICE over TCP, if they may.
+fn shared_tcp(config: &Config, listener: &TcpListener) -> Vec<SocketAddr> {
+    let Some(shared) = &config.ice_tcp_on_http else { return Vec::new() };
+    let own = || listener.local_addr().map_or(config.web.listen.port(), |own| own.port());
+    let port = shared.port.map_or_else(own, NonZeroU16::get);
+    shared.announced.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+}
+
+fn control_config(config: &Config, listener: &TcpListener) -> ControlConfig {
     let cores = (0..config.workers).map(|index| {
         let port = core_port(config, index);
         let announced = config.listen.iter().map(|listen| SocketAddr::new(listen.announced, port));
@@ -275,6 +298,7 @@ fn control_config(config: &Config) -> ControlConfig {
         placement: config.placement,
         outgoing_bitrate_bps: config.outgoing_bitrate_bps,
         ice_tcp: config.ice_tcp,
+        shared_tcp: shared_tcp(config, listener),
         dev_hosts: config.dev_hosts,
         stage: config.stage,
         room_events: config.webhooks.is_some(),
@@ -350,6 +374,9 @@ fn log_start(config: &Config, plane: &DataPlane, listeners: &Listeners, auth: &A
             config.first_port,
             listen.announced
         );
+    }
+    for address in shared_tcp(config, &listeners.0) {
+        tracing::info!("media: all data cores on the TCP port of HTTP, announced as {address}");
     }
     if !config.web.page_dir.join("index.html").is_file() {
         tracing::warn!(

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openPage } from './support/chromium';
@@ -5,13 +6,12 @@ import { look, seen } from './support/meeting';
 import { TestServer } from './support/server';
 import { CHROMIUM, CHROMIUM_SWITCHES } from './support/switches';
 import { newRoom } from './support/talk';
+import { selfSigned } from './support/tls';
 import { ceilingMs, until } from './support/wait';
 
-let server: TestServer;
 let withoutUdp: Browser;
 
 beforeAll(async () => {
-  server = await TestServer.start({ name: 'ice-tcp', workers: 2, flags: ['--ice-tcp'] });
   // As behind a firewall: WebRTC's own switch for networks that let no UDP through.
   withoutUdp = await chromium.launch({
     executablePath: CHROMIUM,
@@ -22,10 +22,9 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await withoutUdp?.close();
-  await server?.stop();
 });
 
-async function enter(page: Page, name: string, room: string): Promise<Page> {
+async function enter(server: TestServer, page: Page, name: string, room: string): Promise<Page> {
   page.setDefaultTimeout(ceilingMs());
   const settings = 'autojoin=1&height=360&fps=15';
   await page.goto(`${server.httpUrl}/?room=${room}&name=${name}&${settings}`);
@@ -33,10 +32,10 @@ async function enter(page: Page, name: string, room: string): Promise<Page> {
   return page;
 }
 
-/** What the chosen paths of a page go over, sending and receiving. */
-const protocols = (page: Page) =>
+/** The chosen paths of a page, sending and receiving: what they go over, and to which port. */
+const paths = (page: Page) =>
   page.evaluate(async () => {
-    type Stats = Record<string, string | undefined>;
+    type Stats = { [name: string]: string | undefined } & { port?: number };
     const { send = [], recv = [] } = ((await window.__meeting?.stats()) ?? {}) as {
       send?: Stats[];
       recv?: Stats[];
@@ -45,7 +44,7 @@ const protocols = (page: Page) =>
       const find = (id: string | undefined) => stats.find((one) => one.id === id);
       const transport = stats.find(({ type }) => type === 'transport');
       const pair = find(transport?.selectedCandidatePairId);
-      return find(pair?.localCandidateId)?.protocol;
+      return [find(pair?.localCandidateId)?.protocol, find(pair?.remoteCandidateId)?.port];
     });
   });
 
@@ -61,22 +60,55 @@ async function plays(page: Page, name: string): Promise<void> {
   );
 }
 
-test('who cannot send UDP meets the others over TCP', async () => {
+/** Two people meet on a server, of whom one has no UDP. Returns what their paths are. */
+async function meet(server: TestServer): Promise<{ with: unknown; without: unknown }> {
   const room = newRoom();
-  const ann = await enter(await openPage(), 'Ann', room);
-  const ben = await enter(await withoutUdp.newPage(), 'Ben', room);
+  const ann = await enter(server, await openPage(), 'Ann', room);
+  const ben = await enter(
+    server,
+    await withoutUdp.newPage({ ignoreHTTPSErrors: true }),
+    'Ben',
+    room,
+  );
   await plays(ann, 'Ben');
   await plays(ben, 'Ann');
-  expect(await protocols(ben)).toEqual(['tcp', 'tcp']);
-  expect(await protocols(ann)).toEqual(['udp', 'udp']);
+  const found = { with: await paths(ann), without: await paths(ben) };
   // The path is searched anew, over new connections.
   await ben.evaluate(() => window.__meeting?.restartIce());
   await plays(ann, 'Ben');
   await plays(ben, 'Ann');
+  expect(await paths(ben)).toEqual(found.without);
   await ben.click('[data-control="leave"]');
   await until(
     'Ben is gone',
     () => look(ann),
     ({ others }) => others.length === 0,
   );
+  await Promise.all([ann.context().close(), ben.close()]);
+  return found;
+}
+
+test('who cannot send UDP meets the others over TCP', async () => {
+  const server = await TestServer.start({ name: 'ice-tcp', flags: ['--ice-tcp'] });
+  try {
+    const found = await meet(server);
+    expect(found.without).toEqual([0, 0].map(() => ['tcp', server.ports.rtc]));
+    expect(found.with).toEqual([0, 0].map(() => ['udp', server.ports.rtc]));
+  } finally {
+    await server.stop();
+  }
+});
+
+test('who reaches nothing but the port of HTTPS meets the others there', async () => {
+  const { certificate, key } = selfSigned(join(import.meta.dirname, 'out/ice-tcp'));
+  const tls = [`--tls-cert-file=${certificate}`, `--tls-key-file=${key}`];
+  // Each of the two is on a core of its own.
+  const flags = [...tls, '--ice-tcp-on-http', '--placement=spread'];
+  const server = await TestServer.start({ name: 'ice-tcp-https', workers: 2, flags, tls: true });
+  try {
+    const { without } = await meet(server);
+    expect(without).toEqual([0, 0].map(() => ['tcp', server.ports.http]));
+  } finally {
+    await server.stop();
+  }
 });

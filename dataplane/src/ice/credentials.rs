@@ -17,8 +17,8 @@ const UFRAG_RANDOM_LEN: usize = 10;
 const PWD_LEN: usize = 24;
 
 impl IceCredentials {
-    /// New credentials. With a core, the ufrag starts with two characters that name it, so that in
-    /// a capture or a log one sees where a transport lives.
+    /// New credentials. With a core, the ufrag starts with two characters that name it: whoever
+    /// sees a check sees where its transport lives ([`core_of`]).
     ///
     /// # Panics
     /// When the system has no randomness to give: nothing safe could be done without.
@@ -37,6 +37,16 @@ impl IceCredentials {
         push_random::<PWD_LEN>(&mut pwd, &mut fill);
         IceCredentials { ufrag, pwd }
     }
+}
+
+/// The core that a ufrag of ours names. Anyone may have made it up: there may be no such core.
+pub fn core_of(ufrag: &str) -> Option<CoreId> {
+    let four_bits = |char: &u8| {
+        let value = ICE_CHARS.iter().position(|of| of == char)?;
+        u8::try_from(value).ok().filter(|value| *value < 16)
+    };
+    let [high, low] = ufrag.as_bytes().first_chunk()?;
+    Some(CoreId(four_bits(high)? << 4 | four_bits(low)?))
 }
 
 fn push_random<const N: usize>(text: &mut String, fill: &mut impl FnMut(&mut [u8])) {
@@ -73,6 +83,12 @@ mod tests {
     fn the_core_can_be_read_from_the_ufrag() {
         assert!(IceCredentials::generate(Some(CoreId(0))).ufrag.starts_with("AA"));
         assert!(IceCredentials::generate(Some(CoreId(0x2f))).ufrag.starts_with("CP"));
+        for core in (0..=u8::MAX).map(CoreId) {
+            assert_eq!(core_of(&IceCredentials::generate(Some(core)).ufrag), Some(core));
+        }
+        for not_ours in ["", "A", "QA", "AQ", "A-", "\u{e4}A"] {
+            assert_eq!(core_of(not_ours), None, "{not_ours}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
@@ -79,6 +80,24 @@ pub struct MediaArguments {
         action = clap::ArgAction::Set
     )]
     pub ice_tcp: bool,
+    /// Whether the port of --http-listen takes ICE over TCP, too, for all data cores: who comes is
+    /// told by its first byte. For networks that let nothing but web traffic through; clients come
+    /// so where nothing else does.
+    #[arg(
+        long,
+        env = "OPENCALL_ICE_TCP_ON_HTTP",
+        value_name = "BOOL",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub ice_tcp_on_http: bool,
+    /// The port to tell clients for that, where it is another than that of --http-listen (443 that
+    /// is forwarded).
+    #[arg(long, env = "OPENCALL_ICE_TCP_HTTP_PORT", value_name = "PORT")]
+    pub ice_tcp_http_port: Option<NonZeroU16>,
     /// Certificate for DTLS, PEM; needs --dtls-key-file. Without both, a new one is made at each
     /// start, which clients never notice.
     #[arg(long, env = "DTLS_CERT_FILE", value_name = "FILE")]

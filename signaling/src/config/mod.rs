@@ -4,6 +4,7 @@
 
 mod args;
 pub mod auth;
+mod ice_tcp;
 mod recordings;
 mod web;
 mod webhooks;
@@ -23,6 +24,7 @@ use opencall_dataplane::message::MAX_CORES;
 use opencall_io::BackendChoice;
 use opencall_wire::srtp::Profile;
 
+pub use self::ice_tcp::IceTcpOnHttp;
 pub use self::recordings::RecordingsConfig;
 pub use self::web::WebConfig;
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub first_port: u16,
     /// Whether the same addresses and ports take ICE over TCP.
     pub ice_tcp: bool,
+    /// Whether the port of the web side takes ICE over TCP.
+    pub ice_tcp_on_http: Option<IceTcpOnHttp>,
     /// Certificate, versions and profiles.
     pub dtls: DtlsConfig,
     /// Codecs, preferred first; not empty.
@@ -145,8 +149,12 @@ impl Config {
         let auth = auth.read()?;
         let admin = admin.read(&auth)?;
         let webhooks = webhooks.read(&auth, &admin)?;
+        let log = log_filter(&web.log)?;
+        let web = WebConfig::read(web)?;
+        let listen = listen(&media.listen_ip, media.announced_ip.as_deref())?;
         Ok(Config {
-            listen: listen(&media.listen_ip, media.announced_ip.as_deref())?,
+            ice_tcp_on_http: ice_tcp::on_http(&media, &listen, web.listen.ip())?,
+            listen,
             workers,
             max_workers: ports.min(MAX_WORKERS),
             first_port,
@@ -171,12 +179,12 @@ impl Config {
             stage: stage(&media)?,
             pin: media.pin,
             debug_faults: media.debug_faults,
-            log: log_filter(&web.log)?,
+            log,
             admin,
             webhooks,
             auth,
             dev_hosts,
-            web: WebConfig::read(web)?,
+            web,
             recordings: recordings.read()?,
             drain_timeout: drain_timeout(limits.drain_timeout)?,
             limits: limits_of(&limits)?,
@@ -521,6 +529,9 @@ mod tests {
             ("--rtc-min-port 70000", "--help lists all flags"),
             ("--rtc-min-port 50000", "raise the one or lower the other"),
             ("--workers 3 --rtc-max-port 40001", "raise --rtc-max-port"),
+            ("--ice-tcp-http-port 443", "add it"),
+            ("--ice-tcp-on-http --ice-tcp-http-port 0", "--help lists all flags"),
+            ("--ice-tcp-on-http --listen-ip ::1", "make both IPv4 or both IPv6"),
             ("--dtls-cert-file /nowhere/cert.pem", "add --dtls-key-file"),
             ("--dtls-key-file /nowhere/key.pem", "add --dtls-cert-file"),
             ("--dtls-cert-file /nowhere/c --dtls-key-file /nowhere/k", "check the path"),

@@ -1,5 +1,5 @@
 //! From the listening socket to HTTP: room for a connection, the PROXY header, the address's place,
-//! the TLS handshake.
+//! the TLS handshake; or to a data core, if it is ICE that comes.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,11 +16,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::open::Connection;
+use super::open::{Connection, Seat};
 use super::proxy::{ProxyHeaderError, read_proxy_header};
 use super::refusals::Refusal;
 use super::stream::{LimitedStream, WRITE_PATIENCE};
 use super::{Arrival, Door};
+use crate::ice_tcp::{Lodge, framing};
 
 /// TCP connections at most, WebSockets among them: a bound for the memory of those who connect and
 /// say nothing, above what one host can serve.
@@ -92,13 +93,17 @@ pub fn max_connections() -> usize {
     room.clamp(MIN_TCP_CONNECTIONS, MAX_TCP_CONNECTIONS)
 }
 
+/// What may come by a port beside plain HTTP.
+#[derive(Clone, Default)]
+pub(super) struct Ways {
+    /// TLS, and then nothing else.
+    pub tls: Option<TlsAcceptor>,
+    /// ICE over TCP.
+    pub ice: Option<Lodge>,
+}
+
 /// Accepts connections; never ends.
-pub(super) async fn accept(
-    listener: TcpListener,
-    door: Arc<Door>,
-    router: Router,
-    tls: Option<TlsAcceptor>,
-) {
+pub(super) async fn accept(listener: TcpListener, door: Arc<Door>, router: Router, ways: Ways) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -115,8 +120,8 @@ pub(super) async fn accept(
             door.refuse(Refusal::Full, peer.ip().to_canonical(), &detail);
             continue;
         };
-        let (door, router, tls) = (Arc::clone(&door), router.clone(), tls.clone());
-        tokio::spawn(async move { door.open_connection(stream, peer, slot, (router, tls)).await });
+        let (door, router, ways) = (Arc::clone(&door), router.clone(), ways.clone());
+        tokio::spawn(async move { door.open_connection(stream, peer, slot, router, ways).await });
     }
 }
 
@@ -127,37 +132,55 @@ enum Failure {
     Ended,
 }
 
+impl From<std::io::Error> for Failure {
+    fn from(_: std::io::Error) -> Self {
+        Failure::Ended
+    }
+}
+
 impl Door {
     async fn open_connection(
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
         slot: OwnedSemaphorePermit,
-        (router, tls): (Router, Option<TlsAcceptor>),
+        router: Router,
+        ways: Ways,
     ) {
         // Signaling is small messages that someone waits for.
         let _ = stream.set_nodelay(true);
         // A peer that takes nothing, not even the end: the kernel gives up as we do.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_PATIENCE));
         let connection = self.open.enter(peer, slot, Instant::now().into_std());
-        let stream = LimitedStream::new(stream, Arc::clone(&connection));
         let ip = peer.ip().to_canonical();
-        let opening = self.open_stream(stream, ip, &connection, tls.as_ref());
+        let seat = Seat::new(Arc::clone(&connection));
+        let opening = self.open_stream(stream, seat, ip, &ways);
         let opened = tokio::time::timeout(OPENING_TIMEOUT, opening).await.unwrap_or_else(|_| {
+            // Browsers connect in advance, and may say nothing yet.
+            if ways.tls.is_none() && !self.front.web.proxies.proxy_protocol {
+                return Err(Failure::Ended);
+            }
             let detail = "the handshake took too long".to_owned();
             Err(Failure::Refused(Refusal::Handshake, ip, detail))
         });
+        let arrival = |client, tls| {
+            let proxied = self.front.web.proxies.trust(ip);
+            Extension(Arrival {
+                connection: Arc::clone(&connection),
+                peer: ip,
+                client,
+                proxied,
+                tls,
+            })
+        };
         match opened {
-            Ok((stream, client)) => {
-                let tls = matches!(stream, Opened::Tls(_));
-                let proxied = self.front.web.proxies.trust(ip);
-                let arrival = Arrival { connection, peer: ip, client, proxied, tls };
-                let router = router.layer(Extension(arrival));
-                match stream {
-                    Opened::Plain(stream) => serve_http(stream, router).await,
-                    Opened::Tls(stream) => serve_http(stream, router).await,
-                }
+            Ok(Opened::Plain(stream, client)) => {
+                serve_http(stream, router.layer(arrival(client, false))).await;
             }
+            Ok(Opened::Tls(stream, client)) => {
+                serve_http(stream, router.layer(arrival(client, true))).await;
+            }
+            Ok(Opened::ForIce) => {}
             Err(Failure::Refused(refusal, ip, detail)) => {
                 connection.doom();
                 self.refuse(refusal, ip, &detail);
@@ -166,18 +189,51 @@ impl Door {
         }
     }
 
-    /// Everything before HTTP; also says whose connection it is.
+    /// Everything before HTTP.
     async fn open_stream(
         &self,
-        mut stream: LimitedStream<TcpStream>,
+        mut stream: TcpStream,
+        seat: Seat,
+        peer: IpAddr,
+        ways: &Ways,
+    ) -> Result<Opened, Failure> {
+        let looking = async {
+            let client = self.identify(&mut stream, peer, &seat).await?;
+            let ice = match &ways.ice {
+                Some(lodge) if begins_with_ice(&stream).await? => Some(lodge),
+                _ => None,
+            };
+            Ok::<_, Failure>((client, ice))
+        };
+        let (client, ice) = tokio::select! {
+            looked = looking => looked?,
+            () = seat.doomed() => return Err(Failure::Ended),
+        };
+        if let Some(lodge) = ice {
+            lodge.take_in(stream.into_std()?, seat);
+            return Ok(Opened::ForIce);
+        }
+        let Some(acceptor) = &ways.tls else {
+            return Ok(Opened::Plain(LimitedStream::new(stream, seat), client));
+        };
+        seat.charge(HANDSHAKE_COST, Instant::now().into_std());
+        let stream = acceptor.accept(LimitedStream::new(stream, seat)).await.map_err(|error| {
+            Failure::Refused(Refusal::Handshake, client, format!("TLS handshake: {error}"))
+        })?;
+        Ok(Opened::Tls(Box::new(stream), client))
+    }
+
+    /// Whose connection it is, by its PROXY header if there is to be one; takes a place for it.
+    async fn identify(
+        &self,
+        stream: &mut TcpStream,
         peer: IpAddr,
         connection: &Connection,
-        tls: Option<&TlsAcceptor>,
-    ) -> Result<(Opened, IpAddr), Failure> {
+    ) -> Result<IpAddr, Failure> {
         let proxies = &self.front.web.proxies;
         let mut client = peer;
         if proxies.proxy_protocol && proxies.trust(peer) {
-            match read_proxy_header(&mut stream).await {
+            match read_proxy_header(stream).await {
                 Ok(source) => client = source.unwrap_or(peer),
                 Err(ProxyHeaderError::Read(_)) => return Err(Failure::Ended),
                 Err(error) => {
@@ -196,28 +252,26 @@ impl Door {
             connection.belongs_to(address, Some(place), now);
             connection.charge(CONNECTION_COST, now);
         }
-        let Some(acceptor) = tls else { return Ok((Opened::Plain(stream), client)) };
-        let stream = shake_hands(acceptor, stream, connection).await.map_err(|error| {
-            Failure::Refused(Refusal::Handshake, client, format!("TLS handshake: {error}"))
-        })?;
-        Ok((Opened::Tls(Box::new(stream)), client))
+        Ok(client)
     }
+}
+
+/// Whether a stream is one of datagrams. Its first byte tells, and stays unread; one that ends
+/// without any is none.
+async fn begins_with_ice(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0];
+    let is_there = stream.peek(&mut first).await? == 1;
+    Ok(is_there && framing::may_begin_with(first[0]))
 }
 
 type TlsStream = tokio_rustls::server::TlsStream<LimitedStream<TcpStream>>;
 
+/// What came, and from whom.
 enum Opened {
-    Plain(LimitedStream<TcpStream>),
-    Tls(Box<TlsStream>),
-}
-
-async fn shake_hands(
-    acceptor: &TlsAcceptor,
-    stream: LimitedStream<TcpStream>,
-    connection: &Connection,
-) -> std::io::Result<TlsStream> {
-    connection.charge(HANDSHAKE_COST, Instant::now().into_std());
-    acceptor.accept(stream).await
+    Plain(LimitedStream<TcpStream>, IpAddr),
+    Tls(Box<TlsStream>, IpAddr),
+    /// It is carried to a data core.
+    ForIce,
 }
 
 async fn serve_http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {

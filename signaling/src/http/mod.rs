@@ -59,6 +59,7 @@ use tokio::sync::mpsc;
 use self::admin::Admin;
 use self::bucket::Rate;
 use self::files::Files;
+use self::listener::Ways;
 use self::open::{Connection, OpenConnections};
 use self::refusals::{Refusal, Refusals};
 use self::wish::Wish;
@@ -71,6 +72,7 @@ use crate::connection::Dialect;
 use crate::envelope::fields::MAX_NAME_BYTES;
 use crate::envelope::protoo;
 use crate::gauges::Gauges;
+use crate::ice_tcp::Lodge;
 
 /// Buffer for what a WebSocket receives, kept as long as the connection: a request without SDP
 /// fits, larger ones make it grow. The library's own 128 KiB would be most of what a participant
@@ -156,6 +158,8 @@ impl SocketPlace {
 pub struct Front {
     /// Where accepted WebSockets go.
     pub connections: mpsc::Sender<NewConnection>,
+    /// Where ICE over TCP goes that comes by the same port.
+    pub ice_tcp: Option<Lodge>,
     /// Limits of connections.
     pub limits: Limits,
     /// Who may enter.
@@ -250,11 +254,12 @@ pub async fn serve(
     });
     if let Some(listener) = metrics {
         let (door, router) = (Arc::clone(&door), metrics_router(&door));
-        tokio::spawn(async move { listener::accept(listener, door, router, None).await });
+        tokio::spawn(listener::accept(listener, door, router, Ways::default()));
     }
     let router = router(Arc::clone(&door));
     let tls = door.front.web.tls.as_ref().map(|tls| tls.acceptor.clone());
-    listener::accept(listener, door, router, tls).await;
+    let ways = Ways { tls, ice: door.front.ice_tcp.clone() };
+    listener::accept(listener, door, router, ways).await;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
@@ -68,6 +68,10 @@ struct State {
     place: Option<Place>,
     slot: Option<OwnedSemaphorePermit>,
 }
+
+/// A connection's place among those that are open, given back when this is dropped: with its
+/// descriptor, or after it.
+pub struct Seat(Arc<Connection>);
 
 /// All of them.
 pub struct OpenConnections {
@@ -171,6 +175,36 @@ impl Yielding {
             .map(|(_, connection)| Arc::clone(connection));
         self.hand = last + 1;
         worst
+    }
+}
+
+impl Seat {
+    /// Of `connection`; there is one for each.
+    pub fn new(connection: Arc<Connection>) -> Self {
+        Seat(connection)
+    }
+
+    /// Waits until the connection has to end.
+    pub async fn doomed(&self) {
+        std::future::poll_fn(|context| match self.0.doomed_while_reading(context) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+}
+
+impl std::ops::Deref for Seat {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.closed();
     }
 }
 
@@ -281,7 +315,7 @@ impl Connection {
     }
 
     /// The stream is gone, and its descriptor with it.
-    pub fn closed(&self) {
+    fn closed(&self) {
         self.stop_yielding();
         let mut state = self.state();
         (state.place, state.slot, state.address) = (None, None, None);

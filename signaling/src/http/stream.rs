@@ -5,7 +5,6 @@
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::open::Connection;
+use super::open::Seat;
 
 /// How long a peer may take nothing of an answer. A socket buffer becomes writable again when a
 /// third of it is free: a peer at 64 kbit/s needs 11 s for that.
@@ -49,10 +48,11 @@ impl CutOff for TcpStream {
     }
 }
 
-/// A stream with its limits. It fails when its [`Connection`] has to end.
+/// A stream with its limits. It fails when its connection has to end.
 pub struct LimitedStream<S: CutOff> {
     inner: S,
-    connection: Arc<Connection>,
+    /// Given up after the stream.
+    connection: Seat,
     read_delay: Option<Pin<Box<Sleep>>>,
     /// Read since the peer had nothing, or since others had their turn.
     turn_bytes: usize,
@@ -69,7 +69,7 @@ struct Stall {
 
 impl<S: CutOff> LimitedStream<S> {
     /// `inner` within the limits of `connection`.
-    pub fn new(inner: S, connection: Arc<Connection>) -> Self {
+    pub fn new(inner: S, connection: Seat) -> Self {
         LimitedStream {
             inner,
             connection,
@@ -222,18 +222,19 @@ impl<S: CutOff> Drop for LimitedStream<S> {
         if self.connection.is_doomed() {
             self.inner.discard_unsent();
         }
-        self.connection.closed();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
     use crate::addresses::{AddressLimits, Addresses};
     use crate::http::bucket::Rate;
-    use crate::http::open::OpenConnections;
+    use crate::http::open::{Connection, OpenConnections};
 
     impl CutOff for DuplexStream {
         fn discard_unsent(&self) {}
@@ -266,7 +267,8 @@ mod tests {
     async fn pair(buffer: usize) -> (LimitedStream<DuplexStream>, DuplexStream, Arc<Connection>) {
         let connection = connection(&Addresses::new(LIMITS, false)).await;
         let (ours, theirs) = duplex(buffer);
-        (LimitedStream::new(ours, Arc::clone(&connection)), theirs, connection)
+        let seat = Seat::new(Arc::clone(&connection));
+        (LimitedStream::new(ours, seat), theirs, connection)
     }
 
     /// How long it takes to read `bytes` from a peer that sends as fast as it can.
@@ -276,7 +278,8 @@ mod tests {
         let mut tasks = Vec::new();
         for _ in 0..connections {
             let (ours, mut theirs) = duplex(65_536);
-            let mut stream = LimitedStream::new(ours, connection(&addresses).await);
+            let seat = Seat::new(connection(&addresses).await);
+            let mut stream = LimitedStream::new(ours, seat);
             tokio::spawn(async move { while theirs.write_all(&[0; 4096]).await.is_ok() {} });
             tasks.push(tokio::spawn(async move {
                 let mut buffer = vec![0; 4096];

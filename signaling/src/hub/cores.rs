@@ -43,8 +43,10 @@ pub struct Sites {
     pub first_port: u16,
     /// How many there are ports for.
     pub max: usize,
-    /// Opens the same ports for TCP, if that is wanted.
-    pub gates: Option<Gates>,
+    /// Whether the same ports are opened for TCP.
+    pub has_doors: bool,
+    /// What opens them, and knows which cores there are.
+    pub gates: Gates,
 }
 
 /// What an administrator wants of the data cores.
@@ -192,17 +194,19 @@ impl Hub {
 
     fn add_core_at(&mut self, core: CoreId) -> Result<(), NotAdded> {
         let sites = &mut self.crew.sites;
-        let doors = match &sites.gates {
-            Some(_) => Some(Doors::open(&sites.bound(core)).map_err(|(address, cause)| {
+        let bound = sites.bound(core);
+        let doors = match sites.has_doors {
+            true => Doors::open(&bound).map_err(|(address, cause)| {
                 NotAdded::PortTaken(format!("TCP {address} cannot be had: {cause}"))
-            })?),
-            None => None,
+            })?,
+            false => Doors::default(),
         };
         let port = self.plane.add(core)?;
-        if let (Some(gates), Some(doors)) = (&mut sites.gates, doors)
-            && let Err(error) = gates.open(doors)
-        {
+        if let Err(error) = sites.gates.open(doors) {
             tracing::error!(core = core.0, %error, "no ICE over TCP on this core");
+        }
+        if let Some(at) = bound.first() {
+            sites.gates.add_core(core, *at);
         }
         self.dispatch.add(core);
         self.control.add_core(core, sites.announced(core));
@@ -249,9 +253,7 @@ impl Hub {
             self.gauges.workers.set_any_lost(!self.lost.is_empty());
         }
         let port = self.crew.sites.port(core);
-        if let Some(gates) = &mut self.crew.sites.gates {
-            gates.close(port);
-        }
+        self.crew.sites.gates.close(core, port);
         self.settle();
     }
 

@@ -9,6 +9,13 @@ pub const PREFIX: usize = 2;
 /// Room for the longest datagram and what came with it.
 const CAPACITY: usize = 8 * (PREFIX + MAX_DATAGRAM);
 
+/// Whether a stream that begins with this byte may carry datagrams: it is the high one of a length
+/// that a core takes. No request of HTTP begins so low (RFC 9110 section 9.1), no record of TLS (20
+/// to 23, RFC 8446 section 5.1), no PROXY header (`P`, or a line end).
+pub const fn may_begin_with(byte: u8) -> bool {
+    byte as usize <= MAX_DATAGRAM >> 8
+}
+
 /// A datagram that is longer than any that a data core takes: whoever sends it speaks something
 /// else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +136,26 @@ mod tests {
         // "GET / HTTP/1.1" and a TLS hello are refused so.
         assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n", 4), Err(TooLong));
         assert_eq!(read(&[0x16, 0x03, 0x01, 0x02, 0x00], 5), Err(TooLong));
+    }
+
+    #[test]
+    fn the_first_byte_tells_datagrams_from_all_else_of_a_web_port() {
+        for len in [0, 1, 20, 1200, MAX_DATAGRAM] {
+            assert!(may_begin_with((len as u16).to_be_bytes()[0]), "{len}");
+        }
+        // A line of HTTP may follow empty ones. The preface of HTTP/2 is a line, too.
+        let others: [&[u8]; 7] = [
+            b"GET / HTTP/1.1",
+            b"\r\nGET /",
+            b"\n",
+            b"PRI * HTTP/2.0",
+            b"PROXY TCP4",
+            &[0x16, 3, 1],
+            &[0x80, 0x2e],
+        ];
+        for other in others {
+            assert!(!may_begin_with(other[0]), "{other:x?}");
+        }
     }
 
     #[test]

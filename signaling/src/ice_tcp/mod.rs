@@ -6,184 +6,42 @@
 //! it.
 //!
 //! * [`framing`] — datagrams in a stream (RFC 4571).
-//! * `relay` — one connection.
+//! * `house` — who is connected, and how many may be; `relay` — one connection; [`ended`] — why
+//!   they end.
+//!
+//! Each core may have a port of its own ([`Doors`]), and all of them that of the web side
+//! ([`Lodge`]): there the first check says which core it is for, by its ufrag.
 //!
 //! Whoever connects has to prove within seconds that it is a client: a core answers only checks
 //! that know a password. Until then it counts among few, of which the oldest makes way.
 #![forbid(unsafe_code)]
 
+pub mod ended;
 pub mod framing;
+mod house;
 mod relay;
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use opencall_dataplane::message::CoreId;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+pub use self::ended::{Counters, Ended};
+use self::house::{House, Port};
 use crate::http::listener;
-
-/// Connections at most: more transports than 500 participants have. Each may hold some 800 KiB in
-/// the kernel if its client takes nothing.
-const MAX_CONNECTIONS: usize = 2_048;
-
-/// Of them not proven yet.
-const MAX_UNPROVEN: usize = 256;
+use crate::http::open::Seat;
 
 /// How long accepting rests when the process is out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Its client closed it.
-    ByClient,
-    /// It began with something other than a connectivity check.
-    NotIce,
-    /// A datagram longer than any a core takes.
-    TooLong,
-    /// No core answered its checks: nobody there knows a password.
-    NotProven,
-    /// It made way for newer ones, before it was proven.
-    MadeWay,
-    /// There was no room for it.
-    Full,
-    /// Its client said nothing for long.
-    Silent,
-    /// Its client took nothing for long.
-    Stuck,
-    /// The system's error.
-    Failed(ErrorKind),
-}
-
-impl Ended {
-    /// All of them, as they are counted.
-    pub const LABELS: [&'static str; 9] = [
-        "by_client",
-        "not_ice",
-        "too_long",
-        "not_proven",
-        "made_way",
-        "full",
-        "silent",
-        "stuck",
-        "failed",
-    ];
-
-    /// Its name in metrics.
-    pub const fn label(self) -> &'static str {
-        Self::LABELS[self.index()]
-    }
-
-    const fn index(self) -> usize {
-        match self {
-            Ended::ByClient => 0,
-            Ended::NotIce => 1,
-            Ended::TooLong => 2,
-            Ended::NotProven => 3,
-            Ended::MadeWay => 4,
-            Ended::Full => 5,
-            Ended::Silent => 6,
-            Ended::Stuck => 7,
-            Ended::Failed(_) => 8,
-        }
-    }
-}
-
-/// Connections, counted.
-#[derive(Debug, Default)]
-pub struct Counters {
-    open: AtomicU64,
-    ended: [AtomicU64; Ended::LABELS.len()],
-}
-
-impl Counters {
-    /// How many there are now.
-    pub fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// How many ended, by reason.
-    pub fn ended(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let counts = self.ended.iter().map(|counter| counter.load(Ordering::Relaxed));
-        Ended::LABELS.into_iter().zip(counts)
-    }
-
-    fn count(&self, ended: Ended) {
-        self.ended[ended.index()].fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Who is connected.
-#[derive(Debug, Default)]
-struct Guests {
-    /// In order of arrival; proven ones are not among them.
-    unproven: BTreeMap<u64, AbortHandle>,
-    connections: usize,
-    next: u64,
-}
-
-/// Shared by the doors and the connections.
-#[derive(Debug, Default)]
-struct House {
-    guests: Mutex<Guests>,
-    counters: Arc<Counters>,
-}
-
-impl House {
-    fn with<T>(&self, act: impl FnOnce(&mut Guests) -> T) -> T {
-        act(&mut self.guests.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes a connection in, if there is room; the oldest that is not proven makes way.
-    fn admit(self: &Arc<Self>, stream: TcpStream, core: SocketAddr) {
-        let room = self.with(|guests| {
-            if guests.unproven.len() >= MAX_UNPROVEN
-                && let Some((_, oldest)) = guests.unproven.pop_first()
-            {
-                oldest.abort();
-                guests.connections -= 1;
-                self.left(Ended::MadeWay);
-            }
-            let has_room = guests.connections < MAX_CONNECTIONS;
-            has_room.then(|| {
-                guests.connections += 1;
-                guests.next += 1;
-                guests.next
-            })
-        });
-        let Some(number) = room else { return self.counters.count(Ended::Full) };
-        self.counters.open.fetch_add(1, Ordering::Relaxed);
-        let house = Arc::clone(self);
-        let task = tokio::spawn(async move {
-            let proven = || drop(house.with(|guests| guests.unproven.remove(&number)));
-            let ended = relay::carry(stream, core, proven).await;
-            // One that made way was counted by who came in its place.
-            house.with(|guests| {
-                guests.unproven.remove(&number);
-                guests.connections -= 1;
-            });
-            house.left(ended);
-        });
-        // The task has not run yet: all of this is one thread.
-        self.with(|guests| guests.unproven.insert(number, task.abort_handle()));
-    }
-
-    fn left(&self, ended: Ended) {
-        self.counters.open.fetch_sub(1, Ordering::Relaxed);
-        self.counters.count(ended);
-    }
-}
-
 /// Listening sockets, each with the core's address that its connections are carried to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Doors(Vec<(TcpListener, SocketAddr)>);
 
 impl Doors {
@@ -199,8 +57,8 @@ impl Doors {
     /// Serves them, on a thread of its own; with what opens and closes further ones there.
     pub fn serve(self, runtime: Runtime, counters: Arc<Counters>) -> io::Result<(Serving, Gates)> {
         let (stop, stopped) = oneshot::channel::<()>();
-        let house = Arc::new(House { guests: Mutex::default(), counters });
-        let mut gates = Gates { runtime: runtime.handle().clone(), house, open: Vec::new() };
+        let lodge = Lodge { runtime: runtime.handle().clone(), house: House::new(counters) };
+        let mut gates = Gates { lodge, open: Vec::new() };
         gates.open(self)?;
         let run = move || {
             let _ = runtime.block_on(stopped);
@@ -211,33 +69,66 @@ impl Doors {
     }
 }
 
+/// Where those are taken in who came by the port of the web side.
+#[derive(Debug, Clone)]
+pub struct Lodge {
+    runtime: Handle,
+    house: Arc<House>,
+}
+
+impl Lodge {
+    /// Carries a connection, of which nothing was read, to the core that its first check names. It
+    /// gives its seat back when it ends.
+    pub fn take_in(&self, stream: TcpStream, seat: Seat) {
+        let house = Arc::clone(&self.house);
+        self.runtime.spawn(async move {
+            match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => house.admit(stream, Port::OfAll, Some(seat)),
+                Err(error) => house.counters.count(Ended::Failed(error.kind())),
+            }
+        });
+    }
+}
+
 /// Opens doors where cores come, and closes those of cores that have gone.
 #[derive(Debug)]
 pub struct Gates {
-    runtime: Handle,
-    house: Arc<House>,
+    lodge: Lodge,
     /// By the ports of their cores.
     open: Vec<(u16, AbortHandle)>,
 }
 
 impl Gates {
+    /// For who comes by the port of the web side.
+    pub fn lodge(&self) -> Lodge {
+        self.lodge.clone()
+    }
+
     /// Serves more doors.
     ///
     /// # Errors
     /// The system's; those that are served stay so.
     pub fn open(&mut self, doors: Doors) -> io::Result<()> {
-        let _context = self.runtime.enter();
+        let _context = self.lodge.runtime.enter();
         for (listener, core) in doors.0 {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let door = self.runtime.spawn(accept(listener, core, Arc::clone(&self.house)));
+            let house = Arc::clone(&self.lodge.house);
+            let door = self.lodge.runtime.spawn(accept(listener, core, house));
             self.open.push((core.port(), door.abort_handle()));
         }
         Ok(())
     }
 
-    /// Closes the doors at a port. Who came in by them is no concern of this: it has no core any
+    /// There is a core that takes UDP at `address`: who comes by the port of the web side is
+    /// carried there.
+    pub fn add_core(&self, core: CoreId, address: SocketAddr) {
+        self.lodge.house.add_core(core, reached_at(address));
+    }
+
+    /// Closes the doors of a core. Who came in by them is no concern of this: it has no core any
     /// more, and ends as whoever is not answered.
-    pub fn close(&mut self, port: u16) {
+    pub fn close(&mut self, core: CoreId, port: u16) {
+        self.lodge.house.remove_core(core);
         for (_, door) in self.open.extract_if(.., |(of, _)| *of == port) {
             door.abort();
         }
@@ -262,7 +153,7 @@ impl Serving {
 async fn accept(listener: tokio::net::TcpListener, core: SocketAddr, house: Arc<House>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => house.admit(stream, core),
+            Ok((stream, _)) => house.admit(stream, Port::OfCore(core), None),
             Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
         }
     }

@@ -36,22 +36,67 @@ const BATCH_BYTES: usize = 32 << 10;
 /// Of the socket towards the core: some 200 datagrams, a key frame or two of the best layer.
 const CORE_BUFFER_BYTES: usize = 256 << 10;
 
-/// Carries one connection until it ends; tells by `proven` that the core has answered.
-pub async fn carry(stream: TcpStream, core: SocketAddr, proven: impl FnOnce()) -> Ended {
-    let udp = match open(&stream, core).await {
-        Ok(udp) => udp,
-        Err(error) => return Ended::Failed(error.kind()),
-    };
-    let (reader, writer) = stream.into_split();
+/// Carries one connection until it ends, to the core that `core_of` names by its first check; tells
+/// by `proven` that the core has answered.
+pub async fn carry(
+    stream: TcpStream,
+    core_of: impl FnOnce(&[u8]) -> Result<SocketAddr, Ended>,
+    proven: impl FnOnce(),
+) -> Ended {
     let signs = Signs::default();
     let proven = || {
         signs.answered.store(true, Ordering::Relaxed);
         proven();
     };
+    let carrying = async {
+        if let Err(error) = stream.set_nodelay(true) {
+            return Ended::Failed(error.kind());
+        }
+        let (mut reader, writer) = stream.into_split();
+        let mut deframer = Deframer::default();
+        match begin(&mut reader, &mut deframer, core_of).await {
+            Ok(udp) => tokio::select! {
+                ended = to_core(reader, deframer, &udp, &signs) => ended,
+                ended = from_core(writer, &udp, proven) => ended,
+            },
+            Err(ended) => ended,
+        }
+    };
     tokio::select! {
-        ended = to_core(reader, &udp, &signs) => ended,
-        ended = from_core(writer, &udp, proven) => ended,
+        ended = carrying => ended,
         ended = watch(&signs) => ended,
+    }
+}
+
+/// Waits for the first check, and passes it on by a new socket.
+async fn begin(
+    reader: &mut OwnedReadHalf,
+    deframer: &mut Deframer,
+    core_of: impl FnOnce(&[u8]) -> Result<SocketAddr, Ended>,
+) -> Result<UdpSocket, Ended> {
+    loop {
+        match deframer.take() {
+            Ok(None) => {}
+            Ok(Some(check)) if is_check(check) => {
+                let failed = |error: io::Error| Ended::Failed(error.kind());
+                let udp = open(core_of(check)?).await.map_err(failed)?;
+                let _ = udp.send(check).await;
+                return Ok(udp);
+            }
+            Ok(Some(_)) | Err(_) => return Err(Ended::NotIce),
+        }
+        read(reader, deframer).await?;
+    }
+}
+
+async fn read(reader: &mut OwnedReadHalf, deframer: &mut Deframer) -> Result<(), Ended> {
+    match reader.read(deframer.space()).await {
+        Ok(0) => Err(Ended::ByClient),
+        Ok(bytes) => {
+            deframer.filled(bytes);
+            Ok(())
+        }
+        Err(error) => Err(Ended::Failed(error.kind())),
     }
 }
 
@@ -82,8 +127,7 @@ impl Signs {
 }
 
 /// A socket of this client alone: its address is the client's, to the core.
-async fn open(stream: &TcpStream, core: SocketAddr) -> io::Result<UdpSocket> {
-    stream.set_nodelay(true)?;
+async fn open(core: SocketAddr) -> io::Result<UdpSocket> {
     let own: SocketAddr = match core {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -94,28 +138,25 @@ async fn open(stream: &TcpStream, core: SocketAddr) -> io::Result<UdpSocket> {
     Ok(udp)
 }
 
-async fn to_core(mut reader: OwnedReadHalf, udp: &UdpSocket, signs: &Signs) -> Ended {
-    let mut deframer = Deframer::default();
-    let mut is_first = true;
+async fn to_core(
+    mut reader: OwnedReadHalf,
+    mut deframer: Deframer,
+    udp: &UdpSocket,
+    signs: &Signs,
+) -> Ended {
     loop {
-        match reader.read(deframer.space()).await {
-            Ok(0) => return Ended::ByClient,
-            Ok(bytes) => deframer.filled(bytes),
-            Err(error) => return Ended::Failed(error.kind()),
-        }
-        loop {
-            match deframer.take() {
-                Ok(None) => break,
-                Ok(Some(datagram)) if is_first && !is_check(datagram) => return Ended::NotIce,
-                Ok(Some(datagram)) => {
-                    is_first = false;
-                    signs.hear();
-                    // What a core that is just being replaced cannot take is lost.
-                    let _ = udp.send(datagram).await;
-                }
-                Err(_) if is_first => return Ended::NotIce,
-                Err(_) => return Ended::TooLong,
+        match deframer.take() {
+            Ok(Some(datagram)) => {
+                signs.hear();
+                // What a core that is just being replaced cannot take is lost.
+                let _ = udp.send(datagram).await;
             }
+            Ok(None) => {
+                if let Err(ended) = read(&mut reader, &mut deframer).await {
+                    return ended;
+                }
+            }
+            Err(_) => return Ended::TooLong,
         }
     }
 }

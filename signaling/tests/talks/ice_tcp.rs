@@ -26,21 +26,26 @@ async fn begin(flags: &[&str]) -> (Server, SocketAddr, Checker) {
     assert!(candidates[0].get("tcpType").is_none());
     assert_eq!(candidates[1]["tcpType"], "passive");
     let port = candidates[1]["port"].as_u64().unwrap() as u16;
-    let ice = &transport["iceParameters"];
-    let [ufrag, password] =
-        ["usernameFragment", "password"].map(|name| ice[name].as_str().unwrap());
-    let checker = Checker::new(ufrag, password, 7);
+    let checker = checker_of(&transport);
     // Whoever has no connection has no transport either.
     std::mem::forget(ann);
     (server, ([127, 0, 0, 1], port).into(), checker)
 }
 
-fn framed(datagram: &[u8]) -> Vec<u8> {
+/// Asks a transport that was offered.
+pub fn checker_of(transport: &Value) -> Checker {
+    let ice = &transport["iceParameters"];
+    let [ufrag, password] =
+        ["usernameFragment", "password"].map(|name| ice[name].as_str().unwrap());
+    Checker::new(ufrag, password, 7)
+}
+
+pub fn framed(datagram: &[u8]) -> Vec<u8> {
     [&(datagram.len() as u16).to_be_bytes()[..], datagram].concat()
 }
 
 /// The next datagram; `None` once the connection is closed.
-async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let read = async {
         let len = stream.read_u16().await.ok()?;
         let mut datagram = vec![0; usize::from(len)];
@@ -51,7 +56,7 @@ async fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 /// Waits until so many connections have ended for a reason.
-async fn ended(server: &Server, metrics: SocketAddr, reason: &str, times: u32) {
+pub async fn ended(server: &Server, metrics: SocketAddr, reason: &str, times: u32) {
     let line = format!("opencall_ice_tcp_ended_total{{reason=\"{reason}\"}} {times}");
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -65,7 +70,7 @@ async fn ended(server: &Server, metrics: SocketAddr, reason: &str, times: u32) {
     }
 }
 
-fn metrics_of(server: &Server) -> SocketAddr {
+pub fn metrics_of(server: &Server) -> SocketAddr {
     let said = server.start_log.iter().find_map(|line| line.split_once("metrics: http://"));
     said.expect("where metrics are").1.split('/').next().unwrap().parse().unwrap()
 }

@@ -19,6 +19,7 @@ mod proxies;
 mod recordings;
 mod resume;
 mod server;
+mod shared_port;
 mod slow_peers;
 mod stage;
 mod stop;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use opencall_testkit::stun::Checker;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -14,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::ice_tcp::{ended, framed, metrics_of};
 use crate::server::{PATIENCE, Server};
 use crate::web::{Folder, get_on};
 
@@ -116,6 +118,18 @@ async fn a_new_certificate_is_taken_without_a_restart_and_a_bad_one_is_not() {
     assert!(connect(&server, &files.certificate, &TLS13).await.is_err());
     // Who is connected stays so.
     assert_eq!(get_on(old, "/healthz", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn ice_comes_by_the_port_of_https() {
+    let files = Files::new("tls-ice");
+    let server = files.start(&["--ice-tcp-on-http", "--metrics-listen", "127.0.0.1:0"]);
+    let stream = connect(&server, &files.certificate, &TLS13).await.unwrap();
+    assert_eq!(get_on(stream, "/healthz", "").await.0, 200);
+    let mut plain = TcpStream::connect(server.address).await.unwrap();
+    let check = Checker::new("ABAAAAAAAAAA", "a password", 7).request([1; 12]);
+    plain.write_all(&framed(&check)).await.unwrap();
+    ended(&server, metrics_of(&server), "no_core", 1).await;
 }
 
 #[tokio::test]

@@ -3,11 +3,15 @@ import type { AddressInfo } from 'node:net';
 import { type WebhookEvent, WebhookReceiver } from 'livekit-server-sdk';
 import { afterEach, expect, test } from 'vitest';
 import { freeTcpPort, TestServer } from '../browser/support/server';
+import { holds, isProof } from '../browser/support/timing';
 import { ceilingMs, until } from '../browser/support/wait';
 import { Peer, Refused } from './peer';
 
 const KEY = 'APIhooks';
 const SECRET = 'fedcba9876543210fedcba9876543210';
+
+/** How a receiver is down: nobody listens; it takes requests and never answers; it says that it is. */
+const DOWN = ['closed', 'hanging', 'unavailable'] as const;
 
 /** A WebhookReceiver of livekit-server-sdk behind HTTP. */
 class Receiver {
@@ -17,6 +21,7 @@ class Receiver {
   readonly faults: string[] = [];
   readonly #server: Server;
   readonly #sdk = new WebhookReceiver(KEY, SECRET);
+  #port = 0;
   /** What else than 200 the attempt of this number is answered with; 0: nothing, ever. */
   status: (attempt: number) => number = () => 200;
   attempts = 0;
@@ -35,12 +40,13 @@ class Receiver {
     await new Promise<void>((resolve) =>
       receiver.#server.listen(port, '127.0.0.1', () => resolve()),
     );
+    receiver.#port = (receiver.#server.address() as AddressInfo).port;
     started.push(receiver);
     return receiver;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/hook?room=all`;
+    return `http://127.0.0.1:${this.#port}/hook?room=all`;
   }
 
   async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -62,6 +68,19 @@ class Receiver {
     response.end();
   }
 
+  /** From now on it takes nothing. */
+  async goDown(how: (typeof DOWN)[number]): Promise<void> {
+    this.status = () => (how === 'hanging' ? 0 : 503);
+    if (how === 'closed') await this.#close();
+  }
+
+  /** As a program that was started again: whoever waits for an answer gets none. */
+  async comeUp(): Promise<void> {
+    await this.#close();
+    this.status = () => 200;
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+  }
+
   /** Waits until so many have come. */
   async has(count: number): Promise<void> {
     await until(
@@ -71,19 +90,47 @@ class Receiver {
     );
   }
 
-  /** What happened in a room, as short texts. */
-  texts(room: string): string[] {
-    const inRoom = this.events.filter((event) => event.room?.name === room);
-    return inRoom.map(({ event, participant }) =>
-      participant ? `${event} ${participant.identity}` : event,
+  /** Those that came, each once; one that comes again comes before any other of its room. */
+  distinct(): WebhookEvent[] {
+    const last = new Map<string | undefined, string>();
+    const seen = new Set<string>();
+    return this.events.filter(({ id, room }) => {
+      const isRepeated = last.get(room?.name) === id;
+      if (!isRepeated) expect(seen.has(id)).toBe(false);
+      last.set(room?.name, id);
+      seen.add(id);
+      return !isRepeated;
+    });
+  }
+
+  /** Waits until so many have come, each counted once. */
+  async hasDistinct(count: number): Promise<void> {
+    await until(
+      `${count} webhooks, each once`,
+      async () => new Set(this.events.map(({ id }) => id)).size,
+      (length) => length >= count,
     );
   }
 
+  /** What happened in a room, as short texts. */
+  texts(room: string): string[] {
+    return this.events.filter((event) => event.room?.name === room).map(textOf);
+  }
+
   async stop(): Promise<void> {
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 }
+
+const textOf = ({ event, participant }: WebhookEvent): string =>
+  participant ? `${event} ${participant.identity}` : event;
+
+const SOURCES = ['microphone', 'camera', 'screen_share'] as const;
 
 const started: { stop(): Promise<unknown> }[] = [];
 
@@ -139,9 +186,7 @@ test('a thousand are verified by livekit-server-sdk, in the order of their rooms
       const people: Peer[] = [];
       for (let index = 0; index < 6; index += 1) {
         const peer = await enter(server, room, `peer-${index}`);
-        for (const source of ['microphone', 'camera', 'screen_share'] as const) {
-          expect(await peer.produce(source)).toHaveProperty('data');
-        }
+        for (const source of SOURCES) expect(await peer.produce(source)).toHaveProperty('data');
         people.push(peer);
       }
       for (const peer of people) await peer.leave();
@@ -203,6 +248,91 @@ test('what happens while the receiver is down arrives when it is up', async () =
   }
   expect(receiver.faults).toEqual([]);
 });
+
+/** How long receivers are down, and how many rooms go on meanwhile, of 50 webhooks each. */
+const [OUTAGE_MS, ROOMS] = isProof ? [60_000, 20] : [3_000, 3];
+
+/** Attempts that the server makes at the same time, to one receiver. */
+const ON_THE_WAY = 8;
+
+/** Enters and publishes; what is told of it. */
+async function enterAndPublish(server: TestServer, room: string, identity: string) {
+  const peer = await enter(server, room, identity);
+  for (const source of SOURCES) expect(await peer.produce(source)).toHaveProperty('data');
+  const published = SOURCES.map(() => `track_published ${identity}`);
+  const left = [
+    ...SOURCES.map(() => `track_unpublished ${identity}`),
+    `participant_left ${identity}`,
+  ];
+  return { peer, came: [`participant_joined ${identity}`, ...published], left };
+}
+
+test(
+  'receivers that are down for a minute lose nothing, and rooms keep their order',
+  async () => {
+    const receivers = await Promise.all(DOWN.map(() => Receiver.start()));
+    const server = await serverTelling(receivers.map(({ url }) => url).join());
+    const pause = () => new Promise((resolve) => setTimeout(resolve, OUTAGE_MS / 10));
+    /** Half of six come; then receivers go down; the others come, and all leave, one after the other. */
+    const live = async (room: string, isDown: Promise<unknown>) => {
+      const enterAll = async (from: number, wait: () => Promise<unknown>) => {
+        for (let index = from; index < from + 3; index += 1) {
+          people.push(await enterAndPublish(server, room, `peer-${index}`));
+          await wait();
+        }
+      };
+      const people: Awaited<ReturnType<typeof enterAndPublish>>[] = [];
+      await enterAll(0, async () => undefined);
+      await isDown;
+      await enterAll(3, pause);
+      for (const { peer } of people) {
+        await peer.leave();
+        await pause();
+      }
+      const told = people.flatMap(({ came }) => came);
+      return ['room_started', ...told, ...people.flatMap(({ left }) => left), 'room_finished'];
+    };
+    const rooms = Array.from({ length: ROOMS }, (_, index) => `room-${index}`);
+    /** Says how many each has by then. */
+    const goDown = async () => {
+      await Promise.all(receivers.map((receiver) => receiver.has(ROOMS * 5)));
+      await Promise.all(
+        receivers.map((receiver, index) => receiver.goDown(DOWN[index] ?? 'closed')),
+      );
+      return receivers.map(({ events }) => events.length);
+    };
+    const down = goDown();
+    const lives = rooms.map((room) => live(room, down));
+    const before = await down;
+    await new Promise((resolve) => setTimeout(resolve, OUTAGE_MS));
+    const told = await Promise.all(lives);
+    // Nothing came meanwhile but what was on its way.
+    for (const [index, { events }] of receivers.entries()) {
+      expect(events.length).toBeLessThanOrEqual((before[index] ?? 0) + ON_THE_WAY);
+    }
+    await Promise.all(receivers.map((receiver) => receiver.comeUp()));
+    const begin = Date.now();
+    await Promise.all(receivers.map((receiver) => receiver.hasDistinct(ROOMS * 50)));
+    // The longest pause between attempts is 15 s.
+    holds(`webhooks of ${OUTAGE_MS / 1000} s without receivers, ms`, Date.now() - begin, 20_000);
+    for (const [index, receiver] of receivers.entries()) {
+      const once = receiver.distinct();
+      const again = receiver.events.length - once.length;
+      const { attempts } = receiver;
+      console.info(
+        `measured: ${DOWN[index]}: ${once.length} in ${attempts} attempts, ${again} twice`,
+      );
+      expect(receiver.faults).toEqual([]);
+      expect(once).toHaveLength(ROOMS * 50);
+      for (const [number, room] of rooms.entries()) {
+        const ofRoom = once.filter((event) => event.room?.name === room);
+        checkRoom(ofRoom);
+        expect(ofRoom.map(textOf)).toEqual(told[number]);
+      }
+    }
+  },
+  OUTAGE_MS + 3 * ceilingMs(),
+);
 
 test('a receiver that hangs holds up nobody, and a stop does not wait for it for long', async () => {
   const receiver = await Receiver.start();

@@ -46,6 +46,9 @@ const FEW_OFFERS = 30;
 /** How long a change may wait for others. */
 const GATHER_MS = 30;
 
+/** From a stream's first packet on its first picture is seen after so long, or a moment later. */
+const FIRST_PICTURE_MS = 100;
+
 /** What a receiver tells its owner. */
 export interface ReceiverHandlers {
   trackAdded(track: RemoteTrack): void;
@@ -72,6 +75,8 @@ interface Offer extends Offered {
   /** Known once the server has answered. */
   consumerId: string | undefined;
   consumer: types.Consumer | undefined;
+  /** Of what is received beside the stage: something has come. Until then whoever is there is shown from there. */
+  isFlowing: boolean;
   isUnderWay: boolean;
   /** It cannot be received, which asking again would not mend. */
   hasFailed: boolean;
@@ -142,8 +147,8 @@ export class Receiver {
     const { participantId, producerId, appData = {} } = event;
     const offer: Offer = {
       ...{ event, participantId, producerId, source, way, displayName: displayNameOf(appData) },
-      ...{ consumerId: undefined, consumer: undefined, isUnderWay: false, hasFailed: false },
-      ...{ paused: false, isWithdrawn: false },
+      ...{ consumerId: undefined, consumer: undefined, isFlowing: false, isUnderWay: false },
+      ...{ hasFailed: false, paused: false, isWithdrawn: false },
     };
     this.#offers.set(producerId, offer);
     return offer;
@@ -350,7 +355,7 @@ export class Receiver {
     const [onStage, besides] = [new Set<string>(), new Set<string>()];
     for (const offer of this.#offers.values()) {
       if (offer.way === 'slot' && !offer.hasFailed) onStage.add(keyOf(offer));
-      if (offer.way !== 'slot' && offer.consumer) besides.add(keyOf(offer));
+      if (offer.way !== 'slot' && offer.isFlowing) besides.add(keyOf(offer));
     }
     for (const offer of this.#offers.values()) {
       const key = keyOf(offer);
@@ -421,6 +426,7 @@ export class Receiver {
       throw new MeetingError('encryption-unsupported', 'This browser cannot decrypt media.');
     }
     offer.consumer = consumer;
+    this.#awaitFlow(offer, consumer.track);
     const { participantId, source, displayName, paused } = offer;
     if (offer.way === 'offered') {
       const track = { participantId, displayName, source, producerId, consumerId: consumer.id };
@@ -431,6 +437,19 @@ export class Receiver {
     // Whoever was told of the track may have put it aside already.
     if (consumer.paused) return;
     await channel.request('resumeConsumer', { consumerId: consumer.id });
+  }
+
+  /** A track is muted until its first packet. */
+  #awaitFlow(offer: Offer, track: MediaStreamTrack): void {
+    offer.isFlowing = offer.way !== 'listed' || !track.muted;
+    if (offer.isFlowing) return;
+    const flows = () => {
+      if (offer.consumer?.track !== track) return;
+      offer.isFlowing = true;
+      this.#show([pairOf(offer)]);
+      this.#reviewLater();
+    };
+    track.addEventListener('unmute', () => setTimeout(flows, FIRST_PICTURE_MS), { once: true });
   }
 
   async #setPaused(consumer: types.Consumer, paused: boolean): Promise<void> {
@@ -462,6 +481,7 @@ export class Receiver {
     offer.consumer?.close();
     offer.consumer = undefined;
     offer.consumerId = undefined;
+    offer.isFlowing = false;
   }
 
   #offerOf(consumerId: string): Offer | undefined {
@@ -530,8 +550,9 @@ function keyOf({ participantId, source }: Pair): string {
 /** What of one pair is shown: what is received besides the stage, what is on it, what could be asked for. */
 function worth(offer: Offer | undefined): number {
   if (!offer) return 0;
-  if (offer.way === 'slot') return offer.consumer ? 3 : 2;
-  return offer.consumer ? 4 : 1;
+  if (offer.way === 'slot') return offer.consumer ? 4 : 2;
+  if (offer.isFlowing) return 5;
+  return offer.consumer ? 3 : 1;
 }
 
 function ignore(): void {}

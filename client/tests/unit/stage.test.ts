@@ -3,6 +3,8 @@ import { Meeting } from '../../src/sdk/meeting';
 import type { ListedParticipant, SourceName, StageSlot } from '../../src/sdk/protocol';
 import type { RemoteTrack } from '../../src/sdk/receiver';
 import { FakeChannel, fakeDevices, handlers, makeDevice } from './fake-server';
+// Else it is loaded in real time, which goes on while that of the tests stands still.
+import '../../src/sdk/directory';
 
 let channel: FakeChannel;
 
@@ -200,6 +202,51 @@ test('a steady one has a stream of its own from the start', async () => {
   on(slot('v0', 'ben'));
   await gathered();
   expect(camera(meeting, 'ann')).toEqual(own);
+});
+
+/** What is received from now on is muted, as in browsers, until its first packet comes. */
+function muteArrivals(): MediaStreamTrack[] {
+  const arrivals: MediaStreamTrack[] = [];
+  for (const handler of handlers) {
+    const receive = handler.receive.bind(handler);
+    handler.receive = async (list) => {
+      const results = await receive(list);
+      for (const { track } of results) {
+        Object.defineProperty(track, 'muted', { value: true });
+        arrivals.push(track);
+      }
+      return results;
+    };
+  }
+  return arrivals;
+}
+
+test('a steady one is shown from the stage until a packet of their own stream has come', async () => {
+  const meeting = await entered(['ann', 'ben']);
+  on(slot('v0', 'ann'));
+  const onStage = camera(meeting, 'ann');
+  const arrivals = muteArrivals();
+  await meeting.setReceiving('ann', 'camera', true, { steady: true });
+  await gathered();
+  expect(arrivals).toHaveLength(1);
+  expect(camera(meeting, 'ann')).toEqual(onStage);
+  // It is not put aside meanwhile, or it would be black.
+  expect(asked('pauseConsumer')).toHaveLength(0);
+  arrivals[0]?.dispatchEvent(new Event('unmute'));
+  await gathered();
+  await gathered();
+  expect(camera(meeting, 'ann')?.track).toBe(arrivals[0]);
+  expect(asked('pauseConsumer')).toHaveLength(1);
+});
+
+test('who leaves the stage before a packet of their own stream has come is shown by that', async () => {
+  const meeting = await entered(['ann', 'ben']);
+  on(slot('v0', 'ann'));
+  const arrivals = muteArrivals();
+  await meeting.setReceiving('ann', 'camera', true, { steady: true });
+  await gathered();
+  on(slot('v0', 'ben'));
+  expect(camera(meeting, 'ann')?.track).toBe(arrivals[0]);
 });
 
 test('what people off stage start and stop is asked for while they are looked at', async () => {

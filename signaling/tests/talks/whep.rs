@@ -156,6 +156,10 @@ async fn layers_are_chosen_where_the_answer_says() {
         let answer = call(&server, "POST", &place, headers, body).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.body);
     }
+    // None any more, of no section.
+    assert_eq!(call(&server, "DELETE", place, "", "").await.status, 200);
+    let elsewhere = place.replace("/room/", "/other/");
+    assert_eq!(call(&server, "DELETE", &elsewhere, "", "").await.status, 404);
 }
 
 #[tokio::test]

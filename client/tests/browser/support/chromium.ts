@@ -2,6 +2,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, inject } from 'vitest';
 import type { Harness } from '../harness/harness';
 import type { Hook } from '../harness/hook';
+import type { Wish } from '../harness/wish';
 import { ceilingMs } from './wait';
 
 let browser: Promise<Browser> | undefined;
@@ -36,6 +37,12 @@ export type CallHook = <Name extends keyof Hook>(
   name: Name,
   ...args: Parameters<Hook[Name]>
 ) => Promise<Awaited<ReturnType<Hook[Name]>>>;
+
+/** Calls a function of those who publish by WHIP and watch by WHEP in the page. */
+export type CallWish = <Name extends keyof Wish>(
+  name: Name,
+  ...args: Parameters<Wish[Name]>
+) => Promise<Awaited<ReturnType<Wish[Name]>>>;
 
 /** A page of the harness. */
 async function openOwnPage(name: string): Promise<Page> {
@@ -79,4 +86,25 @@ export async function openHarness(version = '3.24'): Promise<CallHarness> {
       [name, args] as const,
     );
   return call as CallHarness;
+}
+
+/**
+ * A page with clients for WHIP and WHEP in it; of the origin that servers of tests allow, unless told. What it is refused
+ * is no error: the tests look at that.
+ */
+export async function openWish(origin = inject('pagesUrl')): Promise<CallWish> {
+  const page = await openPage();
+  await page.goto(`${origin}/wish`);
+  const call = (name: string, ...args: unknown[]) =>
+    page.evaluate(
+      ([name, args]) => {
+        const functions = window.wish as unknown as Record<
+          string,
+          (...args: unknown[]) => Promise<unknown>
+        >;
+        return functions[name]?.(...args);
+      },
+      [name, args] as const,
+    );
+  return call as CallWish;
 }

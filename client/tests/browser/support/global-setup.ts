@@ -32,6 +32,7 @@ export const HARNESS_VERSIONS = HOOK_VERSIONS;
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await mkdir(pagesDirectory, { recursive: true });
   await buildPage('harness', 'harness.ts');
+  await buildPage('wish', 'wish.ts');
   await buildPage('harness-3.7', 'harness.ts', HARNESS_VERSIONS['3.7']);
   for (const [version, module] of Object.entries(HOOK_VERSIONS)) {
     await buildPage(`hook-${version}`, 'hook.ts', module);
@@ -78,6 +79,7 @@ async function buildPage(name: string, entry: string, module = 'mediasoup-client
 async function servePages(): Promise<Server> {
   const names = [
     'harness',
+    'wish',
     'harness-3.7',
     ...Object.keys(HOOK_VERSIONS).map((version) => `hook-${version}`),
   ];

@@ -71,12 +71,13 @@ impl Wish {
 /// The routes.
 pub(super) fn routes() -> Router<Arc<Door>> {
     let resource = || delete(end).patch(patch).options(preflight);
+    let layers = post(whep::choose).delete(whep::choose_no_more).options(preflight);
     Router::new()
         .route("/whip/{room}", post(whip::publish).options(preflight))
         .route("/whip/{room}/{id}", resource())
         .route("/whep/{room}", post(whep::watch).options(preflight))
         .route("/whep/{room}/{id}", resource())
-        .route("/whep/{room}/{id}/layers", post(whep::choose).options(preflight))
+        .route("/whep/{room}/{id}/layers", layers)
         .layer(DefaultBodyLimit::max(MAX_OFFER_BYTES))
 }
 
@@ -88,7 +89,8 @@ async fn preflight(State(door): State<Arc<Door>>, headers: HeaderMap) -> Respons
     fields.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
     let methods = HeaderValue::from_static("POST, PATCH, DELETE, OPTIONS");
     fields.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-    let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match");
+    // ETag as a field of requests is a habit of @eyevinn/whip-web-client. We do not read it.
+    let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match, ETag");
     fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     share(&door, &headers, false, response)
 }
@@ -101,7 +103,7 @@ fn share(door: &Door, headers: &HeaderMap, proxied: bool, mut response: Response
         && door.front.web.origins.check(headers, proxied).is_ok()
     {
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        let exposed = HeaderValue::from_static("Location, ETag, Link, Accept-Patch");
+        let exposed = HeaderValue::from_static("Location, ETag, Link, Accept-Patch, Retry-After");
         fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     response

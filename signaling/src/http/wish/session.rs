@@ -37,8 +37,8 @@ enum Ask {
     Transport(oneshot::Sender<TransportOptions>),
     /// New ICE credentials.
     Restart(oneshot::Sender<Result<TransportOptions, RequestError>>),
-    /// Which layers its client wants of a section at most.
-    Layers { mid: String, layers: Layers, reply: oneshot::Sender<Result<(), Problem>> },
+    /// Which layers its client wants of a section at most, or of all of them.
+    Layers { mid: Option<String>, layers: Layers, reply: oneshot::Sender<Result<(), Problem>> },
     /// To end.
     End,
 }
@@ -70,8 +70,13 @@ impl Handle {
         Ok(answer.await.map_err(|_| Problem::gone())??)
     }
 
-    /// Asks for these layers of the section with that MID at most.
-    pub async fn choose(&self, room: &str, mid: String, layers: Layers) -> Result<(), Problem> {
+    /// Asks for these layers of the section with that MID at most, or of all sections.
+    pub async fn choose(
+        &self,
+        room: &str,
+        mid: Option<String>,
+        layers: Layers,
+    ) -> Result<(), Problem> {
         let (reply, answer) = oneshot::channel();
         self.ask(room, Ask::Layers { mid, layers, reply }).await?;
         answer.await.map_err(|_| Problem::gone())?
@@ -317,7 +322,7 @@ impl Session {
                     None | Some(Ask::End) => return,
                     Some(Ask::Transport(reply)) => drop(reply.send(transport.clone())),
                     Some(Ask::Layers { mid, layers, reply }) => {
-                        drop(reply.send(self.choose(&mid, layers).await));
+                        drop(reply.send(self.choose(mid.as_deref(), layers).await));
                     }
                     Some(Ask::Restart(reply)) => {
                         let Ok(result) = self.restart(&mut transport).await else { return };
@@ -339,11 +344,16 @@ impl Session {
         }
     }
 
-    async fn choose(&mut self, mid: &str, layers: Layers) -> Result<(), Problem> {
-        let consumer_id = self.consumers.get(mid).cloned();
-        let consumer_id =
-            consumer_id.ok_or_else(|| Problem::body("mediaId names no section that is sent"))?;
-        self.ask(Request::SetConsumerPreferredLayers { consumer_id, layers }).await??;
+    async fn choose(&mut self, mid: Option<&str>, layers: Layers) -> Result<(), Problem> {
+        let is_meant = |of: &&String| mid.is_none_or(|mid| mid == *of);
+        let meant = self.consumers.keys().filter(is_meant).cloned().collect::<Vec<_>>();
+        if mid.is_some() && meant.is_empty() {
+            return Err(Problem::body("mediaId names no section that is sent"));
+        }
+        for mid in meant {
+            let Some(consumer_id) = self.consumers.get(&mid).cloned() else { continue };
+            self.ask(Request::SetConsumerPreferredLayers { consumer_id, layers }).await??;
+        }
         Ok(())
     }
 

@@ -139,7 +139,27 @@ pub(super) async fn choose(
             spatial: choice.spatial_layer_id.unwrap_or(BEST),
             temporal: Some(choice.temporal_layer_id.unwrap_or(BEST)),
         };
-        door.front.wish.session(&id)?.choose(&room, choice.media_id, layers).await
+        door.front.wish.session(&id)?.choose(&room, Some(choice.media_id), layers).await
+    };
+    let response = match outcome.await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    share(&door, &headers, client.proxied, response)
+}
+
+/// The best that the path carries, of all sections.
+pub(super) async fn choose_no_more(
+    State(door): State<Arc<Door>>,
+    Extension(client): Extension<Client>,
+    Path((room, id)): Path<(String, String)>,
+    presented: Presented,
+    headers: HeaderMap,
+) -> Response {
+    let outcome = async {
+        admit(&door, &client, &room, &presented, &headers).await?;
+        let layers = Layers { spatial: BEST, temporal: Some(BEST) };
+        door.front.wish.session(&id)?.choose(&room, None, layers).await
     };
     let response = match outcome.await {
         Ok(()) => StatusCode::OK.into_response(),

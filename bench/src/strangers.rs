@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::Checker;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use crate::client::net::{Net, Received};
-use crate::client::stun::Checker;
 
 /// Addresses that they have.
 const STRANGERS: u32 = 200;
@@ -192,8 +193,7 @@ impl Work {
 
 /// One datagram.
 fn datagram(kind: Kind, ufrag: &str, rng: &mut StdRng) -> Vec<u8> {
-    let mut id = [0; 12];
-    rng.fill_bytes(&mut id);
+    let id = TransactionId(rng.random());
     match kind {
         Kind::UnknownCheck => {
             let unknown = format!("{:016x}", rng.random::<u64>());

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use opencall_wire::srtp::{KeyingMaterial, Profile};
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::{self, Checker};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use zeroize::Zeroizing;
@@ -15,7 +17,7 @@ use zeroize::Zeroizing;
 use super::engine::{Command, EngineSender};
 use super::messages::{MessagePlan, Messages};
 use super::net::Net;
-use super::stun::{Checker, Responder};
+use super::stun::Responder;
 
 /// First wait for the answer to a check; it doubles.
 const CHECK_RTO: Duration = Duration::from_millis(100);
@@ -156,11 +158,11 @@ impl Connection {
 
     async fn check(&mut self, checker: &Checker) -> Result<(), String> {
         for attempt in 0..MAX_CHECKS {
-            let id: [u8; 12] = rand::random();
+            let id = TransactionId(rand::random());
             self.send(&checker.request(id));
             let answered = async {
                 while let Some(datagram) = self.receive().await {
-                    if Checker::is_success(&datagram, id) {
+                    if client::success(&datagram) == Some(id) {
                         return true;
                     }
                 }
@@ -196,7 +198,7 @@ impl Connection {
                 () = sleep_until(timer.into()) => {}
                 () = sleep_until(next_check) => {
                     next_check += RECHECK_INTERVAL;
-                    self.send(&checker.request(rand::random()));
+                    self.send(&checker.request(TransactionId(rand::random())));
                 }
             }
         }
@@ -246,7 +248,7 @@ impl Connection {
                 }
                 () = sleep_until(next) => {
                     next += CONSENT_INTERVAL;
-                    self.send(&checker.request(rand::random()));
+                    self.send(&checker.request(TransactionId(rand::random())));
                 }
             }
         }

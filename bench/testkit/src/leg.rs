@@ -10,17 +10,21 @@ use opencall_dataplane::demux::{PacketClass, classify};
 use opencall_wire::rtcp;
 use opencall_wire::rtp::header::RtpHeader;
 use opencall_wire::srtp::{KeyingMaterial, OpenContext, OpenError, SealContext};
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::{Checker, success};
 use opencall_wire::time::Time;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use crate::camera::Packet;
-use crate::stun::{self, Checker};
 
 /// Time between two checks before one was answered, and after: browsers check twice a second or
 /// so, and consent is asked for every five seconds at least (RFC 7675).
 const CHECK_INTERVAL: Duration = Duration::from_millis(150);
 const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
+
+/// The client's name for its transports, in ICE.
+const OUR_UFRAG: &str = "client";
 
 /// Bytes of a packet before it is sealed, and of one RTCP datagram.
 const BUFFER_BYTES: usize = 2_000;
@@ -68,7 +72,7 @@ pub struct Leg {
     tie_breaker: u64,
     next_check: Time,
     /// Transactions of the newest checks.
-    asked: VecDeque<[u8; 12]>,
+    asked: VecDeque<TransactionId>,
     is_checked: bool,
     dtls: DtlsEndpoint,
     srtp: Option<Srtp>,
@@ -100,7 +104,7 @@ impl Leg {
             local,
             server,
             moves: 0,
-            checker: Checker::new(&ice.username_fragment, &ice.password, tie_breaker),
+            checker: Checker::new(&ice.username_fragment, &ice.password, OUR_UFRAG, tie_breaker),
             tie_breaker,
             next_check: Time::ZERO,
             asked: VecDeque::new(),
@@ -125,7 +129,8 @@ impl Leg {
 
     /// The server has new credentials: checks use them from now on.
     pub fn restart_ice(&mut self, ice: &IceParameters) {
-        self.checker = Checker::new(&ice.username_fragment, &ice.password, self.tie_breaker);
+        self.checker =
+            Checker::new(&ice.username_fragment, &ice.password, OUR_UFRAG, self.tie_breaker);
         self.next_check = Time::ZERO;
     }
 
@@ -140,7 +145,7 @@ impl Leg {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time, instant: Instant, dice: &mut StdRng) {
         if self.next_check <= now {
-            let transaction = dice.random();
+            let transaction = TransactionId(dice.random());
             self.outgoing.push_back(self.checker.request(transaction));
             self.asked.push_back(transaction);
             if self.asked.len() > 16 {
@@ -163,7 +168,7 @@ impl Leg {
     ) -> Option<Result<Incoming, Refused>> {
         match classify(&bytes) {
             Ok(PacketClass::Stun) => {
-                let answered = stun::success(&bytes).is_some_and(|id| self.asked.contains(&id));
+                let answered = success(&bytes).is_some_and(|id| self.asked.contains(&id));
                 self.is_checked |= answered;
                 None
             }

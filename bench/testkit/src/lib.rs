@@ -15,5 +15,4 @@ pub mod leg;
 pub mod receiver;
 pub mod seeded;
 pub mod stamp;
-pub mod stun;
 pub mod wire;

@@ -22,7 +22,6 @@ mod ring;
 mod srtp;
 mod stage;
 mod streams;
-mod stun;
 mod turn;
 
 /// Bytes of an RTP packet of video as browsers cut it: header, extensions and payload, before

@@ -18,11 +18,13 @@ use opencall_wire::rtcp::Writer;
 use opencall_wire::rtp::extension::{Extension, ExtensionIds};
 use opencall_wire::rtp::{ExtensionForm, HeaderWriter, OutgoingHeader};
 use opencall_wire::srtp::{KeyingMaterial, Profile, SealContext};
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::Checker;
 use opencall_wire::time::{NtpTime, Time, WallClock};
 use smallvec::smallvec;
 use zeroize::Zeroizing;
 
-use crate::{AUDIO_PACKET_LEN, VIDEO_PACKET_LEN, stun};
+use crate::{AUDIO_PACKET_LEN, VIDEO_PACKET_LEN};
 
 /// Extension ids, on both sides.
 pub(crate) const MID: u8 = 1;
@@ -302,12 +304,19 @@ pub(crate) fn credentials(number: usize) -> IceCredentials {
     IceCredentials { ufrag: format!("{number:010}"), pwd: format!("{number:024}") }
 }
 
+/// A nominating check of a client, as browsers write it.
+fn check_of(number: usize) -> Vec<u8> {
+    let IceCredentials { ufrag, pwd } = credentials(number);
+    Checker::new(&ufrag, &pwd, "client", u64::from_be_bytes([7; 8]))
+        .request(TransactionId(*b"transaction!"))
+}
+
 pub(crate) fn client(profile: Profile, number: usize) -> Client {
     let keys = keys(profile, number);
     let seal = SealContext::new(profile, &keys.remote_key, &keys.remote_salt);
     Client {
         address: SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 5000)),
-        check: stun::check(&credentials(number)),
+        check: check_of(number),
         seal: seal.expect("lengths are the profile's"),
     }
 }

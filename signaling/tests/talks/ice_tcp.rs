@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use opencall_testkit::stun::{self, Checker};
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::{Checker, success};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,7 +38,7 @@ pub fn checker_of(transport: &Value) -> Checker {
     let ice = &transport["iceParameters"];
     let [ufrag, password] =
         ["usernameFragment", "password"].map(|name| ice[name].as_str().unwrap());
-    Checker::new(ufrag, password, 7)
+    Checker::new(ufrag, password, "client", 7)
 }
 
 pub fn framed(datagram: &[u8]) -> Vec<u8> {
@@ -81,18 +82,22 @@ async fn a_check_is_answered_however_it_is_cut() {
     let mut stream = TcpStream::connect(door).await.unwrap();
     stream.set_nodelay(true).unwrap();
     for (number, piece) in [(1, 1), (2, 3), (3, 1000)] {
-        for bytes in framed(&checker.request([number; 12])).chunks(piece) {
+        for bytes in framed(&checker.request(TransactionId([number; 12]))).chunks(piece) {
             stream.write_all(bytes).await.unwrap();
         }
         let answer = receive(&mut stream).await.expect("an answer");
-        assert_eq!(stun::success(&answer), Some([number; 12]));
+        assert_eq!(success(&answer), Some(TransactionId([number; 12])));
     }
     // Two at once, and an empty one between them.
-    let two = [framed(&checker.request([8; 12])), vec![0, 0], framed(&checker.request([9; 12]))];
+    let two = [
+        framed(&checker.request(TransactionId([8; 12]))),
+        vec![0, 0],
+        framed(&checker.request(TransactionId([9; 12]))),
+    ];
     stream.write_all(&two.concat()).await.unwrap();
     for number in [8, 9] {
         let answer = receive(&mut stream).await.expect("an answer");
-        assert_eq!(stun::success(&answer), Some([number; 12]));
+        assert_eq!(success(&answer), Some(TransactionId([number; 12])));
     }
 }
 
@@ -100,7 +105,7 @@ async fn a_check_is_answered_however_it_is_cut() {
 async fn what_is_no_client_is_shown_out() {
     let (server, door, checker) = begin(&["--metrics-listen", "127.0.0.1:0"]).await;
     let metrics = metrics_of(&server);
-    let long = [&framed(&checker.request([1; 12]))[..], &[0xff, 0xff]].concat();
+    let long = [&framed(&checker.request(TransactionId([1; 12])))[..], &[0xff, 0xff]].concat();
     let table: [(&str, &[u8]); 4] = [
         ("not_ice", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
         ("not_ice", &framed(&[0x16, 0xfe, 0xfd, 0, 0])),
@@ -116,9 +121,9 @@ async fn what_is_no_client_is_shown_out() {
     ended(&server, metrics, "not_ice", 3).await;
     ended(&server, metrics, "too_long", 1).await;
     // Who knows no password of the server's is not answered, and not kept.
-    let stranger = Checker::new("AAAAAAAAAAAA", "no password of ours", 7);
+    let stranger = Checker::new("AAAAAAAAAAAA", "no password of ours", "client", 7);
     let mut stream = TcpStream::connect(door).await.unwrap();
-    stream.write_all(&framed(&stranger.request([1; 12]))).await.unwrap();
+    stream.write_all(&framed(&stranger.request(TransactionId([1; 12])))).await.unwrap();
     assert_eq!(receive(&mut stream).await, None);
     ended(&server, metrics, "not_proven", 1).await;
 }
@@ -128,7 +133,7 @@ async fn those_who_say_nothing_make_way_for_those_who_have_a_password() {
     let (server, door, checker) = begin(&["--metrics-listen", "127.0.0.1:0"]).await;
     let metrics = metrics_of(&server);
     let mut client = TcpStream::connect(door).await.unwrap();
-    client.write_all(&framed(&checker.request([1; 12]))).await.unwrap();
+    client.write_all(&framed(&checker.request(TransactionId([1; 12])))).await.unwrap();
     assert!(receive(&mut client).await.is_some());
     let mut silent = Vec::new();
     for _ in 0..300 {
@@ -137,9 +142,9 @@ async fn those_who_say_nothing_make_way_for_those_who_have_a_password() {
     // The first of them are gone, long before their time is over.
     assert_eq!(receive(&mut silent[0]).await, None);
     let mut late = TcpStream::connect(door).await.unwrap();
-    late.write_all(&framed(&checker.request([2; 12]))).await.unwrap();
+    late.write_all(&framed(&checker.request(TransactionId([2; 12])))).await.unwrap();
     assert!(receive(&mut late).await.is_some(), "there is room for who comes late");
-    client.write_all(&framed(&checker.request([3; 12]))).await.unwrap();
+    client.write_all(&framed(&checker.request(TransactionId([3; 12])))).await.unwrap();
     assert!(receive(&mut client).await.is_some(), "who was there stays");
     drop(client);
     ended(&server, metrics, "by_client", 1).await;

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use opencall_testkit::stun::{self, Checker};
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::{Checker, success};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,9 +40,9 @@ fn candidates(transport: &Value) -> Vec<(String, u64)> {
 
 /// Sends a check, and waits for the answer.
 async fn is_answered(stream: &mut TcpStream, checker: &Checker, number: u8) -> bool {
-    stream.write_all(&framed(&checker.request([number; 12]))).await.unwrap();
+    stream.write_all(&framed(&checker.request(TransactionId([number; 12])))).await.unwrap();
     let answer = receive(stream).await;
-    answer.is_some_and(|answer| stun::success(&answer) == Some([number; 12]))
+    answer.is_some_and(|answer| success(&answer) == Some(TransactionId([number; 12])))
 }
 
 /// A connection that a proxy opens for someone, and what comes first on it.
@@ -66,11 +67,11 @@ async fn ice_and_http_come_by_one_port_for_every_core_there_is() {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         // However it is cut.
-        for bytes in framed(&checker_of(&transport).request([1; 12])).chunks(1) {
+        for bytes in framed(&checker_of(&transport).request(TransactionId([1; 12]))).chunks(1) {
             stream.write_all(bytes).await.unwrap();
         }
         let answer = receive(&mut stream).await.expect("an answer");
-        assert_eq!(stun::success(&answer), Some([1; 12]));
+        assert_eq!(success(&answer), Some(TransactionId([1; 12])));
         assert!(is_answered(&mut stream, &checker_of(&transport), 2).await);
         cores.push((ann, udp.1, transport));
     }
@@ -103,9 +104,12 @@ async fn what_begins_like_ice_and_is_none_is_shown_out() {
     let server = Server::start_with(&FLAGS);
     let metrics = metrics_of(&server);
     let long = framed(&[0; 1400]);
-    let not_ours = Checker::new("-no-core-of-ours", "a password", 7).request([1; 12]);
-    let no_core = Checker::new("ABAAAAAAAAAA", "a password", 7).request([1; 12]);
-    let mut unsigned = Checker::new("AAAAAAAAAAAA", "a password", 7).request([1; 12]);
+    let not_ours =
+        Checker::new("-no-core-of-ours", "a password", "client", 7).request(TransactionId([1; 12]));
+    let no_core =
+        Checker::new("ABAAAAAAAAAA", "a password", "client", 7).request(TransactionId([1; 12]));
+    let mut unsigned =
+        Checker::new("AAAAAAAAAAAA", "a password", "client", 7).request(TransactionId([1; 12]));
     unsigned[24] ^= 1;
     let table: [(&str, &[u8]); 5] = [
         ("not_ice", &long),
@@ -125,7 +129,8 @@ async fn what_begins_like_ice_and_is_none_is_shown_out() {
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     slow.write_all(&[0]).await.unwrap();
     let mut stranger = TcpStream::connect(server.address).await.unwrap();
-    let check = Checker::new("AAAAAAAAAAAA", "no password of ours", 7).request([1; 12]);
+    let check = Checker::new("AAAAAAAAAAAA", "no password of ours", "client", 7)
+        .request(TransactionId([1; 12]));
     stranger.write_all(&framed(&check)).await.unwrap();
     for stream in [&mut slow, &mut stranger] {
         assert_eq!(receive(stream).await, None);

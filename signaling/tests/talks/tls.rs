@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use opencall_testkit::stun::Checker;
+use opencall_wire::stun::TransactionId;
+use opencall_wire::stun::client::Checker;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -127,7 +128,8 @@ async fn ice_comes_by_the_port_of_https() {
     let stream = connect(&server, &files.certificate, &TLS13).await.unwrap();
     assert_eq!(get_on(stream, "/healthz", "").await.0, 200);
     let mut plain = TcpStream::connect(server.address).await.unwrap();
-    let check = Checker::new("ABAAAAAAAAAA", "a password", 7).request([1; 12]);
+    let check =
+        Checker::new("ABAAAAAAAAAA", "a password", "client", 7).request(TransactionId([1; 12]));
     plain.write_all(&framed(&check)).await.unwrap();
     ended(&server, metrics_of(&server), "no_core", 1).await;
 }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str;
 
+pub mod client;
 mod integrity;
 
 pub use integrity::IntegrityKeys;

@@ -380,3 +380,25 @@ fn mutate(original: &[u8], random: &mut Random) -> Vec<u8> {
     }
     mutant
 }
+
+#[test]
+fn a_clients_check_is_what_the_other_implementation_reads() {
+    let id = RFC_5769_TRANSACTION;
+    let check = client::Checker::new(UFRAG, PWD, "client", 7).request(id);
+    let read = Message::from_bytes(&check).expect("STUN, its FINGERPRINT right");
+    assert_eq!(read.validate_integrity(&credentials(PWD)).ok(), Some(IntegrityAlgorithm::Sha1));
+    let username = read.attribute::<Username>().expect("a name");
+    assert_eq!(username.username(), format!("{UFRAG}:client"));
+    let ours = parse_binding_request(&check).expect("a check");
+    assert_eq!((ours.role(), ours.use_candidate()), (Some(ClientRole::Controlling(7)), true));
+    assert_eq!(ours.priority(), Some(client::PEER_REFLEXIVE_PRIORITY));
+    assert!(ours.is_authentic(&keys()) && ours.unknown_attributes().is_empty());
+
+    let mut answer = [0; MAX_RESPONSE_LEN];
+    let source = "192.0.2.1:9".parse().unwrap();
+    let len = write_success(&ours, source, &keys(), &mut answer).expect("room");
+    assert_eq!(client::success(&answer[..len]), Some(id));
+    assert_eq!(client::success(&check), None);
+    assert_eq!(client::success(&answer[..19]), None);
+    assert_eq!(client::Checker::new(&"u".repeat(600), PWD, "c", 7).request(id), [0; 0]);
+}

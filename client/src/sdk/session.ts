@@ -1,16 +1,13 @@
 import { Device, type types } from 'mediasoup-client';
 import { type DataHandlers, DataLinks } from '../data/dataLinks';
-import { codecOf } from '../e2ee/codecs';
 import type { Encryption } from '../e2ee/index';
-import { Timers } from '../timers';
-import { codecHints, encodingsOf, voiceOptions } from './codecAdvice';
+import { codecHints } from './codecAdvice';
 import type { Directory } from './directory';
-import { CAMERA_ENCODINGS, SCREEN_AUDIO_CODEC, SCREEN_ENCODINGS, VIDEO_CODEC } from './encodings';
 import { MeetingError } from './errors';
 import { Liveness } from './liveness';
 import { displayNameOf, type Source } from './participants';
+import { PathRecovery } from './pathRecovery';
 import type {
-  AppData,
   CodecAdvice,
   ConnectionQuality,
   Layers,
@@ -18,9 +15,9 @@ import type {
   Requests,
   ServerEvents,
 } from './protocol';
+import { loadRedundancy, type Publication, Publisher } from './publisher';
 import { Receiver, type ReceiverHandlers } from './receiver';
 import type { Reception } from './reception';
-import { SentLayers } from './sentLayers';
 import {
   type ChannelEvents,
   connectionLost,
@@ -29,18 +26,6 @@ import {
   type SignalingChannel,
 } from './signaling';
 import { isSlotName, type OnStage } from './slots';
-
-/** A path that is only disturbed often heals by itself within this time. */
-const DISCONNECTED_GRACE_MS = 1_500;
-
-/** When a path that is lost is searched anew: a network that has just changed may not be ready yet. */
-const RESTARTS_AT_MS = [0, 2_000, 4_000];
-
-/** If the server does not answer a restart this fast, the path to it is gone too. */
-const RESTART_TIMEOUT_MS = 5_000;
-
-/** A path that carries no packets again after this long is given up. */
-const RECOVERY_TIMEOUT_MS = 8_000;
 
 /** What a session tells its owner. */
 export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
@@ -81,16 +66,6 @@ export type HostRequest =
   | 'admitParticipant'
   | 'denyParticipant';
 
-/** What to publish. */
-export interface Publication {
-  source: Source;
-  track: MediaStreamTrack;
-  paused: boolean;
-  appData: AppData;
-  /** For example `video/VP9`; otherwise the first that both sides know. */
-  mimeType?: string | undefined;
-}
-
 /** How to enter. */
 export interface EnterOptions {
   displayName: string;
@@ -117,24 +92,18 @@ export class Session {
   readonly #reception: Reception;
   readonly #followsAdvice: boolean;
   readonly #repeatsVoice: boolean | undefined;
-  #redundancy: Awaited<ReturnType<typeof loadRedundancy>>;
   readonly #liveness: Liveness;
-  /** Transports whose path is being searched anew, and which search that is. */
-  readonly #recovering = new Map<types.Transport, object>();
-  readonly #producers = new Map<string, types.Producer>();
-  readonly #sentLayers = new SentLayers();
-  readonly #timers = new Timers();
+  readonly #paths: PathRecovery;
   #send: types.Transport | undefined;
   #recv: types.Transport | undefined;
+  #publisher: Publisher | undefined;
   #receiver: Receiver | undefined;
   #data: DataLinks | undefined;
   #directory: Directory | undefined;
   #loading: Promise<void> | undefined;
   /** What was offered before there was a transport to take it on. */
   #early: ServerEvents['newProducer'][] = [];
-  #advice: CodecAdvice | undefined;
   #entered = false;
-  #isInterrupted = false;
   /** Why the server does not let this client in. */
   #refusal: MeetingError | undefined;
   #closed = false;
@@ -152,6 +121,7 @@ export class Session {
     this.#reception = reception;
     this.#followsAdvice = followsAdvice;
     this.#repeatsVoice = repeatsVoice;
+    this.#paths = new PathRecovery(channel, (reason) => this.#lose(reason));
     this.#liveness = new Liveness({
       ping: () => channel.request('ping', {}),
       unstable: (isUnstable) => handlers.unstable(isUnstable),
@@ -199,13 +169,20 @@ export class Session {
     await this.#device.load({ routerRtpCapabilities: capabilities });
     // A connection lost meanwhile has closed this session, and nobody would close what is made now.
     if (this.#closed) throw connectionLost();
-    this.#redundancy = redundancy;
     this.#send = this.#watch(this.#device.createSendTransport(send));
     this.#recv = this.#watch(this.#device.createRecvTransport(recv));
     // What is encrypted end to end is opened in whole payloads, which the server would change.
     if (!this.#encryption) redundancy?.negotiateRed(this.#send);
     const { recvRtpCapabilities } = this.#device;
     const rtpCapabilities = redundancy?.withRed(recvRtpCapabilities) ?? recvRtpCapabilities;
+    this.#publisher = new Publisher({
+      channel: this.#channel,
+      device: this.#device,
+      transport: this.#send,
+      encryption: this.#encryption,
+      redundancy,
+      repeatsVoice: this.#repeatsVoice,
+    });
     this.#receiver = new Receiver({
       channel: this.#channel,
       transport: this.#recv,
@@ -229,7 +206,8 @@ export class Session {
       resume: true,
       ...(hints ? { codecHints: hints } : {}),
     });
-    if (this.#followsAdvice) this.#advice = entrance?.codecAdvice;
+    const advice = this.#followsAdvice ? entrance?.codecAdvice : undefined;
+    if (advice) this.#publisher.advise(advice);
     this.#handlers.entered(entrance);
     this.#entered = true;
     this.#liveness.start();
@@ -246,55 +224,18 @@ export class Session {
 
   /** Sends a track to the others. */
   async publish(publication: Publication): Promise<types.Producer> {
-    if (!this.#send) throw new MeetingError('server-gone', 'Not connected to the meeting.');
-    const { source, track } = publication;
-    if (!this.#device.canProduce(track.kind as types.MediaKind)) {
-      throw new MeetingError(
-        'media-unsupported',
-        `The server and this browser share no ${track.kind} codec.`,
-      );
-    }
-    const options = this.#sendOptions(publication);
-    const protection = this.#encryption && this.#protect(this.#encryption, source, options.codec);
-    const producer = await this.#send.produce({
-      track,
-      stopTracks: false,
-      appData: { ...publication.appData, ...this.#encryption?.announce(), source },
-      ...options,
-      ...protection?.options,
-    });
-    this.#producers.set(producer.id, producer);
-    if (protection && !protection.isOn()) {
-      await this.unpublish(producer);
-      throw new MeetingError(
-        'encryption-unsupported',
-        'This browser gives no way to encrypt what it sends. Nothing was sent.',
-      );
-    }
-    void this.#sentLayers.apply(producer);
-    if (source === 'microphone') {
-      void this.#redundancy?.repeat(this.#send, producer, this.#isVoiceRepeated);
-    }
-    if (publication.paused) await this.setProducerPaused(producer, true);
-    return producer;
+    if (!this.#publisher) throw new MeetingError('server-gone', 'Not connected to the meeting.');
+    return this.#publisher.publish(publication);
   }
 
   /** Stops sending a track. */
   async unpublish(producer: types.Producer): Promise<void> {
-    this.#producers.delete(producer.id);
-    this.#sentLayers.forget(producer.id);
-    producer.close();
-    if (this.#closed) return;
-    await this.#channel.request('closeProducer', { producerId: producer.id });
+    await this.#publisher?.unpublish(producer);
   }
 
   /** Mutes or unmutes what is sent. */
   async setProducerPaused(producer: types.Producer, paused: boolean): Promise<void> {
-    if (paused) producer.pause();
-    const name = paused ? 'pauseProducer' : 'resumeProducer';
-    await this.#channel.request(name, { producerId: producer.id });
-    // What an administrator muted is refused, and stays paused.
-    if (!paused) producer.resume();
+    await this.#publisher?.setPaused(producer, paused);
   }
 
   /** Asks for a layer of a received video; the server sends at most that. */
@@ -329,8 +270,7 @@ export class Session {
 
   /** New credentials and a new search for a path, for both directions. */
   async restartIce(): Promise<void> {
-    const transports = [this.#send, this.#recv].filter((transport) => transport !== undefined);
-    await Promise.all(transports.map((transport) => this.#restart(transport)));
+    await this.#paths.restart();
   }
 
   /** The browser's own statistics of both connections. */
@@ -345,7 +285,8 @@ export class Session {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#timers.clear();
+    this.#paths.close();
+    this.#publisher?.close();
     this.#liveness.stop();
     this.#directory?.stop();
     this.#receiver?.close();
@@ -362,60 +303,11 @@ export class Session {
     if (this.#entered) this.#handlers.lost(reason);
   }
 
-  /** Encrypts a track that is about to be sent. Throws if its codec cannot be. */
-  #protect(encryption: Encryption, source: Source, codec: types.RtpCodecCapability | undefined) {
-    const sealable = codecOf(codec?.mimeType);
-    if (!sealable) {
-      throw new MeetingError(
-        'encryption-unsupported',
-        `Media in ${codec?.mimeType ?? 'an unknown codec'} cannot be encrypted, and were not sent.`,
-      );
-    }
-    let isOn = false;
-    const onRtpSender = (sender: RTCRtpSender) => {
-      encryption.protectSender(sender, source, sealable);
-      isOn = true;
-    };
-    return { options: { onRtpSender }, isOn: () => isOn };
-  }
-
-  #sendOptions({ source, track, mimeType }: Publication): Partial<types.ProducerOptions> {
-    const codecs = this.#device.sendRtpCapabilities.codecs ?? [];
-    // The first is what would be taken; it is named where it must be known.
-    const first = this.#encryption && codecs.find(({ kind }) => kind === track.kind);
-    if (source === 'microphone' || source === 'screenAudio') {
-      const codecOptions =
-        source === 'microphone' ? voiceOptions(this.#advice) : SCREEN_AUDIO_CODEC;
-      return { codecOptions, ...(first ? { codec: first } : {}) };
-    }
-    const wanted = codecs.find(
-      (candidate) => candidate.mimeType.toLowerCase() === mimeType?.toLowerCase(),
-    );
-    const advised = wanted ? undefined : this.#advisedCodec();
-    const codec = wanted ?? advised ?? first;
-    const usual = source === 'camera' ? CAMERA_ENCODINGS : SCREEN_ENCODINGS;
-    // Layers inside one stream are not encrypted apart: those beside each other are.
-    const follows = advised && this.#advice && !this.#encryption;
-    const encodings = (follows && this.#advice && encodingsOf(source, this.#advice)) || usual;
-    return {
-      encodings,
-      codecOptions: VIDEO_CODEC,
-      ...(codec ? { codec } : {}),
-    };
-  }
-
   #watch(transport: types.Transport): types.Transport {
     transport.on('connect', ({ dtlsParameters }, done, fail) => {
       this.#channel
         .request('connectTransport', { transportId: transport.id, dtlsParameters })
         .then(done, fail);
-    });
-    transport.on('produce', ({ kind, rtpParameters, appData }, done, fail) => {
-      const red = kind === 'audio' ? this.#redundancy : undefined;
-      const parameters = red?.producedWithRed(transport, rtpParameters) ?? rtpParameters;
-      this.#channel
-        .request('produce', { transportId: transport.id, kind, rtpParameters: parameters, appData })
-        .then(({ producerId }) => done({ id: producerId }), fail);
     });
     transport.on(
       'producedata',
@@ -426,65 +318,17 @@ export class Session {
           .then(({ dataProducerId }) => done({ id: dataProducerId }), fail);
       },
     );
-    transport.on('connectionstatechange', (state) => {
-      if (state === 'connected') this.#recovering.delete(transport);
-      if (state === 'failed') this.#recover(transport);
-      if (state !== 'disconnected') return;
-      this.#timers.after(DISCONNECTED_GRACE_MS, () => {
-        if (transport.connectionState === 'disconnected') this.#recover(transport);
-      });
-    });
+    this.#paths.watch(transport);
     return transport;
   }
 
-  /** The way to the server is lost, or there again. Media have another, which may be well. */
+  /** The way to the server is lost, or there again. */
   #interrupted(isInterrupted: boolean): void {
     if (this.#closed) return;
-    this.#isInterrupted = isInterrupted;
     if (isInterrupted) this.#liveness.stop();
     else if (this.#entered) this.#liveness.start();
     this.#handlers.interrupted(isInterrupted);
-    for (const transport of [this.#send, this.#recv]) {
-      if (!transport) continue;
-      this.#recovering.delete(transport);
-      const { connectionState } = transport;
-      const isLost = connectionState === 'failed' || connectionState === 'disconnected';
-      if (!isInterrupted && isLost) this.#recover(transport);
-    }
-  }
-
-  #recover(transport: types.Transport): void {
-    // New credentials come from the server; they are asked for when it can be reached.
-    if (this.#isInterrupted) return;
-    if (this.#closed || transport.closed || this.#recovering.has(transport)) return;
-    const search = {};
-    this.#recovering.set(transport, search);
-    const isOver = () => this.#closed || this.#recovering.get(transport) !== search;
-    const lose = () => {
-      if (isOver()) return;
-      this.#lose(new MeetingError('server-gone', 'Sound and pictures no longer reach the server.'));
-    };
-    const restart = () => {
-      if (isOver()) return;
-      this.#restart(transport).catch((error) => {
-        // What the server refuses once it refuses again.
-        if (error instanceof MeetingError && error.code === 'request-refused') lose();
-      });
-    };
-    for (const delayMs of RESTARTS_AT_MS) {
-      if (delayMs === 0) restart();
-      else this.#timers.after(delayMs, restart);
-    }
-    this.#timers.after(RECOVERY_TIMEOUT_MS, lose);
-  }
-
-  async #restart(transport: types.Transport): Promise<void> {
-    const iceParameters = await this.#channel.request(
-      'restartIce',
-      { transportId: transport.id },
-      { timeoutMs: RESTART_TIMEOUT_MS },
-    );
-    await transport.restartIce({ iceParameters });
+    this.#paths.interrupted(isInterrupted);
   }
 
   #handle(event: ChannelEvents['event']): void {
@@ -520,10 +364,8 @@ export class Session {
         return this.#receiver?.consumerPaused(event.data.consumerId, true);
       case 'consumerResumed':
         return this.#receiver?.consumerPaused(event.data.consumerId, false);
-      case 'producerMaxSpatialLayer': {
-        const { producerId, spatialLayer } = event.data;
-        return this.#sentLayers.limit(producerId, spatialLayer, this.#producers.get(producerId));
-      }
+      case 'producerMaxSpatialLayer':
+        return this.#publisher?.limitLayers(event.data.producerId, event.data.spatialLayer);
       case 'producerMuted':
         return this.#producerMuted(event.data);
       case 'removed':
@@ -567,31 +409,13 @@ export class Session {
   }
 
   #producerMuted({ producerId, muted, by }: ServerEvents['producerMuted']): void {
-    if (muted) this.#producers.get(producerId)?.pause();
+    if (muted) this.#publisher?.muted(producerId);
     this.#handlers.ownMuted(producerId, muted, by);
   }
 
   #advised(advice: CodecAdvice): void {
-    if (!this.#followsAdvice) return;
-    const before = this.#advisedCodec()?.mimeType;
-    this.#advice = advice;
-    const now = this.#advisedCodec()?.mimeType;
-    for (const producer of this.#producers.values()) {
-      const isVoice = producer.appData.source === 'microphone';
-      if (isVoice) void this.#redundancy?.repeat(this.#send, producer, this.#isVoiceRepeated);
-    }
-    this.#handlers.adviceChanged(advice, now !== undefined && now !== before);
-  }
-
-  get #isVoiceRepeated(): boolean {
-    return this.#repeatsVoice ?? this.#advice?.audio.redundancy ?? false;
-  }
-
-  /** What the server advises for pictures, as far as this browser sends it. */
-  #advisedCodec(): types.RtpCodecCapability | undefined {
-    const mimeType = this.#advice?.video?.mimeType.toLowerCase();
-    const codecs = this.#device.sendRtpCapabilities.codecs ?? [];
-    return codecs.find((codec) => codec.mimeType.toLowerCase() === mimeType);
+    if (!this.#followsAdvice || !this.#publisher) return;
+    this.#handlers.adviceChanged(advice, this.#publisher.advise(advice));
   }
 
   #stageChanged({ slots }: ServerEvents['stageChanged']): void {
@@ -662,11 +486,4 @@ async function detectDevice(): Promise<Device> {
       cause: error,
     });
   }
-}
-
-/** Voices that repeat themselves (RED), where this browser knows it; elsewhere they are plain. */
-async function loadRedundancy() {
-  const codecs = globalThis.RTCRtpReceiver?.getCapabilities?.('audio')?.codecs ?? [];
-  if (!codecs.some(({ mimeType }) => mimeType.toLowerCase() === 'audio/red')) return undefined;
-  return import('./redundancy').catch(() => undefined);
 }

@@ -9,8 +9,8 @@ import {
 } from '../e2ee/index';
 import type { Mls } from '../e2ee/mls/index';
 import { MeetingError } from './errors';
+import type { TrackEncryption } from './opening';
 import type { EncryptionState } from './participants';
-import type { TrackEncryption } from './receiver';
 import type { SignalingChannel } from './signaling';
 
 /** The state of a meeting's encryption, for display. */

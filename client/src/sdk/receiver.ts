@@ -1,11 +1,12 @@
 import type { types } from 'mediasoup-client';
-import { codecOf, type SealableCodec } from '../e2ee/codecs';
-import { type Encryption, readAnnouncement } from '../e2ee/index';
+import type { Encryption } from '../e2ee/index';
 import { MeetingError } from './errors';
 import { LayerRequests } from './layerRequests';
-import { displayNameOf, type EncryptionState, type Source, sourceOf } from './participants';
+import { keyOf, newOffer, type Offer, type Pair, pairOf, worth } from './offers';
+import { mayPlay, openingOf, type TrackEncryption } from './opening';
+import { type Source, sourceOf } from './participants';
 import type { ConsumerData, Layers, ListedParticipant, ServerEvents, StageSlot } from './protocol';
-import { isVideo, type Offered, type Reception } from './reception';
+import { isVideo, type Reception } from './reception';
 import type { SignalingChannel } from './signaling';
 import { isSlotName, Slots, sourceNamed } from './slots';
 
@@ -31,15 +32,6 @@ export interface Shown {
     | undefined;
 }
 
-/** What is known of the encryption of one track of another participant. */
-export interface TrackEncryption {
-  participantId: string;
-  producerId: string;
-  state: EncryptionState;
-  /** Of the sender session, where it announces one. */
-  salt: Uint8Array<ArrayBuffer> | undefined;
-}
-
 /** With more offers than this changes are looked at together: they come in hundreds. */
 const FEW_OFFERS = 30;
 
@@ -58,32 +50,6 @@ export interface ReceiverHandlers {
   shown(list: readonly Shown[]): void;
   pausedChanged(producerId: string, paused: boolean): void;
   encryptionChanged(encryption: TrackEncryption): void;
-}
-
-/** A producer of someone else. What the server says of it while it is on its way to being received holds. */
-interface Offer extends Offered {
-  readonly event: ServerEvents['newProducer'];
-  /** Of slots: whoever is there now. */
-  participantId: string;
-  source: Source;
-  /**
-   * `slot`: of the stage; whose it is changes. `listed`: of someone in a room with a stage, and received only where the
-   * page asks for it.
-   */
-  way: 'offered' | 'slot' | 'listed';
-  readonly displayName: string | undefined;
-  /** Known once the server has answered. */
-  consumerId: string | undefined;
-  consumer: types.Consumer | undefined;
-  /** Of what is received beside the stage: something has come. Until then whoever is there is shown from there. */
-  isFlowing: boolean;
-  isUnderWay: boolean;
-  /** It cannot be received, which asking again would not mend. */
-  hasFailed: boolean;
-  /** Its owner paused it. */
-  paused: boolean;
-  /** Its track, or its owner, is gone. */
-  isWithdrawn: boolean;
 }
 
 /** What a receiver works with. */
@@ -105,6 +71,7 @@ export class Receiver {
   /** By producer, in order of arrival. */
   readonly #offers = new Map<string, Offer>();
   readonly #slots = new Slots();
+  readonly #tell = (known: TrackEncryption) => this.#options.handlers.encryptionChanged(known);
   #soon: Promise<void> | undefined;
   #isClosed = false;
 
@@ -122,7 +89,7 @@ export class Receiver {
     const listed = this.#offers.get(producerId);
     if (listed) listed.way = 'offered';
     if (!listed) {
-      if (!this.#mayPlay(event)) return;
+      if (!mayPlay(this.#options.encryption, event, this.#tell)) return;
       this.#add(event, sourceOf(kind, event.appData ?? {}), 'offered');
     }
     this.#reviewLater();
@@ -144,13 +111,8 @@ export class Receiver {
   }
 
   #add(event: ServerEvents['newProducer'], source: Source, way: Offer['way']): Offer {
-    const { participantId, producerId, appData = {} } = event;
-    const offer: Offer = {
-      ...{ event, participantId, producerId, source, way, displayName: displayNameOf(appData) },
-      ...{ consumerId: undefined, consumer: undefined, isFlowing: false, isUnderWay: false },
-      ...{ hasFailed: false, paused: false, isWithdrawn: false },
-    };
-    this.#offers.set(producerId, offer);
+    const offer = newOffer(event, source, way);
+    this.#offers.set(offer.producerId, offer);
     return offer;
   }
 
@@ -401,14 +363,14 @@ export class Receiver {
   }
 
   async #consume(offer: Offer): Promise<void> {
-    const { channel, rtpCapabilities, transport, handlers, reception } = this.#options;
+    const { channel, encryption, rtpCapabilities, transport, handlers, reception } = this.#options;
     const { producerId, event } = offer;
     const request = { producerId, rtpCapabilities };
     const answer: ConsumerData = await channel.request('consume', request);
     if (this.#isClosed || offer.isWithdrawn) return;
     offer.consumerId = answer.id;
     offer.paused = answer.producerPaused ?? false;
-    const protection = this.#openingOf(event, answer);
+    const protection = openingOf(encryption, event, answer, this.#tell);
     const consumer = await transport.consume({
       id: answer.id,
       producerId,
@@ -488,71 +450,6 @@ export class Receiver {
     for (const offer of this.#offers.values()) if (offer.consumerId === consumerId) return offer;
     return undefined;
   }
-
-  /** Whether a producer fits this end's encryption; if not, it is not even asked for. */
-  #mayPlay({ participantId, producerId, appData }: ServerEvents['newProducer']): boolean {
-    const isEncrypted = appData?.e2ee !== undefined && appData.e2ee !== null;
-    if (!this.#options.encryption && !isEncrypted) return true;
-    const salt = readAnnouncement(appData);
-    const tell = (state: EncryptionState) =>
-      this.#options.handlers.encryptionChanged({ participantId, producerId, state, salt });
-    if (this.#options.encryption && salt) {
-      tell('pending');
-      return true;
-    }
-    if (!isEncrypted) tell('not-encrypted');
-    // Without encryption here it would be noise; in another way than is known here it cannot be opened.
-    else tell(this.#options.encryption ? 'wrong-key' : 'waiting-for-key');
-    return false;
-  }
-
-  /** Decrypts a track that is about to be received. */
-  #openingOf(
-    { participantId, producerId, kind, appData }: ServerEvents['newProducer'],
-    { rtpParameters }: ConsumerData,
-  ) {
-    const encryption = this.#options.encryption;
-    const salt = readAnnouncement(appData);
-    if (!encryption || !salt) return undefined;
-    const codec: SealableCodec | undefined = codecOf(rtpParameters.codecs[0]?.mimeType);
-    if (!codec) throw new MeetingError('encryption-unsupported', 'An unknown codec is not played.');
-    const track = {
-      participantId,
-      source: sourceOf(kind, appData ?? {}),
-      salt,
-      codec,
-      onState: (state: EncryptionState) =>
-        this.#options.handlers.encryptionChanged({ participantId, producerId, state, salt }),
-    };
-    let release: (() => void) | undefined;
-    const onRtpReceiver = (receiver: RTCRtpReceiver) => {
-      release = encryption.protectReceiver(receiver, track);
-    };
-    return {
-      options: { onRtpReceiver },
-      isOn: () => release !== undefined,
-      release: () => release?.(),
-    };
-  }
-}
-
-/** One source of one participant, which may be on stage, received besides, or both. */
-type Pair = Pick<Shown, 'participantId' | 'source'> & { displayName?: string | undefined };
-
-function pairOf({ participantId, source }: Offer): Pair {
-  return { participantId, source };
-}
-
-function keyOf({ participantId, source }: Pair): string {
-  return `${source} ${participantId}`;
-}
-
-/** What of one pair is shown: what is received besides the stage, what is on it, what could be asked for. */
-function worth(offer: Offer | undefined): number {
-  if (!offer) return 0;
-  if (offer.way === 'slot') return offer.consumer ? 4 : 2;
-  if (offer.isFlowing) return 5;
-  return offer.consumer ? 3 : 1;
 }
 
 function ignore(): void {}

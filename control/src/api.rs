@@ -15,6 +15,7 @@ pub use crate::host::HostAction;
 pub use crate::json_object::JsonObject;
 pub use crate::mls::{MlsAnswer, MlsCommit, MlsNews, MlsRequest, MlsState};
 use crate::ortc::ConsumerStream;
+pub use crate::plain::{PlainConnection, PlainKeys, PlainOptions, PlainTransport};
 use crate::rtp_parameters::{
     Kind, RtcpParameters, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
     RtpHeaderExtensionParameters, RtpParameters, RtxParameters,
@@ -404,6 +405,17 @@ pub enum Request {
         /// The client's.
         dtls_parameters: DtlsParameters,
     },
+    /// Make a transport without ICE and DTLS; only by [`Grants::plain_rtp`] →
+    /// [`Response::PlainTransport`].
+    CreatePlainTransport(PlainOptions),
+    /// Where its pipeline is, and its keys, once per transport; of `comedia` without SRTP there is
+    /// nothing to say → [`Response::Done`].
+    ConnectPlainTransport {
+        /// Which.
+        transport_id: String,
+        /// What is to be said.
+        connection: PlainConnection,
+    },
     /// New ICE credentials → [`Response::Ice`].
     RestartIce {
         /// Which.
@@ -602,6 +614,8 @@ pub enum Response {
     },
     /// A transport was made.
     Transport(TransportOptions),
+    /// A transport without ICE and DTLS was made.
+    PlainTransport(PlainTransport),
     /// New ICE credentials.
     Ice(IceParameters),
     /// A producer was made.
@@ -960,6 +974,7 @@ impl Response {
             Response::ConsumedData(options) => options.size(),
             Response::Done
             | Response::Ice(_)
+            | Response::PlainTransport(_)
             | Response::Produced { .. }
             | Response::Viewed { .. }
             | Response::ProducedData { .. } => NOTIFICATION_BYTES,

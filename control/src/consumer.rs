@@ -150,6 +150,7 @@ impl Control {
                 not_allowed("there is no transport to receive on: create one of direction \"recv\"")
             })?,
         };
+        self.check_plain_consumer(transport)?;
         if self.transports.get(&transport).is_some_and(|t| t.direction != Direction::Recv) {
             let reason = "this transport is for sending: create one of direction \"recv\"";
             return Err(not_allowed(reason));

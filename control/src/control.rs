@@ -457,6 +457,10 @@ impl Control {
                 let after = self.connect_transport(session, &transport_id, &dtls_parameters)?;
                 Ok((Response::Done, after))
             }
+            Request::CreatePlainTransport(options) => self.create_plain_transport(session, options),
+            Request::ConnectPlainTransport { transport_id, connection } => {
+                self.connect_plain_transport(session, &transport_id, &connection).map(done)
+            }
             Request::RestartIce { transport_id } => {
                 let parameters = self.restart_ice(session, &transport_id)?;
                 Ok((Response::Ice(parameters), After::Nothing))

@@ -111,6 +111,9 @@ pub struct Grants {
     pub record: bool,
     /// Whether others are told nothing of it. It cannot send then.
     pub hidden: bool,
+    /// Whether it may name addresses at which media is sent and received without ICE and DTLS: an
+    /// administrator's pipeline, and no token's.
+    pub plain_rtp: bool,
 }
 
 impl Default for Grants {
@@ -127,6 +130,7 @@ impl Default for Grants {
             admin: false,
             record: false,
             hidden: false,
+            plain_rtp: false,
         }
     }
 }

@@ -43,6 +43,7 @@ mod mls;
 pub mod ortc;
 mod peer;
 mod placement;
+mod plain;
 mod producer;
 mod recording;
 mod room;

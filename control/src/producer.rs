@@ -215,7 +215,7 @@ impl Control {
         paused: bool,
     ) -> Result<(Response, After), RequestError> {
         let refused = |error: ortc::OrtcError| malformed(error.to_string());
-        let transport_id = self.producing_transport(session, transport_id)?;
+        let transport_id = self.producing_transport(session, transport_id, parameters)?;
         let source = Source::of(kind, &app_data);
         self.peer(session)?.grants.check_publish(source)?;
         check_app_data(parameters, &app_data)?;
@@ -383,8 +383,10 @@ impl Control {
         &self,
         session: SessionId,
         transport_id: &str,
+        parameters: &RtpParameters,
     ) -> Result<TransportId, RequestError> {
         let id = self.sending_transport(session, transport_id)?;
+        self.check_plain_producer(id, parameters)?;
         let limit = self.config.limits.producers_per_peer;
         if self.peer(session)?.producers.len() >= limit {
             return Err(too_many("producers of a peer", limit));

@@ -20,6 +20,7 @@ use crate::control::{After, Control, Timer};
 use crate::data::TransportData;
 use crate::dtls::{DtlsEndpoint, DtlsOutput, PeerFingerprints, Role};
 use crate::limits::{malformed, not_allowed, too_many, unknown};
+use crate::plain::PlainSide;
 
 /// How long a transport without ICE consent is kept. Consent itself lapses after 30 s of silence
 /// (RFC 7675); the same again lets a client change networks and restart ICE. Longer would show the
@@ -57,6 +58,8 @@ pub(crate) struct Transport {
     next_mid: u64,
     /// Its data channels, where the client asked for SCTP.
     pub data: Option<Box<TransportData>>,
+    /// What makes it a transport without ICE and DTLS, if it is one.
+    pub plain: Option<Box<PlainSide>>,
 }
 
 /// Where the handshake is.
@@ -145,6 +148,31 @@ impl Control {
         sctp: SctpMode,
     ) -> Result<(Response, After), RequestError> {
         self.check_tcp(force_tcp)?;
+        let (id, core, ice_parameters) = self.add_transport(session, direction, sctp)?;
+        // Clients ask for their transports before or after they enter: what there is to receive
+        // waits for the transport that can take it.
+        let offers = self.peer(session)?.joined && direction == Direction::Recv;
+        let options = TransportOptions {
+            id: self.ids.text(id.0),
+            ice_parameters,
+            ice_candidates: self.candidates(core, force_tcp),
+            dtls_parameters: DtlsParameters {
+                role: DtlsRole::Auto,
+                fingerprints: vec![self.dtls.fingerprint()],
+            },
+            sctp_parameters: sctp.is_on().then(TransportData::parameters),
+        };
+        let after = if offers { After::Offer } else { After::Nothing };
+        Ok((Response::Transport(options), after))
+    }
+
+    /// A new transport, on the core where its client lives.
+    pub(crate) fn add_transport(
+        &mut self,
+        session: SessionId,
+        direction: Direction,
+        sctp: SctpMode,
+    ) -> Result<(TransportId, CoreId, IceParameters), RequestError> {
         let limit = self.config.limits.transports_per_peer;
         let peer = self.peer(session)?;
         if peer.transports.len() >= limit {
@@ -173,6 +201,7 @@ impl Control {
             data: sctp
                 .is_on()
                 .then(|| Box::new(TransportData::new(self.now, sctp == SctpMode::InBand))),
+            plain: None,
         };
         self.transports.insert(id, transport);
         self.placement.add_transport(core);
@@ -185,23 +214,8 @@ impl Control {
             checkpoint: Default::default(),
         };
         self.command(core, Command::CreateTransport(Box::new(config)));
-        let peer = self.peer_mut(session)?;
-        peer.transports.push(id);
-        // Clients ask for their transports before or after they enter: what there is to receive
-        // waits for the transport that can take it.
-        let offers = peer.joined && direction == Direction::Recv;
-        let options = TransportOptions {
-            id: self.ids.text(id.0),
-            ice_parameters,
-            ice_candidates: self.candidates(core, force_tcp),
-            dtls_parameters: DtlsParameters {
-                role: DtlsRole::Auto,
-                fingerprints: vec![self.dtls.fingerprint()],
-            },
-            sctp_parameters: sctp.is_on().then(TransportData::parameters),
-        };
-        let after = if offers { After::Offer } else { After::Nothing };
-        Ok((Response::Transport(options), after))
+        self.peer_mut(session)?.transports.push(id);
+        Ok((id, core, ice_parameters))
     }
 
     fn check_tcp(&self, force_tcp: bool) -> Result<(), RequestError> {
@@ -268,6 +282,9 @@ impl Control {
         let Some(transport) = self.transports.get_mut(&id) else {
             return Err(unknown("transport", transport_id));
         };
+        if transport.plain.is_some() {
+            return Err(not_allowed("a plain transport has no DTLS: connect it with ip and port"));
+        }
         if transport.peer_role.is_some() {
             return Err(not_allowed("this transport is connected already: connect it once"));
         }

@@ -44,7 +44,7 @@ pub struct AddressTable {
 
 impl AddressTable {
     /// The transport of an address that a packet came from.
-    #[inline]
+    #[inline(always)]
     pub fn owner_of_sender(&mut self, tuple: Tuple) -> Option<Owner> {
         if let Some((last, owner)) = self.last
             && last == tuple

@@ -22,6 +22,7 @@ use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, takes_red};
 use crate::fanout::links::Links;
 use crate::fanout::{Gathered, PacketRef, Subscription};
+use crate::ice::agent::Tuple;
 use crate::ingress::producer::Producer;
 use crate::ingress::stream_table::StreamRef;
 use crate::message::{
@@ -54,6 +55,10 @@ pub(crate) struct Index {
     pub consumers: HashMap<ConsumerId, usize, RandomState>,
     pub ufrags: HashMap<String, usize, RandomState>,
     pub addresses: AddressTable,
+    /// The transports without ICE whose clients are known by these SSRCs alone.
+    pub awaited: HashMap<u32, usize, RandomState>,
+    /// Who was let in last because it may be one of those, and has still to prove it.
+    pub guest: Option<(Tuple, Owner)>,
 }
 
 /// No datagram and no packet of a turn has this index.
@@ -245,6 +250,9 @@ impl Core {
             // For whoever drives the core: see `Core::turn`.
             Command::Shutdown => {}
             Command::InstallSrtp { transport, keys } => self.install_srtp(now, transport, &keys),
+            Command::ConnectPlain { transport, link } => {
+                self.connect_plain(now, transport, &link);
+            }
             Command::SetOutgoingBitrate { transport, bitrate_bps } => {
                 if let Some(&key) = self.index.transports.get(&transport) {
                     self.set_outgoing_bitrate(now, key, bitrate_bps);
@@ -344,7 +352,12 @@ impl Core {
         }
         // By its own names and addresses: a search of all would make closing many take forever.
         let transport = self.transports.remove(key);
-        for tuple in transport.ice.tuples() {
+        if transport.plain.is_some() {
+            self.index.awaited.retain(|_, awaiting| *awaiting != key);
+            self.dismiss_guest();
+        }
+        let rtcp = transport.plain.as_ref().and_then(|plain| plain.rtcp());
+        for tuple in transport.ice.tuples().chain(rtcp) {
             self.index.addresses.remove_of(tuple, key);
         }
         for ufrag in transport.ice.ufrags() {
@@ -418,6 +431,7 @@ impl Core {
         if let Some(ssrc) = config.encodings.iter().find_map(|encoding| encoding.ssrc) {
             transport.media_ssrc = ssrc;
         }
+        self.await_ssrcs(transport_key);
         for (ssrc, encoding, rtx) in self.producers[key].resume() {
             let stream = StreamRef { producer: key, encoding, rtx };
             self.transports[transport_key].streams.learn(ssrc, stream);
@@ -438,12 +452,15 @@ impl Core {
         for subscription in &producer.subscriptions {
             self.forget_consumer(subscription.consumer as usize);
         }
-        if let Some(transport) = producer.transport {
-            let transport = &mut self.transports[transport];
-            let srtp = &mut transport.srtp;
+        if let Some(transport_key) = producer.transport {
+            let transport = &mut self.transports[transport_key];
+            let (srtp, awaited) = (&mut transport.srtp, &mut self.index.awaited);
             transport.streams.remove(key, |ssrc| {
                 if let Some(srtp) = srtp {
                     srtp.open.retire(ssrc);
+                }
+                if awaited.get(&ssrc) == Some(&transport_key) {
+                    awaited.remove(&ssrc);
                 }
             });
             transport.producers.retain(|producer| *producer != key);

@@ -108,6 +108,8 @@ drop_reasons! {
     Overload => "overload",
     /// STUN check from an address at which another transport's client was heard just now.
     AddressTaken => "address_taken",
+    /// RTP or RTCP of a transport without ICE, from elsewhere than its client is.
+    PlainElsewhere => "plain_elsewhere",
     /// More than may be sent to an address at which the client is not proven to be.
     AddressUnproven => "address_unproven",
     /// The consumer's transport has no selected address or keys yet.

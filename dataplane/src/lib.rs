@@ -39,6 +39,7 @@ pub mod layers;
 pub mod message;
 pub mod outline;
 pub mod overload;
+pub mod plain;
 pub mod planted;
 pub mod rate;
 pub mod records;

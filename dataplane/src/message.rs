@@ -86,6 +86,27 @@ pub struct TransportConfig {
     pub checkpoint: Lease<TransportCheckpoint>,
 }
 
+/// How the client of a transport without ICE and DTLS is known.
+#[derive(Clone)]
+pub struct PlainLink {
+    /// Where it is, if that is known beforehand; else where the first packet of an announced SSRC
+    /// comes from, authentic if there are keys.
+    pub remote: Option<PlainRemote>,
+    /// Whether RTCP comes from, and goes to, where RTP does (RFC 5761).
+    pub rtcp_mux: bool,
+    /// SRTP keys; without, RTP is plain.
+    pub keys: Option<KeyingMaterial>,
+}
+
+/// Where a client without ICE is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainRemote {
+    /// Where its RTP comes from, and ours goes to.
+    pub rtp: Tuple,
+    /// The same of RTCP, where that has a port of its own.
+    pub rtcp: Option<Tuple>,
+}
+
 /// How one media payload type of a producer is understood and renamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadTypeMapping {
@@ -266,6 +287,13 @@ pub enum Command {
         transport: TransportId,
         /// Profile and keys, both directions.
         keys: Box<KeyingMaterial>,
+    },
+    /// The client of this transport speaks neither ICE nor DTLS; once per transport.
+    ConnectPlain {
+        /// Which transport.
+        transport: TransportId,
+        /// Where it is, and its keys.
+        link: Box<PlainLink>,
     },
     /// Change the budget for what is sent to a client, bits per second.
     SetOutgoingBitrate {

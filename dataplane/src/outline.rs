@@ -70,7 +70,7 @@ impl Core {
             let outline = TransportOutline {
                 ufrags: transport.ice.ufrags().map(str::to_owned).collect(),
                 destination: transport.destination.map(|(address, _)| address),
-                profile: transport.srtp.as_ref().map(|srtp| srtp.seal.profile().name()),
+                profile: transport.srtp_profile(),
                 outgoing_bitrate_bps: transport.outgoing_bitrate_bps,
             };
             (transport.id, outline)

@@ -22,7 +22,7 @@ use opencall_wire::srtp::KeyingMaterial;
 
 use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
-    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, Origin, ProducerConfig,
+    Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, Origin, PlainLink, ProducerConfig,
     ProducerId, TransportConfig, TransportId,
 };
 use crate::planted::{self, Bug};
@@ -47,6 +47,7 @@ struct TransportRecord {
     /// Credentials that came after the first ones and that may be in use: two at most.
     restarts: Vec<IceCredentials>,
     keys: Option<Box<KeyingMaterial>>,
+    plain: Option<Box<PlainLink>>,
     producers: BTreeSet<ProducerId>,
     consumers: BTreeSet<ConsumerId>,
 }
@@ -125,6 +126,7 @@ impl CoreRecords {
                     config: config.clone(),
                     restarts: Vec::new(),
                     keys: None,
+                    plain: None,
                     producers: BTreeSet::new(),
                     consumers: BTreeSet::new(),
                 });
@@ -138,6 +140,11 @@ impl CoreRecords {
             Command::InstallSrtp { transport, keys } => {
                 if let Some(record) = self.transports.get_mut(transport) {
                     record.keys.get_or_insert_with(|| keys.clone());
+                }
+            }
+            Command::ConnectPlain { transport, link } => {
+                if let Some(record) = self.transports.get_mut(transport) {
+                    record.plain.get_or_insert_with(|| link.clone());
                 }
             }
             Command::SetOutgoingBitrate { transport, bitrate_bps } => {
@@ -284,6 +291,9 @@ impl CoreRecords {
             }
             if let Some(keys) = record.keys.clone() {
                 tell(Command::InstallSrtp { transport, keys });
+            }
+            if let Some(link) = record.plain.clone() {
+                tell(Command::ConnectPlain { transport, link });
             }
         }
         for (&producer, record) in &self.producers {

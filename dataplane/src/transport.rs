@@ -8,7 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use opencall_wire::codec::MediaKind;
 use opencall_wire::rtp::extension::ExtensionIds;
-use opencall_wire::srtp::{OpenContext, SealContext};
+use opencall_wire::srtp::{OpenContext, Profile, SealContext};
 use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
@@ -27,6 +27,7 @@ use crate::ingress::stream_table::StreamTable;
 use crate::ingress::timeliness::Timeliness;
 use crate::ingress::transport_cc::ArrivalRecorder;
 use crate::message::{IceState, TransportConfig, TransportId, TransportStats};
+use crate::plain::Plain;
 use crate::rate::{CounterRate, Evenly, PerSecond};
 use crate::round_trip::RoundTrip;
 
@@ -139,6 +140,8 @@ pub struct Transport {
     pub id: TransportId,
     /// Its ICE agent.
     pub ice: IceAgent,
+    /// How its client is known, where neither ICE nor DTLS says so.
+    pub plain: Option<Box<Plain>>,
     /// The ICE state and remote address told to control last.
     pub reported_ice: Option<(IceState, SocketAddr)>,
     /// When control is to be told of what has changed since; [`Time::NEVER`] if it was told.
@@ -202,6 +205,7 @@ impl Transport {
         Transport {
             id: config.id,
             ice: IceAgent::new(config.ice.clone()),
+            plain: None,
             reported_ice: None,
             ice_report_due: Time::NEVER,
             ice_reports: (Time::ZERO, 0),
@@ -523,6 +527,17 @@ impl Transport {
         self.receive_rate.bps(now, self.received_counters.bytes_received)
     }
 
+    /// The name of its SRTP profile, if it has keys.
+    pub fn srtp_profile(&self) -> Option<&'static str> {
+        self.srtp.as_ref()?.seal.profile().map(Profile::name)
+    }
+
+    /// Where RTCP goes.
+    pub fn way_for_rtcp(&self) -> Option<Tuple> {
+        let rtcp = self.plain.as_ref().and_then(|plain| plain.rtcp());
+        self.destination.map(|destination| rtcp.unwrap_or(destination))
+    }
+
     /// The transport's statistics.
     pub fn stats(&self, now: Time) -> TransportStats {
         TransportStats {
@@ -544,7 +559,7 @@ impl Transport {
                 .map_or(0, |waiting| waiting.takes(&self.pace).as_millis() as u32),
             unmatched_reports: self.path.as_ref().map_or(0, |path| path.estimator.unmatched()),
             remote: self.destination.map(|(address, _)| address),
-            srtp_profile: self.srtp.as_ref().map(|srtp| srtp.seal.profile().name()),
+            srtp_profile: self.srtp_profile(),
         }
     }
 }

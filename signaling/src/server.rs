@@ -24,6 +24,7 @@ use crate::connection;
 use crate::drain::Drain;
 use crate::gauges::Gauges;
 use crate::http::admin::Admin;
+use crate::http::broadcasters::Broadcasters;
 use crate::http::wish::Wish;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Cores, Hub, HubLink, Sites};
@@ -120,6 +121,7 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         auth,
         admin,
         wish: Wish::new(link.clone()),
+        broadcasters: Broadcasters::new(link.clone()),
         limits: config.limits,
         gauges: Arc::clone(&gauges),
         io: backend_name(backend),

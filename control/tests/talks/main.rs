@@ -13,6 +13,7 @@ mod hosts_act_in_their_room;
 mod late_joiner_is_offered_everything;
 mod mls_is_delivered_in_order;
 mod peers_come_and_go;
+mod plain_transports_are_for_administrators;
 mod producers_come_and_go;
 mod quality_and_speakers_are_told;
 mod random_talks_leave_nothing_behind;

@@ -49,6 +49,8 @@ pub struct Talk {
     pub producers: HashMap<ProducerId, ProducerConfig>,
     pub consumers: HashMap<ConsumerId, ConsumerConfig>,
     pub keys: HashMap<TransportId, KeyingMaterial>,
+    /// Where pipelines are, and their keys.
+    pub links: HashMap<TransportId, PlainLink>,
     pub datagrams: HashMap<TransportId, VecDeque<Vec<u8>>>,
     pub queries: Vec<(CoreId, u64, StatsQuery)>,
     answers: HashMap<(SessionId, Token), Result<Response, RequestError>>,
@@ -118,6 +120,7 @@ impl Talk {
             producers: HashMap::new(),
             consumers: HashMap::new(),
             keys: HashMap::new(),
+            links: HashMap::new(),
             datagrams: HashMap::new(),
             queries: Vec::new(),
             answers: HashMap::new(),
@@ -370,6 +373,12 @@ impl Talk {
                 let twice = self.keys.insert(transport, *keys).is_some();
                 assert!(!twice || self.replacing, "keys come once");
                 "InstallSrtp".to_owned()
+            }
+            Command::ConnectPlain { transport, link } => {
+                assert!(books.transports.contains(&transport));
+                let twice = self.links.insert(transport, *link).is_some();
+                assert!(!twice || self.replacing, "a pipeline is connected once");
+                "ConnectPlain".to_owned()
             }
             Command::QueryStats { token, of } => {
                 self.queries.push((core, token, of));

@@ -58,6 +58,7 @@ impl Core {
     }
 
     fn serve(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+        self.transports[key].hear_plain(now);
         if self.transports[key].ice.handle_timeout(now).is_some() {
             self.on_consent_lost(key);
         }

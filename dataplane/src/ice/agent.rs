@@ -177,6 +177,15 @@ impl IceAgent {
         self.renew_consent(now);
     }
 
+    /// Takes a tuple of which something else than a check says that the client is there.
+    pub fn settle(&mut self, now: Time, tuple: Tuple) {
+        let index = self.find(tuple).unwrap_or_else(|| self.insert(now, tuple).0);
+        let found = &mut self.tuples[index];
+        (found.proven, found.nominated) = (true, true);
+        self.selected = Some(index);
+        self.renew_consent(now);
+    }
+
     /// Goes on where an agent of a core before was: the client claimed to be there.
     pub fn resume_claimant(&mut self, now: Time, tuple: Tuple) {
         let (index, _) = self.insert(now, tuple);
@@ -518,7 +527,7 @@ impl IceAgent {
     }
 
     /// Any valid check renews consent for the transport. Returns whether the state is a new one.
-    fn renew_consent(&mut self, now: Time) -> bool {
+    pub(crate) fn renew_consent(&mut self, now: Time) -> bool {
         self.last_check = self.last_check.max(now);
         let state = self.connected_state();
         self.state.replace(state) != Some(state)

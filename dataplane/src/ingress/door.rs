@@ -14,6 +14,7 @@ use crate::drop_reason::DropReason;
 use crate::dtls::{self, Flight};
 use crate::ice::agent::{Outcome, Tuple};
 use crate::message::{Event, IceState, TransportId};
+use crate::plain::Flow;
 
 /// Room for a STUN response: header, XOR-MAPPED-ADDRESS, integrity, fingerprint, error reason.
 const STUN_RESPONSE_MAX: usize = 256;
@@ -86,7 +87,7 @@ impl Core {
     /// that a NAT gave away, or a browser used again, is silent first.
     fn holds(&self, now: Time, owner: Owner, (source, socket): Tuple) -> bool {
         let owner = self.transports.get(owner.transport());
-        owner.is_some_and(|owner| owner.ice.holds(now, source, socket))
+        owner.is_some_and(|owner| owner.plain.is_some() || owner.ice.holds(now, source, socket))
     }
 
     /// Writes down that a transport's client is proven to be at an address.
@@ -99,7 +100,11 @@ impl Core {
 
     /// Something came from an address that only the client can have sent.
     #[cold]
-    pub(crate) fn on_proof(&mut self, now: Time, key: usize, (source, socket): Tuple) {
+    pub(crate) fn on_proof(&mut self, now: Time, key: usize, tuple: Tuple, flow: Flow) {
+        if self.transports[key].plain.is_some() {
+            return self.learn_plain(now, key, tuple, flow);
+        }
+        let (source, socket) = tuple;
         self.transports[key].ice.prove(source, socket);
         self.note_proof(key, (source, socket));
         self.after_ice_change(now, key);
@@ -112,7 +117,7 @@ impl Core {
         let Some(&key) = self.index.transports.get(&id) else { return };
         // Meanwhile the address may be another client's.
         if self.index.addresses.owner(tuple).is_some_and(|owner| owner.transport() == key) {
-            self.on_proof(now, key, tuple);
+            self.on_proof(now, key, tuple, Flow::Dtls);
         }
     }
 
@@ -144,7 +149,7 @@ impl Core {
 
     /// Brings the transport's destination and control's knowledge in line with the ICE agent. Once
     /// media can be sent, the key frames that consumers need are requested.
-    fn after_ice_change(&mut self, now: Time, key: usize) {
+    pub(crate) fn after_ice_change(&mut self, now: Time, key: usize) {
         let transport = &mut self.transports[key];
         let could_send = transport.can_send();
         transport.find_way();
@@ -174,6 +179,7 @@ impl Core {
 
     /// A check stayed away for too long.
     pub(crate) fn on_consent_lost(&mut self, key: usize) {
+        self.doubt_plain(key);
         let transport = &mut self.transports[key];
         // RFC 7675 section 5.1: without consent nothing more is sent.
         transport.find_way();
@@ -196,6 +202,7 @@ impl Core {
         let key = owner.transport();
         let transport = &mut self.transports[key];
         let needed = match flight {
+            _ if transport.plain.is_some() => false,
             Flight::Useless => false,
             // Once there are keys nothing begins anew, and alerts are protected.
             Flight::First => transport.srtp.is_none(),

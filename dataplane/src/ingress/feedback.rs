@@ -17,6 +17,7 @@ use crate::fanout::links::PipeMessage;
 use crate::ingress::producer::Encoding;
 use crate::ingress::receive_stats::Report;
 use crate::ingress::source::{SenderReport, SourceNews};
+use crate::plain::Flow;
 use crate::sender_clock::SenderClock;
 
 /// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
@@ -52,7 +53,7 @@ impl Core {
             return Err(DropReason::IngressRate);
         }
         if !owner.proven {
-            self.on_proof(now, key, (source, socket));
+            self.on_proof(now, key, (source, socket), Flow::Rtcp);
         }
         let mut nacks_left = NACKED_PER_DATAGRAM_MAX;
         for packet in rtcp::packets(&bytes[..len]) {
@@ -396,7 +397,7 @@ impl Core {
         write: impl FnOnce(&mut Writer<'_>) -> Result<(), E>,
     ) {
         let transport = &mut self.transports[key];
-        let (Some((address, socket)), Some(srtp)) = (transport.destination, &mut transport.srtp)
+        let (Some((address, socket)), Some(srtp)) = (transport.way_for_rtcp(), &mut transport.srtp)
         else {
             return;
         };

@@ -54,20 +54,32 @@ impl Core {
             self.turn.taking = index as u16;
             let bytes = rx.bytes_mut(index);
             received += bytes.len() as u64;
-            let taken = match classify(bytes) {
-                _ if !self.quarantine.is_empty() && self.quarantine.contains(&source) => {
-                    Err(DropReason::Quarantined)
+            let taken = loop {
+                let taken = match classify(bytes) {
+                    _ if !self.quarantine.is_empty() && self.quarantine.contains(&source) => {
+                        Err(DropReason::Quarantined)
+                    }
+                    Ok(PacketClass::Rtp) if bytes.len() > SRTP_DATAGRAM_MAX => {
+                        Err(DropReason::TooLarge)
+                    }
+                    Ok(PacketClass::Rtp) => {
+                        self.on_rtp(now, PacketRef::Received(index as u16), bytes, source, socket)
+                    }
+                    Ok(PacketClass::Rtcp) => self.on_rtcp(now, bytes, source, socket, tx),
+                    Ok(PacketClass::Stun) => self.on_stun(now, bytes, source, socket, tx),
+                    Ok(PacketClass::Dtls) => self.on_dtls(now, bytes, source, socket, tx),
+                    Err(reason) => Err(reason),
+                };
+                // A stranger who is awaited is let in and heard once more.
+                match taken {
+                    Err(DropReason::AddressNotValidated) => {
+                        match self.meet(bytes, (source, socket)) {
+                            Ok(()) => {}
+                            refused => break refused,
+                        }
+                    }
+                    taken => break taken,
                 }
-                Ok(PacketClass::Rtp) if bytes.len() > SRTP_DATAGRAM_MAX => {
-                    Err(DropReason::TooLarge)
-                }
-                Ok(PacketClass::Rtp) => {
-                    self.on_rtp(now, PacketRef::Received(index as u16), bytes, source, socket)
-                }
-                Ok(PacketClass::Rtcp) => self.on_rtcp(now, bytes, source, socket, tx),
-                Ok(PacketClass::Stun) => self.on_stun(now, bytes, source, socket, tx),
-                Ok(PacketClass::Dtls) => self.on_dtls(now, bytes, source, socket, tx),
-                Err(reason) => Err(reason),
             };
             match taken {
                 Ok(()) => self.stats.datagrams_taken += 1,

@@ -18,6 +18,7 @@ use crate::ingress::producer::HomeEncoding;
 use crate::ingress::receive_stats::ArrivalKind;
 use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
 use crate::message::Event;
+use crate::plain::Flow;
 
 impl Core {
     pub(crate) fn on_rtp(
@@ -45,7 +46,7 @@ impl Core {
         let bytes = &bytes[..opened.len];
         let extensions = ExtensionSpans::parse(bytes, &header, &transport.incoming_extensions);
         if !owner.proven {
-            self.on_proof(now, key, (source, socket));
+            self.on_proof(now, key, (source, socket), Flow::Rtp);
         }
         self.note_transport_arrival(now, key, &extensions, bytes);
 

@@ -145,6 +145,11 @@ impl StreamTable {
         self.rules.retain(|rule| rule.producer != producer);
     }
 
+    /// The SSRCs that are known.
+    pub fn ssrcs(&self) -> impl Iterator<Item = u32> {
+        self.ssrcs.keys().copied()
+    }
+
     /// The stream of a known SSRC.
     pub fn known(&self, ssrc: u32) -> Option<StreamRef> {
         self.ssrcs.get(&ssrc).map(|known| known.stream)

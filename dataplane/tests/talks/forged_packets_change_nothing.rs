@@ -202,7 +202,7 @@ fn data_channels_pass_in_thousands_and_leave_handshakes_their_share() {
     world.data_channels = true;
     let client = world.join(CoreId(0));
     let record = [&[0x2e, 0, 1, 0, 40][..], &[9; 40]].concat();
-    let (newcomer, _) = world.invite(CoreId(0), client.seal.profile(), 1_000_000);
+    let (newcomer, _) = world.invite(CoreId(0), client.seal.profile().unwrap(), 1_000_000);
     newcomer.check(&world, true);
     world.turn();
     world.events.clear();

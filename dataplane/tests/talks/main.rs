@@ -47,6 +47,7 @@ mod keys_are_taken_once;
 mod no_wrong_picture_is_decoded;
 mod one_viewer_makes_few_key_frames;
 mod participants_on_other_cores_see_the_same;
+mod plain_rtp_comes_and_goes;
 mod records_are_what_the_core_was_told;
 mod reports_belong_to_their_source;
 mod retries_follow_the_round_trip;

@@ -180,6 +180,7 @@ impl VideoGrant {
             admin: given(self.room_admin),
             record: given(self.room_record),
             hidden: given(self.hidden) || given(self.recorder),
+            plain_rtp: false,
         }
     }
 }

@@ -316,7 +316,8 @@ impl Envelope for OpenCall {
                     event(effects, "newParticipant", new_participant(peer));
                 }
             }
-            Response::Done => respond(effects, &id, json!({})),
+            // No client of ours can ask for a plain transport.
+            Response::Done | Response::PlainTransport(_) => respond(effects, &id, json!({})),
             Response::Mls(answer) => respond(effects, &id, mls::answer(&answer, MLS_WORDS)),
             Response::RouterRtpCapabilities(capabilities) => respond(effects, &id, &*capabilities),
             Response::Transport(options) => respond(effects, &id, options),

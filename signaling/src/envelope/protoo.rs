@@ -357,7 +357,8 @@ impl Protoo {
     /// The data of a positive answer.
     fn response_data(&self, response: Response) -> Value {
         match response {
-            Response::Done => json!({}),
+            // No client of ours can ask for a plain transport.
+            Response::Done | Response::PlainTransport(_) => json!({}),
             Response::Mls(answer) => mls::answer(&answer, MLS_WORDS),
             Response::RouterRtpCapabilities(capabilities) => {
                 with_self(&*capabilities, "routerRtpCapabilities")

@@ -5,6 +5,7 @@
 //! * [`open`], [`stream`] — the open connections: their pace, and who makes way when there are too
 //!   many.
 //! * [`admin`] — the admin API.
+//! * [`broadcasters`] — pipelines of plain RTP.
 //! * [`bucket`] — rates; [`crate::addresses`] counts by address.
 //! * `metrics` — what Prometheus scrapes.
 //! * [`wish`] — those who publish by WHIP or watch by WHEP.
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod broadcasters;
 pub mod bucket;
 pub mod files;
 mod health;
@@ -57,6 +59,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use self::admin::Admin;
+use self::broadcasters::Broadcasters;
 use self::bucket::Rate;
 use self::files::Files;
 use self::listener::Ways;
@@ -168,6 +171,8 @@ pub struct Front {
     pub admin: Admin,
     /// Those who publish or watch without a WebSocket.
     pub wish: Wish,
+    /// Pipelines that send or take plain RTP.
+    pub broadcasters: Broadcasters,
     /// Numbers for `/healthz`.
     pub gauges: Arc<Gauges>,
     /// `uring` or `mmsg`.
@@ -283,6 +288,7 @@ fn router(door: Arc<Door>) -> Router {
         .route("/", get(root))
         .route(ADMIN_PAGE.0, get(admin_page))
         .merge(admin::routes(&door))
+        .merge(broadcasters::routes(&door))
         .merge(wish::routes())
         .fallback(page)
         .with_state(Arc::clone(&door))

@@ -14,8 +14,10 @@ pub const KEY: &str = "--admin-key=ops=an admin secret for tests of 32 bytes";
 const TOKEN_SECRET: &str = "a secret for tests of 32 bytes or";
 const TOKEN_KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 
+const PRODUCE: &str = "{\"kind\": \"audio\", \"rtpParameters\": {\"codecs\": []}}";
+
 /// Every route, with a body that would do.
-const ROUTES: [(&str, &str, &str); 17] = [
+const ROUTES: [(&str, &str, &str); 23] = [
     ("GET", "/v1/rooms", ""),
     ("GET", "/v1/rooms/room", ""),
     ("POST", "/v1/rooms/room/lock", ""),
@@ -31,6 +33,12 @@ const ROUTES: [(&str, &str, &str); 17] = [
     ("POST", "/v1/workers", ""),
     ("POST", "/v1/workers/0/drain", ""),
     ("DELETE", "/v1/workers/9/drain", ""),
+    ("GET", "/rooms/room", ""),
+    ("DELETE", "/rooms/room/broadcasters/x", ""),
+    ("POST", "/rooms/room/broadcasters/x/transports", "{\"type\": \"plain\"}"),
+    ("POST", "/rooms/room/broadcasters/x/transports/1/connect", "{}"),
+    ("POST", "/rooms/room/broadcasters/x/transports/1/consume", "{\"producerId\": \"1\"}"),
+    ("POST", "/rooms/room/broadcasters/x/transports/1/producers", PRODUCE),
     ("POST", "/v1/drain", ""),
     ("DELETE", "/v1/drain", ""),
 ];

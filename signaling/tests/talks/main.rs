@@ -1,6 +1,7 @@
 //! Talks between real WebSocket clients and the real server: the binary, its data cores, its HTTP.
 
 mod administration;
+mod broadcasters;
 mod client;
 mod configuration;
 mod crowd;

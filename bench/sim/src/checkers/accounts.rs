@@ -6,7 +6,7 @@ use opencall_dataplane::drop_reason::DropReason;
 use opencall_dataplane::message::CoreStats;
 
 /// Reasons that are counted for received datagrams only.
-const OF_RECEIVED: [DropReason; 25] = [
+const OF_RECEIVED: [DropReason; 26] = [
     DropReason::TooShort,
     DropReason::UnknownClass,
     DropReason::StunMalformed,
@@ -26,6 +26,7 @@ const OF_RECEIVED: [DropReason; 25] = [
     DropReason::SrtpAuthFailed,
     DropReason::SrtpTooManySsrcs,
     DropReason::IngressRate,
+    DropReason::PlainElsewhere,
     DropReason::NoProducer,
     DropReason::UnknownPayloadType,
     DropReason::Duplicate,

@@ -46,6 +46,7 @@ impl Gcm {
         self.rtp_key.seal_out_of_place_scatter(nonce, aad, payload, body, &[], tag)
     }
 
+    #[inline]
     pub(super) fn open_rtp(
         &self,
         ssrc: u32,

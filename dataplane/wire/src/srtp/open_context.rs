@@ -42,6 +42,8 @@ const GUESSED_TWICE_MAX: usize = 2048;
 /// packets only.
 pub struct OpenContext {
     transform: Transform,
+    /// What the transform adds to an RTP packet, bytes.
+    rtp_overhead: usize,
     streams: HashMap<u32, Stream, foldhash::fast::RandomState>,
     /// Packets opened so far: the clock by which the retired stream silent for longest is known.
     opened: u64,
@@ -102,14 +104,30 @@ impl OpenContext {
     /// # Errors
     /// A key or salt whose length is not the profile's.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
-        Ok(OpenContext {
-            transform: Transform::new(profile, key, salt)?,
+        Ok(Self::with(Transform::new(profile, key, salt)?))
+    }
+
+    /// A context for receiving plain RTP and RTCP. Nothing is authentic, so nothing is kept of any
+    /// SSRC, and repeated packets are the business of whoever counts them.
+    pub fn clear() -> Self {
+        Self::with(Transform::Clear)
+    }
+
+    fn with(transform: Transform) -> Self {
+        OpenContext {
+            rtp_overhead: transform.rtp_overhead(),
+            transform,
             streams: HashMap::with_capacity_and_hasher(INITIAL_SSRCS, Default::default()),
             opened: 0,
             retired: 0,
             guesses: SPARE_GUESSES,
             checkpoint: None,
-        })
+        }
+    }
+
+    /// Whether packets are plain.
+    pub fn is_clear(&self) -> bool {
+        self.transform.is_clear()
     }
 
     /// Opens an SRTP packet in place. `ssrc`, `sequence` and `header_len` (with CSRCs and
@@ -124,7 +142,7 @@ impl OpenContext {
         sequence: u16,
         header_len: usize,
     ) -> Result<Opened, OpenError> {
-        let least = header_len.max(RTP_HEADER_LEN).saturating_add(self.transform.rtp_overhead());
+        let least = header_len.max(RTP_HEADER_LEN).saturating_add(self.rtp_overhead);
         check_len(packet, least)?;
         let stream = self.streams.get_mut(&ssrc);
         let highest = stream.as_ref().and_then(|stream| stream.rtp.highest());
@@ -158,6 +176,9 @@ impl OpenContext {
         sequence: u16,
         header_len: usize,
     ) -> Result<Opened, OpenError> {
+        if self.is_clear() {
+            return Ok(Opened { len: packet.len(), index: sequence.into() });
+        }
         if !self.streams.contains_key(&ssrc) && !self.has_room() {
             return Err(OpenError::TooManySsrcs);
         }
@@ -200,6 +221,9 @@ impl OpenContext {
     /// The packet is to be dropped. What it held is then undefined.
     pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, OpenError> {
         check_len(packet, RTCP_HEADER_LEN + self.transform.rtcp_overhead())?;
+        if self.is_clear() {
+            return Ok(packet.len());
+        }
         let header = packet.first_chunk::<RTCP_HEADER_LEN>().ok_or(OpenError::TooShort)?;
         let [_, _, _, _, ssrc @ ..] = *header;
         let ssrc = u32::from_be_bytes(ssrc);
@@ -401,6 +425,20 @@ mod tests {
         packet.extend(ssrc.to_be_bytes());
         packet.extend([0xab; 20]);
         packet
+    }
+
+    #[test]
+    fn of_plain_packets_nothing_is_kept() {
+        let mut open = OpenContext::clear();
+        for ssrc in 0..2 * MAX_SSRCS as u32 {
+            let mut packet = plain_rtp(ssrc, 7);
+            assert_eq!(open.open_rtp(&mut packet, ssrc, 7, 12), Ok(Opened { len: 52, index: 7 }));
+            assert_eq!(packet, plain_rtp(ssrc, 7));
+            assert_eq!(open.open_rtcp(&mut plain_rtcp(ssrc)), Ok(28));
+        }
+        assert_eq!(open.open_rtp(&mut [0x80; 11], 1, 7, 12), Err(OpenError::TooShort));
+        assert_eq!(open.open_rtcp(&mut [0x80; 7]), Err(OpenError::TooShort));
+        assert_eq!(open.ssrcs(), 0);
     }
 
     #[test]

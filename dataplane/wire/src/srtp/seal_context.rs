@@ -13,8 +13,10 @@ use super::{
 /// Seals the packets of one transport. The caller keeps RTP indexes per SSRC; the SRTCP index is
 /// kept here, one for all SSRCs, which leaves gaps in each but never repeats.
 pub struct SealContext {
-    profile: Profile,
+    profile: Option<Profile>,
     transform: Transform,
+    /// What the transform adds to an RTP packet, bytes.
+    rtp_overhead: usize,
     /// What the next SRTCP packet takes; past [`MAX_RTCP_INDEX`] when they are used up.
     rtcp_index: u32,
     /// What of them may be used, where a core that comes after this one is to go on.
@@ -28,17 +30,27 @@ impl SealContext {
     /// A key or salt whose length is not the profile's.
     pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
         let transform = Transform::new(profile, key, salt)?;
-        Ok(SealContext { profile, transform, rtcp_index: 0, rtcp_held: None })
+        Ok(Self::with(Some(profile), transform))
     }
 
-    /// The protection profile.
-    pub fn profile(&self) -> Profile {
+    /// A context for sending plain RTP and RTCP, which nothing protects.
+    pub fn clear() -> Self {
+        Self::with(None, Transform::Clear)
+    }
+
+    fn with(profile: Option<Profile>, transform: Transform) -> Self {
+        let rtp_overhead = transform.rtp_overhead();
+        SealContext { profile, transform, rtp_overhead, rtcp_index: 0, rtcp_held: None }
+    }
+
+    /// The protection profile; none where packets are plain.
+    pub fn profile(&self) -> Option<Profile> {
         self.profile
     }
 
     /// What sealing adds to an RTP packet, bytes: the tag.
     pub fn rtp_overhead(&self) -> usize {
-        self.transform.rtp_overhead()
+        self.rtp_overhead
     }
 
     /// What sealing adds to a compound RTCP packet, bytes: the tag and the index word.
@@ -148,7 +160,7 @@ mod tests {
     fn overheads_are_what_sealing_adds() {
         for (profile, tag) in PROFILES {
             let mut seal = context(profile);
-            assert_eq!(seal.profile(), profile);
+            assert_eq!(seal.profile(), Some(profile));
             assert_eq!((seal.rtp_overhead(), seal.rtcp_overhead()), (tag, tag + 4));
             let mut buf = [0; 200];
             assert_eq!(seal.seal_rtp(0, 12, &[1; 50], &mut buf), Ok(62 + tag));
@@ -201,6 +213,19 @@ mod tests {
         assert_eq!(seal.seal_rtcp(&mut buf, 8), Err(SrtpError::IndexExhausted));
         seal.set_rtcp_index(u32::MAX);
         assert_eq!(seal.seal_rtcp(&mut buf, 8), Err(SrtpError::IndexExhausted));
+    }
+
+    #[test]
+    fn plain_packets_are_what_they_were() {
+        let mut seal = SealContext::clear();
+        assert_eq!((seal.profile(), seal.rtp_overhead(), seal.rtcp_overhead()), (None, 0, 0));
+        let mut out = [0; 64];
+        out[2..4].copy_from_slice(&[0, 7]);
+        assert_eq!(seal.seal_rtp(0x1_0007, 12, &[9; 20], &mut out), Ok(32));
+        assert_eq!((&out[12..32], out[32]), (&[9; 20][..], 0));
+        let mut report = [5; 28];
+        assert_eq!(seal.seal_rtcp(&mut report, 28), Ok(28));
+        assert_eq!(report, [5; 28]);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) enum Transform {
     Gcm(Gcm),
     /// Boxed for its size: two prepared HMAC keys take 2.4 KB.
     CmHmac(Box<CmHmac>),
+    /// Plain RTP and RTCP: nothing is added and nothing is checked.
+    Clear,
 }
 
 impl Transform {
@@ -31,19 +33,25 @@ impl Transform {
         match self {
             Transform::Gcm(_) => gcm::TAG_LEN,
             Transform::CmHmac(_) => cm_hmac::TAG_LEN,
+            Transform::Clear => 0,
         }
+    }
+
+    /// Whether there are no keys.
+    pub(super) fn is_clear(&self) -> bool {
+        matches!(self, Transform::Clear)
     }
 
     /// What sealing adds to a compound RTCP packet, bytes.
     pub(super) fn rtcp_overhead(&self) -> usize {
-        self.rtp_overhead() + RTCP_INDEX_LEN
+        if self.is_clear() { 0 } else { self.rtp_overhead() + RTCP_INDEX_LEN }
     }
 
     /// The word of E flag and index of a sealed RTCP packet: GCM has it behind the tag, counter
     /// mode before it.
     pub(super) fn rtcp_index_word(&self, packet: &[u8]) -> Option<u32> {
         let behind = match self {
-            Transform::Gcm(_) => 0,
+            Transform::Gcm(_) | Transform::Clear => 0,
             Transform::CmHmac(_) => cm_hmac::TAG_LEN,
         };
         let front = packet.get(..packet.len().checked_sub(behind)?)?;
@@ -61,9 +69,11 @@ impl Transform {
         match self {
             Transform::Gcm(gcm) => gcm.seal_rtp(ssrc, index, header_len, payload, out),
             Transform::CmHmac(cm) => cm.seal_rtp(ssrc, index, header_len, payload, out),
+            Transform::Clear => copy_behind(header_len, payload, out),
         }
     }
 
+    #[inline]
     pub(super) fn open_rtp(
         &self,
         ssrc: u32,
@@ -74,6 +84,7 @@ impl Transform {
         match self {
             Transform::Gcm(gcm) => gcm.open_rtp(ssrc, index, header_len, packet),
             Transform::CmHmac(cm) => cm.open_rtp(ssrc, index, header_len, packet),
+            Transform::Clear => Ok(packet.len()),
         }
     }
 
@@ -86,6 +97,7 @@ impl Transform {
         match self {
             Transform::Gcm(gcm) => gcm.seal_rtcp(ssrc, index, packet),
             Transform::CmHmac(cm) => cm.seal_rtcp(ssrc, index, packet),
+            Transform::Clear => Ok(()),
         }
     }
 
@@ -99,6 +111,16 @@ impl Transform {
         match self {
             Transform::Gcm(gcm) => gcm.open_rtcp(ssrc, index, encrypted, packet),
             Transform::CmHmac(cm) => cm.open_rtcp(ssrc, index, encrypted, packet),
+            Transform::Clear => Ok(packet.len()),
         }
     }
+}
+
+/// Out of the way of those that encrypt.
+#[cold]
+#[inline(never)]
+fn copy_behind(header_len: usize, payload: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
+    let room = out.get_mut(header_len..).filter(|room| room.len() == payload.len());
+    room.ok_or(Unspecified)?.copy_from_slice(payload);
+    Ok(())
 }

@@ -81,13 +81,13 @@ impl Admin {
 
 /// Who asks.
 #[derive(Clone)]
-struct Administrator {
+pub(super) struct Administrator {
     /// The name of its key.
     key: String,
     remote: IpAddr,
 }
 
-type Outcome = Result<Value, Problem>;
+pub(super) type Outcome = Result<Value, Problem>;
 type Body = Result<Bytes, BytesRejection>;
 
 /// The routes.
@@ -114,7 +114,7 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
 }
 
 /// Lets only administrators through.
-async fn authorize(
+pub(super) async fn authorize(
     State(door): State<Arc<Door>>,
     Extension(client): Extension<Client>,
     mut request: Request,
@@ -143,7 +143,11 @@ async fn authorize(
 impl Administrator {
     /// Writes down what was done, or tried.
     fn audit(&self, action: &str, on: &On<'_>, outcome: &Outcome) {
-        let result = outcome.as_ref().map_or_else(Problem::code, |_| "done");
+        self.note(action, on, outcome.as_ref().map_or_else(Problem::code, |_| "done"));
+    }
+
+    /// The same, with how it ended.
+    pub(super) fn note(&self, action: &str, on: &On<'_>, result: &str) {
         let On { room, participant, what } = *on;
         tracing::info!(
             target: "opencall_audit",
@@ -161,10 +165,10 @@ impl Administrator {
 
 /// What an action is on.
 #[derive(Clone, Copy, Default)]
-struct On<'a> {
-    room: &'a str,
-    participant: &'a str,
-    what: &'a str,
+pub(super) struct On<'a> {
+    pub room: &'a str,
+    pub participant: &'a str,
+    pub what: &'a str,
 }
 
 fn answered(outcome: Outcome) -> Response {
@@ -175,7 +179,7 @@ fn answered(outcome: Outcome) -> Response {
 }
 
 /// Asks control, in the administrators' turn.
-async fn ask(door: &Door, request: AdminRequest) -> Outcome {
+pub(super) async fn ask(door: &Door, request: AdminRequest) -> Outcome {
     let admin = &door.front.admin;
     let Ok(_permit) = admin.asking.acquire().await else { return Err(Problem::no_control()) };
     let (answer, wait) = admin.hub.administer(request).await.map_err(|_| Problem::no_control())?;

@@ -9,8 +9,8 @@
 //! taken and not needed.
 #![forbid(unsafe_code)]
 
-mod problem;
-mod session;
+pub(super) mod problem;
+pub(super) mod session;
 mod whep;
 mod whip;
 

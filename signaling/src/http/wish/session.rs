@@ -102,9 +102,9 @@ pub struct Entrant {
 
 /// A session that begins.
 pub struct Session {
-    presence: Presence,
-    mailbox: Arc<Mailbox>,
-    hub: HubLink,
+    pub(in crate::http) presence: Presence,
+    pub(in crate::http) mailbox: Arc<Mailbox>,
+    pub(in crate::http) hub: HubLink,
     gauges: Arc<Gauges>,
     /// The name to show.
     display_name: String,
@@ -259,7 +259,11 @@ impl Session {
         Ok((transport, sent))
     }
 
-    async fn ask(&mut self, request: Request) -> Result<Result<Response, RequestError>, Problem> {
+    /// Asks control.
+    pub async fn ask(
+        &mut self,
+        request: Request,
+    ) -> Result<Result<Response, RequestError>, Problem> {
         self.last_token += 1;
         let token = Token(self.last_token);
         let wait = self.presence.ask(token, request).await?;

@@ -257,6 +257,48 @@ fn strangers_cost_nothing_and_take_no_place() {
     assert_eq!(heard(&mut world, &mut speaker, &mut hearer, 3..6), 3);
 }
 
+/// What nothing protects is read as it comes: whoever forges the address may write anything.
+#[test]
+fn garbage_from_a_pipelines_address_harms_nobody_else() {
+    let mut world = World::new(1);
+    let mut random = 7_u64;
+    let mut speaker = connect(&mut world, None, false, false);
+    let source = world.produce(&speaker, MediaKind::Video, &[1111]);
+    let mut hearer = connect(&mut world, None, false, true);
+    let consumer = world.consume(&hearer, &source);
+    let mut other = world.join(CORE);
+    let others = world.produce(&other, MediaKind::Video, &[1111]);
+    let mut watcher = world.join(CORE);
+    world.consume(&watcher, &others);
+    assert_eq!(heard(&mut world, &mut speaker, &mut hearer, 0..3), 3);
+    for first in 0..=255_u8 {
+        for len in [0, 1, 2, 4, 8, 11, 12, 13, 20, 28, 40, 100, 1400] {
+            let draw = |_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 33) as u8
+            };
+            let mut bytes: Vec<u8> = (0..len).map(draw).collect();
+            if let Some(byte) = bytes.first_mut() {
+                *byte = first;
+            }
+            let named = [speaker.address, rtcp_address(&speaker), hearer.address];
+            for (from, ssrc) in named.into_iter().zip([1111, 1111, consumer.ssrc]) {
+                world.push(from, CORE, &bytes);
+                for at in [4, 8] {
+                    if let Some(place) = bytes.get_mut(at..at + 4) {
+                        place.copy_from_slice(&ssrc.to_be_bytes());
+                        world.push(from, CORE, &bytes);
+                    }
+                }
+            }
+            world.turn();
+        }
+    }
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Dtls { .. })));
+    watcher.raw(&mut world);
+    assert_eq!(heard(&mut world, &mut other, &mut watcher, 0..5), 5);
+}
+
 #[test]
 fn forgers_of_what_is_awaited_are_guests_for_a_packet() {
     let mut world = World::new(1);

@@ -235,9 +235,13 @@ struct Types {
 }
 
 /// Whether the packet before this one went out right before it, too: then this one may repeat it.
+/// What comes late goes out alone, as what it stands between did.
 fn repeats_before(consumer: &Consumer, packet: &MediaPacket, out: &Outgoing) -> Option<Types> {
     let (plain, red) = consumer.red_payload_types(packet.header.payload_type)?;
     let number = ExtendedSeq(out.sequence.0.checked_sub(1)?);
+    if consumer.sent.highest() != Some(number) {
+        return None;
+    }
     let before = consumer.sent.lookup(number.wire())?;
     let goes_on = before.out == number
         && before.source.0.checked_add(1) == Some(packet.sequence.0)

@@ -151,6 +151,23 @@ impl Run {
     fn is_like(&self, other: &Run) -> bool {
         self.difference == other.difference && self.rewrite == other.rewrite
     }
+
+    /// What is left of it below and above a packet within it that went out in another way.
+    fn divided_by(&self, late: &Run) -> Option<[Option<Run>; 2]> {
+        let is_inside = self.first <= late.first && late.first <= self.last;
+        (is_inside && !self.is_like(late)).then(|| {
+            let below = (self.first < late.first).then(|| Run { last: late.first - 1, ..*self });
+            let above = (late.first < self.last).then(|| Run { first: late.first + 1, ..*self });
+            [below, above]
+        })
+    }
+}
+
+/// Forgets the oldest runs until there is room for so many more; how many it forgets.
+fn make_room(runs: &mut VecDeque<Run>, max_runs: usize, more: usize) -> usize {
+    let surplus = (runs.len() + more).saturating_sub(max_runs).min(runs.len());
+    runs.drain(..surplus);
+    surplus
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -259,16 +276,32 @@ impl SentLog {
         true
     }
 
-    /// Notes a packet that went out under a number below the highest.
+    /// Notes a packet that went out under a number below the highest. Runs have gaps; what comes late
+    /// into one, and goes out in another way than its neighbours, divides it: what is sent again
+    /// under this number has to be this packet, as it was.
     fn record_late(&mut self, run: Run) {
         let out = run.first;
+        let Past { runs, max_runs, .. } = &mut *self.past;
         if out >= self.newest.first {
+            // Its last has gone out, so that something is left above.
+            if let Some([below, Some(above)]) = self.newest.divided_by(&run) {
+                self.newest = above;
+                make_room(runs, *max_runs, 2);
+                runs.extend(below);
+                runs.push_back(run);
+            }
             return;
         }
-        let Past { runs, max_runs, .. } = &mut *self.past;
         let after = runs.partition_point(|held| held.first <= out);
         if let Some(before) = after.checked_sub(1).and_then(|index| runs.get_mut(index)) {
             if out <= before.last {
+                if let Some([below, above]) = before.divided_by(&run) {
+                    *before = run;
+                    let after = after.saturating_sub(make_room(runs, *max_runs, 2));
+                    above.into_iter().for_each(|above| runs.insert(after, above));
+                    let at = after.saturating_sub(1);
+                    below.into_iter().for_each(|below| runs.insert(at, below));
+                }
                 return;
             }
             if before.is_like(&run) {
@@ -310,6 +343,52 @@ mod tests {
 
     fn source(log: &SentLog, wire: u16) -> Option<u64> {
         log.lookup(wire).map(|sent| sent.source.0)
+    }
+
+    /// Every packet stays what it was, in whatever order and way packets come.
+    #[test]
+    fn what_comes_late_in_another_way_divides_its_run() {
+        let alone = Rewrite::default();
+        let other = Rewrite { origin: Origin::default().repeating(), ..alone };
+        for late in [&[11][..], &[11, 13], &[13, 11], &[11, 12], &[12, 11, 13], &[11, 13, 12]] {
+            for (then, why) in [(false, "in the newest run"), (true, "in one before it")] {
+                let mut log = SentLog::for_repeating_audio();
+                let mut sent: Vec<(u64, Rewrite)> = vec![(10, alone), (14, alone)];
+                if then {
+                    sent.push((15, other));
+                }
+                sent.extend(late.iter().map(|out| (*out, other)));
+                for (out, rewrite) in &sent {
+                    log.record(ExtendedSeq(*out), ExtendedSeq(*out), *rewrite);
+                }
+                for (out, rewrite) in sent {
+                    let found = log.lookup(out as u16).map(|found| (found.out.0, found.rewrite));
+                    assert_eq!(found, Some((out, rewrite)), "{late:?}, {why}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_full_forgets_the_oldest_for_what_comes_late() {
+        let mut log = SentLog::for_audio();
+        let other = Rewrite { origin: Origin::default().repeating(), ..Rewrite::default() };
+        // Runs of two with a gap between: 0 2, 10 12, …
+        for run in 0..20 {
+            for out in [run * 10, run * 10 + 2] {
+                log.record(ExtendedSeq(out), ExtendedSeq(out + run), Rewrite::default());
+            }
+        }
+        let capacity = log.past.runs.capacity();
+        for run in (12..20).rev() {
+            log.record(ExtendedSeq(run * 10 + 1), ExtendedSeq(run * 10 + 1 + run), other);
+            let found = log.lookup((run * 10 + 1) as u16);
+            assert!(found.is_none_or(|found| found.rewrite == other), "run {run}");
+        }
+        assert!(log.past.runs.len() <= log.past.max_runs);
+        assert_eq!(log.past.runs.capacity(), capacity);
+        let firsts: Vec<u64> = log.past.runs.iter().map(|run| run.first).collect();
+        assert!(firsts.is_sorted(), "{firsts:?}");
     }
 
     #[test]

@@ -358,8 +358,8 @@ export class Receiver {
     } finally {
       offer.isUnderWay = false;
     }
-    // What was chosen meanwhile counts.
-    if (offer.consumer) this.#reviewLater();
+    // What was chosen meanwhile counts, also where it was put back and is wanted again.
+    if (!this.#isClosed && !offer.isWithdrawn && !offer.hasFailed) this.#reviewLater();
   }
 
   async #consume(offer: Offer): Promise<void> {
@@ -397,7 +397,7 @@ export class Receiver {
     const layers = reception.layers(participantId, source);
     if (layers) this.#layers.want(consumer.id, layers).catch(() => undefined);
     // Whoever was told of the track may have put it aside already.
-    if (consumer.paused) return;
+    if (consumer.paused || consumer.closed) return;
     await channel.request('resumeConsumer', { consumerId: consumer.id });
   }
 

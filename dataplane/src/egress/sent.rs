@@ -276,9 +276,9 @@ impl SentLog {
         true
     }
 
-    /// Notes a packet that went out under a number below the highest. Runs have gaps; what comes late
-    /// into one, and goes out in another way than its neighbours, divides it: what is sent again
-    /// under this number has to be this packet, as it was.
+    /// Notes a packet that went out under a number below the highest. Runs have gaps; what comes
+    /// late into one, and goes out in another way than its neighbours, divides it: what is sent
+    /// again under this number has to be this packet, as it was.
     fn record_late(&mut self, run: Run) {
         let out = run.first;
         let Past { runs, max_runs, .. } = &mut *self.past;

@@ -80,6 +80,13 @@ pub fn is_check(datagram: &[u8]) -> bool {
         && datagram[4..8] == [0x21, 0x12, 0xa4, 0x42]
 }
 
+/// Whether a datagram is the answer to a check that was its client's: a Binding success response.
+pub fn is_success(datagram: &[u8]) -> bool {
+    datagram.len() >= 20
+        && datagram.starts_with(&[0x01, 0x01])
+        && datagram[4..8] == [0x21, 0x12, 0xa4, 0x42]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +171,10 @@ mod tests {
         check.resize(20, 0);
         assert!(is_check(&check));
         assert!(!is_check(&check[..19]));
+        assert!(!is_success(&check));
         check[1] = 3;
         assert!(!is_check(&check));
+        check[..2].copy_from_slice(&[1, 1]);
+        assert!(is_success(&check) && !is_success(&check[..19]));
     }
 }

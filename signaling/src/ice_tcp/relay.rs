@@ -8,7 +8,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opencall_io::batch::MAX_DATAGRAM;
@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Ended;
-use super::framing::{Deframer, PREFIX, is_check};
+use super::framing::{Deframer, PREFIX, is_check, is_success};
 
 /// A core answers a check only if it is its client's: so long may that take.
 pub const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,10 +44,6 @@ pub async fn carry(
     proven: impl FnOnce(),
 ) -> Ended {
     let signs = Signs::default();
-    let proven = || {
-        signs.answered.store(true, Ordering::Relaxed);
-        proven();
-    };
     let carrying = async {
         if let Err(error) = stream.set_nodelay(true) {
             return Ended::Failed(error.kind());
@@ -57,7 +53,7 @@ pub async fn carry(
         match begin(&mut reader, &mut deframer, core_of).await {
             Ok(udp) => tokio::select! {
                 ended = to_core(reader, deframer, &udp, &signs) => ended,
-                ended = from_core(writer, &udp, proven) => ended,
+                ended = from_core(writer, &udp, &signs, proven) => ended,
             },
             Err(ended) => ended,
         }
@@ -100,29 +96,45 @@ async fn read(reader: &mut OwnedReadHalf, deframer: &mut Deframer) -> Result<(),
     }
 }
 
-/// What was seen of a client.
+/// What was seen of a client, and of its core.
 struct Signs {
     began: Instant,
-    /// When it last said something, milliseconds after it began.
+    /// When the client last said something, milliseconds after it began.
     heard_ms: AtomicU64,
-    /// A core has answered it.
-    answered: AtomicBool,
+    /// When the core last answered a check of it; 0 before it did, as a core does only where it
+    /// knows the password.
+    answered_ms: AtomicU64,
 }
 
 impl Default for Signs {
     fn default() -> Self {
-        Signs { began: Instant::now(), heard_ms: AtomicU64::new(0), answered: false.into() }
+        let never = || AtomicU64::new(0);
+        Signs { began: Instant::now(), heard_ms: never(), answered_ms: never() }
     }
 }
 
 impl Signs {
-    fn hear(&self) {
-        let now_ms = self.began.elapsed().as_millis();
-        self.heard_ms.store(u64::try_from(now_ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn hear(&self) {
+        self.heard_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn answer(&self) {
+        self.answered_ms.store(self.now_ms().max(1), Ordering::Relaxed);
+    }
+
+    fn is_proven(&self) -> bool {
+        self.answered_ms.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whoever is no longer answered has left, however much it still says.
     fn silent_at(&self) -> Instant {
-        self.began + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)) + SILENCE_MAX
+        let [heard_ms, answered_ms] =
+            [&self.heard_ms, &self.answered_ms].map(|at| at.load(Ordering::Relaxed));
+        self.began + Duration::from_millis(heard_ms.min(answered_ms)) + SILENCE_MAX
     }
 }
 
@@ -161,38 +173,49 @@ async fn to_core(
     }
 }
 
-async fn from_core(mut writer: OwnedWriteHalf, udp: &UdpSocket, proven: impl FnOnce()) -> Ended {
+async fn from_core(
+    mut writer: OwnedWriteHalf,
+    udp: &UdpSocket,
+    signs: &Signs,
+    proven: impl FnOnce(),
+) -> Ended {
     let mut proven = Some(proven);
     let mut batch = vec![0; BATCH_BYTES].into_boxed_slice();
     loop {
         if let Err(error) = udp.readable().await {
             return Ended::Failed(error.kind());
         }
-        let filled = match fill(&mut batch, udp) {
+        let filled = match fill(&mut batch, udp, signs) {
             Ok(filled) => filled,
             Err(error) => return Ended::Failed(error.kind()),
         };
-        if filled == 0 {
-            continue;
-        }
-        if let Some(proven) = proven.take() {
+        if signs.is_proven()
+            && let Some(proven) = proven.take()
+        {
             proven();
         }
-        match timeout(WRITE_PATIENCE, writer.write_all(&batch[..filled])).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Ended::Failed(error.kind()),
-            Err(_) => return Ended::Stuck,
+        let mut rest = &batch[..filled];
+        while !rest.is_empty() {
+            match timeout(WRITE_PATIENCE, writer.write(rest)).await {
+                Ok(Ok(0)) => return Ended::Failed(ErrorKind::WriteZero),
+                Ok(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(Err(error)) => return Ended::Failed(error.kind()),
+                Err(_) => return Ended::Stuck,
+            }
         }
     }
 }
 
 /// Takes what the core has sent, each datagram behind its length. Returns the bytes.
-fn fill(batch: &mut [u8], udp: &UdpSocket) -> io::Result<usize> {
+fn fill(batch: &mut [u8], udp: &UdpSocket, signs: &Signs) -> io::Result<usize> {
     let mut filled = 0;
     while batch.len() - filled >= PREFIX + MAX_DATAGRAM {
         let (prefix, space) = batch[filled..].split_at_mut(PREFIX);
         match udp.try_recv(space) {
             Ok(len) => {
+                if is_success(&space[..len]) {
+                    signs.answer();
+                }
                 prefix.copy_from_slice(&(len as u16).to_be_bytes());
                 filled += PREFIX + len;
             }
@@ -208,7 +231,7 @@ fn fill(batch: &mut [u8], udp: &UdpSocket) -> io::Result<usize> {
 /// Ends who is not proven in time, and who falls silent.
 async fn watch(signs: &Signs) -> Ended {
     sleep_until(signs.began + PROOF_TIMEOUT).await;
-    if !signs.answered.load(Ordering::Relaxed) {
+    if !signs.is_proven() {
         return Ended::NotProven;
     }
     while signs.silent_at() > Instant::now() {

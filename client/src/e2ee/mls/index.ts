@@ -28,6 +28,8 @@ export interface MlsOptions {
   entered(epoch: Epoch): void;
   /** Another pace than usual. */
   readonly timing?: typeof TIMING;
+  /** Another limit than usual. */
+  readonly maxRequestLength?: number | undefined;
 }
 
 /** An epoch of the group. */
@@ -95,6 +97,8 @@ export class Mls {
   #isRotationDue = false;
   #rotation: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
+  /** The same of joining from outside. */
+  #failuresOutside = 0;
   #isOver = false;
 
   constructor(options: MlsOptions) {
@@ -212,7 +216,7 @@ export class Mls {
   }
 
   #waitForWelcome(): void {
-    clearTimeout(this.#waitingForWelcome);
+    this.#timers.cancel(this.#waitingForWelcome);
     this.#waitingForWelcome = this.#timers.after(this.#timing.welcome, () =>
       this.#enqueue(() => this.#joinFromOutside()),
     );
@@ -229,18 +233,22 @@ export class Mls {
       const { meetingId } = this.#options;
       const made = await Group.joinFromOutside(meetingId, own, found.groupInfo);
       const { commit, groupInfo } = made;
-      const data = fitting({ groupId, epoch: found.epoch, commit, groupInfo });
+      const data = this.#fitting({ groupId, epoch: found.epoch, commit, groupInfo });
       await this.#know(await delivery.request('mlsCommit', data));
       await this.#enter(made.accepted());
     } catch (error) {
       // That says nothing of the group; someone may leave.
       if (error instanceof RangeError) return this.#waitForWelcome();
       const isLate = isRefused(error, 'mls-epoch');
-      if (!isLate) this.#failures += 1;
-      if (groupId === undefined || this.#failures < FAILURES_UNTIL_REPLACED) {
+      if (!isLate) {
+        this.#failures += 1;
+        if (groupId !== undefined) this.#failuresOutside += 1;
+      }
+      if (groupId === undefined || this.#failuresOutside < FAILURES_UNTIL_REPLACED) {
         return this.#retry(() => (isLate ? this.#joinFromOutside() : this.#join()));
       }
       this.#failures = 0;
+      this.#failuresOutside = 0;
       await this.#create(groupId);
     }
   }
@@ -270,13 +278,14 @@ export class Mls {
     this.#group = group;
     this.#pending = undefined;
     this.#failures = 0;
+    this.#failuresOutside = 0;
     this.#isRotationDue = false;
-    clearTimeout(this.#waitingForWelcome);
+    this.#timers.cancel(this.#waitingForWelcome);
     const { members } = group;
     for (const [id, { leafNode }] of this.#waiting) {
       if (members.some(({ key }) => key === keyOf(leafNode))) this.#waiting.delete(id);
     }
-    clearTimeout(this.#rotation);
+    this.#timers.cancel(this.#rotation);
     this.#rotation = this.#timers.after(this.#options.rotateEveryMs, () => {
       this.#isRotationDue = true;
       this.#plan();
@@ -317,7 +326,7 @@ export class Mls {
 
   /** Commits soon, if there is anything to: the lowest in the tree first, and the others if it does not. */
   #plan(): void {
-    clearTimeout(this.#planned);
+    this.#timers.cancel(this.#planned);
     const group = this.#group;
     if (!group) return;
     const stale = this.#stale(group);
@@ -341,14 +350,9 @@ export class Mls {
     const stale = this.#stale(group).map(({ index }) => index);
     const added = [...this.#waiting].slice(0, MAX_ADDED);
     if (stale.length === 0 && added.length === 0 && !this.#isRotationDue) return;
-    const packages = added.map(([, keyPackage]) => keyPackage);
-    const made = await group.commit(packages, stale).catch(() => undefined);
-    if (!made) return this.#sift(group, added);
-    const { commit, groupInfo, welcome } = made;
-    const welcomed = added.map(([participantId]) => participantId);
-    const { id: groupId, epoch } = group;
-    const forThem = welcome ? { welcome, welcomed } : {};
-    const data = fitting({ groupId, epoch, commit, groupInfo, ...forThem });
+    const proposed = await this.#propose(group, stale, added);
+    if (!proposed) return this.#sift(group, added);
+    const { made, data } = proposed;
     this.#pending = made;
     try {
       await this.#know(await delivery.request('mlsCommit', data));
@@ -362,6 +366,35 @@ export class Mls {
     }
   }
 
+  /** A commit that fits into a request: with as many newcomers as do, so that who is gone is gone at once. */
+  async #propose(group: Group, stale: number[], added: readonly [string, KeyPackage][]) {
+    const { id: groupId, epoch } = group;
+    for (let count = added.length; ; count >>= 1) {
+      const some = added.slice(0, count);
+      const packages = some.map(([, keyPackage]) => keyPackage);
+      const made = await group.commit(packages, stale).catch(() => undefined);
+      if (!made) return undefined;
+      const { commit, groupInfo, welcome } = made;
+      const welcomed = some.map(([participantId]) => participantId);
+      const forThem = welcome ? { welcome, welcomed } : {};
+      const data = { groupId, epoch, commit, groupInfo, ...forThem };
+      if (count === 0 || this.#fits(data)) return { made, data: this.#fitting(data) };
+      // Nothing else is to be done: an epoch for nobody would only be followed by the next.
+      if (count === 1 && stale.length === 0 && !this.#isRotationDue) this.#fitting(data);
+    }
+  }
+
+  /** What is to be sent; throws if that is too long. */
+  #fitting<Data extends object>(data: Data): Data {
+    if (this.#fits(data)) return data;
+    throw new RangeError('the group is too large for the server');
+  }
+
+  #fits(data: object): boolean {
+    const { maxRequestLength = MAX_REQUEST_LENGTH } = this.#options;
+    return JSON.stringify(data).length < maxRequestLength;
+  }
+
   /** Someone's key package cannot be added, or the group is not in order. */
   async #sift(group: Group, added: readonly [string, KeyPackage][]): Promise<void> {
     const before = this.#waiting.size;
@@ -373,12 +406,6 @@ export class Mls {
     this.#failures += 1;
     this.#retry(() => this.#join());
   }
-}
-
-/** What is to be sent; throws if that is too long. */
-function fitting<Data extends object>(data: Data): Data {
-  if (JSON.stringify(data).length < MAX_REQUEST_LENGTH) return data;
-  throw new RangeError('the group is too large for the server');
 }
 
 /** Whether the server refused, with an error of that name. */

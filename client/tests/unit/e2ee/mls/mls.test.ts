@@ -99,6 +99,25 @@ test('many who come at once share commits', async () => {
   expect(room.group?.epoch).toBeLessThan(6);
 }, 20_000);
 
+test('more than fit into a request come by several, and who is gone is gone at once', async () => {
+  const room = new Room();
+  room.maxRequestLength = 7_000;
+  const [ann, ben] = [enter(room, 'ann'), enter(room, 'ben')];
+  await agree(ann, ben);
+  const cleo = enter(room, 'cleo');
+  await agree(ann, ben, cleo);
+  const asked: string[] = [];
+  room.before = async (_, name) => void asked.push(name);
+  ben.leave();
+  const crowd = Array.from({ length: 8 }, (_, at) => enter(room, `p${at}`));
+  const epoch = room.group?.epoch ?? 0;
+  await agree(ann, cleo, ...crowd);
+  expect((room.group?.epoch ?? 0) - epoch).toBeGreaterThan(1);
+  const withBen = ann.epochs.filter(({ members }) => members.includes('ben'));
+  expect(withBen.every(({ number }) => number <= epoch)).toBe(true);
+  expect(asked, 'nobody has to come in from outside').not.toContain('mlsGroup');
+}, 20_000);
+
 test('of two commits of one epoch one counts, and the other is made anew', async () => {
   const room = new Room();
   const [ann, ben] = [enter(room, 'ann'), enter(room, 'ben')];

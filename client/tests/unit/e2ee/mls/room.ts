@@ -30,6 +30,8 @@ export class Room {
   before: (from: string, name: Request) => Promise<void> = async () => undefined;
   /** What it refused. */
   readonly refusals: string[] = [];
+  /** Characters of a request. */
+  maxRequestLength: number | undefined;
   readonly #parties = new Map<object, Party>();
   readonly #lost = new Set<object>();
 
@@ -46,6 +48,9 @@ export class Room {
     const delivery: Delivery = {
       request: async <Name extends Request>(name: Name, data: DeliveryRequests[Name]['data']) => {
         await this.before(participantId, name);
+        if (JSON.stringify(data).length >= (this.maxRequestLength ?? Infinity)) {
+          throw new Error(`${name} is too long`);
+        }
         if (this.#lost.has(connection)) throw new MeetingError('server-gone', 'lost');
         const answer = this.#serve(connection, participantId, tell, name, data);
         return structuredClone(answer) as DeliveryRequests[Name]['answer'];
@@ -202,6 +207,7 @@ export class Person {
       rotateEveryMs,
       entered: (epoch) => this.epochs.push(epoch),
       timing: FAST,
+      maxRequestLength: room.maxRequestLength,
     });
   }
 

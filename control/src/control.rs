@@ -559,6 +559,7 @@ impl Control {
             Event::Overload { ceiling_bps } => self.placement.set_ceiling(core, ceiling_bps),
             Event::AudioLevel { producer, levels_dbov } => self.heard(core, producer, levels_dbov),
             Event::StageTaken { stage, source } => self.stage_taken(core, stage, source),
+            Event::StageRefused { stage, source } => self.stage_refused(core, stage, source),
             Event::Stats { token, stats } => self.stats_answered(token, stats),
         }
     }

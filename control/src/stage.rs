@@ -514,25 +514,30 @@ impl Control {
         self.rooms.get_mut(&room)?.slots_mut().find(|slot| slot.producer == stage)
     }
 
-    /// A data core has put a source on stage; or the one that was there stays, as nothing came of
-    /// the next.
+    /// A data core has put a source on stage. A core that took another's place says it also of who
+    /// was there: what is to come after that is still to come.
     pub(crate) fn stage_taken(&mut self, core: CoreId, stage: ProducerId, source: ProducerId) {
+        let is_home = self.producers.get(&stage).is_some_and(|of| of.home() == core);
+        if is_home && self.slot_mut(stage).is_some_and(|slot| slot.next == Some(source)) {
+            self.take_stage(stage, source);
+        }
+    }
+
+    /// Nothing came of a source: the one that is on stage stays.
+    pub(crate) fn stage_refused(&mut self, core: CoreId, stage: ProducerId, source: ProducerId) {
         let Some(producer) = self.producers.get(&stage).filter(|of| of.home() == core) else {
             return;
         };
         let Some(room) = producer.seat.as_ref().map(|seat| seat.room) else { return };
         let now = self.now;
-        let Some(slot) = self.slot_mut(stage) else { return };
-        if slot.next == Some(source) {
-            self.take_stage(stage, source);
-        } else if slot.shown == Some(source)
-            && let Some(next) = slot.next.take()
-        {
-            slot.refused = Some((next, now));
-            self.release(stage, next);
-            self.review_pictures(room);
-            self.review_views(room);
-        }
+        let Some(slot) = self.slot_mut(stage).filter(|slot| slot.next == Some(source)) else {
+            return;
+        };
+        slot.next = None;
+        slot.refused = Some((source, now));
+        self.release(stage, source);
+        self.review_pictures(room);
+        self.review_views(room);
     }
 
     /// A slot carries its next source from now on.

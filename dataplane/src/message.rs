@@ -311,7 +311,8 @@ pub enum Command {
     /// Forward them again, from a key frame.
     ResumeProducer(ProducerId),
     /// On the home core of a producer of the stage: whose packets it carries next. Of pictures it
-    /// does from a key frame on, of sound from the next packet. [`Event::StageTaken`] answers.
+    /// does from a key frame on, of sound from the next packet. [`Event::StageTaken`]
+    /// or [`Event::StageRefused`] answers.
     SetStage {
         /// Which producer.
         stage: ProducerId,
@@ -446,9 +447,16 @@ pub enum Event {
         /// 0 to the number of its encodings.
         count: u8,
     },
-    /// A producer of the stage carries this source: from now on, or still, since no key frame of
-    /// the next one came in time.
+    /// A producer of the stage carries this source from now on.
     StageTaken {
+        /// Which producer.
+        stage: ProducerId,
+        /// Whose packets.
+        source: ProducerId,
+    },
+    /// A producer of the stage does not carry this source, of which no key frame came in time: the
+    /// one before goes on.
+    StageRefused {
         /// Which producer.
         stage: ProducerId,
         /// Whose packets.

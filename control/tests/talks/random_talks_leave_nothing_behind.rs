@@ -205,7 +205,10 @@ impl Dice {
             9 => {
                 let carried = self.talk.books[usize::from(core)].carried.iter().next();
                 let (stage, source) = carried.map_or((producer, producer), |(a, b)| (*a, *b));
-                Event::StageTaken { stage, source }
+                match score % 2 {
+                    0 => Event::StageTaken { stage, source },
+                    _ => Event::StageRefused { stage, source },
+                }
             }
             _ => match self.talk.queries.pop() {
                 Some((_, token, _)) if score > 6 => Event::Stats { token, stats: None },

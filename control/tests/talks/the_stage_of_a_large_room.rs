@@ -201,8 +201,11 @@ fn whose_key_frame_does_not_come_is_given_up() {
     let core = scene.talk.books.iter().position(|books| books.carried.values().any(|s| *s == dora));
     let core = core.expect("on its way");
     let (&stage, _) = scene.talk.books[core].carried.iter().find(|(_, s)| **s == dora).unwrap();
+    // A core that has taken the place of another says who was there: that is no answer.
     let source = before[core].carried[&stage];
     scene.talk.event(core as u8, Event::StageTaken { stage, source });
+    assert_eq!(scene.talk.books[core].carried[&stage], dora, "it is still to come");
+    scene.talk.event(core as u8, Event::StageRefused { stage, source: dora });
     let told = scene.told(0);
     assert!(!told.iter().any(|text| text.contains("v") && text.ends_with("=dora")), "{told:?}");
 }

@@ -287,11 +287,11 @@ impl Core {
     /// The next source has been waited for long enough.
     fn review_patience(&mut self, now: Time, key: usize) {
         let Some(stage) = &self.producers[key].stage else { return };
-        let (Some(source), Some((_, since))) = (stage.source, stage.next) else { return };
+        let (Some(_), Some((next, since))) = (stage.source, stage.next) else { return };
         if now.since(since) >= PATIENCE {
             self.leave_next(key);
-            let (stage, source) = (self.producers[key].id, self.producers[source].id);
-            self.events.push_back(Event::StageTaken { stage, source });
+            let (stage, source) = (self.producers[key].id, self.producers[next].id);
+            self.events.push_back(Event::StageRefused { stage, source });
         }
     }
 

@@ -72,7 +72,19 @@ impl Scene {
             Event::StageTaken { source, .. } => Some(*source),
             _ => None,
         };
-        let found = self.world.events.iter().filter_map(taken).collect();
+        self.told(taken)
+    }
+
+    fn refused(&mut self) -> Vec<ProducerId> {
+        let refused = |event: &Event| match event {
+            Event::StageRefused { source, .. } => Some(*source),
+            _ => None,
+        };
+        self.told(refused)
+    }
+
+    fn told(&mut self, of: impl Fn(&Event) -> Option<ProducerId>) -> Vec<ProducerId> {
+        let found = self.world.events.iter().filter_map(of).collect();
         self.world.events.clear();
         found
     }
@@ -156,7 +168,7 @@ fn who_sends_no_key_frame_is_given_up() {
     for _ in 0..110 {
         scene.send(0, false);
     }
-    assert_eq!(scene.taken(), [scene.sources[0].id], "it stays");
+    assert_eq!(scene.refused(), [scene.sources[1].id]);
     scene.send(1, true);
     assert!(scene.taken().is_empty());
     let [here, there] = scene.got();

@@ -733,6 +733,9 @@ fn check_event(event: &Event, now: Time) {
             Stats::Consumer(stream) => assert!(stream.score <= 10),
             Stats::Transport(_) => {}
         },
-        Event::Stats { stats: None, .. } | Event::Ice { .. } | Event::StageTaken { .. } => {}
+        Event::Stats { stats: None, .. }
+        | Event::Ice { .. }
+        | Event::StageTaken { .. }
+        | Event::StageRefused { .. } => {}
     }
 }

@@ -46,6 +46,19 @@ impl Scene {
         self.clients.push(client);
     }
 
+    /// Fay enters, who sends nothing and asks for what she receives.
+    fn watch(&mut self) -> SessionId {
+        let session = self.talk.connect("fay", OnRequest);
+        self.talk.transport(session, Direction::Recv);
+        let request = Request::SetRtpCapabilities {
+            rtp_capabilities: capabilities(),
+            display_name: None,
+            codec_hints: None,
+        };
+        self.talk.ok(session, request);
+        session
+    }
+
     /// Data cores put on stage whatever they are told to.
     fn settle(&mut self) {
         for core in 0..self.talk.books.len() {
@@ -230,14 +243,7 @@ fn what_is_wanted_of_the_stage_is_wanted_of_who_is_on_it() {
 fn anyone_can_be_asked_for_by_a_page_of_the_room() {
     let mut scene = Scene::of(5);
     scene.settle();
-    let session = scene.talk.connect("fay", OnRequest);
-    scene.talk.transport(session, Direction::Recv);
-    let request = Request::SetRtpCapabilities {
-        rtp_capabilities: capabilities(),
-        display_name: None,
-        codec_hints: None,
-    };
-    scene.talk.ok(session, request);
+    let session = scene.watch();
     let news = scene.talk.news_texts(session);
     let offered = news.iter().filter(|text| text.starts_with("NewProducer stage:")).count();
     assert_eq!(offered, 4, "{news:?}");
@@ -270,14 +276,7 @@ fn anyone_can_be_asked_for_by_a_page_of_the_room() {
 fn what_was_received_beside_a_stage_is_offered_when_it_ends() {
     let mut scene = Scene::of(3);
     scene.settle();
-    let session = scene.talk.connect("fay", OnRequest);
-    scene.talk.transport(session, Direction::Recv);
-    let request = Request::SetRtpCapabilities {
-        rtp_capabilities: capabilities(),
-        display_name: None,
-        codec_hints: None,
-    };
-    scene.talk.ok(session, request);
+    let session = scene.watch();
     let only = Some(vec!["anna".to_owned()]);
     let request = Request::Participants { after: None, limit: 1, only };
     let Response::Participants { participants, .. } = scene.talk.ok(session, request) else {

@@ -220,6 +220,35 @@ pub struct EncodingCheckpoint {
     newest: AtomicU64,
     /// One more than the SSRC of its retransmissions.
     rtx_ssrc: AtomicU64,
+    /// What the sources before it had come to, the last one first; 0 for none. Consumers that have
+    /// sent nothing of a later one go on from there.
+    left: [AtomicU64; 3],
+}
+
+/// The newest packet of a source that an encoding has left, in one word: which source, its RTP
+/// timestamp, and when that came, in steps that last for 17 minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    id: SourceId,
+    newest: Instant,
+}
+
+impl Left {
+    /// As a shift of milliseconds.
+    const STEP: u32 = 4;
+
+    fn word(self) -> u64 {
+        let steps = u64::from((self.newest.millis >> Self::STEP) as u16);
+        u64::from(self.id.number()) << 48 | steps << 32 | u64::from(self.newest.timestamp)
+    }
+
+    fn of_word(now: Time, word: u64) -> Option<Self> {
+        let id = SourceId::of_number((word >> 48) as u16)?;
+        let now_steps = (now.as_millis() as u32) >> Self::STEP;
+        let ago = u32::from((now_steps as u16).wrapping_sub((word >> 32) as u16));
+        let millis = now_steps.wrapping_sub(ago) << Self::STEP;
+        Some(Left { id, newest: Instant { timestamp: word as u32, millis } })
+    }
 }
 
 /// A source, as a new core goes on with it.
@@ -250,10 +279,32 @@ impl EncodingCheckpoint {
     #[inline]
     pub fn note(&self, source: SourceCheckpoint) {
         let word = u64::from(source.ssrc) << 32 | u64::from(source.id.number());
-        self.source.store(word, Ordering::Relaxed);
+        if self.source.load(Ordering::Relaxed) != word {
+            self.leave_source();
+            self.source.store(word, Ordering::Relaxed);
+        }
         self.origin.store(source.origin, Ordering::Relaxed);
         self.highest.store(source.highest.0, Ordering::Relaxed);
         self.newest.store(source.newest.word(), Ordering::Release);
+    }
+
+    /// Notes what the present source has come to, before another one takes its place.
+    #[cold]
+    fn leave_source(&self) {
+        let Some(SourceCheckpoint { id, newest, .. }) = self.source() else { return };
+        let mut word = Left { id, newest }.word();
+        for left in &self.left {
+            word = left.swap(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The newest packet by number of one of its latest sources.
+    pub fn newest_of(&self, now: Time, id: SourceId) -> Option<Instant> {
+        if let Some(source) = self.source().filter(|source| source.id == id) {
+            return Some(source.newest);
+        }
+        let left = self.left.iter().map(|left| Left::of_word(now, left.load(Ordering::Relaxed)));
+        left.flatten().find_map(|left| (left.id == id).then_some(left.newest))
     }
 
     /// Notes the SSRC of its retransmissions.
@@ -446,6 +497,34 @@ mod tests {
         assert_eq!(another.arrived_since(&producer), None);
         encoding.note_rtx(u32::MAX);
         assert_eq!((encoding.source(), encoding.rtx_ssrc()), (Some(source), Some(u32::MAX)));
+    }
+
+    #[test]
+    fn what_the_latest_sources_have_come_to_is_known() {
+        let encoding = EncodingCheckpoint::default();
+        let start = Time::from_millis(u64::from(u32::MAX) - 100);
+        let mut id = SourceId::FIRST;
+        let mut noted = Vec::new();
+        for index in 0..5 {
+            // The second packet of each is what it has come to.
+            for at in [0, 20] {
+                let now = start + std::time::Duration::from_millis(100 * index + at);
+                let newest = Instant::new(now, 960 * (5 * index + at) as u32);
+                let highest = ExtendedSeq(at);
+                encoding.note(SourceCheckpoint { ssrc: 7, id, origin: 0, highest, newest });
+                noted.retain(|(other, _, _)| *other != id);
+                noted.push((id, newest, now));
+            }
+            id = id.next();
+        }
+        let now = start + std::time::Duration::from_secs(1000);
+        for (index, (id, newest, at)) in noted.into_iter().enumerate() {
+            let known = encoding.newest_of(now, id);
+            assert_eq!(known.map(|known| known.timestamp), (index > 0).then_some(newest.timestamp));
+            let is_when = |known: Instant| at.since(known.time(now)).as_millis() < 16;
+            assert!(known.is_none_or(is_when), "{known:?} of {at:?}");
+        }
+        assert_eq!(encoding.newest_of(now, id), None);
     }
 
     #[test]

@@ -601,18 +601,17 @@ pub fn takes_red(config: &ConsumerConfig, kind: MediaKind) -> bool {
 }
 
 /// The timestamps of a consumer whose core was replaced. Nothing went out that had not arrived: the
-/// newest packet of its source bounds them.
+/// newest packet of its source bounds them, even if the encoding has another source by now.
 fn restored_timestamps(
     now: Time,
     clock: ClockCheckpoint,
     source: &Producer,
 ) -> TimestampTranslator {
     let encoding = source.checkpoint.encoding(clock.encoding);
-    let arrived = encoding.and_then(|encoding| encoding.source());
-    let arrived = arrived.filter(|arrived| arrived.id == clock.source);
-    let last = arrived.map_or(clock.sent, |arrived| Instant {
-        timestamp: arrived.newest.timestamp.wrapping_add(clock.offset),
-        ..arrived.newest
+    let newest = encoding.and_then(|encoding| encoding.newest_of(now, clock.source));
+    let last = newest.map_or(clock.sent, |newest| Instant {
+        timestamp: newest.timestamp.wrapping_add(clock.offset),
+        ..newest
     });
     let rate = source.clock_rate_hz;
     TimestampTranslator::restore(rate, clock.offset, last.timestamp, last.time(now))

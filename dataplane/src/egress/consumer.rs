@@ -453,17 +453,25 @@ impl Consumer {
             }
             return false;
         }
-        let of = source.encodings.get(usize::from(packet.encoding));
-        if self.key_frame_needed && of.is_some_and(|of| of.came_too_late(packet)) {
-            self.layers.await_another();
-            return false;
-        }
         let clock = |(encoding, id): (u8, SourceId)| {
             let of = &source.encodings.get(usize::from(encoding))?.source;
             let report = of.report(source.clock_rate_hz).filter(|_| of.id == id)?;
             Some(report.clock)
         };
         let (from, to) = (self.clock_of, (packet.encoding, packet.source));
+        let goes_back = match from == Some(to) {
+            true => self.sequence.has_passed(packet.sequence),
+            false => {
+                let (from, first) = (from.and_then(clock), packet.header.timestamp);
+                self.timestamp.is_long_past(now, first, from, clock(to))
+            }
+        };
+        let of = source.encodings.get(usize::from(packet.encoding));
+        let is_late = goes_back || of.is_some_and(|of| of.came_too_late(packet));
+        if self.key_frame_needed && is_late {
+            self.layers.await_another();
+            return false;
+        }
         self.sequence.switch(packet.sequence);
         if matches!(self.opening, Opening::Awaited | Opening::Sent(_)) {
             self.opening = Opening::Sent(self.sequence.next_out());

@@ -96,6 +96,11 @@ impl<const WORDS: usize> Numbering<WORDS> {
         if self.has_started() { source.saturating_sub(self.end) } else { 0 }
     }
 
+    /// Whether `source` is at or below the highest number so far.
+    pub(super) const fn has_passed(&self, source: u64) -> bool {
+        self.has_started() && source < self.end
+    }
+
     /// The number at the distance of `source` from the newest, whether or not it is its own.
     pub(super) const fn plain(&self, source: u64) -> u64 {
         self.next_out.wrapping_sub(self.end.wrapping_sub(source))

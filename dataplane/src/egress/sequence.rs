@@ -50,6 +50,11 @@ impl SequenceTranslator {
         self.numbering.steps_ahead(source.0) < MAX_STEP_PACKETS
     }
 
+    /// Whether this packet of the source that is forwarded is not newer than what went out of it.
+    pub const fn has_passed(&self, source: ExtendedSeq) -> bool {
+        self.numbering.has_passed(source.0)
+    }
+
     /// The number under which this packet goes out. `None`: it was dropped before, is older than
     /// 512 packets, or belongs to before a switch; it must not be sent.
     pub fn forward(&mut self, source: ExtendedSeq) -> Option<ExtendedSeq> {

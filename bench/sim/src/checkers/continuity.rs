@@ -32,6 +32,8 @@ const REPAIRS: Duration = Duration::from_secs(1);
 struct Seen {
     arrived: Arrived,
     life: u32,
+    /// Whether packets of its stream had just left on that of retransmissions.
+    was_repaired: bool,
 }
 
 /// See the module.
@@ -70,6 +72,7 @@ impl Continuity {
     /// # Errors
     /// It does not fit what it has received before.
     pub fn check(&mut self, participant: u32, packet: &Arrived, life: u32) -> Result<(), String> {
+        let was_repaired = self.may_be_repaired(packet.ssrc);
         let stream = self.streams.entry((participant, packet.ssrc)).or_default();
         if packet.is_repeated {
             return match stream.get(&packet.sequence) {
@@ -81,7 +84,7 @@ impl Continuity {
         }
         let before = stream.range(..packet.sequence).next_back().map(|(_, before)| *before);
         let after = stream.range(packet.sequence..).next().map(|(_, after)| *after);
-        let packet = Seen { arrived: *packet, life };
+        let packet = Seen { arrived: *packet, life, was_repaired };
         stream.insert(packet.arrived.sequence, packet);
         if stream.len() > WINDOW {
             stream.pop_first();
@@ -91,14 +94,16 @@ impl Continuity {
             match b.arrived.sequence - a.arrived.sequence {
                 _ if a.life != b.life => self.fit_across_deaths(&a, &b)?,
                 1 => fit(&a.arrived, &b.arrived)?,
-                _ => self.fit_across(&a.arrived, &b.arrived)?,
+                _ => self.fit_across(&a, &b)?,
             }
         }
         Ok(())
     }
 
     /// Whether two packets fit that have numbers in between which have not arrived.
-    fn fit_across(&self, a: &Arrived, b: &Arrived) -> Result<(), String> {
+    fn fit_across(&self, a: &Seen, b: &Seen) -> Result<(), String> {
+        let was_repaired = a.was_repaired || b.was_repaired;
+        let (a, b) = (&a.arrived, &b.arrived);
         let missing = b.sequence - a.sequence - 1;
         if is_same_source(a, b) {
             // Each number is of a packet of the source or, where another layer was sent meanwhile
@@ -109,12 +114,12 @@ impl Continuity {
                 Some(between) if self.never_sent(b, missing) <= between.into() => Ok(()),
                 Some(_) if is_restart => Ok(()),
                 // It began anew meanwhile, with a picture whose first packets were repairs.
-                _ if self.may_be_repaired(b.ssrc) => Ok(()),
+                _ if was_repaired => Ok(()),
                 _ => Err(differ("more numbers than packets", a, b)),
             };
         }
         let Some(sent) = self.sent.get(&b.ssrc) else { return Ok(()) };
-        if self.may_be_repaired(b.ssrc) {
+        if was_repaired {
             return Ok(());
         }
         let end = unwrap(sent, b.sequence as u16);
@@ -144,6 +149,7 @@ impl Continuity {
     /// Whether two packets fit that were sent by two cores, of which one came after the other: it
     /// leaves out what the one before may have used, and begins with a whole picture.
     fn fit_across_deaths(&self, a: &Seen, b: &Seen) -> Result<(), String> {
+        let was_repaired = a.was_repaired || b.was_repaired;
         let (lives, first_of) = (b.life.checked_sub(a.life), b.life);
         let (a, b) = (&a.arrived, &b.arrived);
         let Some(lives) = lives else { return Err(differ("a number of a later core", a, b)) };
@@ -172,7 +178,7 @@ impl Continuity {
         }
         let is_first = between().all(|(_, &life)| life != first_of);
         let is_whole = b.stamp.key && b.stamp.part == 0;
-        match is_first && !is_whole && !self.may_be_repaired(b.ssrc) {
+        match is_first && !is_whole && !was_repaired {
             true => Err(differ("no whole picture after a death", a, b)),
             false => Ok(()),
         }

@@ -21,8 +21,8 @@ export class Sealer {
   #secret: CryptoKey | undefined;
   /** Of an MLS group's epoch. */
   #tag: number | undefined;
-  /** The KID, but for the tag; it only grows. */
-  #epoch = 0n;
+  /** Of the present keys. It only grows, also where MLS and shared secrets follow each other: openers drop lower ones. */
+  #kid = 0n;
   /** Of this epoch, by source. */
   readonly #keys = new Map<string, Promise<SealingKey>>();
 
@@ -30,8 +30,9 @@ export class Sealer {
     this.#participantId = participantId;
   }
 
+  /** The KID, but for the tag. */
   get epoch(): bigint {
-    return this.#epoch;
+    return this.#tag === undefined ? this.#kid : this.#kid >> BigInt(TAG_BITS);
   }
 
   /** From now on frames are sealed under this secret; without one none is sent. `tag` says of which epoch it is. */
@@ -43,7 +44,10 @@ export class Sealer {
 
   /** From now on frames are sealed with new keys. */
   rotate(): void {
-    this.#epoch += 1n;
+    const bits = BigInt(TAG_BITS);
+    const tag = this.#tag;
+    this.#kid =
+      tag === undefined ? this.#kid + 1n : (((this.#kid >> bits) + 1n) << bits) | BigInt(tag);
     this.#keys.clear();
   }
 
@@ -64,9 +68,7 @@ export class Sealer {
     if (!secret) return undefined;
     let promised = this.#keys.get(source);
     if (!promised) {
-      const tag = this.#tag;
-      const kid = tag === undefined ? this.#epoch : (this.#epoch << BigInt(TAG_BITS)) | BigInt(tag);
-      promised = this.#derive(secret, source, kid);
+      promised = this.#derive(secret, source, this.#kid);
       this.#keys.set(source, promised);
     }
     const key = await promised;

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Bytes } from '../../../src/e2ee/bytes';
 import { importSecret } from '../../../src/e2ee/keys';
-import { Openers } from '../../../src/e2ee/opener';
+import { OLD_KEYS_MS, Openers } from '../../../src/e2ee/opener';
 import { Sealer } from '../../../src/e2ee/sealer';
 import { decodeHeader } from '../../../src/e2ee/sframe';
 
@@ -58,5 +58,36 @@ test('KIDs only grow, also where the epochs of another group are lower', async (
     expect(kid).toBeGreaterThan(before);
     expect(Number(kid & 255n)).toBe(tag);
     before = kid;
+  }
+});
+
+test('a shared secret after a group, and a group after it, are opened for as long as they last', async () => {
+  const sealer = new Sealer('ann');
+  const openers = new Openers();
+  const opener = openers.of({ participantId: 'ann', salt: sealer.salt, source: 'data' });
+  const sealed = async () => (await sealer.sealMessage('data', message)) ?? new Uint8Array();
+  const kids: bigint[] = [];
+  let now = 0;
+  for (const tag of [5, undefined, undefined, 5, undefined]) {
+    const key = await epoch(kids.length);
+    sealer.setSecret(key, tag);
+    openers.secrets.set(key, now, tag);
+    for (let frame = 0; frame < 2; frame += 1) {
+      now += OLD_KEYS_MS + 1_000;
+      const one = await sealed();
+      expect(await opener.openMessage(one, now), `${kids.length}`).toEqual({ frame: message });
+      if (frame === 0) kids.push(decodeHeader(one)?.kid ?? 0n);
+    }
+  }
+  // They grow no faster than they must.
+  expect(kids).toEqual([0x105n, 0x106n, 0x107n, 0x205n, 0x206n]);
+});
+
+test('shared secrets alone have the KIDs that they always had: 1, 2, 3', async () => {
+  const sealer = new Sealer('ann');
+  for (const kid of [1n, 2n, 3n]) {
+    sealer.setSecret(await epoch(1));
+    const sealed = (await sealer.sealMessage('data', message)) ?? new Uint8Array();
+    expect([decodeHeader(sealed)?.kid, sealer.epoch]).toEqual([kid, kid]);
   }
 });

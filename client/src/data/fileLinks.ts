@@ -1,19 +1,14 @@
 import type { types } from 'mediasoup-client';
 import { readAnnouncement } from '../e2ee/index';
-import { MeetingError } from '../sdk/errors';
 import type { ServerEvents } from '../sdk/protocol';
 import type { DataLinksOptions } from './dataLinks';
-import type { FileSender } from './files/types';
+import type { FileChannel } from './files/types';
 import { openProducer } from './openProducer';
 import { isId } from './wire';
 
 /** Of the data channel of one file, which its owner makes when someone wants it. */
 const FILE_LABEL = 'opencall.file';
 const FILE_PROTOCOL = 'opencall.file.1';
-
-/** What waits in the browser: enough to keep a fast path busy, little to wait for when it is given up. */
-const HIGH_WATER_BYTES = 1024 * 1024;
-const LOW_WATER_BYTES = 512 * 1024;
 
 /** Channels with files that are remembered, for when they are wanted. */
 const MAX_OFFERED = 1_000;
@@ -72,7 +67,7 @@ export class FileLinks {
   }
 
   /** Makes a channel for an own file. */
-  async open(file: string): Promise<FileSender> {
+  async open(file: string): Promise<FileChannel> {
     const { send, encryption } = this.#options;
     const producer = await openProducer(send, {
       label: FILE_LABEL,
@@ -80,17 +75,10 @@ export class FileLinks {
       ordered: true,
       appData: { file, ...encryption?.announce() },
     });
-    producer.bufferedAmountLowThreshold = LOW_WATER_BYTES;
     return {
-      get isClosed() {
-        return producer.closed;
-      },
-      send: async (message) => {
-        await hasRoom(producer);
-        const sealed = encryption ? await encryption.sealMessage(sourceOf(file), message) : message;
-        if (!sealed) throw new MeetingError('request-refused', 'There is no key.');
-        producer.send(sealed);
-      },
+      producer,
+      seal: async (message) =>
+        encryption ? encryption.sealMessage(sourceOf(file), message) : message,
       close: () => {
         if (producer.closed) return;
         producer.close();
@@ -163,25 +151,4 @@ export class FileLinks {
 /** Part of the keys: a chunk of one file is none of another. */
 function sourceOf(file: string): string {
   return `file/${file}`;
-}
-
-/** Resolves when little waits to be sent; rejects if the channel is closed. */
-function hasRoom(producer: types.DataProducer): Promise<void> {
-  const closed = () => new MeetingError('server-gone', 'The channel was closed.');
-  if (producer.closed) return Promise.reject(closed());
-  if (producer.bufferedAmount <= HIGH_WATER_BYTES) return Promise.resolve();
-  return new Promise((resolve, reject) => {
-    const done = () => {
-      for (const name of ['bufferedamountlow', 'close', 'transportclose'] as const) {
-        producer.off(name, done);
-      }
-      producer.observer.off('close', done);
-      if (producer.closed) reject(closed());
-      else resolve();
-    };
-    for (const name of ['bufferedamountlow', 'close', 'transportclose'] as const) {
-      producer.on(name, done);
-    }
-    producer.observer.on('close', done);
-  });
 }

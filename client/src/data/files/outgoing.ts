@@ -1,7 +1,8 @@
 import type { Bytes } from '../../e2ee/bytes';
 import { CHUNK_BYTES, type FileOffer, type Range } from '../wire';
 import { SEGMENT_BYTES } from './hash';
-import type { FileHost, FileSender, FileState } from './types';
+import { FileSender } from './sender';
+import type { FileHost, FileState } from './types';
 
 /** Of the chunk, big endian, in front of it. */
 export const INDEX_BYTES = 4;
@@ -161,7 +162,7 @@ export class OutgoingFile {
   async #opened(): Promise<FileSender> {
     const known = await this.#sender?.catch(() => undefined);
     if (known && !known.isClosed) return known;
-    this.#sender = this.#host.openFile(this.offer.file);
+    this.#sender = this.#host.openFile(this.offer.file).then((channel) => new FileSender(channel));
     return this.#sender;
   }
 

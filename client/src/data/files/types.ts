@@ -1,3 +1,4 @@
+import type { types } from 'mediasoup-client';
 import type { Bytes } from '../../e2ee/bytes';
 import type { FileMessage } from '../conversation';
 
@@ -24,10 +25,10 @@ export interface SharedFile {
 }
 
 /** One's own channel for one file. */
-export interface FileSender {
-  readonly isClosed: boolean;
-  /** Sends a message when the browser has room; rejects if the channel is gone. */
-  send(message: Bytes): Promise<void>;
+export interface FileChannel {
+  readonly producer: types.DataProducer;
+  /** A message as it is sent; `undefined` if it must not be. */
+  seal(message: Bytes): Promise<Bytes | undefined>;
   close(): void;
 }
 
@@ -40,7 +41,7 @@ export interface FileHost {
   /** What is offered has changed. */
   tellOffers(): Promise<void>;
   /** Makes a channel for an own file. */
-  openFile(file: string): Promise<FileSender>;
+  openFile(file: string): Promise<FileChannel>;
   /**
    * Takes the channel of someone's file; a function that gives it up, or `undefined` if there is none. `ended` is called
    * once, when it ends without being given up.

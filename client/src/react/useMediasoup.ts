@@ -146,21 +146,44 @@ export function pageUrl(): string {
 
 type Meeting = ReturnType<typeof useMeeting>['meeting'];
 
-/** Starts what is wanted when the meeting has begun; what went wrong is in the snapshot. */
+/** What was wanted of devices before, and in which meeting. */
+interface Wanted {
+  meeting?: Meeting;
+  audio: boolean;
+  video: boolean;
+}
+
+const NOTHING: Wanted = { audio: false, video: false };
+
+/**
+ * Starts what is wanted when the meeting has begun, and what is wanted from then on; what went wrong is in the snapshot. What
+ * has been started is its user's: it is neither opened nor ended by this.
+ */
 export function useDevices(meeting: Meeting, audio: boolean, video: boolean): void {
+  const wanted = useRef(NOTHING);
   useEffect(() => {
     let isGone = false;
     const ignore = () => undefined;
     queueMicrotask(() => {
       if (isGone) return;
-      if (audio && video) meeting.enableBoth().catch(ignore);
-      else if (audio) meeting.enable('microphone').catch(ignore);
-      else if (video) meeting.enable('camera').catch(ignore);
+      const before = wanted.current.meeting === meeting ? wanted.current : NOTHING;
+      wanted.current = { meeting, audio, video };
+      const { camera, microphone } = meeting.snapshot.devices;
+      const startsAudio = audio && !before.audio && microphone === 'off';
+      const startsVideo = video && !before.video && camera === 'off';
+      if (startsAudio && startsVideo) meeting.enableBoth().catch(ignore);
+      else if (startsAudio) meeting.enable('microphone').catch(ignore);
+      else if (startsVideo) meeting.enable('camera').catch(ignore);
     });
     return () => {
       isGone = true;
     };
   }, [meeting, audio, video]);
+  useEffect(() => {
+    return () => {
+      wanted.current = NOTHING;
+    };
+  }, []);
 }
 
 function useMessages(meeting: Meeting, isWanted: boolean): void {

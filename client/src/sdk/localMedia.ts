@@ -84,6 +84,8 @@ export class LocalMedia {
   readonly #lost = new Map<Device, Lost>();
   #isWatching = false;
   #isOver = false;
+  /** Grows with each leaving: what was asked for before must not start afterwards, also if the meeting is entered again. */
+  #life = 0;
 
   constructor(options: DeviceOptions, host: LocalMediaHost) {
     this.#options = options;
@@ -103,32 +105,41 @@ export class LocalMedia {
 
   /** Starts a device and sends it, or opens it again. Rejects with words for the user. */
   enable(source: LocalSource, given: GivenTracks = {}): Promise<void> {
+    const life = this.#life;
     return this.#inTurn(source, async () => {
       const local = this.#tracks.get(source);
       if (local) {
         given.track?.stop();
+        given.sound?.stop();
         await this.#setPaused(local, false);
         return;
       }
-      await this.#start(source, () => this.#tracksOf(source, given));
+      await this.#start(source, life, () => this.#tracksOf(source, given));
     });
   }
 
-  /** Starts camera and microphone with one question to the user. */
+  /** Starts of camera and microphone what is off, with one question to the user. */
   async enableBoth(): Promise<void> {
-    let opened: Promise<Record<Device, MediaStreamTrack | undefined>> | undefined;
-    const open = async (device: Device) => {
-      opened ??= openBoth(this.#options);
-      const track = (await opened)[device];
+    const life = this.#life;
+    let opened: Promise<Map<Device, MediaStreamTrack>> | undefined;
+    const open = async (device: Device, other: Device) => {
+      if (this.status(other) === 'off') opened ??= openBoth(this.#options);
+      const tracks = await opened;
+      const track = tracks?.get(device);
+      tracks?.delete(device);
       return track ? [track] : this.#open(device);
     };
-    const enable = (device: Device) =>
+    const enable = (device: Device, other: Device) =>
       this.#inTurn(device, async () => {
-        const local = this.#tracks.get(device);
-        if (local) await this.#setPaused(local, false);
-        else await this.#start(device, () => open(device));
+        if (!this.#tracks.has(device)) await this.#start(device, life, () => open(device, other));
       });
-    const results = await Promise.allSettled([enable('microphone'), enable('camera')]);
+    const results = await Promise.allSettled([
+      enable('microphone', 'camera'),
+      enable('camera', 'microphone'),
+    ]);
+    // Whose device was started by another click meanwhile needs no second one.
+    const unused = await opened?.catch(() => undefined);
+    for (const track of unused?.values() ?? []) track.stop();
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
@@ -211,6 +222,7 @@ export class LocalMedia {
     for (const local of [...this.#tracks.values()]) this.#remove(local);
     this.#lost.clear();
     this.#isOver = true;
+    this.#life += 1;
     if (this.#isWatching) devices()?.removeEventListener?.('devicechange', this.#devicesChanged);
     this.#isWatching = false;
   }
@@ -220,13 +232,17 @@ export class LocalMedia {
     this.#isOver = false;
   }
 
-  async #start(source: LocalSource, open: () => Promise<MediaStreamTrack[]>): Promise<void> {
+  async #start(
+    source: LocalSource,
+    life: number,
+    open: () => Promise<MediaStreamTrack[]>,
+  ): Promise<void> {
     this.#starting.add(source);
     this.#host.changed();
     const added: LocalTrack[] = [];
     try {
       const tracks = await open();
-      if (this.#isOver) {
+      if (this.#isOver || life !== this.#life) {
         for (const track of tracks) track.stop();
         return;
       }
@@ -358,7 +374,7 @@ export class LocalMedia {
 
   /** Sends another track in the place of the one before; the others see no end. */
   async #swap(local: LocalTrack, track: MediaStreamTrack): Promise<void> {
-    if (this.#isOver || this.#tracks.get(local.source) !== local) return track.stop();
+    if (this.#tracks.get(local.source) !== local) return track.stop();
     const before = local.track;
     track.enabled = !local.paused;
     local.track = track;
@@ -394,9 +410,10 @@ export class LocalMedia {
     if (found.length === 0 || (local && !isBack)) return;
     const [track] = await this.#open(device, isBack ? lost.deviceId : undefined);
     if (!track) return;
+    // The meeting was left meanwhile.
+    if (this.#lost.get(device) !== lost) return track.stop();
     if (isBack || !lost.deviceId) this.#lost.delete(device);
     if (local) await this.#swap(local, track);
-    else if (this.#isOver) return track.stop();
     else await this.#publish(this.#add(device, track, lost.paused));
     this.#host.solved('device-lost');
     this.#host.changed();
@@ -454,9 +471,7 @@ function openScreen(media: MediaDevices): Promise<MediaStream> {
  * Camera and microphone by one question. What cannot be opened with the other is left to be opened alone, unless the user
  * has just said no.
  */
-async function openBoth(
-  options: DeviceOptions,
-): Promise<Record<Device, MediaStreamTrack | undefined>> {
+async function openBoth(options: DeviceOptions): Promise<Map<Device, MediaStreamTrack>> {
   const media = devices();
   if (!media) throw insecurePage();
   try {
@@ -464,13 +479,13 @@ async function openBoth(
       ...constraintsOf('camera', options),
       ...constraintsOf('microphone', options),
     });
-    const tracks = stream.getTracks();
-    const find = (kind: string) => tracks.find((track) => track.kind === kind);
-    return { camera: find('video'), microphone: find('audio') };
+    return new Map(
+      stream.getTracks().map((track) => [track.kind === 'video' ? 'camera' : 'microphone', track]),
+    );
   } catch (error) {
     const isDenied = error instanceof Object && 'name' in error && isPermission(error.name);
     if (isDenied && !(await isOneGranted())) throw error;
-    return { camera: undefined, microphone: undefined };
+    return new Map();
   }
 }
 

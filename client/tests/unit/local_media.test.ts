@@ -124,6 +124,65 @@ test('whoever says no is not asked again', async () => {
   expect(asked).toHaveBeenCalledOnce();
 });
 
+test('whoever is muted stays so when both are started, and nothing is opened twice', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  await meeting.mute();
+  await meeting.enableBoth();
+  expect(meeting.snapshot.devices).toMatchObject({ camera: 'on', microphone: 'muted' });
+  expect(own(meeting)?.microphone?.track?.enabled).toBe(false);
+  expect(opened.map(({ constraints }) => Object.keys(constraints))).toEqual([['audio'], ['video']]);
+  await meeting.enableBoth();
+  expect(opened).toHaveLength(2);
+  expect(meeting.snapshot.devices).toMatchObject({ camera: 'on', microphone: 'muted' });
+});
+
+test('what is opened with the other and started by itself meanwhile is given back', async () => {
+  const meeting = await joined();
+  // Its turn comes first, and the question for both has been put by then.
+  await Promise.all([meeting.disable('camera'), meeting.enable('camera'), meeting.enableBoth()]);
+  expect(meeting.snapshot.devices).toMatchObject({ camera: 'on', microphone: 'on' });
+  const live = opened
+    .flatMap(({ tracks }) => tracks)
+    .filter(({ readyState }) => readyState === 'live');
+  const kept = own(meeting);
+  expect(new Set(live)).toEqual(new Set([kept?.camera?.track, kept?.microphone?.track]));
+});
+
+test('what a browser opens after its meeting was left is given back, also if that was entered again', async () => {
+  const meeting = await joined();
+  const slow: (() => void)[] = [];
+  vi.spyOn(navigator.mediaDevices, 'getUserMedia').mockImplementation(async (constraints = {}) => {
+    await new Promise<void>((resolve) => slow.push(resolve));
+    return (await open(constraints)) as unknown as MediaStream;
+  });
+  const starting = [meeting.enable('camera'), meeting.enable('microphone')];
+  await settle();
+  meeting.leave();
+  await meeting.join();
+  for (const go of slow) go();
+  await Promise.all(starting);
+  expect(meeting.snapshot.devices).toMatchObject({ camera: 'off', microphone: 'off' });
+  expect(opened.flatMap(({ tracks }) => tracks.map((track) => track.readyState))).toEqual([
+    'ended',
+    'ended',
+  ]);
+});
+
+test('a track and its sound that come too late are both given back', async () => {
+  const meeting = await joined();
+  await meeting.enable('screen');
+  const [track, sound] = [
+    new FakeMediaStreamTrack({ kind: 'video' }),
+    new FakeMediaStreamTrack({ kind: 'audio' }),
+  ];
+  await meeting.enable('screen', {
+    track: track as unknown as MediaStreamTrack,
+    sound: sound as unknown as MediaStreamTrack,
+  });
+  expect([track.readyState, sound.readyState]).toEqual(['ended', 'ended']);
+});
+
 test('a track that is given goes on, and nobody is asked', async () => {
   const meeting = await joined();
   const track = new FakeMediaStreamTrack({ kind: 'video' });

@@ -3,10 +3,16 @@ import { act } from 'react';
 import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { copyText } from '../../src/react/copyText';
-import { type MeetingHandle, MeetingView, useMeeting } from '../../src/react/index';
+import {
+  MediasoupContext,
+  type MeetingHandle,
+  MeetingView,
+  useMediasoup,
+  useMeeting,
+} from '../../src/react/index';
 import { hueOf } from '../../src/react/layout';
 import { Meeting, type MeetingOptions } from '../../src/sdk/index';
-import { FakeChannel, makeDevice } from './fake-server';
+import { FakeChannel, fakeDevices, makeDevice } from './fake-server';
 
 // Called once by each tile that is drawn.
 vi.mock('../../src/react/layout', async (load) => {
@@ -40,6 +46,14 @@ const options = (): MeetingOptions => ({
     return channel;
   },
 });
+
+/** As much of a stream as is needed to hold tracks. */
+class TrackList {
+  readonly #tracks = new Set<MediaStreamTrack>();
+  addTrack = (track: MediaStreamTrack) => void this.#tracks.add(track);
+  removeTrack = (track: MediaStreamTrack) => void this.#tracks.delete(track);
+  getTracks = () => [...this.#tracks];
+}
 
 test('when someone speaks, no more than three tiles are drawn anew', async () => {
   const meeting = new Meeting(options());
@@ -122,6 +136,46 @@ test('another name is a rename, another meeting another meeting', async () => {
   await act(async () => root.render(<Room displayName="Myself" meetingId="n" />));
   expect(channels).toHaveLength(2);
   expect(channels[0]?.isClosed).toBe(true);
+});
+
+test('a device that is wanted no more, or again, opens no microphone that is muted', async () => {
+  const { mediaDevices, tracks } = fakeDevices();
+  vi.stubGlobal('navigator', { ...navigator, mediaDevices });
+  vi.stubGlobal('MediaStream', TrackList);
+  const meetings = vi.spyOn(Meeting.prototype, 'join');
+  const { openChannel } = options() as Required<MeetingOptions>;
+  const Room = (wanted: { enableVideo: boolean; enableAudio?: boolean }) => {
+    useMediasoup({ meetingId: 'm', participantId: 'me', ...wanted });
+    return null;
+  };
+  const show = (enableVideo: boolean, enableAudio = true) =>
+    act(async () => {
+      root.render(
+        <MediasoupContext value={{ url: 'ws://unused', makeDevice, openChannel }}>
+          <Room enableVideo={enableVideo} enableAudio={enableAudio} />
+        </MediasoupContext>,
+      );
+    });
+  await show(true);
+  const meeting = meetings.mock.contexts[0] as Meeting;
+  await vi.waitUntil(() => meeting.snapshot.devices.microphone === 'on');
+  await act(() => meeting.mute());
+  const devices = () => [meeting.snapshot.devices.camera, meeting.snapshot.devices.microphone];
+  await show(false);
+  expect(devices()).toEqual(['on', 'muted']);
+  await show(true);
+  expect(devices()).toEqual(['on', 'muted']);
+  // What was switched off meanwhile is started when it is wanted anew, and not when the other is.
+  await act(() => meeting.disable('camera'));
+  await show(true, false);
+  await show(true, true);
+  expect(devices()).toEqual(['off', 'muted']);
+  await show(false);
+  await show(true);
+  await vi.waitUntil(() => meeting.snapshot.devices.camera === 'on');
+  expect(devices()).toEqual(['on', 'muted']);
+  expect(tracks.filter(({ readyState }) => readyState === 'live')).toHaveLength(2);
+  vi.unstubAllGlobals();
 });
 
 test('a link is copied on pages without https too', async () => {

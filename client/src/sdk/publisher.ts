@@ -113,9 +113,13 @@ export class Publisher {
     if (!paused) producer.resume();
   }
 
-  /** A host or an administrator muted what is sent. */
+  /**
+   * A host or an administrator muted what is sent. The server hears that it is paused here, too: when it is unmuted, it is its
+   * owner who resumes it.
+   */
   muted(producerId: string): void {
-    this.#producers.get(producerId)?.pause();
+    const producer = this.#producers.get(producerId);
+    if (producer) this.setPaused(producer, true).catch(() => undefined);
   }
 
   /** Layers of a picture above this are taken by nobody. */

@@ -357,6 +357,8 @@ test('what an administrator mutes is muted here, and stays so until its owner sp
   channel.say('producerMuted', { producerId: 'own-1', muted: true });
   expect(status()).toBe('muted');
   expect(track?.enabled).toBe(false);
+  // The server is told so: else, unmuted, it would show everyone an open microphone that is none.
+  expect(channel.asked.at(-1)).toEqual({ name: 'pauseProducer', data: { producerId: 'own-1' } });
   expect(meeting.snapshot.participants[0]?.media.microphone?.paused).toBe(true);
   // As long as it is, the server refuses to let it resume.
   channel.refused.add('resumeProducer');
@@ -370,6 +372,7 @@ test('what an administrator mutes is muted here, and stays so until its owner sp
   // Of what is not sent here it says nothing.
   channel.say('producerMuted', { producerId: 'another', muted: true });
   expect(status()).toBe('on');
+  expect(channel.names().filter((name) => name === 'pauseProducer')).toHaveLength(1);
 });
 
 test('a server that does not come back is given up, in words', async () => {

@@ -481,6 +481,7 @@ impl Control {
 
     /// Locks or unlocks a room, with a waiting room or without, and tells everyone in it. Those who
     /// wait are let in when it is unlocked, and sent away when there is no waiting room any more.
+    /// Who is on the way when it is locked has not got in, and comes again as any newcomer.
     pub(crate) fn lock_room(
         &mut self,
         id: RoomId,
@@ -501,6 +502,22 @@ impl Control {
         }
         if !waiting_room {
             self.empty_waiting_room(id, !locked, by.as_ref());
+        }
+        if locked {
+            self.send_away_unentered(id);
+        }
+    }
+
+    /// Closes the sessions that have a place in a room and have not entered it, but for hosts and
+    /// those whom a host let in.
+    fn send_away_unentered(&mut self, id: RoomId) {
+        let Some(room) = self.rooms.get(&id) else { return };
+        let is_on_the_way = |session: &&SessionId| {
+            let peer = self.peers.get(session);
+            peer.is_some_and(|peer| !peer.joined && !peer.let_in && !peer.grants.admin)
+        };
+        for session in room.by_peer.values().filter(is_on_the_way).copied().collect::<Vec<_>>() {
+            self.expel(session, CloseReason::RoomLocked, None);
         }
     }
 

@@ -28,8 +28,8 @@ const MAX_NEWCOMERS: usize = 8;
 /// Who waits for the place of one session.
 pub(crate) struct Contest {
     newcomers: Vec<(SessionId, SessionConfig)>,
-    /// Whether that session waits in front of a locked room.
-    is_outside: bool,
+    /// Whether that session was in the room when the first of them came.
+    is_inside: bool,
 }
 
 impl Control {
@@ -46,21 +46,36 @@ impl Control {
         match room.and_then(|room| room.by_peer.get(&config.peer)).copied() {
             None => self.let_in_or_wait(session, config),
             Some(older) if config.grants.identity_proven => {
+                let is_inside = self.is_inside(older);
                 self.close_with(older, CloseReason::Replaced);
-                self.admit(session, config);
+                self.take_place(session, config, is_inside);
             }
             Some(older) => self.contest(older, session, config),
         }
         session
     }
 
+    /// Whether a session has its place in the room for good, and whoever takes it over does too. Who
+    /// has not entered yet was only on the way.
+    fn is_inside(&self, session: SessionId) -> bool {
+        self.peers.get(&session).is_some_and(|peer| peer.joined || peer.let_in)
+    }
+
+    /// A newcomer takes the place of an older session, which was in the room or on the way.
+    fn take_place(&mut self, session: SessionId, config: SessionConfig, is_inside: bool) {
+        match is_inside {
+            true => self.admit_again(session, config),
+            false => self.let_in_or_wait(session, config),
+        }
+    }
+
     /// A newcomer waits for the place of an older session, in the room or in front of it.
     pub(crate) fn contest(&mut self, older: SessionId, newcomer: SessionId, config: SessionConfig) {
         let now = self.now;
-        let is_outside = self.waiting.contains_key(&older);
+        let is_inside = self.is_inside(older);
         let contest = self.contests.entry(older).or_insert_with(|| {
             self.timers.set(Timer::Contest(older), now + CHALLENGE_TIMEOUT);
-            Contest { newcomers: Vec::new(), is_outside }
+            Contest { newcomers: Vec::new(), is_inside }
         });
         if contest.newcomers.len() >= MAX_NEWCOMERS {
             return self.send_away(newcomer, CloseReason::PeerIdInUse);
@@ -93,11 +108,7 @@ impl Control {
         for (session, _) in contest.newcomers {
             self.send_away(session, CloseReason::PeerIdInUse);
         }
-        match contest.is_outside {
-            // Nobody has let the older one in.
-            true => self.let_in_or_wait(session, config),
-            false => self.admit(session, config),
-        }
+        self.take_place(session, config, contest.is_inside);
     }
 
     /// A newcomer that waits has gone away.

@@ -123,7 +123,7 @@ impl Control {
             self.command(home, Command::OpenPipe { producer: stage, to });
         }
         if let Some(source) = next.or(shown) {
-            self.command(home, Command::SetStage { stage, source: Some(source) });
+            self.command(home, Command::SetStage { stage, source: Some(source), shown });
         }
     }
 

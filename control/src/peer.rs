@@ -19,7 +19,7 @@ use crate::limits::{
 };
 use crate::ortc;
 use crate::recording::Recording;
-use crate::room::RoomId;
+use crate::room::{Room, RoomId};
 use crate::rtp_parameters::RtpCapabilities;
 use opencall_dataplane::message::{ConsumerId, CoreId, IceState, ProducerId, TransportId};
 use opencall_wire::time::Time;
@@ -31,6 +31,9 @@ pub(crate) struct Peer {
     pub name: Arc<str>,
     pub mode: ConsumeMode,
     pub grants: Grants,
+    /// Whether its place stays its own when the room is locked before it has entered: a host let it
+    /// in, or it has come back on another connection.
+    pub let_in: bool,
     /// Whether it has entered the room: others know it.
     pub joined: bool,
     /// Since when.
@@ -76,6 +79,11 @@ impl Peer {
         }
     }
 
+    /// Whether others know of it.
+    pub fn is_seen(&self) -> bool {
+        self.joined && !self.grants.hidden
+    }
+
     fn introduce(&mut self, display_name: String, device: JsonObject) {
         let id = Arc::clone(&self.name);
         self.info = Arc::new(PeerInfo { id, display_name, device });
@@ -87,6 +95,19 @@ impl Control {
     pub(crate) fn admit(&mut self, session: SessionId, config: SessionConfig) {
         self.give_place(session, config);
         self.output(Output::Opened { session });
+    }
+
+    /// Opens a session in the place of an older one of the same peer, which was there rightly.
+    pub(crate) fn admit_again(&mut self, session: SessionId, config: SessionConfig) {
+        self.admit(session, config);
+        self.let_in(session);
+    }
+
+    /// Its place stays its own, whether the room is locked or not.
+    pub(crate) fn let_in(&mut self, session: SessionId) {
+        if let Some(peer) = self.peers.get_mut(&session) {
+            peer.let_in = true;
+        }
     }
 
     /// Gives a session its place in its room.
@@ -108,6 +129,7 @@ impl Control {
             name,
             mode: config.consume_mode,
             grants: config.grants,
+            let_in: false,
             joined: false,
             joined_at: self.now,
             info: Arc::new(info),
@@ -263,7 +285,7 @@ impl Control {
         let Some(room) = self.rooms.get(&peer.room) else { return Err(session_is_gone()) };
         let after = match after {
             None => SessionId(0),
-            Some(name) => *room.by_peer.get(name).ok_or_else(|| unknown("participant", name))?,
+            Some(name) => self.seen_in(room, name).ok_or_else(|| unknown("participant", name))?,
         };
         let limit = limit.clamp(1, MAX_PEERS_PER_ANSWER);
         let rest = room.members.range((Bound::Excluded(after), Bound::Unbounded));
@@ -273,7 +295,7 @@ impl Control {
             rest.by_ref().take(limit).map(|peer| self.sender(peer)).collect();
         let last = participants.last().map(|last| Arc::clone(&last.peer.id));
         let next = rest.peek().and(last);
-        Ok(Response::Participants { participants, next, count: room.members.len() })
+        Ok(Response::Participants { participants, next, count: self.count_seen(room) })
     }
 
     /// Those of these who are in the room: a client that shows a page of others keeps it true.
@@ -295,7 +317,19 @@ impl Control {
         let named = named.filter(|other| **other != session).filter_map(|id| self.peers.get(id));
         let named = named.filter(|peer| peer.joined && !peer.grants.hidden);
         let participants = named.map(|peer| self.sender(peer)).collect();
-        Ok(Response::Participants { participants, next: None, count: room.members.len() })
+        Ok(Response::Participants { participants, next: None, count: self.count_seen(room) })
+    }
+
+    /// Who has entered a room under a name, for others to see.
+    fn seen_in(&self, room: &Room, name: &str) -> Option<SessionId> {
+        let session = *room.by_peer.get(name)?;
+        self.peers.get(&session).is_some_and(Peer::is_seen).then_some(session)
+    }
+
+    /// How many have entered a room for others to see.
+    fn count_seen(&self, room: &Room) -> usize {
+        let members = room.members.iter().filter_map(|id| self.peers.get(id));
+        members.filter(|peer| peer.is_seen()).count()
     }
 
     fn sender(&self, peer: &Peer) -> Sender {

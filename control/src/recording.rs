@@ -25,7 +25,7 @@ use crate::admin::AdminResponse;
 use crate::api::{Notification, RequestError, SessionId};
 use crate::control::{Control, Timer};
 use crate::limits::{malformed, not_allowed, not_found, too_many};
-use crate::room::RoomId;
+use crate::room::{Room, RoomId};
 
 /// How long after everyone was told a recording begins, where nothing else is asked for.
 pub const NOTICE: Duration = Duration::from_secs(1);
@@ -401,8 +401,9 @@ impl Control {
         }
     }
 
-    /// The sink has failed: everything that is recorded has ended.
+    /// The sink has failed: everything that is recorded has ended, and so has what was about to be.
     pub fn sink_lost(&mut self, now: opencall_wire::time::Time) {
+        self.call_off_recordings();
         let recordings = self.rooms.values().filter_map(|room| room.recording.as_ref());
         let unended = recordings.filter(|of| matches!(of.phase, Phase::Recording | Phase::Ending));
         let lost: Vec<(RecordingId, Progress)> = unended.map(|of| (of.id, of.progress)).collect();
@@ -412,5 +413,25 @@ impl Control {
         }
         self.record_commands.clear();
         self.config.recordings = None;
+    }
+
+    /// Nothing comes of the recordings that were announced.
+    fn call_off_recordings(&mut self) {
+        let announced = |room: &Room| {
+            let recording = room.recording.as_ref();
+            recording.is_some_and(|recording| recording.phase == Phase::Announced)
+        };
+        let rooms = self.rooms.iter().filter(|(_, room)| announced(room));
+        for id in rooms.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.timers.cancel(Timer::Recording(id));
+            if let Some(recording) = self.rooms.get_mut(&id).and_then(|of| of.recording.as_mut()) {
+                recording.phase = Phase::Ended;
+                recording.ending = Some(Ending::SinkLost);
+            }
+            let reason = Some(Ending::SinkLost.label());
+            let news =
+                Notification::RecordingChanged { recording: false, starts_in_ms: None, reason };
+            self.tell_recording(id, news);
+        }
     }
 }

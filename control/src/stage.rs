@@ -495,7 +495,7 @@ impl Control {
             if let Some(slot) = self.slot_mut(stage) {
                 slot.shown = None;
             }
-            self.command(home, Command::SetStage { stage, source: None });
+            self.command(home, Command::SetStage { stage, source: None, shown: None });
             if let Some(shown) = shown {
                 self.release(stage, shown);
             }
@@ -505,7 +505,7 @@ impl Control {
             self.reach(source, home);
             self.withhold(stage, source);
         }
-        self.command(home, Command::SetStage { stage, source: Some(source) });
+        self.command(home, Command::SetStage { stage, source: Some(source), shown });
         self.share_demand(stage);
     }
 
@@ -535,7 +535,9 @@ impl Control {
         };
         slot.next = None;
         slot.refused = Some((source, now));
+        let shown = slot.shown;
         self.release(stage, source);
+        self.settle_stage(stage, shown);
         self.review_pictures(room);
         self.review_views(room);
     }
@@ -549,7 +551,15 @@ impl Control {
         if let Some(before) = before.filter(|before| *before != source) {
             self.release(stage, before);
         }
+        self.settle_stage(stage, Some(source));
         self.tell_stage(stage);
+    }
+
+    /// Tells the home of a slot whom it carries and goes on to, as it knows: a core that takes its
+    /// place is told the same.
+    fn settle_stage(&mut self, stage: ProducerId, shown: Option<ProducerId>) {
+        let Some(home) = self.producers.get(&stage).map(|producer| producer.home()) else { return };
+        self.command(home, Command::SetStage { stage, source: shown, shown });
     }
 
     /// A slot no longer needs a source.

@@ -134,6 +134,7 @@ impl Control {
             return self.settle_contest(session);
         }
         self.give_place(session, config);
+        self.let_in(session);
         self.notify(session, Notification::Admitted { by });
         for (token, request) in held {
             self.serve(session, token, request);

@@ -270,7 +270,9 @@ impl Core {
                     self.producers[key].pipes.retain(|core| *core != to);
                 }
             }
-            Command::SetStage { stage, source } => self.set_stage(now, stage, source),
+            Command::SetStage { stage, source, shown } => {
+                self.set_stage(now, stage, [source, shown])
+            }
             Command::MoveStage { stage, home } => self.move_stage(stage, home),
             Command::CreateConsumer(config) => self.create_consumer(now, &config),
             Command::CloseConsumer(id) => self.close_consumer(id),

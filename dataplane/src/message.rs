@@ -318,6 +318,9 @@ pub enum Command {
         stage: ProducerId,
         /// Whose packets; it reaches this core. `None`: nobody's, at once.
         source: Option<ProducerId>,
+        /// Whose packets it carries already, as far as is known. A core that has just got it takes
+        /// these at once, until those of `source` come.
+        shown: Option<ProducerId>,
     },
     /// A producer of the stage has another home, for its core has ended. The new home is told so as
     /// well, or makes it where it has none of it; pipes and sources are told anew there.

@@ -57,8 +57,8 @@ struct ProducerRecord {
     config: Box<ProducerConfig>,
     pipes: BTreeSet<CoreId>,
     consumers: BTreeSet<ConsumerId>,
-    /// Of the stage: whose packets it carries, as was said last.
-    carries: Option<ProducerId>,
+    /// Of the stage: whose packets it is to carry and whose it carries already, as was said last.
+    carries: [Option<ProducerId>; 2],
 }
 
 struct ConsumerRecord {
@@ -180,9 +180,9 @@ impl CoreRecords {
                     record.pipes.remove(to);
                 }
             }
-            Command::SetStage { stage, source } => {
-                if let Some(record) = self.producers.get_mut(stage) {
-                    record.carries = *source;
+            &Command::SetStage { stage, source, shown } => {
+                if let Some(record) = self.producers.get_mut(&stage) {
+                    record.carries = [source, shown];
                 }
             }
             Command::MoveStage { stage, home } => {
@@ -226,7 +226,7 @@ impl CoreRecords {
         }
         let config = Box::new(config.clone());
         let (pipes, consumers) = (BTreeSet::new(), BTreeSet::new());
-        let carries = None;
+        let carries = [None; 2];
         self.producers.insert(config.id, ProducerRecord { config, pipes, consumers, carries });
     }
 
@@ -303,9 +303,10 @@ impl CoreRecords {
             }
         }
         for (&stage, record) in &self.producers {
-            let source = record.carries.filter(|source| self.producers.contains_key(source));
-            if source.is_some() {
-                tell(Command::SetStage { stage, source });
+            let [source, shown] =
+                record.carries.map(|carried| carried.filter(|id| self.producers.contains_key(id)));
+            if let Some(source) = source.or(shown) {
+                tell(Command::SetStage { stage, source: Some(source), shown });
             }
         }
         for (&consumer, record) in &mut self.consumers {

@@ -83,7 +83,7 @@ pub async fn serve(
         Ok(()) => connection.run().await,
         Err(end) => end,
     };
-    let end = match end {
+    let end = match end.of(&connection.mailbox) {
         End::Gone | End::Closing(Closing::Unresponsive) if connection.record.ticket.is_some() => {
             tracing::debug!(%remote, "a session waits for its client");
             return connection.park().await;
@@ -138,6 +138,17 @@ enum End {
 impl From<HubGone> for End {
     fn from(_: HubGone) -> Self {
         End::Closing(Closing::ControlLost)
+    }
+}
+
+impl End {
+    /// What it is when control does not answer because it has closed the session before: its
+    /// mailbox says why.
+    fn of(self, mailbox: &Mailbox) -> Self {
+        match (self, mailbox.closing()) {
+            (End::Closing(Closing::ControlLost), Some(closing)) => End::Closing(closing),
+            (end, _) => end,
+        }
     }
 }
 

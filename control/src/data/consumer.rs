@@ -238,6 +238,8 @@ impl Control {
     /// A data consumer's producer is gone: what waits is sent, if the client takes it in time, and
     /// then it closes.
     pub(super) fn end_data_consumer(&mut self, id: DataConsumerId) {
+        // What else its client sends is held up by nobody who is full of this.
+        self.release_producer_of(id);
         let Some(consumer) = self.data.consumers.get_mut(&id) else { return };
         let (transport, stream) = (consumer.transport, consumer.stream);
         let is_empty = consumer.queue.is_empty();

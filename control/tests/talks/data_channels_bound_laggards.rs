@@ -31,6 +31,7 @@ const UNDER_WAY_BYTES: usize = 64 * 1024;
 const FILE: u16 = 1;
 const POSITIONS: u16 = 3;
 const CHAT: u16 = 5;
+const NOTES: u16 = 7;
 
 /// A reader, and when what it hears of Eve was said.
 struct Reader {
@@ -92,6 +93,10 @@ impl Reader {
 
 struct Room {
     talk: Talk,
+    anna_session: SessionId,
+    /// Her transport, and the id of the file's producer.
+    anna_send: String,
+    file: String,
     anna: SctpPeer,
     eve: SctpPeer,
     bert: Reader,
@@ -110,13 +115,26 @@ impl Room {
         anna_sends.open(FILE, false, None);
         eve_sends.open(POSITIONS, true, Some(0));
         eve_sends.open(CHAT, false, None);
-        produced(talk.ok(anna, produce(&anna_send, json!({"streamId": FILE}))));
+        let file = produced(talk.ok(anna, produce(&anna_send, json!({"streamId": FILE}))));
         let lossy = json!({"streamId": POSITIONS, "maxRetransmits": 0});
         produced(talk.ok(eve, produce(&eve_send, lossy)));
         produced(talk.ok(eve, produce(&eve_send, json!({"streamId": CHAT}))));
         let (bert, dora) = (Reader::new(&mut talk, "bert"), Reader::new(&mut talk, "dora"));
         let (steps, sent, most_queued) = (0, 0, [0; 3]);
-        Room { talk, anna: anna_sends, eve: eve_sends, bert, dora, steps, sent, most_queued }
+        let (anna_session, anna, eve) = (anna, anna_sends, eve_sends);
+        Room {
+            talk,
+            anna_session,
+            anna_send,
+            file,
+            anna,
+            eve,
+            bert,
+            dora,
+            steps,
+            sent,
+            most_queued,
+        }
     }
 
     fn run(&mut self, time: Duration) {
@@ -194,6 +212,37 @@ fn others_go_on_as_before_and_the_laggard_is_bounded_and_cut() {
     room.dora.peer.reads = true;
     room.run(Duration::from_secs(3));
     assert!(room.dora.chat >= chat + said, "{} of {said}", room.dora.chat - chat);
+}
+
+#[test]
+fn a_file_that_is_given_up_while_somebody_is_full_of_it_holds_up_nothing_else() {
+    let mut room = Room::new();
+    room.run(Duration::from_secs(1));
+    room.dora.peer.reads = false;
+    while room.dora.queued(&mut room.talk, 0) < 256 * 1024 {
+        room.step();
+    }
+    let (talk, anna) = (&mut room.talk, room.anna_session);
+    talk.ok(anna, Request::CloseDataProducer { data_producer_id: room.file.clone() });
+    room.dora.peer.reads = true;
+    room.anna.open(NOTES, false, None);
+    produced(talk.ok(anna, produce(&room.anna_send, json!({"streamId": NOTES}))));
+    talk.news(room.bert.session).into_iter().for_each(|news| {
+        if let Notification::NewDataConsumer(options) = news {
+            room.bert.peer.open(options.sctp_stream_parameters.stream_id, false, None);
+            talk.ok(room.bert.session, ready(&options.id, true));
+        }
+    });
+    room.anna.put(NOTES, Ppid::Binary, b"are you there?");
+    let until = talk.now + Duration::from_secs(6);
+    while talk.now < until {
+        room.anna.run(talk);
+        room.bert.peer.run(talk);
+        room.dora.peer.run(talk);
+        talk.pass(STEP);
+    }
+    let heard = room.bert.peer.messages.iter().any(|message| message.bytes == *b"are you there?");
+    assert!(heard, "she is not read any more");
 }
 
 /// What a laggard costs the server: its own receive buffer, which is in this process too, apart.

@@ -137,6 +137,32 @@ fn a_hidden_client_receives_and_nobody_is_told_of_it() {
     }
 }
 
+#[test]
+fn a_hidden_client_is_neither_counted_nor_known_by_its_name() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", Automatic);
+    talk.enter_with("ghost", Automatic, grants(|grants| grants.hidden = true));
+    talk.connect("on the way", Automatic);
+    let page = |after: Option<&str>, only: Option<&str>| Request::Participants {
+        after: after.map(str::to_owned),
+        limit: 10,
+        only: only.map(|only| vec![only.to_owned()]),
+    };
+    for request in [page(None, None), page(None, Some("ghost"))] {
+        let answer = talk.ok(anna.session, request);
+        let Response::Participants { participants, count, .. } = answer else { panic!("a page") };
+        assert_eq!((participants.len(), count), (0, 1));
+    }
+    let refused = |talk: &mut Talk, name: &str| {
+        let (code, reason) = talk.refused(anna.session, page(Some(name), None));
+        (code, reason.replace(name, "?"))
+    };
+    let of_nobody = refused(&mut talk, "nobody");
+    for name in ["ghost", "on the way"] {
+        assert_eq!(refused(&mut talk, name), of_nobody);
+    }
+}
+
 fn receives(talk: &mut Talk, client: &Client, mode: ConsumeMode, producer: &str) {
     match mode {
         Automatic => assert_eq!(talk.offers(client.session).len(), 1),

@@ -170,6 +170,43 @@ fn into_a_locked_room_hosts_come_and_no_others() {
 }
 
 #[test]
+fn who_is_on_the_way_when_a_room_is_locked_has_not_got_in() {
+    for waiting_room in [false, true] {
+        let (mut talk, hanna, bert, _) = meeting();
+        let carl = talk.connect("carl", Automatic);
+        talk.ok(carl, create(Direction::Send));
+        talk.ok(hanna.session, lock(true, waiting_room));
+        assert_eq!(talk.closed[&carl], CloseReason::RoomLocked);
+        let again = talk.connect("carl", Automatic);
+        match waiting_room {
+            false => assert_eq!(talk.closed[&again], CloseReason::RoomLocked),
+            true => assert_eq!(talk.news_texts(again), ["Waiting"]),
+        }
+        // Who is inside keeps its place on another connection, and while that has not entered.
+        let proven = Grants { identity_proven: true, ..Grants::default() };
+        for _ in 0..2 {
+            let bert = talk.connect_with("room", "bert", Automatic, proven.clone());
+            assert!(!talk.closed.contains_key(&bert));
+            talk.ok(hanna.session, lock(true, !waiting_room));
+            talk.ok(hanna.session, lock(true, waiting_room));
+            assert!(!talk.closed.contains_key(&bert), "its place is its own");
+        }
+        assert!(talk.closed.contains_key(&bert.session));
+    }
+}
+
+#[test]
+fn who_was_let_in_may_come_back_before_it_has_entered() {
+    let (mut talk, hanna, _, carl) = waiting();
+    talk.ok(hanna.session, admit("carl"));
+    talk.ok(hanna.session, lock(true, false));
+    assert!(!talk.closed.contains_key(&carl));
+    let again = talk.connect("carl", Automatic);
+    talk.leave(carl);
+    talk.ok(again, join("Carl"));
+}
+
+#[test]
 fn who_is_let_in_is_answered_what_it_asked_while_it_waited() {
     let (mut talk, hanna, bert, carl) = waiting();
     // What the router can do does not depend on the room.

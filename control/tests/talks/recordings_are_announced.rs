@@ -196,6 +196,24 @@ fn a_sink_that_fails_ends_what_it_recorded_and_nothing_else() {
 }
 
 #[test]
+fn a_recording_that_was_announced_ends_with_its_sink() {
+    let mut talk = with_sink(1);
+    let [_, bert] = meeting(&mut talk);
+    recording(&mut talk, START).unwrap();
+    talk.news(bert.session);
+    let now = talk.now;
+    talk.control.sink_lost(now);
+    assert_eq!(recording(&mut talk, START), Err(404));
+    assert_eq!(about_recording(&mut talk, &bert), ["RecordingChanged false sink_lost"]);
+    talk.pass(NOTICE);
+    assert_eq!(about_recording(&mut talk, &bert), [""; 0]);
+    assert_eq!(told(&mut talk), [""; 0]);
+    let carl = talk.connect("carl", Automatic);
+    let Response::Joined { entrance, .. } = talk.ok(carl, join("carl")) else { panic!("joined") };
+    assert!(!entrance.recording, "nobody is told that it goes on");
+}
+
+#[test]
 fn a_server_without_a_sink_and_one_that_is_busy_refuse() {
     let mut talk = Talk::new();
     meeting(&mut talk);

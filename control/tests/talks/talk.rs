@@ -423,7 +423,7 @@ impl Talk {
                 assert!(books.producers.contains(&id));
                 "ResumeProducer".to_owned()
             }
-            Command::SetStage { stage, source } => {
+            Command::SetStage { stage, source, .. } => {
                 let config = self.producers.get(&stage).expect("no such producer");
                 assert!(config.origin == Origin::Stage && config.home == core);
                 assert!(books.producers.contains(&stage));

@@ -107,9 +107,18 @@ impl Producer {
 }
 
 impl Core {
-    /// Whose packets a producer of the stage is to carry; `None`: nobody's.
-    pub(crate) fn set_stage(&mut self, now: Time, stage: ProducerId, source: Option<ProducerId>) {
+    /// Whose packets a producer of the stage is to carry; `None`: nobody's. And whose it carries
+    /// already, should this core not know that: those of nobody else are to be had until then.
+    pub(crate) fn set_stage(
+        &mut self,
+        now: Time,
+        stage: ProducerId,
+        [source, shown]: [Option<ProducerId>; 2],
+    ) {
         let Some(&key) = self.index.producers.get(&stage) else { return };
+        if source.is_some() && shown != source {
+            self.show_again(key, shown);
+        }
         let source = match source.map(|source| self.index.producers.get(&source)) {
             Some(Some(&source)) if source != key => Some(source),
             Some(_) => return,
@@ -131,6 +140,17 @@ impl Core {
         if self.producers[key].kind == MediaKind::Video {
             self.request_key_frames_of_source(now, next);
         }
+    }
+
+    /// A producer of the stage that carries nobody here goes on with whom it carried on a core
+    /// before. Who watches waits for a key frame anyway.
+    fn show_again(&mut self, key: usize, shown: Option<ProducerId>) {
+        let is_empty = self.producers[key].stage.as_ref().is_some_and(|of| of.source.is_none());
+        let shown = shown.and_then(|shown| self.index.producers.get(&shown)).copied();
+        let Some(shown) = shown.filter(|&shown| is_empty && shown != key) else { return };
+        self.leave_next(key);
+        self.producers[shown].stages.push(key);
+        self.take_source(key, shown);
     }
 
     /// A producer of the stage lives elsewhere from now on, or here. Its consumers stay: to them it

@@ -47,7 +47,8 @@ impl Scene {
 
     fn put(&mut self, source: Option<usize>) {
         let source = source.map(|one| self.sources[one].id);
-        self.world.command(CoreId(0), Command::SetStage { stage: self.stage.id, source });
+        self.world
+            .command(CoreId(0), Command::SetStage { stage: self.stage.id, source, shown: None });
     }
 
     /// Sends a packet of one, and lets 20 ms pass.
@@ -232,7 +233,7 @@ fn what_a_source_takes_is_known_on_all_cores_when_it_begins() {
     for _ in 0..3 {
         send_a_second(&mut world, &mut sender, &mut sent);
     }
-    let set = Command::SetStage { stage: stage.id, source: Some(source.id) };
+    let set = Command::SetStage { stage: stage.id, source: Some(source.id), shown: None };
     world.command(CoreId(0), set);
     send_a_second(&mut world, &mut sender, &mut sent);
     for (core, viewer) in viewers.iter_mut().enumerate() {
@@ -256,7 +257,7 @@ fn a_stage_whose_core_has_ended_goes_on_where_it_is_watched() {
     scene.world.command(CoreId(0), Command::CloseProducer(stage));
     scene.world.command(CoreId(1), Command::MoveStage { stage, home: CoreId(1) });
     scene.world.command(CoreId(1), Command::MoveStage { stage, home: CoreId(1) });
-    scene.world.command(CoreId(1), Command::SetStage { stage, source });
+    scene.world.command(CoreId(1), Command::SetStage { stage, source, shown: None });
     // Not so soon after the last one.
     scene.world.run(Duration::from_millis(800));
     assert!(scene.is_asked_for_key_frame(1), "to begin with");
@@ -273,4 +274,36 @@ fn a_stage_whose_core_has_ended_goes_on_where_it_is_watched() {
     scene.world.command(CoreId(1), Command::MoveStage { stage, home: CoreId(0) });
     scene.send(1, false);
     assert_eq!(scene.got()[1].len(), 1);
+}
+
+#[test]
+fn who_is_on_stage_stays_there_when_its_core_dies_while_another_is_awaited() {
+    let mut scene = Scene::new(MediaKind::Video);
+    scene.put(Some(0));
+    scene.world.run(Duration::from_millis(20));
+    scene.send(0, true);
+    let [first, second] = [0, 1].map(|one| Some(scene.sources[one].id));
+    assert_eq!(scene.taken(), first.as_slice());
+    let set = Command::SetStage { stage: scene.stage.id, source: second, shown: first };
+    scene.world.command(CoreId(0), set);
+    scene.send(0, false);
+    scene.world.kill(CoreId(0), 7);
+    scene.got();
+    scene.taken();
+    scene.send(0, true);
+    scene.send(0, false);
+    scene.got().iter().for_each(|got| assert_eq!(got.len(), 2, "of who was there"));
+    for _ in 0..110 {
+        scene.send(0, false);
+    }
+    assert_eq!(scene.refused(), second.as_slice(), "nothing came of it");
+    scene.got();
+    let stays = Command::SetStage { stage: scene.stage.id, source: first, shown: first };
+    scene.world.command(CoreId(0), stays);
+    scene.world.kill(CoreId(0), 8);
+    scene.send(0, true);
+    scene.send(1, true);
+    let got = scene.got();
+    got.iter().for_each(|got| assert_eq!(got.len(), 1, "nobody who was refused"));
+    got.iter().for_each(|got| assert_continuous(got));
 }

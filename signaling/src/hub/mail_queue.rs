@@ -216,7 +216,9 @@ impl MailQueue {
                 self.remove(&Subject::Producer(About::Coming, id.clone()))
             }
             Notification::PeerWaitingEnded { peer_id } => {
-                self.remove(&Subject::Peer(About::Waiting, Arc::clone(peer_id)))
+                // What was to come may be another name of one who was told of before.
+                self.remove(&Subject::Peer(About::Waiting, Arc::clone(peer_id)));
+                false
             }
             Notification::PeerClosed { peer_id } => {
                 self.remove(&Subject::Peer(About::Name, Arc::clone(peer_id)));
@@ -386,6 +388,21 @@ mod tests {
             assert!(queue.pieces.len() <= 2 * queue.count + MAX_HOLES + 1);
         }
         assert_eq!(rest(&mut queue), ["answer 0", "anna: A -> C"]);
+    }
+
+    #[test]
+    fn that_one_waits_no_more_is_told_although_its_new_name_was_not() {
+        let waiting = |name: &str| {
+            let (peer_id, display_name) = ("carl".into(), name.to_owned());
+            Mail::Notification(Notification::PeerWaiting { peer_id, display_name })
+        };
+        let ended =
+            || Mail::Notification(Notification::PeerWaitingEnded { peer_id: "carl".into() });
+        let mut queue = queue([waiting("carl")]);
+        assert_eq!(rest(&mut queue), ["PeerWaiting"]);
+        queue.put(waiting("Carl")).unwrap();
+        queue.put(ended()).unwrap();
+        assert_eq!(rest(&mut queue), ["PeerWaitingEnded"]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::recording::{Recording, RecordingAction, RecordingReport};
 use crate::room::{Room, RoomId};
 use crate::rtp_parameters::Kind;
 use crate::stats::Asker;
+use crate::tap::{TapAction, TapReport};
 
 /// Rooms in one answer: about as much work as one participant's entry into a large room.
 pub const MAX_ROOMS_PER_ANSWER: usize = 200;
@@ -85,6 +86,13 @@ pub enum AdminRequest {
         /// Which.
         action: RecordingAction,
     },
+    /// Begin or end a room's tap, or ask for it → [`AdminResponse::Tap`].
+    Tap {
+        /// The room's name.
+        room: String,
+        /// Which.
+        action: TapAction,
+    },
     /// Say something by data channel → [`AdminResponse::Announced`].
     Announce {
         /// The room's name.
@@ -136,6 +144,8 @@ pub enum AdminResponse {
     Muted(Vec<String>),
     /// A room's recording.
     Recording(Box<RecordingReport>),
+    /// A room's tap.
+    Tap(Box<TapReport>),
     /// How many participants it was said to.
     Announced(usize),
 }
@@ -153,6 +163,8 @@ pub struct RoomSummary {
     pub waiting: usize,
     /// Whether it is being recorded.
     pub recording: bool,
+    /// Whether its voices go to a program outside.
+    pub tapped: bool,
     /// Participants that have entered.
     pub participants: usize,
     /// Producers.
@@ -289,6 +301,7 @@ impl Control {
             AdminRequest::Recording { room, action } => {
                 (self.administer_recording(&room, action), 1)
             }
+            AdminRequest::Tap { room, action } => (self.administer_tap(&room, action), 1),
             AdminRequest::Announce { room, announcement } => {
                 let result = self.announce(&room, announcement);
                 let told = match &result {
@@ -361,6 +374,7 @@ impl Control {
             locked: room.locked,
             waiting: room.waiting.len(),
             recording: room.recording.as_ref().is_some_and(Recording::is_on),
+            tapped: room.tap.is_some(),
             participants: room.members.len(),
             producers: members().map(|peer| peer.producers.len()).sum(),
             consumers: members().map(|peer| peer.consumers.len()).sum(),

@@ -593,6 +593,8 @@ pub struct Entrance {
     pub waiting_room: bool,
     /// Whether it is being recorded, or is about to be.
     pub recording: bool,
+    /// Whether its voices go to a program outside, or are about to.
+    pub tapped: bool,
     /// Whether those inside have an MLS group, whose keys encrypt what they send.
     pub has_mls: bool,
     /// What one had best send, for who asked.
@@ -876,6 +878,17 @@ pub enum Notification {
         /// Why it ended.
         reason: Option<&'static str>,
     },
+    /// The room's voices are going to be handed to a program outside, or are no more.
+    TapChanged {
+        /// Which.
+        tap: bool,
+        /// When it begins, milliseconds from now.
+        starts_in_ms: Option<u32>,
+        /// Why it ended.
+        reason: Option<&'static str>,
+    },
+    /// What someone said, as a program outside understood it.
+    Caption(Arc<Caption>),
     /// To hosts: someone waits to be let in, or shows another name now.
     PeerWaiting {
         /// Who.
@@ -901,6 +914,21 @@ pub enum Notification {
     CodecAdvice(Arc<CodecAdvice>),
     /// Of the delivery service.
     Mls(MlsNews),
+}
+
+/// What someone said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caption {
+    /// Who.
+    pub peer_id: Arc<str>,
+    /// Which of all that was said in this room: a later caption of the same number replaces this.
+    pub utterance: u64,
+    /// What.
+    pub text: String,
+    /// Whether it may still change.
+    pub interim: bool,
+    /// In which language (BCP 47), if that is known.
+    pub language: Option<String>,
 }
 
 /// Bits per second of the way to a client.
@@ -941,6 +969,7 @@ impl Notification {
                 peer_id.len() + display_name.len()
             }
             Notification::Stage(places) => places.len() * 200,
+            Notification::Caption(caption) => caption.peer_id.len() + caption.text.len(),
             _ => 0,
         };
         NOTIFICATION_BYTES + passed_on

@@ -50,6 +50,8 @@ use crate::room_events::{RoomEvent, RoomEventKind};
 use crate::rtp_parameters::{RtpCapabilities, RtpCodecCapability};
 use crate::stage::StageConfig;
 use crate::stats::StatsJob;
+use crate::tap::TapTotals;
+use crate::tap::message::TapCommand;
 use crate::timers::Timers;
 use crate::transport::Transport;
 use crate::waiting::Waiting;
@@ -91,6 +93,8 @@ pub struct ControlConfig {
     pub room_events: bool,
     /// How many rooms may be recorded at a time; `None`: there is no sink.
     pub recordings: Option<usize>,
+    /// How many rooms may be tapped at a time; `None`: there is nothing that taps.
+    pub taps: Option<usize>,
     /// Bounds.
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
@@ -115,6 +119,7 @@ impl ControlConfig {
             stage: StageConfig::default(),
             room_events: false,
             recordings: None,
+            taps: None,
             limits: Limits::default(),
             unix_origin_ms: 0,
             seed: None,
@@ -170,6 +175,8 @@ pub(crate) enum Timer {
     Waiting(SessionId),
     /// The notice of a room's recording is over.
     Recording(RoomId),
+    /// The notice of a room's tap is over.
+    Tap(RoomId),
     /// A path has been such for a while that its client had better send otherwise.
     Advice(SessionId),
 }
@@ -267,6 +274,10 @@ pub struct Control {
     pub(crate) record_commands: VecDeque<RecordCommand>,
     /// What became of recordings that have ended.
     pub(crate) recording_totals: RecordingTotals,
+    /// For the thread that taps.
+    pub(crate) tap_commands: VecDeque<TapCommand>,
+    /// What became of its results.
+    pub(crate) tap_totals: TapTotals,
     outputs: VecDeque<Output>,
     commands: VecDeque<(CoreId, Command)>,
     /// What data cores were told and still holds.
@@ -316,6 +327,8 @@ impl Control {
             administered: VecDeque::new(),
             record_commands: VecDeque::new(),
             recording_totals: RecordingTotals::default(),
+            tap_commands: VecDeque::new(),
+            tap_totals: TapTotals::default(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
             records: Records::default(),
@@ -425,6 +438,7 @@ impl Control {
                         self.note_track(producer, RoomEventKind::TrackPublished);
                         self.offer_producer(producer);
                         self.record_producer(producer);
+                        self.tap_voice(producer);
                         self.tell_if_muted(producer);
                     }
                     After::ProducedData(producer) => self.offer_data_producer(producer),
@@ -580,6 +594,7 @@ impl Control {
                 Timer::Laggard(consumer) => self.cut_laggard(consumer),
                 Timer::Waiting(session) => self.close_with(session, CloseReason::NotAdmitted),
                 Timer::Recording(room) => self.begin_recording(room),
+                Timer::Tap(room) => self.open_tap(room),
                 Timer::Advice(session) => self.path_has_lasted(session),
             }
         }

@@ -17,6 +17,7 @@
 //! * [`ortc`] — the capability rules, as pure functions.
 //! * [`rtp_parameters`] — RTP capabilities and parameters as mediasoup-client writes them in JSON.
 //! * [`sctp`] — one association of data channels.
+//! * [`tap`] — voices for programs outside, and what they understand of them.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -52,6 +53,7 @@ pub mod rtp_parameters;
 mod speakers;
 mod stage;
 mod stats;
+pub mod tap;
 mod timers;
 mod transport;
 mod view;

@@ -250,6 +250,7 @@ impl Control {
             locked: room.is_some_and(|room| room.locked),
             waiting_room: room.is_some_and(|room| room.waiting_room),
             recording: room.and_then(|of| of.recording.as_ref()).is_some_and(Recording::is_on),
+            tapped: room.is_some_and(|room| room.tap.is_some()),
             has_mls: room.is_some_and(|room| room.delivery.has_group()),
             advice,
         };

@@ -577,6 +577,7 @@ impl Control {
             self.notify(receiver, news);
         }
         self.tell_sink_of_pause(id, paused);
+        self.tell_tap_of_pause(id, paused);
         if paused {
             self.hush(session, id);
         }
@@ -611,6 +612,7 @@ impl Control {
         }
         self.hush(session, id);
         self.leave_recording(id);
+        self.leave_tap(id);
         let Some(producer) = self.producers.remove(&id) else { return };
         self.timers.cancel(Timer::Demand(id));
         self.command(home, Command::CloseProducer(id));

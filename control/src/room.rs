@@ -20,6 +20,7 @@ use crate::recording::Recording;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
 use crate::stage::{Slot, Stage};
+use crate::tap::Tap;
 use crate::view::View;
 
 /// How long nobody has been heard when a room's speakers are looked at without it: levels of a
@@ -64,6 +65,8 @@ pub(crate) struct Room {
     pub announced: VecDeque<Recent>,
     /// The present recording, or the last.
     pub recording: Option<Recording>,
+    /// Its tap.
+    pub tap: Option<Tap>,
     /// Sources that a host or an administrator muted, by peer id.
     pub muted: HashMap<Arc<str>, Sources>,
     /// Of the MLS group that its members may have.
@@ -129,6 +132,7 @@ impl Control {
             announcers: BTreeMap::new(),
             announced: VecDeque::new(),
             recording: None,
+            tap: None,
             muted: HashMap::new(),
             delivery: Delivery::default(),
         };
@@ -145,6 +149,7 @@ impl Control {
         }
         self.end_stage(id);
         self.stop_recording(id);
+        self.stop_tap(id);
         if let Some(room) = self.rooms.remove(&id) {
             self.note_finished(id, &room);
             self.room_names.remove(&room.name);

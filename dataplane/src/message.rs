@@ -57,6 +57,9 @@ pub const MAX_CORES: usize = 128;
 /// and go, and it is not woken.
 pub const SINK: CoreId = CoreId(MAX_CORES as u8);
 
+/// The far end of what goes to programs outside, in the same way.
+pub const TAPS: CoreId = CoreId(MAX_CORES as u8 + 1);
+
 /// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16
 /// bytes.
 pub type ShortId = SmallVec<[u8; 16]>;

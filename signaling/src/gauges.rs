@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use opencall_control::dtls::DtlsDropCounters;
+use opencall_control::tap::TapTotals;
 use opencall_control::{Counts, DataDrop, DataDropCounters, RecordingTotals};
 use opencall_dataplane::histogram::Histogram;
 use opencall_dataplane::message::{CoreId, CoreStats};
@@ -14,6 +15,7 @@ use opencall_dataplane::threads::Loss;
 use crate::auth::error::TokenError;
 use crate::envelope::Closing;
 use crate::ice_tcp;
+use crate::taps::gauges::TapGauges;
 use crate::webhooks::gauges::WebhookGauges;
 
 /// The control thread makes a turn every half second at least; one that makes none for so long is
@@ -168,6 +170,8 @@ pub struct Watched {
     pub lateness: Histogram,
     /// What became of recordings.
     pub recordings: RecordingTotals,
+    /// What became of taps.
+    pub taps: TapTotals,
 }
 
 /// Counters written by the hub and the connections, read by HTTP handlers.
@@ -182,6 +186,8 @@ pub struct Gauges {
     data_drops: Mutex<DataDropCounters>,
     /// What becomes of webhooks.
     pub webhooks: Arc<WebhookGauges>,
+    /// What becomes of tapped voices.
+    pub taps: Arc<TapGauges>,
     started: Instant,
     /// When the control thread made its last turn, milliseconds after the start.
     beat: AtomicU64,
@@ -205,6 +211,7 @@ impl Default for Gauges {
             tokens_refused: Default::default(),
             data_drops: Mutex::default(),
             webhooks: Arc::default(),
+            taps: Arc::default(),
             started: Instant::now(),
             beat: AtomicU64::new(0),
             control_lost: AtomicBool::new(false),

@@ -38,4 +38,5 @@ pub mod sdp;
 pub mod server;
 pub mod service_manager;
 pub mod signals;
+pub mod taps;
 pub mod webhooks;

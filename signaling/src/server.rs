@@ -31,6 +31,7 @@ use crate::hub::{Cores, Hub, HubLink, Sites};
 use crate::ice_tcp::{Doors, Gates};
 use crate::service_manager;
 use crate::signals::{FaultSignals, Signals, stop_reason};
+use crate::taps::{self, Allowed, TapThread};
 use crate::webhooks::{self, Receivers};
 
 /// Connections that may wait between HTTP and their tasks: both are on one thread, so that it only
@@ -107,14 +108,14 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         hooks.map(|hooks| webhooks::new(hooks, &auth, &gauges.webhooks)).unzip();
     log_start(&config, &plane, &listeners, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
-    let backend = plane.backend;
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
-    let faults = config.debug_faults.then(|| plane.faults());
+    let (backend, faults) = (plane.backend, config.debug_faults.then(|| plane.faults()));
     let recorder = start_recorder(&config, clock, &plane, &wake)?;
-    let cores = Cores { plane, recorder, sites: sites(&config, gates) };
+    let taps = start_taps(&config, clock, &gauges, &wake)?;
+    let cores = Cores { plane, recorder, taps, sites: sites(&config, gates) };
     let (hub, link) = Hub::new(clock, control, cores, wake, Arc::clone(&gauges), rate, webhooks);
     let (drain, drain_timeout) = (Drain::default(), config.drain_timeout);
-    let admin = Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone());
+    let admin = administration(&mut config, &link, &drain);
     let front = Front {
         connections: sender,
         ice_tcp: lodge,
@@ -151,6 +152,11 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
         tracing::info!("stopped");
     }
     result
+}
+
+fn administration(config: &mut Config, link: &HubLink, drain: &Drain) -> Admin {
+    let allowed = config.taps.take().map_or_else(Allowed::default, |taps| taps.allowed);
+    Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone(), allowed)
 }
 
 fn runtime() -> Result<Runtime, ServerError> {
@@ -305,6 +311,7 @@ fn control_config(config: &Config, listener: &TcpListener) -> ControlConfig {
         stage: config.stage,
         room_events: config.webhooks.is_some(),
         recordings: config.recordings.as_ref().map(|recordings| recordings.at_once),
+        taps: config.taps.as_ref().map(|taps| taps.at_once),
         unix_origin_ms: unix_now_ms(),
         ..ControlConfig::new(cores.collect())
     }
@@ -344,6 +351,25 @@ fn start_recorder(
             cores.wake(core)
         });
     tracing::info!("recordings: {}", recordings.sink.folder.display());
+    started.map(Some).map_err(ServerError::Runtime)
+}
+
+/// Starts what hands voices on, if they may go anywhere.
+fn start_taps(
+    config: &Config,
+    clock: Clock,
+    gauges: &Gauges,
+    wake: &Arc<Notify>,
+) -> Result<Option<TapThread>, ServerError> {
+    let Some(taps) = &config.taps else { return Ok(None) };
+    for origin in &taps.allowed.origins {
+        tracing::info!(%origin, "voices may go there");
+        if origin.is_exposed() {
+            tracing::warn!(%origin, "--tap-allow is not wss: whoever is on the way hears voices");
+        }
+    }
+    let wake = Arc::clone(wake);
+    let started = taps::start(clock, Arc::clone(&gauges.taps), move || wake.notify_one());
     started.map(Some).map_err(ServerError::Runtime)
 }
 

@@ -29,3 +29,4 @@ mod talk;
 mod the_stage_of_a_large_room;
 mod transports_connect_and_are_lost;
 mod views_follow_the_floor;
+mod voices_are_tapped;

@@ -10,6 +10,7 @@ use opencall_control::admin::{AdminRequest, AdminResponse, RoomSummary};
 use opencall_control::api::*;
 use opencall_control::dtls::{DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, PeerFingerprints};
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
+use opencall_control::tap::message::TapEvent;
 use opencall_control::{Control, ControlConfig, CoreAddresses, PlacementPolicy, ortc};
 use opencall_dataplane::message::*;
 use opencall_wire::codec::MediaKind;
@@ -68,10 +69,10 @@ pub struct Talk {
     replacing: bool,
 }
 
-/// The books of a core; the sink's are the last.
+/// The books of a core; those of the sink, or of what taps, are the last.
 fn books_of(books: &mut [Books], core: CoreId) -> &mut Books {
     let index = match core {
-        SINK => books.len() - 1,
+        SINK | TAPS => books.len() - 1,
         CoreId(index) => index.into(),
     };
     books.get_mut(index).expect("such a core")
@@ -109,7 +110,7 @@ impl Talk {
 
     pub fn with(config: ControlConfig) -> Self {
         let origin = Instant::now();
-        let cores = config.cores.len() + usize::from(config.recordings.is_some());
+        let cores = config.cores.len() + usize::from(config.recordings.or(config.taps).is_some());
         let books = (0..cores).map(|_| Books::default()).collect();
         Talk {
             control: Control::new(config, origin).expect("a good configuration"),
@@ -245,6 +246,12 @@ impl Talk {
 
     pub fn event(&mut self, core: u8, event: Event) {
         self.control.handle_event(self.now, CoreId(core), event);
+        self.drain();
+    }
+
+    /// The thread that taps says something.
+    pub fn tap_event(&mut self, event: TapEvent) {
+        self.control.handle_tap_event(self.now, event);
         self.drain();
     }
 
@@ -555,10 +562,7 @@ pub fn text_of(notification: &Notification) -> String {
         Notification::ConsumerScore { score, .. } => {
             format!("ConsumerScore {} {}", score.score, score.producer_score)
         }
-        Notification::ProducerScore { score, .. } => {
-            let scores: Vec<u8> = score.iter().map(|score| score.score).collect();
-            format!("ProducerScore {scores:?}")
-        }
+        Notification::ProducerScore { score, .. } => score_text(score),
         Notification::ProducerMaxSpatialLayer { spatial_layer, .. } => {
             format!("ProducerMaxSpatialLayer {spatial_layer}")
         }
@@ -574,6 +578,10 @@ pub fn text_of(notification: &Notification) -> String {
         Notification::RecordingChanged { recording, reason, .. } => {
             format!("RecordingChanged {recording} {}", reason.unwrap_or("-"))
         }
+        Notification::TapChanged { tap, reason, .. } => {
+            format!("TapChanged {tap} {}", reason.unwrap_or("-"))
+        }
+        Notification::Caption(caption) => caption_text(caption),
         Notification::PeerWaiting { peer_id, display_name } => {
             format!("PeerWaiting {peer_id} {display_name}")
         }
@@ -588,6 +596,16 @@ pub fn text_of(notification: &Notification) -> String {
             format!("DownlinkBandwidth {desired} {effective} {}", bandwidth.available_bitrate)
         }
     }
+}
+
+fn score_text(score: &[EncodingScore]) -> String {
+    let scores: Vec<u8> = score.iter().map(|score| score.score).collect();
+    format!("ProducerScore {scores:?}")
+}
+
+fn caption_text(caption: &Caption) -> String {
+    let mark = if caption.interim { "…" } else { "" };
+    format!("Caption {} {} {}{mark}", caption.utterance, caption.peer_id, caption.text)
 }
 
 fn stage_text(places: &[StagePlace]) -> String {

@@ -57,8 +57,9 @@ pub enum Out {
 }
 
 /// The packets of one encoding that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reorder {
+    wait: Duration,
     next: Option<u64>,
     waiting: BTreeMap<u64, Packet>,
     bytes: usize,
@@ -66,7 +67,29 @@ pub struct Reorder {
     skip_hole: bool,
 }
 
+impl Default for Reorder {
+    fn default() -> Self {
+        Reorder::waiting(WAIT)
+    }
+}
+
 impl Reorder {
+    /// One in which a packet waits so long for one before it.
+    pub fn waiting(wait: Duration) -> Self {
+        let waiting = BTreeMap::new();
+        Reorder { wait, next: None, waiting, bytes: 0, skip_hole: false }
+    }
+
+    /// Whether a packet is the one that is next, while none waits; then it is as if it had been
+    /// pushed and popped.
+    pub fn pass(&mut self, sequence: ExtendedSeq) -> bool {
+        let is_next = self.next == Some(sequence.0) && self.waiting.is_empty();
+        if is_next {
+            (self.next, self.skip_hole) = (Some(sequence.0.wrapping_add(1)), false);
+        }
+        is_next
+    }
+
     /// Takes a packet; `false` if it is of no use: late, or a second time.
     pub fn push(&mut self, sequence: ExtendedSeq, packet: Packet) -> bool {
         let next = *self.next.get_or_insert(sequence.0);
@@ -87,7 +110,7 @@ impl Reorder {
             let lost = first - next;
             if self.skip_hole || lost >= JUMP {
                 self.next = Some(first);
-            } else if is_full || now.since(packet.arrived) >= WAIT {
+            } else if is_full || now.since(packet.arrived) >= self.wait {
                 self.next = Some(first);
                 return Some(Out::Lost(lost));
             } else {
@@ -113,7 +136,7 @@ impl Reorder {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Reorder::default();
+        *self = Reorder::waiting(self.wait);
     }
 }
 
@@ -153,6 +176,21 @@ mod tests {
         assert_eq!(numbers(&mut reorder, 3040), [-1, 15]);
         assert!(!reorder.push(ExtendedSeq(14), packet(3041, 14)), "too late");
         assert!(!reorder.push(ExtendedSeq(15), packet(3041, 15)), "twice");
+    }
+
+    #[test]
+    fn what_is_next_passes_while_nothing_waits() {
+        let mut reorder = Reorder::waiting(Duration::from_millis(100));
+        assert!(!reorder.pass(ExtendedSeq(7)), "the first one says where it begins");
+        reorder.push(ExtendedSeq(7), packet(0, 7));
+        assert_eq!(numbers(&mut reorder, 0), [7]);
+        assert!(reorder.pass(ExtendedSeq(8)));
+        assert!(!reorder.pass(ExtendedSeq(8)), "twice");
+        reorder.push(ExtendedSeq(10), packet(0, 10));
+        assert!(!reorder.pass(ExtendedSeq(9)), "another one waits for it");
+        assert_eq!(numbers(&mut reorder, 99), [0_i64; 0]);
+        assert_eq!(numbers(&mut reorder, 100), [-1, 10]);
+        assert!(reorder.pass(ExtendedSeq(11)));
     }
 
     #[test]

@@ -183,22 +183,8 @@ impl Sink {
     }
 
     fn take_packets(&mut self, now: Time) {
-        for place in 0.. {
-            let Some(core) = self.links.linked(place) else { return };
-            for _ in 0..MAX_BATCHES {
-                let taken = self.links.take(core);
-                if taken == 0 {
-                    break;
-                }
-                let Sink { links, sessions, of, .. } = self;
-                for index in 0..taken {
-                    if let Some(slot) = links.slot(core, index) {
-                        take_slot(now, slot, sessions, of);
-                    }
-                }
-                self.links.release();
-            }
-        }
+        let Sink { links, sessions, of, .. } = self;
+        links.drain(MAX_BATCHES, |slot| take_slot(now, slot, sessions, of));
     }
 
     /// What control is told next.

@@ -244,6 +244,26 @@ impl Links {
         }
     }
 
+    /// Takes up and gives back what waits, at most so many batches of each core: for the far ends
+    /// of pipes that are no cores, and make no turns.
+    pub fn drain(&mut self, batches: usize, mut take: impl FnMut(&PipeSlot)) {
+        for place in 0.. {
+            let Some(core) = self.linked(place) else { return };
+            for _ in 0..batches {
+                let taken = self.take(core);
+                if taken == 0 {
+                    break;
+                }
+                for index in 0..taken {
+                    if let Some(slot) = self.slot(core, index) {
+                        take(slot);
+                    }
+                }
+                self.release();
+            }
+        }
+    }
+
     /// Whether something waits.
     pub fn has_work(&mut self) -> bool {
         let Links { links, linked, .. } = self;

@@ -10,6 +10,7 @@ use opencall_control::PARTICIPANTS_PER_CORE;
 
 use super::auth::{AdminArguments, AuthArguments};
 use super::recordings::RecordingArguments;
+use super::taps::TapArguments;
 use super::webhooks::WebhookArguments;
 
 /// What stands below the flags.
@@ -40,6 +41,9 @@ pub struct Arguments {
     /// Recordings.
     #[command(flatten)]
     pub recordings: RecordingArguments,
+    /// Taps.
+    #[command(flatten)]
+    pub taps: TapArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

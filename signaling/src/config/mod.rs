@@ -6,6 +6,7 @@ mod args;
 pub mod auth;
 mod ice_tcp;
 mod recordings;
+mod taps;
 mod web;
 mod webhooks;
 
@@ -26,6 +27,7 @@ use opencall_wire::srtp::Profile;
 
 pub use self::ice_tcp::IceTcpOnHttp;
 pub use self::recordings::RecordingsConfig;
+pub use self::taps::TapsConfig;
 pub use self::web::WebConfig;
 
 use crate::auth::AuthConfig;
@@ -91,6 +93,8 @@ pub struct Config {
     pub limits: Limits,
     /// What may be recorded, if anything.
     pub recordings: Option<RecordingsConfig>,
+    /// Where voices may go, if anywhere.
+    pub taps: Option<TapsConfig>,
     /// How long SIGTERM lets those inside go on; zero stops at once.
     pub drain_timeout: Duration,
 }
@@ -142,7 +146,7 @@ impl Config {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
-        let Arguments { media, web, auth, admin, webhooks, recordings, limits } = arguments;
+        let Arguments { media, web, auth, admin, webhooks, recordings, taps, limits } = arguments;
         let workers = workers(media.workers)?;
         let (first_port, ports) = ports(&media, workers)?;
         let dev_hosts = auth.dev_hosts;
@@ -186,6 +190,7 @@ impl Config {
             dev_hosts,
             web,
             recordings: recordings.read()?,
+            taps: taps.read()?,
             drain_timeout: drain_timeout(limits.drain_timeout)?,
             limits: limits_of(&limits)?,
         })
@@ -568,6 +573,9 @@ mod tests {
             ),
             ("--recording-dir /dev/null/here", "that this user may write to"),
             ("--recording-dir /tmp --recording-limit 0", "leave --recording-dir out"),
+            ("--tap-allow captions.example.org", "it must begin with wss://"),
+            ("--tap-allow wss://captions.example.org/room", "host and port alone"),
+            ("--tap-allow wss://a.example --tap-limit 0", "leave --tap-allow out"),
             ("--log info,=,", "give a level such as info"),
             ("--max-message-size 10", "from 16384"),
             ("--request-rate 0", "give at least 1"),

@@ -5,7 +5,7 @@
 
 use opencall_control::admin::MuteTarget;
 use opencall_control::api::{
-    CloseReason, Entrance, HostAction, Notification, Request, RequestError, Source,
+    Caption, CloseReason, Entrance, HostAction, Notification, Request, RequestError, Source,
 };
 use serde_json::{Map, Value, json};
 
@@ -50,12 +50,13 @@ fn mute_target(fields: &mut Fields<'_>) -> Result<MuteTarget, RequestError> {
 
 /// The room as whoever enters it is told.
 pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
-    let Entrance { can, locked, waiting_room, recording, has_mls, advice } = entrance;
+    let Entrance { can, locked, waiting_room, recording, tapped, has_mls, advice } = entrance;
     let members = [
         ("can", json!(can)),
         ("roomLocked", json!(locked)),
         ("waitingRoom", json!(waiting_room)),
         ("recording", json!(recording)),
+        ("tapped", json!(tapped)),
     ];
     let advice = advice.as_deref().map(|advice| ("codecAdvice", json!(advice)));
     let e2ee = has_mls.then(|| ("e2ee", json!("mls")));
@@ -67,8 +68,8 @@ pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
         .collect()
 }
 
-/// Name and data of what is told of mutes, locks, recordings, waiting rooms and codecs; `None` for
-/// all else.
+/// Name and data of what is told of mutes, locks, recordings, taps, waiting rooms and codecs;
+/// `None` for all else.
 pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static str, Value)> {
     let (name, mut data, by) = match notification {
         Notification::ProducerMuted { producer_id, muted, by } => {
@@ -78,15 +79,14 @@ pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static s
             ("roomLocked", json!({"locked": locked, "waitingRoom": waiting_room}), by.as_deref())
         }
         Notification::RecordingChanged { recording, starts_in_ms, reason } => {
-            let mut data = json!({"recording": recording});
-            if let Some(starts_in_ms) = starts_in_ms {
-                data["startsInMs"] = json!(starts_in_ms);
-            }
-            if let Some(reason) = reason {
-                data["reason"] = json!(reason);
-            }
-            ("recordingChanged", data, None)
+            let data = json!({"recording": recording});
+            ("recordingChanged", with_beginning_or_end(data, *starts_in_ms, *reason), None)
         }
+        Notification::TapChanged { tap, starts_in_ms, reason } => {
+            let data = json!({"tapped": tap});
+            ("tapChanged", with_beginning_or_end(data, *starts_in_ms, *reason), None)
+        }
+        Notification::Caption(caption) => ("caption", caption_data(caption, who), None),
         Notification::PeerWaiting { peer_id, display_name } => {
             ("participantWaiting", json!({who: &**peer_id, "displayName": display_name}), None)
         }
@@ -100,6 +100,30 @@ pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static s
     };
     add_by(&mut data, by);
     Some((name, data))
+}
+
+fn with_beginning_or_end(
+    mut data: Value,
+    starts_in_ms: Option<u32>,
+    reason: Option<&'static str>,
+) -> Value {
+    if let Some(starts_in_ms) = starts_in_ms {
+        data["startsInMs"] = json!(starts_in_ms);
+    }
+    if let Some(reason) = reason {
+        data["reason"] = json!(reason);
+    }
+    data
+}
+
+fn caption_data(caption: &Caption, who: &str) -> Value {
+    let Caption { peer_id, utterance, text, interim, language } = caption;
+    let mut data =
+        json!({who: &**peer_id, "utterance": utterance, "text": text, "interim": interim});
+    if let Some(language) = language {
+        data["language"] = json!(language);
+    }
+    data
 }
 
 /// Whether a client waits to be let in, after this news.
@@ -132,6 +156,8 @@ fn add_by(data: &mut Value, by: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn read(name: &str, data: Value) -> Result<Option<Request>, RequestError> {
@@ -230,6 +256,21 @@ mod tests {
                     reason: Some("disk_full"),
                 },
                 json!(["recordingChanged", {"recording": false, "reason": "disk_full"}]),
+            ),
+            (
+                Notification::TapChanged { tap: true, starts_in_ms: Some(1_000), reason: None },
+                json!(["tapChanged", {"tapped": true, "startsInMs": 1_000}]),
+            ),
+            (
+                Notification::Caption(Arc::new(Caption {
+                    peer_id: "carl".into(),
+                    utterance: 7,
+                    text: "hello".into(),
+                    interim: false,
+                    language: Some("en".into()),
+                })),
+                json!(["caption", {"peerId": "carl", "utterance": 7, "text": "hello",
+                                   "interim": false, "language": "en"}]),
             ),
             (Notification::Waiting, json!(["waiting", {}])),
             (Notification::Admitted { by: by() }, json!(["admitted", {"by": "hanna"}])),

@@ -385,6 +385,7 @@ pub(crate) mod samples {
                 locked,
                 waiting_room,
                 recording,
+                tapped: true,
                 has_mls: false,
                 advice: None,
             })

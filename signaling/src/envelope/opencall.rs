@@ -361,10 +361,7 @@ impl Envelope for OpenCall {
                 return event(effects, "newConsumer", NewConsumer::new(&options));
             }
             Notification::NewProducer { peer_id, producer_id, kind, app_data } => {
-                let (participant_id, producer_id) = (&*peer_id, &*producer_id);
-                let app_data = AppData(&app_data);
-                let data = NewProducer { participant_id, producer_id, kind, app_data };
-                return event(effects, "newProducer", data);
+                return new_producer(&peer_id, &producer_id, kind, &app_data, effects);
             }
             Notification::Speakers(speakers) => {
                 let ids = speakers.iter().map(|(peer_id, _)| Arc::clone(peer_id)).collect();
@@ -405,6 +402,8 @@ impl Envelope for OpenCall {
             | Notification::ProducerMuted { .. }
             | Notification::RoomLocked { .. }
             | Notification::RecordingChanged { .. }
+            | Notification::TapChanged { .. }
+            | Notification::Caption(_)
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }
             | Notification::Waiting
@@ -579,6 +578,17 @@ fn data_consumer(options: &DataConsumerOptions) -> Value {
 /// The data of `newDataConsumer`.
 fn new_data_consumer(options: &DataConsumerOptions) -> Value {
     json!({"participantId": options.peer_id.as_deref(), "dataConsumerData": data_consumer(options)})
+}
+
+fn new_producer(
+    participant_id: &str,
+    producer_id: &str,
+    kind: Kind,
+    app_data: &JsonObject,
+    effects: &mut Vec<Effect>,
+) {
+    let data = NewProducer { participant_id, producer_id, kind, app_data: AppData(app_data) };
+    event(effects, "newProducer", data);
 }
 
 /// News of data channels.

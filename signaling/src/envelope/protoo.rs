@@ -431,24 +431,22 @@ impl Protoo {
 
     /// Tells the client, at once.
     fn tell(&self, notification: Notification, effects: &mut Vec<Effect>) {
+        if let Some((method, data)) = host::news(&notification, "peerId") {
+            return notify(effects, method, data);
+        }
         let (method, data) = match notification {
-            // Offers are requests.
-            Notification::NewConsumer(_) | Notification::NewDataConsumer(_) => return,
             Notification::Speakers(speakers) => return self.speakers(&speakers, effects),
             Notification::Stage(places) => ("stageChanged", stage_places(&places, "peerId")),
             Notification::Mls(news) => mls::news(&news, MLS_WORDS),
-            // Clients of this envelope have no use for these.
-            Notification::NewProducer { .. }
+            // Offers are requests; and clients of this envelope have no use for the others.
+            Notification::NewConsumer(_)
+            | Notification::NewDataConsumer(_)
+            | Notification::NewProducer { .. }
             | Notification::ProducerClosed { .. }
             | Notification::NewDataProducer { .. }
             | Notification::DataProducerClosed { .. }
             | Notification::ConnectionQuality(_) => return,
-            Notification::NewPeer(peer) => {
-                let mut data = peer_info(&peer);
-                let nested = data.clone();
-                insert(&mut data, "peer", nested);
-                ("newPeer", data)
-            }
+            Notification::NewPeer(peer) => ("newPeer", new_peer(&peer)),
             Notification::PeerClosed { peer_id } => ("peerClosed", json!({"peerId": &*peer_id})),
             Notification::PeerDisplayNameChanged { peer_id, display_name, old_display_name } => (
                 "peerDisplayNameChanged",
@@ -479,24 +477,22 @@ impl Protoo {
             Notification::ProducerScore { producer_id, score } => {
                 ("producerScore", json!({"producerId": producer_id, "score": score}))
             }
-            Notification::CodecAdvice(_)
-            | Notification::ProducerMuted { .. }
-            | Notification::RoomLocked { .. }
-            | Notification::RecordingChanged { .. }
-            | Notification::PeerWaiting { .. }
-            | Notification::PeerWaitingEnded { .. }
-            | Notification::Waiting
-            | Notification::Admitted { .. } => match host::news(&notification, "peerId") {
-                Some(news) => news,
-                None => return,
-            },
             Notification::DownlinkBandwidth(bandwidth) if self.generation == Generation::Old => {
                 ("downlinkBwe", json!(bandwidth))
             }
-            // Clients of this envelope know no such word, and log each as an error.
-            Notification::ProducerMaxSpatialLayer { .. } | Notification::DownlinkBandwidth(_) => {
-                return;
-            }
+            // Told above; or clients of this envelope know no such word, and log each as an error.
+            Notification::ProducerMaxSpatialLayer { .. }
+            | Notification::DownlinkBandwidth(_)
+            | Notification::CodecAdvice(_)
+            | Notification::ProducerMuted { .. }
+            | Notification::RoomLocked { .. }
+            | Notification::RecordingChanged { .. }
+            | Notification::TapChanged { .. }
+            | Notification::Caption(_)
+            | Notification::PeerWaiting { .. }
+            | Notification::PeerWaitingEnded { .. }
+            | Notification::Waiting
+            | Notification::Admitted { .. } => return,
         };
         notify(effects, method, data);
     }
@@ -742,6 +738,13 @@ fn new_data_consumer(options: &DataConsumerOptions) -> Value {
 
 /// A peer in both generations' words. Clients of the newer one look for the address; nobody is told
 /// from where others connect.
+fn new_peer(peer: &PeerInfo) -> Value {
+    let mut data = peer_info(peer);
+    let nested = data.clone();
+    insert(&mut data, "peer", nested);
+    data
+}
+
 fn peer_info(peer: &PeerInfo) -> Value {
     json!({
         "id": &*peer.id,

@@ -24,6 +24,7 @@ use opencall_wire::time::Time;
 use super::Hub;
 use crate::gauges::CoreState;
 use crate::ice_tcp::{Doors, Gates};
+use crate::taps::TapThread;
 
 /// The data cores at start, and what it takes to have more.
 pub struct Cores {
@@ -31,6 +32,8 @@ pub struct Cores {
     pub plane: DataPlane,
     /// Records, if anything may be recorded: one core more for the others.
     pub recorder: Option<SinkThread>,
+    /// Hands voices on, if they may go anywhere: one more.
+    pub taps: Option<TapThread>,
     /// Where further ones may be.
     pub sites: Sites,
 }

@@ -49,6 +49,7 @@ enum Subject {
     Consumer(About, String),
     Producer(About, String),
     Peer(About, Arc<str>),
+    Caption(u64),
     Speakers,
     Lock,
     Advice,
@@ -96,6 +97,7 @@ impl Subject {
             Notification::PeerWaiting { peer_id, .. } => {
                 Some(Subject::Peer(About::Waiting, Arc::clone(peer_id)))
             }
+            Notification::Caption(caption) => Some(Subject::Caption(caption.utterance)),
             Notification::Speakers(_) => Some(Subject::Speakers),
             Notification::RoomLocked { .. } => Some(Subject::Lock),
             Notification::CodecAdvice(_) => Some(Subject::Advice),
@@ -103,8 +105,9 @@ impl Subject {
             Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
             // Each is about other slots.
             Notification::Stage(_)
-            // Who was recorded for a moment is to know.
+            // Who was recorded or tapped for a moment is to know.
             | Notification::RecordingChanged { .. }
+            | Notification::TapChanged { .. }
             | Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
             | Notification::DataConsumerClosed { .. }

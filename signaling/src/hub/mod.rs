@@ -18,6 +18,7 @@ mod link;
 pub mod mail_queue;
 mod mailbox;
 mod meters;
+mod taps;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -37,7 +38,7 @@ use opencall_control::dispatch::{Dispatch, Vacancy};
 use opencall_control::{Control, Work};
 use opencall_dataplane::fanout::links::Mesh;
 use opencall_dataplane::histogram::Histogram;
-use opencall_dataplane::message::{Command, CoreId, Event, SINK};
+use opencall_dataplane::message::{Command, CoreId, Event, SINK, TAPS};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, StartError, WATCH_INTERVAL};
 use opencall_recorder::message::{RecordEvent, SinkCommand};
 use opencall_recorder::sink::{STOP_TIMEOUT as SINK_STOP_TIMEOUT, SinkThread};
@@ -46,6 +47,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::envelope::Closing;
 use crate::gauges::{Gauges, Watched};
+use crate::taps::TapThread;
 use crate::webhooks::Webhooks;
 pub use link::{Administered, HubGone, HubLink, Managed, Presence};
 use mail_queue::Mail;
@@ -119,6 +121,8 @@ pub struct Hub {
     crew: Crew,
     /// Records, if anything may be recorded: one core more for the others.
     recorder: Option<SinkThread>,
+    /// Hands voices on, if they may go anywhere: another one.
+    taps: Option<TapThread>,
     calls: mpsc::UnboundedReceiver<Call>,
     waiting: FairQueue<Group, Call>,
     clients: HashMap<SessionId, Client>,
@@ -153,7 +157,7 @@ impl Hub {
     pub fn new(
         clock: Clock,
         control: Control,
-        Cores { plane, recorder, sites }: Cores,
+        Cores { plane, recorder, taps, sites }: Cores,
         wake: Arc<Notify>,
         gauges: Arc<Gauges>,
         rate: (u32, u32),
@@ -166,14 +170,15 @@ impl Hub {
         let meters = Meters::new(plane.cores.iter().map(|core| (core.id, core.port)));
         gauges.set_cores(meters.views());
         let ids = plane.cores.iter().map(|core| core.id);
-        let dispatch =
-            Dispatch::new(ids.chain(recorder.is_some().then_some(SINK)), Mesh::default());
+        let far_ends = [recorder.is_some().then_some(SINK), taps.is_some().then_some(TAPS)];
+        let dispatch = Dispatch::new(ids.chain(far_ends.into_iter().flatten()), Mesh::default());
         let hub = Hub {
             clock,
             control,
             dispatch,
             crew: Crew::new(sites),
             recorder,
+            taps,
             plane,
             calls,
             waiting: FairQueue::default(),
@@ -231,6 +236,7 @@ impl Hub {
         }
         let more = self.take_events(now);
         self.take_record_events(now);
+        let more = self.take_tap_events(now) || more;
         self.serve_calls(now);
         if self.control.next_timeout() <= now {
             self.control.handle_timeout(now);
@@ -430,6 +436,7 @@ impl Hub {
 
     fn send_commands(&mut self) {
         self.command_recorder();
+        self.command_taps();
         self.dispatch.take(&mut self.control);
         let recorder = self.recorder.as_ref();
         self.dispatch.send(SINK, |command| {
@@ -437,6 +444,7 @@ impl Hub {
             recorder.map(|recorder| recorder.send(SinkCommand::Core(command)));
             Ok(())
         });
+        self.link_taps();
         for core in &mut self.plane.cores {
             if self.dispatch.send(core.id, |command| core.send(command)) {
                 core.wake();
@@ -514,6 +522,7 @@ impl Hub {
                 dtls_drops: self.control.dtls_drops().clone(),
                 lateness: self.lateness.clone(),
                 recordings: self.control.recording_totals(),
+                taps: self.control.tap_totals(),
             });
         }
         if now.since(self.load_measured_at) >= LOAD_INTERVAL {
@@ -550,6 +559,9 @@ impl Hub {
         if let Some(recorder) = &mut self.recorder {
             recorder.stop();
         }
+        if let Some(taps) = &mut self.taps {
+            taps.stop();
+        }
         let gauges = Arc::clone(&self.gauges);
         let drained = async {
             while gauges.connections.load(Ordering::Relaxed) > 0 {
@@ -561,6 +573,7 @@ impl Hub {
         }
         self.stop_cores().await;
         self.await_recorder().await;
+        self.await_taps().await;
     }
 
     /// Waits until what was recorded is on the disk.

@@ -1,5 +1,5 @@
-//! Requests of this server to others: JWK Sets are fetched, webhooks posted. To addresses of its
-//! configuration only; redirects are not followed.
+//! What this server asks of others: JWK Sets are fetched, webhooks posted, voices handed on. Only
+//! to where its configuration says; redirects are not followed.
 #![forbid(unsafe_code)]
 
 pub mod url;
@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use self::url::HttpUrl;
 
@@ -44,20 +45,10 @@ impl Connection {
     }
 
     async fn open_in_time(url: &HttpUrl) -> Result<Self, String> {
-        let stream = TcpStream::connect((url.host(), url.port()))
-            .await
-            .map_err(|error| format!("cannot connect: {error}"))?;
-        if !url.is_https() {
-            return Self::over(TokioIo::new(stream)).await;
+        match dial(url).await? {
+            Line::Plain(stream) => Self::over(TokioIo::new(stream)).await,
+            Line::Tls(stream) => Self::over(TokioIo::new(stream)).await,
         }
-        let name = ServerName::try_from(url.host().to_owned())
-            .map_err(|_| "its host cannot have a certificate".to_owned())?;
-        let connector = TlsConnector::from(Arc::new(tls_config()?));
-        let stream = connector
-            .connect(name, stream)
-            .await
-            .map_err(|error| format!("no TLS: {error}; is its issuer among this host's CAs?"))?;
-        Self::over(TokioIo::new(stream)).await
     }
 
     async fn over<S: Read + Write + Unpin + Send + 'static>(stream: S) -> Result<Self, String> {
@@ -95,6 +86,32 @@ impl Connection {
         let body = body.map(|body| body.to_bytes()).map_err(|error| error.to_string());
         Ok((status, body))
     }
+}
+
+/// A way to another server.
+pub enum Line {
+    /// As it is.
+    Plain(TcpStream),
+    /// Encrypted, to who has the certificate.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connects to the server of an address, without a bound in time. Errors are one sentence each.
+pub async fn dial(url: &HttpUrl) -> Result<Line, String> {
+    let stream = TcpStream::connect((url.host(), url.port()))
+        .await
+        .map_err(|error| format!("cannot connect: {error}"))?;
+    if !url.is_https() {
+        return Ok(Line::Plain(stream));
+    }
+    let name = ServerName::try_from(url.host().to_owned())
+        .map_err(|_| "its host cannot have a certificate".to_owned())?;
+    let connector = TlsConnector::from(Arc::new(tls_config()?));
+    let stream = connector
+        .connect(name, stream)
+        .await
+        .map_err(|error| format!("no TLS: {error}; is its issuer among this host's CAs?"))?;
+    Ok(Line::Tls(Box::new(stream)))
 }
 
 impl Drop for Connection {

@@ -1,10 +1,11 @@
-//! An address of the configuration: of a JWK Set, or of a receiver of webhooks.
+//! An address of the configuration: of a JWK Set, or of a receiver of webhooks; or one that the
+//! configuration allows: of a program that voices go to.
 #![forbid(unsafe_code)]
 
 use axum::http::Uri;
 use axum::http::uri::Scheme;
 
-/// An address with `http` or `https`, checked.
+/// An address with `http` or `https`, or of a WebSocket with `ws` or `wss`, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl {
     uri: Uri,
@@ -21,6 +22,21 @@ impl HttpUrl {
             Some(scheme) if *scheme == Scheme::HTTP => 80,
             _ => return Err("it must begin with https:// (or http://)".into()),
         };
+        Self::checked(uri, port)
+    }
+
+    /// The same for a WebSocket.
+    pub fn parse_websocket(text: &str) -> Result<Self, String> {
+        let uri: Uri = text.trim().parse().map_err(|_| "not a URL".to_owned())?;
+        let port = match uri.scheme_str() {
+            Some("wss") => 443,
+            Some("ws") => 80,
+            _ => return Err("it must begin with wss:// (or ws://)".into()),
+        };
+        Self::checked(uri, port)
+    }
+
+    fn checked(uri: Uri, port: u16) -> Result<Self, String> {
         let Some(authority) = uri.authority() else { return Err("it has no host".into()) };
         if authority.as_str().contains('@') {
             return Err("it must not carry a user or a password".into());
@@ -32,7 +48,18 @@ impl HttpUrl {
 
     /// Whether it is fetched over TLS.
     pub fn is_https(&self) -> bool {
-        self.uri.scheme() == Some(&Scheme::HTTPS)
+        matches!(self.uri.scheme_str(), Some("https" | "wss"))
+    }
+
+    /// Whether it is of the same scheme, host and port.
+    pub fn is_of_same_origin(&self, other: &HttpUrl) -> bool {
+        let same_host = self.host.eq_ignore_ascii_case(&other.host);
+        self.uri.scheme() == other.uri.scheme() && same_host && self.port == other.port
+    }
+
+    /// All of it.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// Name or address, without brackets.
@@ -68,7 +95,7 @@ impl HttpUrl {
 impl std::fmt::Display for HttpUrl {
     /// Without its query, which may hold a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.is_https() { "https" } else { "http" };
+        let scheme = self.uri.scheme_str().unwrap_or_default();
         write!(f, "{scheme}://{}{}", self.authority(), self.uri.path())
     }
 }
@@ -92,6 +119,26 @@ mod tests {
         }
         let shown = HttpUrl::parse("https://id.example/keys?secret=1").unwrap().to_string();
         assert_eq!(shown, "https://id.example/keys");
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let allowed = HttpUrl::parse_websocket("wss://Captions.example").unwrap();
+        let table = [
+            ("wss://captions.example/room?key=1", true),
+            ("wss://captions.example:443/", true),
+            ("wss://captions.example:444/", false),
+            ("ws://captions.example/", false),
+            ("wss://captions.example.org/", false),
+            ("wss://a.captions.example/", false),
+        ];
+        for (text, is_same) in table {
+            let url = HttpUrl::parse_websocket(text).unwrap();
+            assert_eq!(url.is_of_same_origin(&allowed), is_same, "{text}");
+        }
+        assert!(HttpUrl::parse_websocket("https://captions.example/").is_err());
+        assert!(HttpUrl::parse_websocket("wss://captions.example@evil.example/").is_err());
+        assert_eq!(allowed.to_string(), "wss://Captions.example/");
     }
 
     #[test]

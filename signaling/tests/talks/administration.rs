@@ -9,7 +9,7 @@ use crate::client::{Client, camera, microphone};
 use crate::server::{PATIENCE, Server};
 use crate::web::get;
 
-const SECRET: &str = "an admin secret for tests of 32 bytes";
+pub const SECRET: &str = "an admin secret for tests of 32 bytes";
 pub const KEY: &str = "--admin-key=ops=an admin secret for tests of 32 bytes";
 const TOKEN_SECRET: &str = "a secret for tests of 32 bytes or";
 const TOKEN_KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";

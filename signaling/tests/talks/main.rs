@@ -25,6 +25,7 @@ mod slow_peers;
 mod stage;
 mod stop;
 mod strangers;
+mod taps;
 mod tls;
 mod tokens;
 mod web;

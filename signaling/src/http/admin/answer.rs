@@ -51,6 +51,11 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", reason)
     }
 
+    /// The configuration does not allow it.
+    pub fn not_allowed(reason: impl Into<String>) -> Self {
+        Problem::new(StatusCode::FORBIDDEN, "refused", reason)
+    }
+
     /// Control does not answer.
     pub fn no_control() -> Self {
         let reason = "the server is stopping, or its control thread has failed";

@@ -2,7 +2,8 @@
 //! request brings a key of administrators in its `Authorization: Bearer` header; without one in the
 //! configuration there is no admin API.
 //!
-//! * `answer` — the one shape of its errors; `workers` — the data cores.
+//! * `answer` — the one shape of its errors; `workers` — the data cores; `taps` — voices for
+//!   programs outside.
 //!
 //! Rooms are asked by way of the hub, where administrators take turns with the rooms and wait when
 //! they have made more work than their share. What the data cores do is read once a second for
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod taps;
 mod workers;
 
 use std::net::IpAddr;
@@ -42,6 +44,7 @@ use crate::auth::admin::AdminKeys;
 use crate::auth::presented::bearer;
 use crate::drain::{Drain, Draining, MAX_DEADLINE};
 use crate::hub::HubLink;
+use crate::taps::Allowed;
 
 /// The largest request: a few short texts.
 const MAX_BODY_BYTES: usize = 4096;
@@ -65,12 +68,13 @@ pub struct Admin {
     hub: HubLink,
     drain: Drain,
     asking: Semaphore,
+    taps: Allowed,
 }
 
 impl Admin {
-    /// With these keys, over this hub.
-    pub fn new(keys: AdminKeys, hub: HubLink, drain: Drain) -> Self {
-        Admin { keys, hub, drain, asking: Semaphore::new(MAX_QUESTIONS) }
+    /// With these keys, over this hub; voices may go only where that is allowed.
+    pub fn new(keys: AdminKeys, hub: HubLink, drain: Drain, taps: Allowed) -> Self {
+        Admin { keys, hub, drain, asking: Semaphore::new(MAX_QUESTIONS), taps }
     }
 
     /// How the server drains, if it does.
@@ -102,6 +106,7 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
             "/v1/rooms/{room}/recording",
             get(recording).post(start_recording).delete(stop_recording),
         )
+        .route("/v1/rooms/{room}/tap", get(taps::see).post(taps::start).delete(taps::stop))
         .route("/v1/rooms/{room}/participants/{id}", get(participant).delete(remove))
         .route("/v1/rooms/{room}/participants/{id}/mute", post(mute))
         .route("/v1/workers", get(workers::see).post(workers::add))
@@ -193,6 +198,7 @@ pub(super) async fn ask(door: &Door, request: AdminRequest) -> Outcome {
         AdminResponse::Participant(participant) => Ok(json!(participant)),
         AdminResponse::Muted(producers) => Ok(json!({"producers": producers})),
         AdminResponse::Recording(recording) => Ok(json!(recording)),
+        AdminResponse::Tap(tap) => Ok(json!(tap)),
         AdminResponse::Announced(told) => Ok(json!({"participants": told})),
     }
 }

@@ -18,11 +18,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use opencall_control::RecordingTotals;
 use opencall_control::dtls::DtlsDrop;
+use opencall_control::tap::{CaptionDrop, TapTotals};
 use opencall_dataplane::drop_reason::DropReason;
 
 use self::text::Text;
 use super::Door;
 use crate::gauges::{CoreState, CoreView};
+use crate::taps::gauges::TapGauges;
 
 /// Answers a scrape.
 pub(super) async fn answer(State(door): State<Arc<Door>>) -> Response {
@@ -46,6 +48,7 @@ fn write(door: &Door) -> String {
     write_drops(&mut text, &cores);
     write_control(&mut text, door);
     write_recordings(&mut text, &front.gauges.watched().recordings);
+    write_taps(&mut text, &front.gauges.watched().taps, &front.gauges.taps);
     write_door(&mut text, door);
     write_webhooks(&mut text, door);
     process::write(&mut text);
@@ -215,6 +218,33 @@ fn write_recordings(text: &mut Text, totals: &RecordingTotals) {
     let help = "Clusters that the disk was too slow for, of recordings that have ended.";
     text.counter("opencall_recording_clusters_dropped_total", help)
         .sample(&[], totals.clusters_dropped);
+}
+
+fn write_taps(text: &mut Text, totals: &TapTotals, gauges: &TapGauges) {
+    text.gauge("opencall_taps", "Rooms whose voices go to a program outside.")
+        .sample(&[], totals.active);
+    let (frames, connections, failures) = gauges.counts();
+    let help = "Frames of voices that programs outside were handed.";
+    text.counter("opencall_tap_frames_total", help).sample(&[], frames);
+    let help = "Frames of voices that programs outside were not handed.";
+    let mut dropped = text.counter("opencall_tap_frames_dropped_total", help);
+    for (reason, value) in gauges.dropped() {
+        dropped.sample(&[("reason", &reason.label())], value);
+    }
+    let help = "Connections to programs outside.";
+    text.counter("opencall_tap_connections_total", help).sample(&[], connections);
+    let help = "Connections to programs outside that were not made, or ended before their tap.";
+    text.counter("opencall_tap_failures_total", help).sample(&[], failures);
+    text.counter("opencall_captions_total", "Captions that rooms were told.")
+        .sample(&[], totals.captions);
+    let help = "What programs outside said that became no caption.";
+    let mut refused = text.counter("opencall_captions_refused_total", help);
+    for (reason, value) in gauges.refused() {
+        refused.sample(&[("reason", &reason.label())], value);
+    }
+    for (reason, value) in CaptionDrop::ALL.iter().zip(totals.dropped) {
+        refused.sample(&[("reason", &reason.label())], value);
+    }
 }
 
 fn write_door(text: &mut Text, door: &Door) {

@@ -58,6 +58,7 @@ const LAST_SEARCH_MS = 4_000;
 
 interface Saved {
   producers: {
+    /** The server's, of the last attempt that produced it. */
     id: string;
     track: MediaStreamTrack;
     paused: boolean;
@@ -66,6 +67,20 @@ interface Saved {
   }[];
   consumers: { producerId: string; paused: boolean }[];
 }
+
+/** One of a reconnection's attempts. */
+interface Attempt {
+  /** It has failed, took too long or was stopped: whatever it still hears comes to nothing. */
+  isOver: boolean;
+}
+
+/** With what requests the server takes back its answer. */
+// biome-ignore lint/suspicious/noExplicitAny: answers depend on what was asked
+const UNDOING: Record<string, (answer: any) => [string, object]> = {
+  produce: ({ producerId }) => ['closeProducer', { producerId }],
+  produceData: ({ dataProducerId }) => ['closeDataProducer', { dataProducerId }],
+  consume: ({ id }) => ['closeConsumer', { consumerId: id }],
+};
 
 /**
  * Keeps a service connected: searches a path anew, and where that does not help makes its transports, producers and
@@ -82,6 +97,7 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   #saved: Saved | undefined;
   /** Another with each reconnection: late answers of an older one are ignored. */
   #life: object | undefined;
+  #attempt: Attempt | undefined;
 
   constructor(
     service: MediasoupService,
@@ -137,11 +153,14 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
         maxAttempts,
         nextRetryIn: this.#delayMs() ?? 0,
       });
+      const current: Attempt = { isOver: false };
+      this.#attempt = current;
       try {
-        await this.#inTime(this.#makeAnew(this.#saved, life));
+        await this.#inTime(this.#makeAnew(this.#saved, current));
         if (this.#life === life) this.#succeed();
         return;
       } catch (error) {
+        current.isOver = true;
         if (this.#life !== life) return;
         this.#state.lastError = error instanceof Error ? error : new Error(String(error));
       }
@@ -224,25 +243,21 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
     const consumers = this.#service
       .getAllConsumers()
       .map(({ producerId, paused }) => ({ producerId, paused }));
-    // Those made anew send the same tracks, which must not end with the old ones.
-    for (const { id } of producers) this.#service.keepTrackOf(id);
     return { producers, consumers };
   }
 
-  /** In the order in which OpenCall's clients ask. */
-  async #makeAnew(saved: Saved, life: object): Promise<void> {
-    const ask = async (name: string, data: object) => {
-      const answer = await this.#send(`mediasoup:${name}`, data);
-      if (this.#life !== life) throw new Error('the reconnection was stopped');
-      return answer;
-    };
+  /** In the order in which OpenCall's clients ask. Rejects as soon as the attempt is over. */
+  async #makeAnew(saved: Saved, attempt: Attempt): Promise<void> {
+    const ask = this.#asker(attempt);
     const service = this.#service;
     const capabilities = await ask('getRouterCapabilities', {});
+    // Those made anew send the same tracks, which must not end with the ones before.
+    for (const { id } of saved.producers) service.keepTrackOf(id);
     service.closeTransports();
     await service.initialize(capabilities);
     const rtpCapabilities = service.getRtpCapabilities();
     // A session that is still there knows them, and says so.
-    await ask('setRtpCapabilities', { rtpCapabilities }).catch(() => undefined);
+    await ask('setRtpCapabilities', { rtpCapabilities }, true);
     const send = await ask('createTransport', { direction: 'send' });
     const connect = (transportId: string) => (data: { dtlsParameters: types.DtlsParameters }) =>
       ask('connectTransport', { transportId, ...data });
@@ -254,37 +269,85 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
     );
     const recv = await ask('createTransport', { direction: 'recv' });
     await service.createRecvTransport(recv, connect(recv.id));
-    for (const { id, track, paused, appData, codec } of saved.producers) {
-      await ask('closeProducer', { producerId: id }).catch(() => undefined);
-      const producer = await service.produce(track, { appData, ...(codec ? { codec } : {}) });
-      if (paused) await service.pauseProducer(producer.id);
+    for (const one of saved.producers) {
+      await ask('closeProducer', { producerId: one.id }, true);
+      if (one.track.readyState === 'live') await this.#produce(one, attempt);
     }
     for (const { producerId, paused } of saved.consumers) {
       // Whoever left meanwhile is not there any more; whoever came is told by the server.
-      const data: ConsumerData | undefined = await ask('consume', {
-        producerId,
-        rtpCapabilities,
-      }).catch(() => undefined);
-      if (!data) continue;
-      const consumer = await service.consume(data);
-      if (paused) await service.pauseConsumer(consumer.id);
+      const data = await ask('consume', { producerId, rtpCapabilities }, true);
+      if (data) await this.#consume(data, paused, attempt);
     }
+  }
+
+  /** Asks for an attempt. What `mayFail` is `undefined` if it does; once the attempt is over all reject. */
+  #asker(attempt: Attempt) {
+    // biome-ignore lint/suspicious/noExplicitAny: answers depend on what is asked
+    return async (name: string, data: object, mayFail = false): Promise<any> => {
+      this.#check(attempt);
+      const answer = await this.#send(`mediasoup:${name}`, data).catch((error) => {
+        if (!mayFail) throw error;
+      });
+      if (attempt.isOver) this.#undo(name, answer);
+      this.#check(attempt);
+      return answer;
+    };
+  }
+
+  #check({ isOver }: Attempt): void {
+    if (isOver) throw new Error('this attempt is over');
+  }
+
+  /** Has the server take back what it answered to an attempt that was over by then. */
+  #undo(name: string, answer: unknown): void {
+    const undoing = answer ? UNDOING[name]?.(answer) : undefined;
+    if (!undoing) return;
+    this.#send(`mediasoup:${undoing[0]}`, undoing[1]).catch((error) => {
+      console.info('opencall: what came too late could not be closed', error);
+    });
+  }
+
+  async #produce(saved: Saved['producers'][number], attempt: Attempt): Promise<void> {
+    const { track, paused, appData, codec } = saved;
+    const producer = await this.#service.produce(track, { appData, ...(codec ? { codec } : {}) });
+    if (attempt.isOver) {
+      this.#service.keepTrackOf(producer.id);
+      producer.close();
+      this.#undo('produce', { producerId: producer.id });
+    }
+    this.#check(attempt);
+    saved.id = producer.id;
+    if (paused) await this.#service.pauseProducer(producer.id);
+    this.#check(attempt);
+  }
+
+  async #consume(data: ConsumerData, paused: boolean, attempt: Attempt): Promise<void> {
+    const consumer = await this.#service.consume(data);
+    if (attempt.isOver) {
+      consumer.close();
+      this.#undo('consume', data);
+    }
+    this.#check(attempt);
+    if (paused) await this.#service.pauseConsumer(consumer.id);
+    this.#check(attempt);
   }
 
   /** A device was unplugged: sends another of its kind in its place. */
   async #replaceTrack(producerId: string): Promise<void> {
     const producer = this.#service.getProducer(producerId);
     if (!producer || producer.appData.source === 'screen') return;
+    let track: MediaStreamTrack | undefined;
     try {
       const device = producer.kind === 'audio' ? 'microphone' : 'camera';
       const stream = await navigator.mediaDevices.getUserMedia(constraintsOf(device));
-      const [track] = stream.getTracks();
+      [track] = stream.getTracks();
       if (!track) throw new Error('the browser gave no track');
       if (producer.closed) return track.stop();
       track.enabled = !producer.paused;
       await producer.replaceTrack({ track });
       this.emit('producer:trackReplaced', { producerId, track });
     } catch (error) {
+      track?.stop();
       this.emit('producer:replaceTrackFailed', { producerId, error });
     }
   }
@@ -302,6 +365,8 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
 
   #succeed(): void {
     const { retryCount: attempts, startTime = Date.now() } = this.#state;
+    // Its transports go on asking.
+    this.#attempt = undefined;
     this.#end();
     this.#saved = undefined;
     this.emit('reconnection:success', { attempts, duration: Date.now() - startTime });
@@ -315,6 +380,8 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
 
   #end(): void {
     this.#life = undefined;
+    if (this.#attempt) this.#attempt.isOver = true;
+    this.#attempt = undefined;
     this.#state = { ...this.#state, isReconnecting: false };
   }
 
@@ -327,7 +394,7 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
     return new Promise((resolve, reject) => {
       const late = () => reject(new Error(`not connected within ${connectionTimeout} ms`));
       const timer = this.#timers.after(connectionTimeout, late);
-      attempt.then(resolve, reject).finally(() => clearTimeout(timer));
+      attempt.then(resolve, reject).finally(() => this.#timers.cancel(timer));
     });
   }
 }

@@ -430,7 +430,6 @@ export class Meeting {
     const encrypting = this.#encryption.start();
     encrypting.catch(() => undefined);
     const replaces = this.#givenUp;
-    this.#givenUp = undefined;
     const open =
       this.#options.openChannel ??
       (() => WebSocketChannel.open(url, identity, { token, replaces }));
@@ -454,6 +453,8 @@ export class Meeting {
       if (this.#entering === channel) this.#entering = undefined;
     });
     if (life !== this.#life) return session.close();
+    // Not before: an attempt that comes to nothing may not have ended it.
+    this.#givenUp = undefined;
     this.#session = session;
     this.#encryption.connected(channel);
     this.#quality = 'excellent';
@@ -556,7 +557,6 @@ export class Meeting {
         this.#givenUp = this.#session?.resumeToken;
         this.#session = undefined;
         this.#conversation.lost();
-        this.#files.lost();
         this.#files.lost();
         void this.#reconnect(life, reason);
       }),

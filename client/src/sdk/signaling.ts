@@ -226,6 +226,8 @@ export class WebSocketChannel implements SignalingChannel {
     if (!pending) return;
     this.#pending.delete(frame.id);
     clearTimeout(pending.timer);
+    // About another session: in this one the server does not count its answer.
+    if (pending.name === 'forget') this.#received -= 1;
     if (frame.type === 'response') pending.resolve(frame.data);
     else pending.reject(new MeetingError('request-refused', frame.error, { reason: frame.error }));
   }

@@ -70,3 +70,39 @@ test.each([3, 15])('a session outlives a network that is gone for %i s', async (
   await ben.event('participantLeft');
   await ben.leave();
 });
+
+test('a session that took the place of one that was given up outlives a network that is gone, too', async () => {
+  const meetingId = 'given-up';
+  const identity = { meetingId, participantId: 'ann' };
+  const enter = async (replaces?: string) => {
+    const channel = await WebSocketChannel.open(`${link.wsUrl}/ws`, identity, { replaces });
+    const rtpCapabilities = await channel.request('getRouterCapabilities', {});
+    await channel.request('createTransport', { direction: 'send' });
+    await channel.request('createTransport', { direction: 'recv' });
+    await channel.request('setRtpCapabilities', { rtpCapabilities, resume: true });
+    return channel;
+  };
+  const ben = await Peer.connect(server, 'opencall', { query: {} });
+  await ben.ask('getRouterCapabilities', { meetingId, participantId: 'ben' });
+  await ben.join('Ben');
+  const first = await enter();
+  link.cut();
+  first.close();
+  await link.restore();
+  const ann = await enter(first.resumeToken);
+  await ben.event('participantLeft');
+  const heard: string[] = [];
+  ann.on('event', ({ name }) => heard.push(name));
+  const closed = vi.fn();
+  ann.on('close', closed);
+  link.cut();
+  await ben.produce('microphone');
+  await ben.produce('camera');
+  await link.restore();
+  await ann.request('changeDisplayName', { displayName: 'Anna' });
+  await vi.waitUntil(() => heard.length === 2 || closed.mock.calls.length > 0);
+  expect(heard).toEqual(['newProducer', 'newProducer']);
+  expect(closed).not.toHaveBeenCalled();
+  ann.close();
+  await ben.leave();
+});

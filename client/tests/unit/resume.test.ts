@@ -1,5 +1,8 @@
+import * as fake from 'mediasoup-client/fakeParameters';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { Meeting } from '../../src/sdk/meeting';
 import { WebSocketChannel } from '../../src/sdk/signaling';
+import { makeDevice } from './fake-server';
 
 interface Frame {
   type: string;
@@ -182,4 +185,85 @@ test('a connection that carries nothing is left for another', async () => {
   await settle();
   expect(FakeSocket.all).toHaveLength(2);
   expect(last().named('resume')).toBeDefined();
+});
+
+test('what is about another session is not counted: the server does not either', async () => {
+  const identity = { meetingId: 'm', participantId: 'p' };
+  const opening = WebSocketChannel.open('ws://x/ws', identity, { replaces: 'old' });
+  await settle();
+  const channel = await opening;
+  expect(last().sent[0]).toMatchObject({
+    type: 'mediasoup:forget',
+    data: { resumeToken: 'old' },
+  });
+  const joining = channel.request('setRtpCapabilities', { rtpCapabilities: {}, resume: true });
+  const [forget, enter] = last().sent;
+  last().answer(forget?.id, {});
+  last().answer(enter?.id, { resumeToken: 'first' });
+  await joining;
+  last().drop();
+  await settle();
+  expect(last().named('resume')?.data).toMatchObject({ resumeToken: 'first', received: 1 });
+});
+
+/** Answers what has been asked, as a server that gives this token; `false` where it refuses to let anyone in. */
+async function serve(resumeToken: string | false) {
+  const socket = last();
+  let answered = 0;
+  for (let step = 0; step < 10; step += 1) {
+    await settle();
+    for (const { type, id } of socket.sent.slice(answered)) {
+      answered += 1;
+      const isEntry = type === 'mediasoup:setRtpCapabilities';
+      if (isEntry && resumeToken === false) socket.say({ type: 'error', id, error: 'not now' });
+      else if (isEntry) socket.answer(id, { resumeToken });
+      else if (type === 'mediasoup:getRouterCapabilities')
+        socket.answer(id, fake.generateRouterRtpCapabilities());
+      else socket.answer(id, fake.generateTransportRemoteParameters());
+    }
+  }
+}
+
+/** Goes on until another connection is made. */
+async function connectedAgain() {
+  const before = FakeSocket.all.length;
+  const isOpen = () => FakeSocket.all.length > before && last().sent.length > 0;
+  for (let step = 0; step < 400 && !isOpen(); step += 1) await vi.advanceTimersByTimeAsync(20);
+  expect(isOpen()).toBe(true);
+}
+
+test('a session that was given up is ended by the attempt that reaches the server, and not forgotten by those before', async () => {
+  vi.spyOn(console, 'info').mockImplementation(() => undefined);
+  const options = { url: 'ws://x/ws', meetingId: 'm', participantId: 'p', displayName: 'P' };
+  const meeting = new Meeting({ ...options, makeDevice });
+  const joining = meeting.join();
+  await settle();
+  await serve('first');
+  await joining;
+  const given = () => last().named('forget')?.data.resumeToken;
+  expect(given()).toBeUndefined();
+
+  FakeSocket.isReachable = false;
+  last().drop(1011);
+  const before = FakeSocket.all.length;
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(FakeSocket.all.length).toBeGreaterThan(before);
+  FakeSocket.isReachable = true;
+  await connectedAgain();
+  expect(last().sent[0]?.type).toBe('mediasoup:forget');
+  expect(given()).toBe('first');
+  // Nobody has heard whether it did.
+  last().drop(1006);
+  await connectedAgain();
+  expect(given()).toBe('first');
+  await serve('second');
+  expect(meeting.snapshot.status).toBe('joined');
+
+  last().drop(1011);
+  await connectedAgain();
+  expect(given()).toBe('second');
+  await serve('third');
+  expect(meeting.snapshot.status).toBe('joined');
+  meeting.leave();
+  vi.restoreAllMocks();
 });

@@ -1,10 +1,11 @@
+import type { MeetingError } from './errors';
 import type { ListedParticipant } from './protocol';
 import type { SignalingChannel } from './signaling';
 
 /** A page of the server's. */
 const PAGE = 100;
 
-/** So many pages are read: more people than a room may have. */
+/** So many pages are read: more people than a room may have, and some more where people leave meanwhile. */
 const MAX_PAGES = 50;
 
 /** Who is looked at and not on stage is asked for anew after this long: nobody tells what they start and stop. */
@@ -83,15 +84,23 @@ export class Directory {
     const run = this.#refresh;
     let after: string | undefined;
     for (let page = 0; page < MAX_PAGES; page += 1) {
-      const { participants = [], next } = await this.#options.channel.request('getParticipants', {
-        ...(after === undefined ? {} : { after }),
-        limit: PAGE,
-      });
-      if (run !== this.#refresh) return;
-      this.#options.listed(participants);
-      if (!next) return;
-      after = next;
+      try {
+        const { participants = [], next } = await this.#options.channel.request('getParticipants', {
+          ...(after === undefined ? {} : { after }),
+          limit: PAGE,
+        });
+        if (run !== this.#refresh) return;
+        this.#options.listed(participants);
+        if (!next) return;
+        after = next;
+      } catch (error) {
+        const isRefused = (error as Partial<MeetingError> | undefined)?.code === 'request-refused';
+        if (run !== this.#refresh || !isRefused || after === undefined) throw error;
+        // Whoever was the last of a page has left, and nobody comes after them any more: once more from the beginning.
+        after = undefined;
+      }
     }
+    throw new Error('too many came and went');
   }
 
   async #ask(): Promise<void> {

@@ -28,6 +28,7 @@ export class FakeChannel implements SignalingChannel {
   /** Who is in the room besides, in pages of at most this many. */
   listed: ListedParticipant[] = [];
   pageSize = 100;
+  pageRead: (page: readonly ListedParticipant[]) => void = () => undefined;
   #lastId = 0;
 
   // The answers are of different types for each name, which only the interface knows.
@@ -113,8 +114,12 @@ export class FakeChannel implements SignalingChannel {
           return { participants: this.listed.filter(named), next: null };
         }
         const from = 1 + this.listed.findIndex(({ participantId }) => participantId === after);
+        if (after !== undefined && from === 0) {
+          throw new MeetingError('request-refused', `unknown participant: ${after}`);
+        }
         const participants = this.listed.slice(from, from + this.pageSize);
         const isLast = from + this.pageSize >= this.listed.length;
+        this.pageRead(participants);
         return { participants, next: isLast ? null : participants.at(-1)?.participantId };
       }
       default:

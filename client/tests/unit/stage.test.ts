@@ -51,9 +51,13 @@ function listed(id: string, muted = false): ListedParticipant {
   return { participantId: id, displayName: id.toUpperCase(), producers };
 }
 
-/** In a room with a stage of one voice and two pictures, and these people. */
-async function entered(people: string[]): Promise<Meeting> {
+/** In a room with a stage of one voice and two pictures, and these people. `read` is told of each page that was given. */
+async function entered(
+  people: string[],
+  read: (page: readonly ListedParticipant[]) => void = () => undefined,
+): Promise<Meeting> {
   channel = new FakeChannel();
+  channel.pageRead = read;
   channel.listed = people.map((id) => listed(id));
   const meeting = new Meeting({
     url: 'ws://unused',
@@ -131,6 +135,41 @@ test('one’s own slot is not oneself', async () => {
   on(slot('v0', 'me'), slot('v1', 'ann'));
   expect(find(meeting, 'me')?.media).toEqual({});
   expect(meeting.snapshot.stage.map(({ participantId }) => participantId)).toEqual(['me', 'ann']);
+});
+
+test('everyone is listed, also if the last of a page leaves while the next is asked for', async () => {
+  const people = Array.from({ length: 250 }, (_, index) => `p${index}`);
+  const leave = (id: string) => {
+    channel.listed = channel.listed.filter(({ participantId }) => participantId !== id);
+    // Said after the answer.
+    setTimeout(() => channel.say('participantLeft', { participantId: id }));
+  };
+  // Two pages end with somebody who leaves.
+  const leaving = ['p99', 'p200'];
+  const meeting = await entered(people, (page) => {
+    const id = page.at(-1)?.participantId;
+    if (id && leaving.includes(id)) leave(id);
+  });
+  await gathered();
+  expect(names(meeting).sort()).toEqual(
+    ['me', ...people.filter((id) => !leaving.includes(id))].sort(),
+  );
+  expect(asked('getParticipants').map(({ data }) => data.after)).toEqual([
+    ...[undefined, 'p99'],
+    ...[undefined, 'p100', 'p200'],
+    ...[undefined, 'p100', 'p201'],
+  ]);
+});
+
+test('a list that is always refused is given up', async () => {
+  const people = Array.from({ length: 250 }, (_, index) => `p${index}`);
+  const meeting = await entered(people, (page) => {
+    const id = page.at(-1)?.participantId;
+    channel.listed = channel.listed.filter(({ participantId }) => participantId !== id);
+  });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(asked('getParticipants').filter(({ data }) => !data.participantIds)).toHaveLength(50);
+  expect(names(meeting).length).toBeGreaterThan(100);
 });
 
 test('everyone is listed, a page after the other, and received only where asked for', async () => {

@@ -3,6 +3,7 @@ import type { DeviceStatus, LocalSource, Meeting, MeetingSnapshot } from '../sdk
 import { canShareScreen, type DeviceActions } from './devices';
 import {
   CameraIcon,
+  CaptionsIcon,
   ChatIcon,
   GridIcon,
   HandIcon,
@@ -51,6 +52,7 @@ export function Controls({
   const words = useWords().controls;
   const { camera, microphone, screen } = snapshot.devices;
   const layoutLabel = mode === 'grid' ? words.speaker : words.grid;
+  const captionsLabel = view.hasCaptions ? words.captionsOff : words.captionsOn;
   const handLabel = isHandRaised ? words.lowerHand : words.raiseHand;
   return (
     <nav className="oc-controls" aria-label={words.bar}>
@@ -96,6 +98,20 @@ export function Controls({
         <HandIcon />
       </button>
       <ReactionButton meeting={meeting} />
+      {snapshot.isTapped && (
+        <button
+          type="button"
+          className="oc-control oc-control--wide"
+          data-control="captions"
+          aria-label={captionsLabel}
+          aria-pressed={view.hasCaptions}
+          aria-keyshortcuts={KEYS.captions}
+          data-tip={`${captionsLabel} (${KEYS.captions})`}
+          onClick={actions.toggleCaptions}
+        >
+          <CaptionsIcon off={!view.hasCaptions} />
+        </button>
+      )}
       <button
         type="button"
         className="oc-control oc-control--wide"
@@ -135,6 +151,7 @@ export function Controls({
         actions={actions}
         layoutLabel={layoutLabel}
         onLayout={onLayout}
+        captionsLabel={snapshot.isTapped ? captionsLabel : undefined}
         onFloat={onFloat}
       />
       <button

@@ -2,6 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import type { Meeting, MeetingSnapshot } from '../sdk/index';
 import { Announcer } from './Announcer';
 import { mainSpeaker } from './arrangement';
+import { Captions } from './Captions';
 import { ChatPanel } from './ChatPanel';
 import { Controls } from './Controls';
 import { DevicesDialog } from './DevicesDialog';
@@ -85,6 +86,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
     chat: () => actions.toggleSheet('chat'),
     people: () => actions.toggleSheet('people'),
     layout: setLayout,
+    captions: actions.toggleCaptions,
     help: () => actions.setDialog('shortcuts'),
     page: (step) => actions.setPage(nextPage(root.current, step)),
     escape: actions.closeSheet,
@@ -118,6 +120,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
             <Alone snapshot={snapshot} hasInvite={inviteLink !== undefined} />
             <StateCard meeting={meeting} snapshot={snapshot} onLeave={onLeave} />
             <Notices meeting={meeting} snapshot={snapshot} />
+            {view.hasCaptions && isIn && <Captions snapshot={snapshot} />}
             {isSoundBlocked && (
               <button
                 type="button"

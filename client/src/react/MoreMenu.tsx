@@ -1,5 +1,5 @@
 import type { Meeting } from '../sdk/index';
-import { FloatIcon, GridIcon, KeyboardIcon, MoreIcon, SettingsIcon } from './icons';
+import { CaptionsIcon, FloatIcon, GridIcon, KeyboardIcon, MoreIcon, SettingsIcon } from './icons';
 import { Popover } from './Popover';
 import { ReactionRow } from './Reactions';
 import { KEYS } from './shortcuts';
@@ -12,12 +12,15 @@ export function MoreMenu({
   actions,
   layoutLabel,
   onLayout,
+  captionsLabel,
   onFloat,
 }: {
   meeting: Meeting;
   actions: ViewActions;
   layoutLabel: string;
   onLayout: () => void;
+  /** Where there are captions. */
+  captionsLabel: string | undefined;
   onFloat: (() => void) | undefined;
 }) {
   const words = useWords().controls;
@@ -52,6 +55,13 @@ export function MoreMenu({
               {layoutLabel}
               <kbd>{KEYS.layout}</kbd>
             </button>
+            {captionsLabel && (
+              <button type="button" className="oc-item" onClick={doing(actions.toggleCaptions)}>
+                <CaptionsIcon />
+                {captionsLabel}
+                <kbd>{KEYS.captions}</kbd>
+              </button>
+            )}
             {onFloat && (
               <button type="button" className="oc-item" onClick={doing(onFloat)}>
                 <FloatIcon />

@@ -14,6 +14,7 @@ export function ShortcutsDialog({ onClose }: { onClose: () => void }) {
     [[KEYS.chat], words.chat],
     [[KEYS.people], words.people],
     [[KEYS.layout], words.layout],
+    [[KEYS.captions], words.captions],
     [['←', '→'], words.pages],
     [['Esc'], words.escape],
     [[KEYS.help], words.help],

@@ -1,7 +1,7 @@
 import { useState } from 'react';
 import type { MeetingSnapshot } from '../sdk/index';
 import { copyText } from './copyText';
-import { LinkIcon, LockIcon, PeopleIcon, RecordIcon } from './icons';
+import { CaptionsIcon, LinkIcon, LockIcon, PeopleIcon, RecordIcon } from './icons';
 import { Popover } from './Popover';
 import { useWords } from './words/index';
 
@@ -34,6 +34,16 @@ export function TopBar({
           <span className="oc-chip oc-chip--recorded" role="status">
             <RecordIcon />
             <span>{words.recorded}</span>
+          </span>
+        )}
+        {snapshot.isTapped && (
+          <span
+            className="oc-chip oc-chip--recorded oc-chip--tapped"
+            role="status"
+            title={words.tappedHelp}
+          >
+            <CaptionsIcon />
+            <span>{words.tapped}</span>
           </span>
         )}
         {snapshot.locked && (

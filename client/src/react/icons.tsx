@@ -76,6 +76,16 @@ export function LockIcon({ open = false }: { open?: boolean }) {
   );
 }
 
+export function CaptionsIcon({ off = false }: { off?: boolean }) {
+  return (
+    <Icon>
+      <rect x="3" y="5" width="18" height="14" rx="3" />
+      <path d="M10.5 10.2a2.3 2.3 0 1 0 0 3.6M17.2 10.2a2.3 2.3 0 1 0 0 3.6" />
+      {off && SLASH}
+    </Icon>
+  );
+}
+
 export function RecordIcon() {
   return (
     <Icon>

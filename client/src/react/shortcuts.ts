@@ -9,6 +9,7 @@ export const KEYS = {
   chat: 'C',
   people: 'P',
   layout: 'G',
+  captions: 'T',
   help: '?',
 } as const;
 
@@ -20,6 +21,7 @@ export interface ShortcutActions {
   chat(): void;
   people(): void;
   layout(): void;
+  captions(): void;
   help(): void;
   page(step: 1 | -1): void;
   escape(): void;

@@ -21,6 +21,8 @@ export interface View {
   readonly pinned: Spot | undefined;
   readonly page: number;
   readonly sheet: SheetName | undefined;
+  /** Whether captions are shown, where there are any. */
+  readonly hasCaptions: boolean;
   readonly dialog: DialogName | undefined;
   /** From 0 to 1, by participant; 1 where nothing was chosen. */
   readonly volumes: Readonly<Record<string, number>>;
@@ -36,6 +38,7 @@ export interface ViewActions {
   setPage(page: number): void;
   toggleSheet(sheet: SheetName): void;
   closeSheet(): void;
+  toggleCaptions(): void;
   setDialog(dialog: DialogName | undefined): void;
   setVolume(participantId: string, volume: number): void;
   setQuality(participantId: string, quality: Quality): void;
@@ -47,6 +50,7 @@ const START: View = {
   pinned: undefined,
   page: 0,
   sheet: undefined,
+  hasCaptions: true,
   dialog: undefined,
   volumes: {},
   qualities: {},
@@ -71,6 +75,7 @@ export function useView(): [View, ViewActions] {
       toggleSheet: (wanted) =>
         change(({ sheet }) => ({ sheet: sheet === wanted ? undefined : wanted })),
       closeSheet: () => change(() => ({ sheet: undefined })),
+      toggleCaptions: () => change(({ hasCaptions }) => ({ hasCaptions: !hasCaptions })),
       setDialog: (dialog) => change(() => ({ dialog })),
       setVolume: (id, volume) =>
         change(({ volumes }) => ({ volumes: { ...volumes, [id]: volume } })),

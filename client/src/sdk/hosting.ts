@@ -1,3 +1,4 @@
+import { type Caption, withCaption } from './captions';
 import type { Source } from './participants';
 import type { Requests, Rights, ServerEvents, SourceName } from './protocol';
 
@@ -17,6 +18,10 @@ export interface HostingSnapshot {
   readonly waitingRoom: boolean;
   /** Whether the server records the meeting, or is about to. */
   readonly isRecorded: boolean;
+  /** Whether voices go to a program outside, which makes captions of them, or are about to. */
+  readonly isTapped: boolean;
+  /** What people say, as that program understands it, in the order in which they began; the newest 50. */
+  readonly captions: readonly Caption[];
   /** Who waits, first come first; only hosts know. */
   readonly waiting: readonly WaitingParticipant[];
 }
@@ -44,6 +49,8 @@ export class Hosting {
   #locked = false;
   #waitingRoom = false;
   #isRecorded = false;
+  #isTapped = false;
+  #captions: readonly Caption[] = [];
   #waiting: readonly WaitingParticipant[] = [];
 
   get snapshot(): HostingSnapshot {
@@ -53,17 +60,16 @@ export class Hosting {
       locked: this.#locked,
       waitingRoom: this.#waitingRoom,
       isRecorded: this.#isRecorded,
+      isTapped: this.#isTapped,
+      captions: this.#captions,
       waiting: this.#waiting,
     };
   }
 
   /** Nothing is known yet of the room of a new session. */
   forget(): void {
-    this.#can = undefined;
-    this.#locked = false;
-    this.#waitingRoom = false;
-    this.#isRecorded = false;
-    this.#waiting = [];
+    this.entered(undefined);
+    this.#captions = this.#waiting = [];
   }
 
   /** An older server says nothing of all this. */
@@ -72,6 +78,7 @@ export class Hosting {
     this.#locked = entrance?.roomLocked ?? false;
     this.#waitingRoom = entrance?.waitingRoom ?? false;
     this.#isRecorded = entrance?.recording ?? false;
+    this.tapChanged({ tapped: entrance?.tapped ?? false });
   }
 
   roomLocked({ locked, waitingRoom }: ServerEvents['roomLocked']): void {
@@ -81,6 +88,17 @@ export class Hosting {
 
   recordingChanged({ recording }: ServerEvents['recordingChanged']): void {
     this.#isRecorded = recording;
+  }
+
+  tapChanged({ tapped }: ServerEvents['tapChanged']): void {
+    this.#isTapped = tapped;
+    // A tap that begins numbers what is said anew.
+    if (tapped) this.#captions = [];
+  }
+
+  captioned(event: ServerEvents['caption']): readonly Caption[] {
+    this.#captions = withCaption(this.#captions, event);
+    return this.#captions;
   }
 
   /** Someone waits under this name, or (`undefined`) no more; whether that is someone new. */

@@ -13,6 +13,7 @@ export {
   secretOfPassphrase,
 } from '../e2ee/index';
 export { type BackoffOptions, backoffDelayMs, DEFAULT_BACKOFF } from './backoff';
+export type { Caption } from './captions';
 export { spatialLayerFor } from './encodings';
 export { type ErrorFacts, MeetingError, type MeetingErrorCode } from './errors';
 export type { Mutable, WaitingParticipant } from './hosting';

@@ -10,6 +10,7 @@ import type { SharedFile } from '../data/files/types';
 import { SharedFiles } from '../data/sharedFiles';
 import type { EncryptionOptions, FrameCounts } from '../e2ee/index';
 import { backoffDelayMs } from './backoff';
+import type { Caption } from './captions';
 import { Emitter } from './emitter';
 import { asMeetingError, MeetingError, type MeetingErrorCode } from './errors';
 import {
@@ -121,6 +122,10 @@ export interface MeetingEvents {
   codecAdvice: CodecAdvice;
   /** The server will record the meeting in so many milliseconds, or records it no more. */
   recordingChanged: { recording: boolean; startsInMs?: number; reason?: string };
+  /** Voices will go to a program outside in so many milliseconds, or go there no more. */
+  tapChanged: { tapped: boolean; startsInMs?: number; reason?: string };
+  /** One of the captions of the snapshot is new, or has changed. */
+  captions: readonly Caption[];
   /** To hosts: someone new waits to be let in. */
   participantWaiting: WaitingParticipant;
   error: MeetingError;
@@ -516,6 +521,11 @@ export class Meeting {
         this.#hosting.recordingChanged(news);
         this.#emitter.emit('recordingChanged', news);
       }),
+      tapChanged: current((news) => {
+        this.#hosting.tapChanged(news);
+        this.#emitter.emit('tapChanged', news);
+      }),
+      captioned: current((event) => this.#emitter.emit('captions', this.#hosting.captioned(event))),
       waiting: current((isWaiting) => this.#setStatus(isWaiting ? 'waiting' : 'joining')),
       adviceChanged: current((advice, isOtherCodec) => {
         this.#emitter.emit('codecAdvice', advice);

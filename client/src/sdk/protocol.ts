@@ -99,6 +99,7 @@ export interface Requests extends DeliveryRequests {
       roomLocked?: boolean;
       waitingRoom?: boolean;
       recording?: boolean;
+      tapped?: boolean;
       codecAdvice?: CodecAdvice;
     };
   };
@@ -216,6 +217,16 @@ export interface ServerEvents extends DeliveryEvents {
   roomLocked: { locked: boolean; waitingRoom: boolean; by?: string };
   /** The room will be recorded so soon, or is recorded no more, for this reason. */
   recordingChanged: { recording: boolean; startsInMs?: number; reason?: string };
+  /** Voices will go to a program outside so soon, or go there no more, for this reason. */
+  tapChanged: { tapped: boolean; startsInMs?: number; reason?: string };
+  /** What someone said, as that program understood it; a later one of the same utterance replaces it. */
+  caption: {
+    participantId: string;
+    utterance: number;
+    text: string;
+    interim: boolean;
+    language?: string;
+  };
   /** To hosts: someone waits to be let in, or has another name now. */
   participantWaiting: { participantId: string; displayName: string };
   /** To hosts: someone waits no more: let in, sent away or gone. */

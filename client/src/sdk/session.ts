@@ -42,6 +42,8 @@ export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   entered(entrance: Requests['setRtpCapabilities']['answer']): void;
   roomLocked(lock: ServerEvents['roomLocked']): void;
   recordingChanged(recording: ServerEvents['recordingChanged']): void;
+  tapChanged(tap: ServerEvents['tapChanged']): void;
+  captioned(caption: ServerEvents['caption']): void;
   /** This client waits to be let in, or waits no more. */
   waiting(isWaiting: boolean): void;
   /** The server advises something else; whether pictures are to be sent in another codec than now. */
@@ -382,6 +384,10 @@ export class Session {
         return this.#handlers.roomLocked(event.data);
       case 'recordingChanged':
         return this.#handlers.recordingChanged(event.data);
+      case 'tapChanged':
+        return this.#handlers.tapChanged(event.data);
+      case 'caption':
+        return this.#handlers.captioned(event.data);
       case 'participantWaiting':
         return this.#handlers.participantWaiting(event.data.participantId, event.data.displayName);
       case 'participantWaitingEnded':

@@ -22,7 +22,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-function makeMeeting(): Meeting {
+function makeMeeting(entrance: FakeChannel['entrance'] = {}): Meeting {
   return new Meeting({
     url: 'ws://unused',
     meetingId: 'm',
@@ -31,7 +31,8 @@ function makeMeeting(): Meeting {
     makeDevice,
     openChannel: async () => {
       const channel = new FakeChannel();
-      channel.entrance = { can: RIGHTS, roomLocked: isLocked, waitingRoom: isLocked };
+      const lock = { roomLocked: isLocked, waitingRoom: isLocked };
+      channel.entrance = { can: RIGHTS, ...lock, ...entrance };
       if (isLocked) releases.push(channel.hold('createTransport'));
       channels.push(channel);
       return channel;
@@ -124,6 +125,41 @@ test('whether the meeting is recorded is shown, and told', async () => {
     { recording: true, startsInMs: 1_000 },
     { recording: false, reason: 'stopped' },
   ]);
+});
+
+test('voices for a program outside are shown, and what it understands', async () => {
+  const { meeting, channel } = await joined();
+  const [changed, captioned] = [vi.fn(), vi.fn()];
+  meeting.on('tapChanged', changed);
+  meeting.on('captions', captioned);
+  expect(meeting.snapshot).toMatchObject({ isTapped: false, captions: [] });
+  channel.say('tapChanged', { tapped: true, startsInMs: 1_000 });
+  expect(meeting.snapshot.isTapped).toBe(true);
+  const say = (utterance: number, participantId: string, text: string, interim: boolean) =>
+    channel.say('caption', { participantId, utterance, text, interim, language: 'en' });
+  say(1, 'ann', 'good', true);
+  say(2, 'ben', 'hello', false);
+  say(1, 'ann', 'good morning', false);
+  const shown = meeting.snapshot.captions.map(({ participantId, text }) => [participantId, text]);
+  expect(shown).toEqual([
+    ['ann', 'good morning'],
+    ['ben', 'hello'],
+  ]);
+  expect(captioned).toHaveBeenCalledTimes(3);
+  expect(captioned).toHaveBeenLastCalledWith(meeting.snapshot.captions);
+  for (let utterance = 3; utterance < 200; utterance++) say(utterance, 'ann', 'so', false);
+  expect(meeting.snapshot.captions).toHaveLength(50);
+  channel.say('tapChanged', { tapped: false, reason: 'stopped' });
+  expect(meeting.snapshot.isTapped).toBe(false);
+  channel.say('tapChanged', { tapped: true, startsInMs: 0 });
+  expect(meeting.snapshot.captions).toEqual([]);
+  expect(changed).toHaveBeenCalledTimes(3);
+});
+
+test('who comes while voices go to a program is told as they enter', async () => {
+  const meeting = makeMeeting({ tapped: true });
+  await meeting.join();
+  expect(meeting.snapshot.isTapped).toBe(true);
 });
 
 test('who is muted by a host hears by whom', async () => {

@@ -74,6 +74,9 @@ export const de: Words = {
 
   top: {
     recorded: 'Wird aufgezeichnet',
+    tapped: 'Wird mitgeschrieben',
+    tappedHelp:
+      'Was hier gesagt wird, geht an ein Programm außerhalb, das Untertitel daraus macht.',
     status: {
       idle: 'Nicht beigetreten',
       joining: 'Tritt bei…',
@@ -154,6 +157,8 @@ export const de: Words = {
     people: 'Personen',
     chat: 'Chat',
     unread: (count) => `Chat, ${count} ungelesen`,
+    captionsOn: 'Untertitel zeigen',
+    captionsOff: 'Untertitel ausblenden',
     raiseHand: 'Hand heben',
     lowerHand: 'Hand senken',
     react: 'Reagieren',
@@ -202,6 +207,10 @@ export const de: Words = {
     zoomIn: 'Vergrößern',
     zoomOut: 'Verkleinern',
     zoomReset: 'Ganzes Bild',
+  },
+
+  captions: {
+    region: 'Untertitel',
   },
 
   people: {
@@ -281,6 +290,7 @@ export const de: Words = {
     pages: 'Durch alle blättern',
     hand: 'Hand heben oder senken',
     chat: 'Chat',
+    captions: 'Untertitel an oder aus',
     help: 'Diese Liste',
     escape: 'Schließen, was offen ist',
     close: 'Schließen',

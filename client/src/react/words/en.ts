@@ -59,6 +59,8 @@ export const en = {
 
   top: {
     recorded: 'Recording',
+    tapped: 'Transcribed',
+    tappedHelp: 'What is said here goes to a program outside, which makes captions of it.',
     status: {
       idle: 'Not joined',
       joining: 'Joining…',
@@ -136,6 +138,8 @@ export const en = {
     people: 'People',
     chat: 'Chat',
     unread: (count: number) => `Chat, ${count} unread`,
+    captionsOn: 'Show captions',
+    captionsOff: 'Hide captions',
     raiseHand: 'Raise hand',
     lowerHand: 'Lower hand',
     react: 'React',
@@ -190,6 +194,10 @@ export const en = {
     zoomIn: 'Zoom in',
     zoomOut: 'Zoom out',
     zoomReset: 'Whole picture',
+  },
+
+  captions: {
+    region: 'Captions',
   },
 
   people: {
@@ -269,6 +277,7 @@ export const en = {
     pages: 'Page through everyone',
     hand: 'Raise or lower your hand',
     chat: 'Chat',
+    captions: 'Captions on or off',
     help: 'This list',
     escape: 'Close what is open',
     close: 'Close',

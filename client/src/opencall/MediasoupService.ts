@@ -212,7 +212,10 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
     const [track] = stream.getVideoTracks();
     if (!track) return null;
     track.contentHint = 'detail';
-    const producer = await this.produce(track, { appData: { source: 'screen' } });
+    const producer = await this.produce(track, { appData: { source: 'screen' } }).catch((error) => {
+      track.stop();
+      throw error;
+    });
     producer.on('trackended', () => {
       producer.close();
       this.#tell('closeProducer', { producerId: producer.id }).catch(() => undefined);

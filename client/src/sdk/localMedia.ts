@@ -372,14 +372,24 @@ export class LocalMedia {
     }
   }
 
-  /** Sends another track in the place of the one before; the others see no end. */
+  /** Sends another track in the place of the one before; the others see no end. Where it cannot be sent all stays as it was. */
   async #swap(local: LocalTrack, track: MediaStreamTrack): Promise<void> {
-    if (this.#tracks.get(local.source) !== local) return track.stop();
-    const before = local.track;
+    const { producer, track: before } = local;
+    const isOurs = () => this.#tracks.get(local.source) === local;
     track.enabled = !local.paused;
+    try {
+      if (isOurs() && producer && !producer.closed) await producer.replaceTrack({ track });
+    } catch (error) {
+      // Where the session was lost meanwhile, the next one sends the new track.
+      if (!producer?.closed) {
+        track.stop();
+        throw error;
+      }
+    }
+    // It was switched off meanwhile, or the meeting was left.
+    if (!isOurs()) return track.stop();
     local.track = track;
     this.#watchEnd(local);
-    if (local.producer && !local.producer.closed) await local.producer.replaceTrack({ track });
     before.stop();
     this.#host.show(local.source, local);
   }

@@ -1,7 +1,8 @@
 import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
+import type { FakeHandler } from 'mediasoup-client/handlers/FakeHandler';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Meeting } from '../../src/sdk/meeting';
-import { FakeChannel, makeDevice } from './fake-server';
+import { FakeChannel, handlers, makeDevice } from './fake-server';
 
 /** What is plugged in, by kind. */
 let plugged: { kind: 'videoinput' | 'audioinput'; deviceId: string; label: string }[];
@@ -277,6 +278,69 @@ test('another microphone takes the place of the one before, which is still the c
   await meeting.disable('microphone');
   await meeting.enable('microphone');
   expect(opened.at(-1)?.constraints.audio).toMatchObject({ deviceId: { ideal: 'mic-2' } });
+});
+
+/** The browser takes its time to send another track, until this is called. */
+function slowly(handler: FakeHandler | undefined) {
+  let end: (error?: Error) => void = () => undefined;
+  vi.spyOn(handler as FakeHandler, 'replaceTrack').mockImplementation(
+    () =>
+      new Promise<void>((resolve, reject) => {
+        end = (error) => (error ? reject(error) : resolve());
+      }),
+  );
+  return (error?: Error) => end(error);
+}
+
+test('a track that the browser does not send is given back, and the one before goes on', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  plugged = [...plugged, { kind: 'audioinput', deviceId: 'mic-2', label: 'Table' }];
+  await meeting.mute();
+  const end = slowly(handlers.at(-2));
+  const switching = meeting.switchDevice('microphone', 'mic-2');
+  await settle();
+  // Whoever is muted is so at each moment.
+  expect(opened[1]?.tracks[0]?.enabled).toBe(false);
+  end(new Error('not this one'));
+  await expect(switching).rejects.toThrow('not this one');
+  expect(opened.flatMap(({ tracks }) => tracks.map((track) => track.readyState))).toEqual([
+    'live',
+    'ended',
+  ]);
+  expect(own(meeting)?.microphone?.track?.label).toBe('Headset');
+});
+
+test('another device is the one that is sent, also if the session is lost while it is taken', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  plugged = [...plugged, { kind: 'audioinput', deviceId: 'mic-2', label: 'Table' }];
+  slowly(handlers.at(-2));
+  const switching = meeting.switchDevice('microphone', 'mic-2');
+  await settle();
+  channel.drop();
+  await switching;
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(meeting.snapshot).toMatchObject({ status: 'joined', devices: { microphone: 'on' } });
+  expect(channel.names()).toContain('produce');
+  expect(own(meeting)?.microphone?.track).toMatchObject({ label: 'Table', readyState: 'live' });
+});
+
+test('a meeting that is left while another device is taken shows neither, and stops both', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  plugged = [...plugged, { kind: 'audioinput', deviceId: 'mic-2', label: 'Table' }];
+  const end = slowly(handlers.at(-2));
+  const switching = meeting.switchDevice('microphone', 'mic-2');
+  await settle();
+  meeting.leave();
+  end();
+  await switching.catch(() => undefined);
+  expect(opened.flatMap(({ tracks }) => tracks.map((track) => track.readyState))).toEqual([
+    'ended',
+    'ended',
+  ]);
+  expect(own(meeting)).toEqual({});
 });
 
 test('a device that is not there is told by code, with what it is', async () => {

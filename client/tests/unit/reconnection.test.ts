@@ -191,9 +191,16 @@ test('a device that cannot take the place of one that was unplugged does not sta
   expect(other?.readyState).toBe('ended');
 });
 
+test('a screen that cannot be sent is shared with nobody, and the browser does not go on saying so', async () => {
+  const [screen] = fakeDevices([new FakeMediaStreamTrack({ kind: 'video' })]);
+  server.refuses = (name) => name === 'produce';
+  await expect(service.shareScreen()).rejects.toThrow('no produce');
+  expect(screen?.readyState).toBe('ended');
+});
+
 /** What the browser opens next. */
 function fakeDevices(opened: FakeMediaStreamTrack[]): FakeMediaStreamTrack[] {
-  const getUserMedia = async () => ({ getTracks: () => opened });
-  vi.stubGlobal('navigator', { mediaDevices: { getUserMedia } });
+  const open = async () => ({ getTracks: () => opened, getVideoTracks: () => opened });
+  vi.stubGlobal('navigator', { mediaDevices: { getUserMedia: open, getDisplayMedia: open } });
   return opened;
 }

@@ -55,8 +55,8 @@ impl Control {
         session
     }
 
-    /// Whether a session has its place in the room for good, and whoever takes it over does too. Who
-    /// has not entered yet was only on the way.
+    /// Whether a session has its place in the room for good, and whoever takes it over does too.
+    /// Who has not entered yet was only on the way.
     fn is_inside(&self, session: SessionId) -> bool {
         self.peers.get(&session).is_some_and(|peer| peer.joined || peer.let_in)
     }

@@ -71,6 +71,8 @@ drop_reasons! {
     Duplicate => "duplicate",
     /// Late packet of a source whose stream goes on under another SSRC or other numbers.
     SourceReplaced => "source_replaced",
+    /// A stream that begins anew more often than any sender has reason to.
+    RestartFlood => "restart_flood",
     /// Packet of who is on stage, from before the stage took it.
     BeforeStage => "before_stage",
     /// Retransmission (RFC 4588) that repairs nothing.
@@ -100,6 +102,8 @@ drop_reasons! {
     KeyFrameBudget => "key_frame_budget",
     /// A NACK that asks for more packets than a client may ask for at once or in a second.
     NackFlood => "nack_flood",
+    /// Transport-wide feedback beyond what one datagram may bring.
+    FeedbackFlood => "feedback_flood",
     /// A NACK asked for a packet that history no longer holds.
     HistoryMiss => "history_miss",
     /// NACKs ask for more than retransmission may add to what a client is sent.

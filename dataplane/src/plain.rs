@@ -206,6 +206,8 @@ impl Core {
         if transport.plain.is_some()
             && let Some(tuple) = transport.ice.selected()
         {
+            // No guest any more, if it came as one: it has been found.
+            self.index.guest = self.index.guest.filter(|(guest, _)| *guest != tuple);
             self.index.addresses.insert(tuple, Owner::new(key, false));
         }
     }

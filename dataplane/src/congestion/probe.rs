@@ -351,10 +351,11 @@ impl ProbeController {
         }
     }
 
-    /// There is none where all that is wanted fits.
+    /// There is none where all that is wanted fits, nor on a path that is full.
     fn alr_probe_due(&self) -> Option<Time> {
         let fits = self.wanted_bps.is_some_and(|wanted| wanted <= self.estimate_bps);
-        let started = self.alr_started.filter(|_| !fits)?;
+        let is_full = self.limit == Limit::Congestion;
+        let started = self.alr_started.filter(|_| !fits && !is_full)?;
         Some(started.max(self.initiated.unwrap_or(Time::ZERO)) + ALR_INTERVAL)
     }
 

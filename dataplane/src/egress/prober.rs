@@ -146,6 +146,8 @@ impl Core {
             self.transports[key].set_pace();
         }
         if !self.transports[key].can_send() {
+            // What is left of a probe would leave at once when the client is found again.
+            self.end_probe_without_path(key);
             return;
         }
         if is_starved {
@@ -192,6 +194,12 @@ impl Core {
             path.prober.under_way = Some(probe);
         }
         path.prober.under_way.filter(|probe| probe.next_due() <= now)
+    }
+
+    fn end_probe_without_path(&mut self, key: usize) {
+        if let Some(path) = &mut self.transports[key].path {
+            path.prober.under_way = None;
+        }
     }
 
     fn end_probe(&mut self, now: Time, key: usize) {

@@ -198,6 +198,7 @@ impl Core {
             return self.send_repeating(now, entry, out, rx, tx);
         }
         let sequence = transport.next_transport_sequence;
+        let padding = padding * u8::from(has_room(rx, gathered.bytes, packet, padding));
         let end = packet.payload().end + usize::from(padding);
         let sending = (now, sequence);
         // No closure, which would be called.
@@ -287,6 +288,14 @@ pub(super) fn seal(
         out.rewrite.patch(ids, payload);
     }
     context.seal_rtp(out.sequence.0, header_len, payload, buffer).map_err(DropReason::from)
+}
+
+/// Whether there is room for so much padding behind the payload of a packet of this turn. There is
+/// none behind one that came without an SRTP tag.
+fn has_room(rx: &RxBatch, at: PacketRef, packet: &MediaPacket, padding: u8) -> bool {
+    let PacketRef::Received(index) = at else { return true };
+    let end = packet.payload().end + usize::from(padding);
+    padding == 0 || end <= usize::from(rx.datagram(usize::from(index)).len)
 }
 
 /// The first `len` bytes of a packet taken up in this turn, or as many as there are. Behind the

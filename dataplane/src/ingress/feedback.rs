@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use opencall_io::{SocketId, TxBatch};
-use opencall_wire::rtcp::{self, ExtendedBlock, ExtendedReport, Nack, Packet, ReportBlock, Writer};
+use opencall_wire::rtcp::{
+    self, ExtendedBlock, ExtendedReport, Nack, Packet, ReportBlock, TransportCc, Writer,
+};
 use opencall_wire::rtp::extension::ExtensionIds;
 use opencall_wire::time::Time;
 
@@ -29,6 +31,14 @@ const SRTCP_TRAILER_MAX: usize = 32;
 /// Packets that one datagram may ask for again: as many as libwebrtc keeps on its list of missing
 /// ones. 1200 bytes could name five times as many.
 const NACKED_PER_DATAGRAM_MAX: u32 = 1000;
+
+/// Transport-wide feedback that is looked at of one datagram: browsers that were held up send a few
+/// together. 1200 bytes could name 800,000 packets.
+const FEEDBACK_PER_DATAGRAM_MAX: u32 = 4;
+
+/// Time between two sender reports of an encoding that are heeded. Clients send one a second or
+/// so; each is told to other cores, in the ring that media takes.
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time between two key-frame requests to another core for one encoding: it merges and limits them
 /// itself, and a storm of them must not fill the ring that media takes.
@@ -56,13 +66,30 @@ impl Core {
             self.on_proof(now, key, (source, socket), Flow::Rtcp);
         }
         let mut nacks_left = NACKED_PER_DATAGRAM_MAX;
+        let mut feedback_left = FEEDBACK_PER_DATAGRAM_MAX;
         for packet in rtcp::packets(&bytes[..len]) {
             match packet.map_err(|_| DropReason::RtcpMalformed)? {
                 Packet::Nack(nack) => self.on_nack(now, key, &nack, &mut nacks_left, tx),
+                Packet::TransportCc(feedback) => {
+                    if feedback_left == 0 {
+                        self.stats.drops.count(DropReason::FeedbackFlood);
+                        continue;
+                    }
+                    feedback_left -= 1;
+                    self.on_transport_cc(now, key, &feedback);
+                }
                 packet => self.on_rtcp_packet(now, key, &packet, tx),
             }
         }
         Ok(())
+    }
+
+    fn on_transport_cc(&mut self, now: Time, key: usize, feedback: &TransportCc<'_>) {
+        let Some(path) = &mut self.transports[key].path else { return };
+        let before = path.estimator.unmatched();
+        path.estimator.on_transport_cc(now, feedback, &mut self.scratch);
+        self.stats.reports_unmatched += path.estimator.unmatched() - before;
+        self.follow_estimate(now, key);
     }
 
     /// Sends again what a client misses; `left` is how many packets it may still ask for in this
@@ -121,13 +148,6 @@ impl Core {
                 }
             }
             Packet::ExtendedReport(report) => self.on_extended_report(now, key, report),
-            Packet::TransportCc(feedback) => {
-                let Some(path) = &mut self.transports[key].path else { return };
-                let before = path.estimator.unmatched();
-                path.estimator.on_transport_cc(now, feedback, &mut self.scratch);
-                self.stats.reports_unmatched += path.estimator.unmatched() - before;
-                self.follow_estimate(now, key);
-            }
             // A REMB too. Where transport-wide feedback is agreed on, no REMB is; Chromium sends
             // one of 5 kbit/s when a picture's packet reaches it while it renegotiates.
             _ => {}
@@ -176,6 +196,11 @@ impl Core {
         if let Some(home) = &mut encoding.home {
             let SenderClock { ntp, rtp } = report.clock;
             home.source.receive.on_sender_report(report.received, ntp, rtp);
+        }
+        // Far ends of pipes are told of each: nobody needs so many.
+        let newest = encoding.source.newest_report();
+        if newest.is_some_and(|newest| report.received.since(newest.received) < REPORT_INTERVAL) {
+            return;
         }
         let timeliness = &mut self.transports[key].timeliness;
         if !timeliness.admits(report) {

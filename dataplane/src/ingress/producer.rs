@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_wire::codec::{Codec, MediaKind};
+use opencall_wire::rtp::header::RtpHeader;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 use smallvec::SmallVec;
 
 use crate::checkpoint::{Instant, ProducerCheckpoint, SourceCheckpoint};
+use crate::drop_reason::DropReason;
 use crate::fanout::{Stage, Subscription};
 use crate::ingress::history::{self, History};
 use crate::ingress::key_frame_ledger::KeyFrameLedger;
@@ -58,6 +60,30 @@ pub struct HomeEncoding {
     score_base: (u64, u64, u64),
     /// Packets lost and repaired of the sources before the present one.
     past: (i64, u64),
+    /// Its new beginnings since a time.
+    restarts: (Time, u8),
+}
+
+/// New beginnings of an encoding in a second: everyone who watches gets layers anew with each, and
+/// a sender has few reasons for one.
+const RESTARTS_PER_SECOND: u8 = 8;
+
+impl HomeEncoding {
+    /// Whether it may begin anew with a packet, which it does then.
+    pub fn check_restart(&mut self, now: Time, header: &RtpHeader) -> Result<(), DropReason> {
+        if self.source.is_overtaken(now, header.ssrc, header.sequence) {
+            return Err(DropReason::SourceReplaced);
+        }
+        let (since, count) = &mut self.restarts;
+        if now.since(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        match *count <= RESTARTS_PER_SECOND {
+            true => Ok(()),
+            false => Err(DropReason::RestartFlood),
+        }
+    }
 }
 
 /// One encoding, low to high quality in the producer's list.
@@ -109,10 +135,12 @@ impl Encoding {
         }
     }
 
-    /// Goes on with another source: nothing known of the one before is true of it.
+    /// Goes on with another source: nothing known of the one before is true of it. Everyone needs a
+    /// key frame of it, which is no viewer's doing.
     #[cold]
     fn begin_source(&mut self, id: SourceId) {
         self.source = Source::new(id);
+        self.asked_by = KeyFrameLedger::default();
     }
 
     /// Goes on with another source, at home, whose SSRC may not be known yet. A pending key-frame
@@ -342,6 +370,7 @@ impl Producer {
                         reported_score: 10,
                         score_base: (0, 0, 0),
                         past: (0, 0),
+                        restarts: (Time::ZERO, 0),
                     })
                 }),
             })

@@ -127,8 +127,8 @@ impl Core {
             None => streams.identify(payload_type, identity).ok_or(DropReason::NoProducer)?,
         };
         let home = self.home_of(to).ok_or(DropReason::NoProducer)?;
-        if !to.rtx && home.source.is_overtaken(now, header.ssrc, header.sequence) {
-            return Err(DropReason::SourceReplaced);
+        if !to.rtx {
+            home.check_restart(now, header)?;
         }
         if let Some(from) = from {
             self.leave_stream(now, key, header.ssrc, from);
@@ -224,9 +224,7 @@ impl Core {
             ArrivalKind::Duplicate if is_rtx => return Err(DropReason::UselessRtx),
             ArrivalKind::Duplicate => return Err(DropReason::Duplicate),
             ArrivalKind::Restart => {
-                if home.source.is_overtaken(now, header.ssrc, header.sequence) {
-                    return Err(DropReason::SourceReplaced);
-                }
+                home.check_restart(now, &header)?;
                 due = encoding.go_on_with(now, Some(header.ssrc));
                 home = encoding.home.as_deref_mut().ok_or(DropReason::NoProducer)?;
                 arrival = home.source.receive.on_packet(now, header.sequence, header.timestamp);

@@ -31,6 +31,7 @@ mod a_picture_of_two_cores_is_none;
 mod a_replayed_check_moves_nothing;
 mod a_retransmission_is_the_packet_again;
 mod a_rise_of_temporal_layers_comes_at_once;
+mod a_sender_causes_bounded_work;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
 mod a_voice_is_repeated_to_who_loses_it;

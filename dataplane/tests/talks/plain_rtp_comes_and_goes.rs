@@ -216,6 +216,11 @@ fn who_is_silent_is_lost_and_comes_back() {
     }
     assert_eq!(states(&world, &speaker), [IceState::Completed, IceState::Disconnected]);
     hearer.raw(&mut world);
+    // Another pipeline that is let in meanwhile takes nobody's place.
+    let mut other = connect(&mut world, None, true, true);
+    world.produce(&other, MediaKind::Video, &[2222]);
+    other.send_video(&world, Video { ssrc: 2222, ..video(0) });
+    world.turn();
     assert_eq!(heard(&mut world, &mut speaker, &mut hearer, 40..42), 2);
     assert_eq!(states(&world, &speaker).last(), Some(&IceState::Completed));
 }
@@ -362,11 +367,34 @@ fn a_core_that_dies_leaves_pipelines_where_they_were() {
         let mut hearer = world.join(CORE);
         world.consume(&hearer, &source);
         assert_eq!(heard(&mut world, &mut speaker, &mut hearer, 0..5), 5);
-        let got = heard(&mut world, &mut speaker, &mut hearer, 5..9);
+        world.kill(CORE, 7);
+        speaker.send_video(&world, Video { key: true, ..video(5) });
+        world.turn();
+        let got = heard(&mut world, &mut speaker, &mut hearer, 6..9);
         let drops: Vec<_> = world.core(CORE).stats().drops.iter().collect();
         assert_eq!(got, 4, "{srtp:?} {comedia} {drops:?}");
         world.push(SocketAddr::from(([203, 0, 113, 9], 9)), CORE, &speaker.sealed_video(video(9)));
         world.turn();
         assert!(hearer.media(&mut world).is_empty());
     }
+}
+
+#[test]
+fn packets_of_a_picture_that_differ_by_bytes_are_all_sent() {
+    let mut world = World::new(1);
+    let mut speaker = connect(&mut world, None, false, true);
+    let source = world.produce(&speaker, MediaKind::Video, &[1111]);
+    let mut hearer = world.join(CORE);
+    world.consume(&hearer, &source);
+    assert_eq!(heard(&mut world, &mut speaker, &mut hearer, 0..1), 1);
+    for (sequence, len) in [(1, 500), (2, 500), (3, 501)] {
+        let video = Video { timestamp: 9000, ..video(sequence) };
+        let mut payload = video.payload();
+        payload.resize(len, 7);
+        speaker.send_payload(&world, video, &payload);
+    }
+    world.turn();
+    let got = hearer.media(&mut world);
+    assert_eq!(got.len(), 3, "{:?}", world.core(CORE).stats().drops.iter().collect::<Vec<_>>());
+    assert_eq!(drops(&world, DropReason::Internal), 0);
 }

@@ -43,12 +43,14 @@ impl Silence {
 
 fn is_about_stage(output: &Output) -> bool {
     let Output::Notification { notification, .. } = output else { return false };
-    matches!(
-        **notification,
+    match &**notification {
         Notification::Stage(_)
-            | Notification::ConsumerPaused { .. }
-            | Notification::ConsumerResumed { .. }
-    )
+        | Notification::ConsumerPaused { .. }
+        | Notification::ConsumerResumed { .. } => true,
+        // To clients that know nothing of the stage its slots are peers.
+        Notification::PeerDisplayNameChanged { peer_id, .. } => peer_id.starts_with("stage:"),
+        _ => false,
+    }
 }
 
 fn is_about_quality(output: &Output) -> bool {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use opencall_dataplane::checkpoint::{ConsumerCheckpoint, Lease};
 use opencall_dataplane::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, Layers, ProducerId, TransportId,
 };
@@ -231,7 +232,8 @@ impl Control {
             score: None,
             told_score: None,
         };
-        let config = consumer_config(id, &consumer, &shared, &parameters);
+        let config =
+            consumer_config(id, &consumer, &shared, &parameters, self.call_memory().consumer());
         let options = self.consumer_options(id, &consumer, parameters).ok_or_else(gone)?;
         self.reach(producer_id, core);
         self.command(core, Command::CreateConsumer(Box::new(config)));
@@ -492,6 +494,7 @@ fn consumer_config(
     consumer: &Consumer,
     shared: &SharedStream,
     parameters: &ConsumerRtpParameters,
+    checkpoint: Lease<ConsumerCheckpoint>,
 ) -> ConsumerConfig {
     ConsumerConfig {
         id,
@@ -506,6 +509,6 @@ fn consumer_config(
         feedback: shared.feedback,
         paused: consumer.is_paused(),
         preferred_layers: None,
-        checkpoint: Default::default(),
+        checkpoint,
     }
 }

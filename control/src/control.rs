@@ -10,11 +10,12 @@
 //! [`Control::poll_command`], and call [`Control::handle_timeout`] at [`Control::next_timeout`].
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use opencall_dataplane::calls::CallMemory;
 use opencall_dataplane::message::{
     Command, ConsumerId, CoreId, Event, MAX_CORES, ProducerId, TransportId,
 };
@@ -39,6 +40,7 @@ use crate::dtls::{DtlsConfig, DtlsContext, DtlsDropCounters};
 use crate::error::ControlError;
 use crate::ids::Ids;
 use crate::known_capabilities::KnownCapabilities;
+use crate::left::Left;
 use crate::limits::{Limits, not_allowed};
 use crate::ortc;
 use crate::peer::Peer;
@@ -179,6 +181,8 @@ pub(crate) enum Timer {
     Tap(RoomId),
     /// A path has been such for a while that its client had better send otherwise.
     Advice(SessionId),
+    /// What the process before has left is over.
+    Left,
 }
 
 /// What is done once a request has been answered.
@@ -218,6 +222,8 @@ pub struct Counts {
     pub pipes: usize,
     /// Data cores that cannot keep up.
     pub overloaded_cores: usize,
+    /// Transports that the process before has left, whose clients have not come back yet.
+    pub left_transports: usize,
 }
 
 /// What a request makes the server do, in units of about one message to one client or data core. It
@@ -282,6 +288,8 @@ pub struct Control {
     commands: VecDeque<(CoreId, Command)>,
     /// What data cores were told and still holds.
     records: Records,
+    /// What is in the records of the process before.
+    pub(crate) left: Left,
 }
 
 impl Control {
@@ -332,6 +340,7 @@ impl Control {
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
             records: Records::default(),
+            left: Left::default(),
             config,
         })
     }
@@ -596,6 +605,7 @@ impl Control {
                 Timer::Recording(room) => self.begin_recording(room),
                 Timer::Tap(room) => self.open_tap(room),
                 Timer::Advice(session) => self.path_has_lasted(session),
+                Timer::Left => self.left_is_over(),
             }
         }
     }
@@ -633,6 +643,7 @@ impl Control {
             data_consumers: self.data.consumers.len(),
             pipes: self.producers.values().map(Producer::pipe_count).sum(),
             overloaded_cores: self.placement.overloaded(),
+            left_transports: self.left.count(),
         }
     }
 
@@ -692,6 +703,30 @@ impl Control {
         self.await_clients_of(core);
         if planted::is(Bug::DeathTold) {
             self.tell_of_death(core);
+        }
+    }
+
+    /// Begins with records that outlive the process; the cores, which are empty, are told these
+    /// commands.
+    pub(crate) fn keep_records(&mut self, records: Records, told: Vec<(CoreId, Command)>) {
+        self.records = records;
+        self.commands.extend(told);
+    }
+
+    /// Whether what cores are told outlives the process.
+    pub(crate) fn outlives_the_process(&self) -> bool {
+        self.records.outlive_the_process()
+    }
+
+    /// Where checkpoints are made.
+    pub(crate) fn call_memory(&self) -> CallMemory {
+        self.records.memory()
+    }
+
+    /// Ends these transports of the process before with what nobody needs then; `rest`: all of it.
+    pub(crate) fn close_left(&mut self, ended: &BTreeSet<TransportId>, rest: bool) {
+        for (core, command) in self.records.closings(ended, self.left.last_id(), rest) {
+            self.command(core, command);
         }
     }
 

@@ -37,6 +37,11 @@ impl Ids {
         self.last
     }
 
+    /// Numbers up to this one have been handed out, by a process before.
+    pub fn skip(&mut self, last: u64) {
+        self.last = self.last.max(last);
+    }
+
     pub fn text(&self, id: u64) -> String {
         format!("{:016x}", id.wrapping_mul(FACTOR) ^ self.key)
     }

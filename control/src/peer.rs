@@ -231,6 +231,7 @@ impl Control {
         let display_name = peer.grants.display_name.clone().unwrap_or(display_name);
         peer.introduce(display_name, device);
         peer.capabilities = capabilities;
+        self.end_left_of(session);
         Ok((self.joined(session)?, After::Entered))
     }
 

@@ -249,7 +249,7 @@ impl Control {
             extensions: mapping.extensions,
             feedback: mapping.feedback,
             paused: paused || muted,
-            checkpoint: Default::default(),
+            checkpoint: self.call_memory().producer(),
         };
         self.command(home, Command::CreateProducer(Box::new(config.clone())));
         let producer = Producer {
@@ -314,7 +314,7 @@ impl Control {
             extensions: mapping.extensions,
             feedback: Feedback::default(),
             paused: false,
-            checkpoint: Default::default(),
+            checkpoint: self.call_memory().producer(),
         };
         self.command(config.home, Command::CreateProducer(Box::new(config.clone())));
         let producer = Producer {

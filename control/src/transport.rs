@@ -211,7 +211,8 @@ impl Control {
             ice,
             outgoing_bitrate_bps,
             data_channels: sctp.is_on(),
-            checkpoint: Default::default(),
+            owner: self.client_mark(session),
+            checkpoint: self.call_memory().transport(),
         };
         self.command(core, Command::CreateTransport(Box::new(config)));
         self.peer_mut(session)?.transports.push(id);
@@ -430,7 +431,9 @@ impl Control {
     }
 
     pub(crate) fn ice_moved(&mut self, id: TransportId, state: IceState, remote: SocketAddr) {
-        let Some(transport) = self.transports.get_mut(&id) else { return };
+        let Some(transport) = self.transports.get_mut(&id) else {
+            return self.left_moved(id, state);
+        };
         transport.ice_state = Some(state);
         transport.remote = Some(remote);
         let session = transport.session;

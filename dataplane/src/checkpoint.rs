@@ -2,17 +2,19 @@
 //! stand. Control makes one of each per transport, producer and consumer and keeps it with its
 //! records ([`crate::records`]); a new core is given the same ones and goes on from there.
 //!
-//! All of it is atomics without a lock on the forwarding path. What is written per packet is what a
+//! All of it is words without a lock on the forwarding path, on the heap or in memory that outlives
+//! the process ([`crate::calls`]). What is written per packet is what a
 //! core writes anyway, once per packet received; what counts packets sent is written ahead, once
 //! per [`RESERVED_PACKETS`].
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use opencall_io::SocketId;
+use opencall_io::shared::Slot;
 use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::srtp::checkpoint::{Generation, Reserve, SrtpCheckpoint};
 use opencall_wire::time::Time;
@@ -65,13 +67,25 @@ impl Instant {
 
 /// A checkpoint as one core has it, of those that come one after the other. One that stalled may
 /// wake up with another in its place: what counts then is what the later one leaves.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct Lease<T> {
-    checkpoint: Arc<T>,
+    checkpoint: T,
     generation: Generation,
 }
 
-impl<T> Lease<T> {
+/// A checkpoint that several cores have, one after the other.
+pub trait Leased {
+    /// The word that says which of them has it: the next process goes on from there.
+    fn generation(&self) -> &AtomicU64;
+}
+
+impl<T: Leased> Lease<T> {
+    /// As the words of `checkpoint` say.
+    pub fn of(checkpoint: T) -> Self {
+        let generation = checkpoint.generation().load(Ordering::Acquire);
+        Lease { checkpoint, generation: Generation::of_number(generation as u16) }
+    }
+
     /// Which of the cores has it.
     pub fn generation(&self) -> Generation {
         self.generation
@@ -80,6 +94,8 @@ impl<T> Lease<T> {
     /// Makes it the next core's.
     pub fn renew(&mut self) {
         self.generation = self.generation.next();
+        let generation = u64::from(self.generation.number());
+        self.checkpoint.generation().store(generation, Ordering::Release);
     }
 }
 
@@ -91,34 +107,37 @@ impl<T> Deref for Lease<T> {
     }
 }
 
-impl<T> Clone for Lease<T> {
-    fn clone(&self) -> Self {
-        Lease { checkpoint: Arc::clone(&self.checkpoint), generation: self.generation }
-    }
-}
+/// Words of a [`TransportCheckpoint`].
+pub const TRANSPORT_WORDS: usize = 48;
 
-impl<T: Default> Default for Lease<T> {
-    fn default() -> Self {
-        Lease { checkpoint: Arc::default(), generation: Generation::default() }
-    }
+/// Which of them are what.
+mod transport_word {
+    /// Which core has it.
+    pub const GENERATION: usize = 0;
+    /// Indexes of the stream of padding.
+    pub const PADDING: usize = 1;
+    /// The SSRC under which our RTCP speaks; 0 before it is drawn.
+    pub const LOCAL_SSRC: usize = 2;
+    /// Transport-wide sequence numbers below its lower 16 bits may have been used; which core says
+    /// so is above them.
+    pub const SEQUENCE: usize = 3;
+    /// What its path was last estimated to carry, bits per second; 0 before.
+    pub const ESTIMATE: usize = 4;
+    /// Which of the two places below was written last, 1 or 2; 0 before.
+    pub const PLACE: usize = 5;
+    /// The places.
+    pub const PLACES: usize = 8;
 }
 
 /// Of a transport.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TransportCheckpoint {
     /// SRTP indexes.
     pub srtp: Arc<SrtpCheckpoint>,
-    /// Indexes of the stream of padding.
-    pub padding: Reserve,
-    /// The SSRC under which our RTCP speaks; 0 before it is drawn.
-    local_ssrc: AtomicU64,
-    /// Transport-wide sequence numbers below its lower 16 bits may have been used; which core says
-    /// so is above them.
-    transport_sequence: AtomicU64,
-    /// What its path was last estimated to carry, bits per second; 0 before.
-    estimate_bps: AtomicU64,
-    /// Where its client is, and which core said so last. Written when ICE moves.
-    place: Mutex<(Generation, Place)>,
+    words: Slot<TRANSPORT_WORDS>,
+    /// Where its client is, and which core said so last. Written when ICE moves; the same is in the
+    /// words, for the next process.
+    place: Arc<Mutex<(Generation, Place)>>,
 }
 
 /// Where a client is, as its ICE agent knows.
@@ -134,27 +153,53 @@ pub struct Place {
     pub ufrag: Option<String>,
 }
 
+impl Leased for TransportCheckpoint {
+    fn generation(&self) -> &AtomicU64 {
+        &self.words[transport_word::GENERATION]
+    }
+}
+
 impl TransportCheckpoint {
+    pub(crate) fn words(&self) -> &[AtomicU64; TRANSPORT_WORDS] {
+        &self.words
+    }
+
+    /// In memory that outlives the process: goes on with what these words say.
+    pub fn in_memory(words: Slot<TRANSPORT_WORDS>, srtp: SrtpCheckpoint) -> Self {
+        let place = match words[transport_word::PLACE].load(Ordering::Acquire) {
+            copy @ 1..=2 => read_place(place_words(&words, copy)).unwrap_or_default(),
+            _ => Default::default(),
+        };
+        TransportCheckpoint { srtp: Arc::new(srtp), words, place: Arc::new(Mutex::new(place)) }
+    }
+
+    /// Indexes of the stream of padding.
+    pub fn padding(&self) -> Reserve<'_> {
+        Reserve(&self.words[transport_word::PADDING])
+    }
+
     /// The SSRC of our RTCP: the one drawn before, or `drawn`.
     pub fn local_ssrc(&self, drawn: u32) -> u32 {
         let drawn = u64::from(drawn) | 1 << 32;
-        let known = self.local_ssrc.compare_exchange(0, drawn, Ordering::AcqRel, Ordering::Acquire);
+        let word = &self.words[transport_word::LOCAL_SSRC];
+        let known = word.compare_exchange(0, drawn, Ordering::AcqRel, Ordering::Acquire);
         known.err().unwrap_or(drawn) as u32
     }
 
     /// The next transport-wide sequence number of a new core.
     pub fn next_transport_sequence(&self) -> u16 {
-        self.transport_sequence.load(Ordering::Acquire) as u16
+        self.words[transport_word::SEQUENCE].load(Ordering::Acquire) as u16
     }
 
     /// What its path was last estimated to carry, bits per second.
     pub fn estimate_bps(&self) -> Option<u64> {
-        Some(self.estimate_bps.load(Ordering::Relaxed)).filter(|&bps| bps > 0)
+        let estimate = self.words[transport_word::ESTIMATE].load(Ordering::Relaxed);
+        Some(estimate).filter(|&bps| bps > 0)
     }
 
     /// Notes what its path carries: a core that dies changes nothing about that.
     pub fn note_estimate(&self, bps: u64) {
-        self.estimate_bps.store(bps, Ordering::Relaxed);
+        self.words[transport_word::ESTIMATE].store(bps, Ordering::Relaxed);
     }
 
     /// Where its client was last; nothing if a core stalled while it wrote that.
@@ -169,6 +214,15 @@ impl TransportCheckpoint {
             Err(TryLockError::WouldBlock) => None,
         }
     }
+
+    /// Leaves a place in the words: in the copy that is not read, which then becomes the one that
+    /// is. Wherever the process is killed, there is one that is whole.
+    fn leave_place(&self, generation: Generation, place: &Place) {
+        let chosen = &self.words[transport_word::PLACE];
+        let copy = if chosen.load(Ordering::Relaxed) == 1 { 2 } else { 1 };
+        write_place(place_words(&self.words, copy), generation, place);
+        chosen.store(copy, Ordering::Release);
+    }
 }
 
 impl Lease<TransportCheckpoint> {
@@ -178,14 +232,16 @@ impl Lease<TransportCheckpoint> {
         let reserved = u64::from(generation.number()) << 16 | u64::from(end);
         let is_ours = |word: u64| !Generation::of_number((word >> 16) as u16).is_after(generation);
         let reserve = |word| is_ours(word).then_some(reserved);
+        let word = &self.words[transport_word::SEQUENCE];
         // Refused by a later core's word, which is what counts.
-        let _ = self.transport_sequence.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve);
+        let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve);
     }
 
     /// Notes where its client is, unless that is a later core's to say.
     pub fn note_place(&self, place: Place) {
         let mut noted = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if !noted.0.is_after(self.generation) {
+            self.leave_place(self.generation, &place);
             *noted = (self.generation, place);
         }
     }
@@ -200,29 +256,105 @@ impl Lease<TransportCheckpoint> {
     }
 }
 
-/// Of a producer; written by its home core.
-#[derive(Debug, Default)]
-pub struct ProducerCheckpoint {
-    encodings: [EncodingCheckpoint; MAX_ENCODINGS],
+/// Words of a place: what there is of it and who said so, three addresses, a user fragment.
+const PLACE_WORDS: usize = 16;
+
+/// Words of an address: its 16 bytes; which family, socket, scope and port.
+const TUPLE_WORDS: usize = 3;
+
+/// Bytes of a user fragment at most; ours have 12.
+const MAX_UFRAG: usize = 32;
+
+fn place_words(words: &[AtomicU64; TRANSPORT_WORDS], copy: u64) -> &[AtomicU64] {
+    let begin = transport_word::PLACES + (copy as usize - 1) * PLACE_WORDS;
+    words.get(begin..begin + PLACE_WORDS).unwrap_or(&[])
 }
 
-/// Of one encoding, in a cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct EncodingCheckpoint {
+fn write_place(words: &[AtomicU64], generation: Generation, place: &Place) {
+    let [head, rest @ ..] = words else { return };
+    let ufrag = place.ufrag.as_deref().map(str::as_bytes).filter(|of| of.len() <= MAX_UFRAG);
+    let length = ufrag.map_or(0, |of| of.len() as u64 + 1);
+    head.store(u64::from(generation.number()) << 8 | length, Ordering::Relaxed);
+    let tuples = [place.destination, place.answered, place.claimant];
+    for (words, tuple) in rest.chunks(TUPLE_WORDS).zip(tuples) {
+        let encoded = tuple.map_or([0; TUPLE_WORDS], tuple_words);
+        words.iter().zip(encoded).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+    }
+    let rest = rest.get(3 * TUPLE_WORDS..).unwrap_or(&[]);
+    for (word, chunk) in rest.iter().zip(ufrag.unwrap_or_default().chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+    }
+}
+
+fn read_place(words: &[AtomicU64]) -> Option<(Generation, Place)> {
+    let [head, rest @ ..] = words else { return None };
+    let head = head.load(Ordering::Relaxed);
+    let mut tuples = rest.chunks_exact(TUPLE_WORDS).map(|words| {
+        let [high, low, kind] = words else { return None };
+        tuple_of([high, low, kind].map(|word| word.load(Ordering::Relaxed)))
+    });
+    let mut next = || tuples.next().flatten();
+    let (destination, answered, claimant) = (next(), next(), next());
+    let bytes = rest.get(3 * TUPLE_WORDS..)?;
+    let bytes = bytes.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+    let length = (head & 0xff).checked_sub(1).map(|length| length as usize);
+    let ufrag = length.and_then(|length| String::from_utf8(bytes.take(length).collect()).ok());
+    let place = Place { destination, answered, claimant, ufrag };
+    Some((Generation::of_number((head >> 8) as u16), place))
+}
+
+fn tuple_words((address, SocketId(socket)): Tuple) -> [u64; TUPLE_WORDS] {
+    let (family, bytes, scope) = match address {
+        SocketAddr::V4(v4) => (4, v4.ip().to_ipv6_mapped().to_bits(), 0),
+        SocketAddr::V6(v6) => (6, v6.ip().to_bits(), v6.scope_id()),
+    };
+    let kind = u64::from(scope) << 32 | u64::from(address.port()) << 16 | u64::from(socket) << 8;
+    [(bytes >> 64) as u64, bytes as u64, kind | family]
+}
+
+fn tuple_of([high, low, kind]: [u64; TUPLE_WORDS]) -> Option<Tuple> {
+    let ip = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+    let port = (kind >> 16) as u16;
+    let address = match kind as u8 {
+        4 => SocketAddr::from((ip.to_ipv4_mapped()?, port)),
+        6 => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, (kind >> 32) as u32)),
+        _ => return None,
+    };
+    Some((address, SocketId((kind >> 8) as u8)))
+}
+
+/// Words of a [`ProducerCheckpoint`]: a cache line for each encoding.
+pub const PRODUCER_WORDS: usize = MAX_ENCODINGS * ENCODING_WORDS;
+
+const ENCODING_WORDS: usize = 8;
+
+/// Of a producer; written by its home core, and shared by its clones.
+#[derive(Debug, Clone, Default)]
+pub struct ProducerCheckpoint {
+    words: Slot<PRODUCER_WORDS>,
+}
+
+/// Of one encoding.
+#[derive(Debug, Clone, Copy)]
+pub struct EncodingCheckpoint<'a>(&'a [AtomicU64; ENCODING_WORDS]);
+
+/// Which of its words are what.
+mod encoding_word {
     /// SSRC of its present source and which source that is; 0 before the first packet.
-    source: AtomicU64,
+    pub const SOURCE: usize = 0;
     /// The first number of the cycle in which the source's numbers began.
-    origin: AtomicU64,
+    pub const ORIGIN: usize = 1;
     /// Its highest number.
-    highest: AtomicU64,
+    pub const HIGHEST: usize = 2;
     /// Its newest packet by number.
-    newest: AtomicU64,
+    pub const NEWEST: usize = 3;
     /// One more than the SSRC of its retransmissions.
-    rtx_ssrc: AtomicU64,
+    pub const RTX_SSRC: usize = 4;
     /// What the sources before it had come to, the last one first; 0 for none. Consumers that have
     /// sent nothing of a later one go on from there.
-    left: [AtomicU64; 3],
+    pub const LEFT: std::ops::Range<usize> = 5..8;
 }
 
 /// The newest packet of a source that an encoding has left, in one word: which source, its RTP
@@ -267,86 +399,117 @@ pub struct SourceCheckpoint {
 }
 
 impl ProducerCheckpoint {
+    pub(crate) fn words(&self) -> &[AtomicU64; PRODUCER_WORDS] {
+        &self.words
+    }
+
+    /// In memory that outlives the process: goes on with what these words say.
+    pub fn in_memory(words: Slot<PRODUCER_WORDS>) -> Self {
+        ProducerCheckpoint { words }
+    }
+
     /// Of one of its encodings.
     #[inline]
-    pub fn encoding(&self, index: u8) -> Option<&EncodingCheckpoint> {
-        self.encodings.get(usize::from(index))
+    pub fn encoding(&self, index: u8) -> Option<EncodingCheckpoint<'_>> {
+        self.words.as_chunks().0.get(usize::from(index)).map(EncodingCheckpoint)
     }
 }
 
-impl EncodingCheckpoint {
+impl EncodingCheckpoint<'_> {
     /// Notes a packet that has the highest number so far.
     #[inline]
-    pub fn note(&self, source: SourceCheckpoint) {
+    pub fn note(self, source: SourceCheckpoint) {
+        use encoding_word::{HIGHEST, NEWEST, ORIGIN, SOURCE};
         let word = u64::from(source.ssrc) << 32 | u64::from(source.id.number());
-        if self.source.load(Ordering::Relaxed) != word {
+        if self.0[SOURCE].load(Ordering::Relaxed) != word {
             self.leave_source();
-            self.source.store(word, Ordering::Relaxed);
         }
-        self.origin.store(source.origin, Ordering::Relaxed);
-        self.highest.store(source.highest.0, Ordering::Relaxed);
-        self.newest.store(source.newest.word(), Ordering::Release);
+        self.0[ORIGIN].store(source.origin, Ordering::Relaxed);
+        self.0[HIGHEST].store(source.highest.0, Ordering::Relaxed);
+        self.0[NEWEST].store(source.newest.word(), Ordering::Relaxed);
+        self.0[SOURCE].store(word, Ordering::Release);
     }
 
-    /// Notes what the present source has come to, before another one takes its place.
+    /// Notes what the present source has come to, before another one takes its place. Should the
+    /// process be killed amidst the first packet of that, there is none, rather than one with the
+    /// numbers of another.
     #[cold]
-    fn leave_source(&self) {
-        let Some(SourceCheckpoint { id, newest, .. }) = self.source() else { return };
-        let mut word = Left { id, newest }.word();
-        for left in &self.left {
-            word = left.swap(word, Ordering::Relaxed);
+    fn leave_source(self) {
+        if let Some(SourceCheckpoint { id, newest, .. }) = self.source() {
+            let mut word = Left { id, newest }.word();
+            for left in &self.0[encoding_word::LEFT] {
+                word = left.swap(word, Ordering::Relaxed);
+            }
         }
+        self.0[encoding_word::SOURCE].store(0, Ordering::Release);
     }
 
     /// The newest packet by number of one of its latest sources.
-    pub fn newest_of(&self, now: Time, id: SourceId) -> Option<Instant> {
+    pub fn newest_of(self, now: Time, id: SourceId) -> Option<Instant> {
         if let Some(source) = self.source().filter(|source| source.id == id) {
             return Some(source.newest);
         }
-        let left = self.left.iter().map(|left| Left::of_word(now, left.load(Ordering::Relaxed)));
+        let left = self.0[encoding_word::LEFT].iter();
+        let left = left.map(|left| Left::of_word(now, left.load(Ordering::Relaxed)));
         left.flatten().find_map(|left| (left.id == id).then_some(left.newest))
     }
 
     /// Notes the SSRC of its retransmissions.
     #[inline]
-    pub fn note_rtx(&self, ssrc: u32) {
-        self.rtx_ssrc.store(u64::from(ssrc) + 1, Ordering::Relaxed);
+    pub fn note_rtx(self, ssrc: u32) {
+        self.0[encoding_word::RTX_SSRC].store(u64::from(ssrc) + 1, Ordering::Relaxed);
     }
 
     /// The source that a new core goes on with; `None` if nothing of it came.
-    pub fn source(&self) -> Option<SourceCheckpoint> {
-        let newest = Instant::of_word(self.newest.load(Ordering::Acquire));
-        let word = self.source.load(Ordering::Relaxed);
+    pub fn source(self) -> Option<SourceCheckpoint> {
+        use encoding_word::{HIGHEST, NEWEST, ORIGIN, SOURCE};
+        let word = self.0[SOURCE].load(Ordering::Acquire);
         Some(SourceCheckpoint {
             ssrc: (word >> 32) as u32,
             id: SourceId::of_number(word as u16)?,
-            origin: self.origin.load(Ordering::Relaxed),
-            highest: ExtendedSeq(self.highest.load(Ordering::Relaxed)),
-            newest,
+            origin: self.0[ORIGIN].load(Ordering::Relaxed),
+            highest: ExtendedSeq(self.0[HIGHEST].load(Ordering::Relaxed)),
+            newest: Instant::of_word(self.0[NEWEST].load(Ordering::Relaxed)),
         })
     }
 
     /// The SSRC of its retransmissions, if one was seen.
-    pub fn rtx_ssrc(&self) -> Option<u32> {
-        Some(self.rtx_ssrc.load(Ordering::Relaxed).checked_sub(1)? as u32)
+    pub fn rtx_ssrc(self) -> Option<u32> {
+        Some(self.0[encoding_word::RTX_SSRC].load(Ordering::Relaxed).checked_sub(1)? as u32)
     }
 }
 
-/// Of a consumer.
-#[derive(Debug, Default)]
-pub struct ConsumerCheckpoint {
+/// Words of a [`ConsumerCheckpoint`].
+pub const CONSUMER_WORDS: usize = 8;
+
+/// Which of them are what.
+mod consumer_word {
+    /// Which core has it.
+    pub const GENERATION: usize = 0;
     /// Sequence numbers of its media, which are its SRTP indexes.
-    pub media: Reserve,
+    pub const MEDIA: usize = 1;
     /// Those of its retransmissions.
-    pub rtx: Reserve,
+    pub const RTX: usize = 2;
     /// Which source its timestamps follow, and by how much they differ; 0 before the first packet.
-    clock: AtomicU64,
+    pub const CLOCK: usize = 3;
     /// A packet sent, some packets ago.
-    sent: AtomicU64,
+    pub const SENT: usize = 4;
     /// Its picture ids and TL0PICIDX, some packets ago.
-    pictures: AtomicU64,
+    pub const PICTURES: usize = 5;
     /// With which packet that was; 0 before the first.
-    packet: AtomicU64,
+    pub const PACKET: usize = 6;
+}
+
+/// Of a consumer.
+#[derive(Debug, Clone, Default)]
+pub struct ConsumerCheckpoint {
+    words: Slot<CONSUMER_WORDS>,
+}
+
+impl Leased for ConsumerCheckpoint {
+    fn generation(&self) -> &AtomicU64 {
+        &self.words[consumer_word::GENERATION]
+    }
 }
 
 /// How a consumer's timestamps follow its source's.
@@ -394,21 +557,40 @@ impl PacketCheckpoint {
 }
 
 impl ConsumerCheckpoint {
+    pub(crate) fn words(&self) -> &[AtomicU64; CONSUMER_WORDS] {
+        &self.words
+    }
+
+    /// In memory that outlives the process: goes on with what these words say.
+    pub fn in_memory(words: Slot<CONSUMER_WORDS>) -> Self {
+        ConsumerCheckpoint { words }
+    }
+
+    /// Sequence numbers of its media, which are its SRTP indexes.
+    pub fn media(&self) -> Reserve<'_> {
+        Reserve(&self.words[consumer_word::MEDIA])
+    }
+
+    /// Those of its retransmissions.
+    pub fn rtx(&self) -> Reserve<'_> {
+        Reserve(&self.words[consumer_word::RTX])
+    }
+
     /// Notes how its timestamps follow its source's.
     pub fn note_clock(&self, clock: ClockCheckpoint) {
-        self.sent.store(clock.sent.word(), Ordering::Relaxed);
+        self.words[consumer_word::SENT].store(clock.sent.word(), Ordering::Relaxed);
         let of = u64::from(clock.encoding) << 48 | u64::from(clock.source.number()) << 32;
-        self.clock.store(of | u64::from(clock.offset), Ordering::Release);
+        self.words[consumer_word::CLOCK].store(of | u64::from(clock.offset), Ordering::Release);
     }
 
     /// How its timestamps followed its source's; `None` if nothing was sent.
     pub fn clock(&self) -> Option<ClockCheckpoint> {
-        let word = self.clock.load(Ordering::Acquire);
+        let word = self.words[consumer_word::CLOCK].load(Ordering::Acquire);
         Some(ClockCheckpoint {
             encoding: (word >> 48) as u8,
             source: SourceId::of_number((word >> 32) as u16)?,
             offset: word as u32,
-            sent: Instant::of_word(self.sent.load(Ordering::Relaxed)),
+            sent: Instant::of_word(self.words[consumer_word::SENT].load(Ordering::Relaxed)),
         })
     }
 
@@ -417,16 +599,16 @@ impl ConsumerCheckpoint {
         let field = |value: Option<u64>| value.map_or(0, |value| value | 1 << 16);
         let picture = field(pictures.next_picture.map(Into::into));
         let tl0 = field(pictures.last_tl0.map(Into::into));
-        self.pictures.store(picture << 32 | tl0, Ordering::Relaxed);
+        self.words[consumer_word::PICTURES].store(picture << 32 | tl0, Ordering::Relaxed);
         // Comes second: with an older packet more seem to have been sent since, and not fewer.
         let of = u64::from(packet.encoding) << 56 | u64::from(packet.source.number()) << 40;
         let sequence = packet.sequence.0 & PacketCheckpoint::SEQUENCE_MASK;
-        self.packet.store(of | sequence, Ordering::Release);
+        self.words[consumer_word::PACKET].store(of | sequence, Ordering::Release);
     }
 
     /// The packet with which picture ids were noted.
     pub fn packet(&self) -> Option<PacketCheckpoint> {
-        let word = self.packet.load(Ordering::Acquire);
+        let word = self.words[consumer_word::PACKET].load(Ordering::Acquire);
         Some(PacketCheckpoint {
             encoding: (word >> 56) as u8,
             source: SourceId::of_number((word >> 40) as u16)?,
@@ -436,7 +618,7 @@ impl ConsumerCheckpoint {
 
     /// What picture ids had come to with that packet.
     pub fn pictures(&self) -> PicturesCheckpoint {
-        let word = self.pictures.load(Ordering::Relaxed);
+        let word = self.words[consumer_word::PICTURES].load(Ordering::Relaxed);
         let field = |word: u32| (word >> 16 != 0).then_some(word as u16);
         PicturesCheckpoint {
             next_picture: field((word >> 32) as u32),
@@ -501,7 +683,8 @@ mod tests {
 
     #[test]
     fn what_the_latest_sources_have_come_to_is_known() {
-        let encoding = EncodingCheckpoint::default();
+        let producer = ProducerCheckpoint::default();
+        let encoding = producer.encoding(0).unwrap();
         let start = Time::from_millis(u64::from(u32::MAX) - 100);
         let mut id = SourceId::FIRST;
         let mut noted = Vec::new();

@@ -23,6 +23,7 @@
 
 mod address_table;
 pub mod backlog;
+pub mod calls;
 pub mod checkpoint;
 pub mod congestion;
 pub mod core;

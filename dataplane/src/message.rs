@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 pub use opencall_io::SocketId;
 use opencall_wire::codec::{Codec, MediaKind};
@@ -85,6 +84,8 @@ pub struct TransportConfig {
     pub outgoing_bitrate_bps: u32,
     /// Whether it carries data channels: its protected records then have a budget of their own.
     pub data_channels: bool,
+    /// Whose it is: how control knows its client again if the process dies. 0: not at all.
+    pub owner: u64,
     /// What one core leaves to the next; new with the transport.
     pub checkpoint: Lease<TransportCheckpoint>,
 }
@@ -186,7 +187,7 @@ pub struct ProducerConfig {
     /// Starts paused.
     pub paused: bool,
     /// What one home core leaves to the next; new with the producer, the same on all cores.
-    pub checkpoint: Arc<ProducerCheckpoint>,
+    pub checkpoint: ProducerCheckpoint,
 }
 
 /// A payload type that a consumer accepts, and what it is called towards its client: the router's

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! What no command says, a core leaves in the [`checkpoint`](crate::checkpoint)s that travel in the
-//! configurations: the records hold those as well.
+//! configurations: the records hold those as well. Under a supervisor both are in memory that
+//! outlives the process ([`crate::calls`]), and the next process begins with them.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use opencall_wire::codec::MediaKind;
 use opencall_wire::srtp::KeyingMaterial;
 
+use crate::calls::{CallMemory, Keeper, Told};
 use crate::ingress::stream_table::needs_key_frame;
 use crate::message::{
     Command, ConsumerConfig, ConsumerId, CoreId, IceCredentials, Origin, PlainLink, ProducerConfig,
@@ -31,6 +33,8 @@ use crate::planted::{self, Bug};
 #[derive(Default)]
 pub struct Records {
     cores: BTreeMap<CoreId, CoreRecords>,
+    /// Where they outlive the process.
+    keeper: Option<Keeper>,
 }
 
 /// Of one core.
@@ -79,9 +83,44 @@ pub struct RecordCounts {
 }
 
 impl Records {
+    /// Those of the process before, which outlive this one, too.
+    pub fn kept(memory: CallMemory, told: Told) -> Self {
+        let mut cores = BTreeMap::<CoreId, CoreRecords>::new();
+        let keeper = Keeper::open(memory, told, |core, command| match command {
+            Some(command) => cores.entry(core).or_default().note(core, &command),
+            None => drop(cores.remove(&core)),
+        });
+        Records { cores, keeper: Some(keeper) }
+    }
+
+    /// Where the checkpoints of what is told are made.
+    pub fn memory(&self) -> CallMemory {
+        self.keeper.as_ref().map(Keeper::memory).cloned().unwrap_or_default()
+    }
+
+    /// Whether they are there for the next process.
+    pub fn outlive_the_process(&self) -> bool {
+        self.keeper.is_some()
+    }
+
     /// Takes note of a command that leaves for a core.
     pub fn note(&mut self, core: CoreId, command: &Command) {
         self.cores.entry(core).or_default().note(core, command);
+        self.keep(core, Some(command));
+    }
+
+    /// Keeps it for the next process.
+    fn keep(&mut self, core: CoreId, command: Option<&Command>) {
+        let Some(keeper) = &mut self.keeper else { return };
+        if keeper.keep(core, command) {
+            return;
+        }
+        let cores = &self.cores;
+        keeper.rewrite(|tell| {
+            for (&core, records) in cores {
+                records.tell(&mut |command| tell(core, &command));
+            }
+        });
     }
 
     /// How much is kept of a core.
@@ -96,6 +135,86 @@ impl Records {
     /// A core is gone.
     pub fn forget(&mut self, core: CoreId) {
         self.cores.remove(&core);
+        self.keep(core, None);
+    }
+
+    /// Forgets cores that there are not, and pipes to them: what the process before had is not what
+    /// this one has.
+    pub fn retain(&mut self, is_there: impl Fn(CoreId) -> bool) {
+        let gone: Vec<CoreId> =
+            self.cores.keys().copied().filter(|core| !is_there(*core)).collect();
+        gone.into_iter().for_each(|core| self.forget(core));
+        let mut closed = Vec::new();
+        for (&core, records) in &self.cores {
+            for (&producer, record) in &records.producers {
+                let to = record.pipes.iter().copied().filter(|to| !is_there(*to));
+                closed.extend(to.map(|to| (core, Command::ClosePipe { producer, to })));
+            }
+        }
+        closed.iter().for_each(|(core, command)| self.note(*core, command));
+    }
+
+    /// All transports: on which core, and whose.
+    pub fn transports(&self) -> impl Iterator<Item = (CoreId, TransportId, u64)> {
+        let of_core = |(&core, records): (&CoreId, &'_ CoreRecords)| {
+            let owners = records.transports.iter().map(|(&id, record)| (id, record.config.owner));
+            owners.map(move |(id, owner)| (core, id, owner)).collect::<Vec<_>>()
+        };
+        self.cores.iter().flat_map(of_core)
+    }
+
+    /// The commands that end these transports and all that nobody needs then, of what has an id up
+    /// to `last_id`: consumers first, and what is elsewhere before what is at home. `rest`:
+    /// whatever has no transport, too.
+    pub fn closings(
+        &self,
+        ended: &BTreeSet<TransportId>,
+        last_id: u64,
+        rest: bool,
+    ) -> Vec<(CoreId, Command)> {
+        let ends = |record: &ProducerRecord| match record.config.origin {
+            Origin::Transport(transport) if !rest => ended.contains(&transport),
+            Origin::Stage if !rest => false,
+            _ => record.config.id.0 <= last_id,
+        };
+        let (mut consumers, mut pipes) = (Vec::new(), Vec::new());
+        let (mut far, mut home) = (Vec::new(), Vec::new());
+        for (&core, records) in &self.cores {
+            let of = |id: &ProducerId| records.producers.get(id);
+            let is_closed = |record: &ConsumerRecord| {
+                ended.contains(&record.config.transport)
+                    || of(&record.config.producer).is_some_and(ends)
+            };
+            let closed = records.consumers.iter();
+            let closed = closed.filter(|(_, record)| is_closed(record)).map(|(&id, _)| id);
+            let closed: BTreeSet<ConsumerId> = closed.collect();
+            consumers.extend(closed.iter().map(|&id| (core, Command::CloseConsumer(id))));
+            for (&id, record) in records.producers.iter().filter(|(id, _)| id.0 <= last_id) {
+                let at = record.config.home;
+                if core != at && (ends(record) || record.consumers.is_subset(&closed)) {
+                    let has_pipe = self.cores.get(&at).and_then(|home| home.producers.get(&id));
+                    if has_pipe.is_some_and(|home| home.pipes.contains(&core)) {
+                        pipes.push((at, Command::ClosePipe { producer: id, to: core }));
+                    }
+                    far.push((core, Command::CloseProducer(id)));
+                } else if core == at && ends(record) {
+                    home.push((core, Command::CloseProducer(id)));
+                }
+            }
+        }
+        let transports = self.transports().filter(|(_, id, _)| ended.contains(id));
+        home.extend(transports.map(|(core, id, _)| (core, Command::CloseTransport(id))));
+        consumers.into_iter().chain(pipes).chain(far).chain(home).collect()
+    }
+
+    /// The highest of all ids.
+    pub fn highest_id(&self) -> u64 {
+        let of_core = |records: &CoreRecords| {
+            let transport = records.transports.keys().next_back().map(|id| id.0);
+            let producer = records.producers.keys().next_back().map(|id| id.0);
+            [transport, producer, records.consumers.keys().next_back().map(|id| id.0)]
+        };
+        self.cores.values().flat_map(of_core).flatten().max().unwrap_or_default()
     }
 
     /// The commands that make an empty core what `core` was, in order, and with them those to other
@@ -113,6 +232,15 @@ impl Records {
             commands.extend(
                 pipes.map(|(&producer, _)| (other, Command::OpenPipe { producer, to: core })),
             );
+        }
+        commands
+    }
+
+    /// The commands that make empty cores what all cores of the process before were.
+    pub fn replay_all(&mut self) -> Vec<(CoreId, Command)> {
+        let mut commands = Vec::new();
+        for (&core, records) in &mut self.cores {
+            records.replay(&mut |command| commands.push((core, command)));
         }
         commands
     }
@@ -280,11 +408,22 @@ impl CoreRecords {
         }
     }
 
+    /// Tells another core what this one knew. What numbers it used is the other's from now on.
+    fn replay(&mut self, tell: &mut impl FnMut(Command)) {
+        self.transports.values_mut().for_each(|record| record.config.checkpoint.renew());
+        self.consumers.values_mut().for_each(|record| record.config.checkpoint.renew());
+        self.tell(tell);
+        for (&id, record) in &self.consumers {
+            if !record.config.paused && self.has_key_frames(record.config.producer) {
+                tell(Command::RequestKeyFrame(id));
+            }
+        }
+    }
+
     /// Transports first, for whoever sends is to be heard soonest; key frames are requested when
     /// all is there.
-    fn replay(&mut self, tell: &mut impl FnMut(Command)) {
-        for (&transport, record) in &mut self.transports {
-            record.config.checkpoint.renew();
+    fn tell(&self, tell: &mut impl FnMut(Command)) {
+        for (&transport, record) in &self.transports {
             tell(Command::CreateTransport(record.config.clone()));
             for ice in record.restarts.iter().cloned() {
                 tell(Command::RestartIce { transport, ice });
@@ -309,16 +448,10 @@ impl CoreRecords {
                 tell(Command::SetStage { stage, source: Some(source), shown });
             }
         }
-        for (&consumer, record) in &mut self.consumers {
-            record.config.checkpoint.renew();
+        for (&consumer, record) in &self.consumers {
             tell(Command::CreateConsumer(record.config.clone()));
             if let Some(priority) = record.priority {
                 tell(Command::SetPriority { consumer, priority });
-            }
-        }
-        for (&id, record) in &self.consumers {
-            if !record.config.paused && self.has_key_frames(record.config.producer) {
-                tell(Command::RequestKeyFrame(id));
             }
         }
     }

@@ -57,6 +57,7 @@ impl Stage {
             backend,
             pin: false,
             seed: 7,
+            sockets: Vec::new(),
         };
         let (clock, (notify, notified)) = (Clock::start(), channel());
         let notify: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {

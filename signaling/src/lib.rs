@@ -14,6 +14,7 @@
 //! * [`server`] — start and stop.
 //! * [`signals`] — when to stop.
 //! * [`service_manager`] — systemd is told how it goes.
+//! * [`supervisor`] — the server as a child that may be killed.
 //! * [`webhooks`] — programs outside are told what happens in rooms.
 //! * [`log`] — lines that peers cannot forge.
 //!
@@ -38,5 +39,6 @@ pub mod sdp;
 pub mod server;
 pub mod service_manager;
 pub mod signals;
+pub mod supervisor;
 pub mod taps;
 pub mod webhooks;

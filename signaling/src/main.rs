@@ -11,6 +11,8 @@ use opencall_signaling::auth::mint;
 use opencall_signaling::config::{Config, ConfigError};
 use opencall_signaling::log;
 use opencall_signaling::server::{self, ServerError};
+use opencall_signaling::supervisor;
+use opencall_signaling::supervisor::inheritance::Inherited;
 
 const NOT_TO_BE_HAD: u8 = 1;
 const WRONG_CONFIGURATION: u8 = 2;
@@ -34,7 +36,15 @@ fn main() -> ExitCode {
     if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
         eprintln!("opencall-sfu: {error}");
     }
-    match server::run(config) {
+    let inherited = match Inherited::find() {
+        Ok(None) if config.supervised => return supervise(&config),
+        Ok(inherited) => inherited,
+        Err(error) => {
+            eprintln!("opencall-sfu: {error}");
+            return ExitCode::from(NOT_TO_BE_HAD);
+        }
+    };
+    match server::run(config, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("opencall-sfu: {error}");
@@ -42,6 +52,17 @@ fn main() -> ExitCode {
                 ServerError::Control(_) => WRONG_CONFIGURATION,
                 _ => NOT_TO_BE_HAD,
             })
+        }
+    }
+}
+
+/// Runs the server as a child.
+fn supervise(config: &Config) -> ExitCode {
+    match supervisor::run(config) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("opencall-sfu: {error}");
+            ExitCode::from(NOT_TO_BE_HAD)
         }
     }
 }

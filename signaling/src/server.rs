@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +13,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opencall_control::{Control, ControlConfig, ControlError, CoreAddresses};
+use opencall_dataplane::calls::{CallMemory, Found, Told};
 use opencall_dataplane::message::CoreId;
 use opencall_dataplane::threads::{self, Clock, DataPlane, DataPlaneConfig, StartError};
-use opencall_io::Backend;
+use opencall_io::{Backend, SocketSet};
 use opencall_recorder::sink::SinkThread;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -31,6 +34,7 @@ use crate::hub::{Cores, Hub, HubLink, Sites};
 use crate::ice_tcp::{Doors, Gates};
 use crate::service_manager;
 use crate::signals::{FaultSignals, Signals, stop_reason};
+use crate::supervisor::inheritance::Inherited;
 use crate::taps::{self, Allowed, TapThread};
 use crate::webhooks::{self, Receivers};
 
@@ -71,6 +75,11 @@ pub enum ServerError {
     /// Data cores.
     #[error(transparent)]
     DataPlane(#[from] StartError),
+    /// Memory for the calls.
+    #[error(
+        "cannot have memory for calls that outlive the server: {0}; run it without --supervised"
+    )]
+    CallMemory(std::io::Error),
     /// Control.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -82,19 +91,24 @@ pub enum ServerError {
     Runtime(std::io::Error),
 }
 
-/// Runs the server until a signal ends it.
-pub fn run(mut config: Config) -> Result<(), ServerError> {
+/// What of a call outlives the server, and where it is.
+struct Calls {
+    memory: CallMemory,
+    told: Told,
+}
+
+/// Runs the server until a signal ends it; as the child of a supervisor on what it has inherited.
+pub fn run(mut config: Config, inherited: Option<Inherited>) -> Result<(), ServerError> {
     raise_file_limit();
-    let clock = Clock::start();
+    let mut held = inherited.map(Held::open).transpose()?.unwrap_or_default();
+    let clock = held.clock.unwrap_or_else(Clock::start);
     let wake = Arc::new(Notify::new());
-    let control_runtime = runtime()?;
-    let web_runtime = runtime()?;
-    let listener = listen(config.web.listen, "--http-listen")?;
-    let control = Control::new(control_config(&config, &listener), clock.origin())?;
-    let metrics = config.web.metrics_listen.map(|address| listen(address, "--metrics-listen"));
-    let listeners = (listener, metrics.transpose()?);
+    let (control_runtime, web_runtime) = (runtime()?, runtime()?);
+    let listeners = held.listeners.take().map_or_else(|| listeners(&config), Ok)?;
+    let mut control = Control::new(control_config(&config, clock, &listeners.0), clock.origin())?;
     let doors = ice_tcp_doors(&config)?;
-    let plane = start_cores(&config, clock, Arc::clone(&wake))?;
+    let plane = start_cores(&config, clock, Arc::clone(&wake), mem::take(&mut held.cores))?;
+    held.take_up_calls(&mut control, clock);
     // Handshakes and JSON must not delay media where they share a CPU. The cores run already; the
     // web thread is started below and inherits this.
     opencall_io::step_back();
@@ -102,10 +116,10 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     let ice_tcp = doors.serve(runtime()?, Arc::clone(&gauges.ice_tcp));
     let (ice_tcp, gates) = ice_tcp.map_err(ServerError::Runtime)?;
     let lodge = config.ice_tcp_on_http.is_some().then(|| gates.lodge());
-    let auth = Auth::new(std::mem::take(&mut config.auth));
+    let auth = Auth::new(mem::take(&mut config.auth));
     let hooks = config.webhooks.take();
-    let (webhooks, receivers) =
-        hooks.map(|hooks| webhooks::new(hooks, &auth, &gauges.webhooks)).unzip();
+    let hooks = hooks.map(|hooks| webhooks::new(hooks, &auth, &gauges.webhooks));
+    let (webhooks, receivers) = hooks.unzip();
     log_start(&config, &plane, &listeners, &auth);
     let (sender, connections) = mpsc::channel(MAX_NEW_CONNECTIONS);
     let rate = (config.limits.request_rate.get(), config.limits.request_burst.get());
@@ -156,7 +170,43 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
 
 fn administration(config: &mut Config, link: &HubLink, drain: &Drain) -> Admin {
     let allowed = config.taps.take().map_or_else(Allowed::default, |taps| taps.allowed);
-    Admin::new(std::mem::take(&mut config.admin), link.clone(), drain.clone(), allowed)
+    Admin::new(mem::take(&mut config.admin), link.clone(), drain.clone(), allowed)
+}
+
+/// What a supervisor holds for the server; nothing, if there is none.
+#[derive(Default)]
+struct Held {
+    listeners: Option<Listeners>,
+    cores: Vec<SocketSet>,
+    clock: Option<Clock>,
+    calls: Option<Calls>,
+}
+
+impl Held {
+    /// Goes on with the calls of the process before.
+    fn take_up_calls(self, control: &mut Control, clock: Clock) {
+        if let Some(Calls { memory, told }) = self.calls {
+            let transports = control.take_up(clock.now(), memory, told);
+            if transports > 0 {
+                tracing::info!(transports, "calls of the process before are taken up");
+            }
+        }
+    }
+
+    fn open(inherited: Inherited) -> Result<Self, ServerError> {
+        let Inherited { memory, http, metrics, cores } = inherited;
+        let found = CallMemory::open(memory.as_fd(), Clock::monotonic());
+        let Found { memory, told, origin, refused } = found.map_err(ServerError::CallMemory)?;
+        if let Some(reason) = refused {
+            tracing::warn!("the calls of the process before are not taken up: {reason}");
+        }
+        Ok(Held {
+            listeners: Some((http, metrics)),
+            cores,
+            clock: Some(Clock::started_at(origin)),
+            calls: Some(Calls { memory, told }),
+        })
+    }
 }
 
 fn runtime() -> Result<Runtime, ServerError> {
@@ -241,7 +291,14 @@ async fn admit(mut connections: mpsc::Receiver<NewConnection>, link: HubLink, ga
 /// The web side's, and that of metrics.
 type Listeners = (TcpListener, Option<TcpListener>);
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
+fn listeners(config: &Config) -> Result<Listeners, ServerError> {
+    let web = listen(config.web.listen, "--http-listen")?;
+    let metrics = config.web.metrics_listen.map(|address| listen(address, "--metrics-listen"));
+    Ok((web, metrics.transpose()?))
+}
+
+/// Listens for HTTP at an address that a flag names.
+pub(crate) fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServerError> {
     http::listener::listen(address).map_err(|cause| {
         let cure = match cause.kind() {
             ErrorKind::AddrInUse => "another program has this port: stop it, or set another with",
@@ -294,7 +351,7 @@ fn shared_tcp(config: &Config, listener: &TcpListener) -> Vec<SocketAddr> {
     shared.announced.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
-fn control_config(config: &Config, listener: &TcpListener) -> ControlConfig {
+fn control_config(config: &Config, clock: Clock, listener: &TcpListener) -> ControlConfig {
     let cores = (0..config.workers).map(|index| {
         let port = core_port(config, index);
         let announced = config.listen.iter().map(|listen| SocketAddr::new(listen.announced, port));
@@ -312,18 +369,23 @@ fn control_config(config: &Config, listener: &TcpListener) -> ControlConfig {
         room_events: config.webhooks.is_some(),
         recordings: config.recordings.as_ref().map(|recordings| recordings.at_once),
         taps: config.taps.as_ref().map(|taps| taps.at_once),
-        unix_origin_ms: unix_now_ms(),
+        unix_origin_ms: unix_now_ms().saturating_sub(clock.now().as_millis()),
         ..ControlConfig::new(cores.collect())
     }
 }
 
-/// Unix time, taken when the clock starts.
+/// Unix time.
 fn unix_now_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn start_cores(config: &Config, clock: Clock, wake: Arc<Notify>) -> Result<DataPlane, StartError> {
+fn start_cores(
+    config: &Config,
+    clock: Clock,
+    wake: Arc<Notify>,
+    sockets: Vec<SocketSet>,
+) -> Result<DataPlane, StartError> {
     let plane = DataPlaneConfig {
         cores: config.workers,
         listen: config.listen.iter().map(|listen| listen.ip).collect(),
@@ -331,6 +393,7 @@ fn start_cores(config: &Config, clock: Clock, wake: Arc<Notify>) -> Result<DataP
         backend: config.io,
         pin: config.pin,
         seed: rand::random(),
+        sockets,
     };
     let notify: Arc<dyn Fn() + Send + Sync> = Arc::new(move || wake.notify_one());
     threads::start(&plane, clock, &notify)

@@ -26,6 +26,7 @@ mod sctp_peer;
 mod senders_are_advised_on_codecs;
 mod senders_are_told_what_is_wanted;
 mod talk;
+mod the_process_dies;
 mod the_stage_of_a_large_room;
 mod transports_connect_and_are_lost;
 mod views_follow_the_floor;

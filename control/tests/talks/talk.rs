@@ -315,7 +315,8 @@ impl Talk {
         std::mem::take(&mut self.commands)
     }
 
-    fn drain(&mut self) {
+    /// Takes what control has to say.
+    pub fn drain(&mut self) {
         while let Some(output) = self.control.poll_output() {
             match output {
                 Output::Response { session, token, result } => {

@@ -9,6 +9,7 @@
 //! * [`ring`] — from one core to another, without locks.
 //! * `alarm` — not oversleeping.
 //! * `schedule` — who runs first where control shares a CPU.
+//! * [`shared`] — memory and descriptors that outlive the process.
 //! * [`socket`] — binding, with errors that say what to do.
 //! * `uring` — io_uring for receiving, sleeping and waking; `sendmmsg` for sending.
 //! * `mmsg` — `sendmmsg`/`recvmmsg`, for where io_uring is refused.
@@ -26,6 +27,7 @@ pub mod park;
 pub mod ring;
 mod schedule;
 mod send;
+pub mod shared;
 pub mod socket;
 mod types;
 mod uring;

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,32 @@ impl SocketSet {
     /// What is less than was asked for, in words for the log.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Their descriptors, each with that of what has patience, for a process that goes on with
+    /// them.
+    pub fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Option<BorrowedFd<'_>>)> {
+        let patient = self.patient.iter().map(|socket| socket.as_ref().map(AsFd::as_fd));
+        self.sockets.iter().map(AsFd::as_fd).zip(patient)
+    }
+
+    /// Goes on with the sockets of another process: [`SocketSet::descriptors`].
+    ///
+    /// # Errors
+    /// One of them is no socket.
+    pub fn inherited(descriptors: Vec<(OwnedFd, Option<OwnedFd>)>) -> io::Result<Self> {
+        let (mut sockets, mut patient) = (Vec::new(), Vec::new());
+        for (socket, beside) in descriptors {
+            sockets.push(UdpSocket::from(socket));
+            patient.push(beside.map(UdpSocket::from));
+        }
+        let addrs = sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<Vec<_>>>()?;
+        Ok(SocketSet {
+            sockets: sockets.into(),
+            patient: patient.into(),
+            addrs: addrs.into(),
+            warnings: Arc::default(),
+        })
     }
 
     pub(super) fn len(&self) -> usize {

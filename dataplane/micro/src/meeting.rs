@@ -111,6 +111,7 @@ impl Meeting {
                 ice,
                 outgoing_bitrate_bps: 100_000_000,
                 data_channels: false,
+                owner: 0,
                 checkpoint: Default::default(),
             };
             self.command(Command::CreateTransport(Box::new(config)));

@@ -200,6 +200,7 @@ impl Stage {
             ice,
             outgoing_bitrate_bps: 10_000_000,
             data_channels: false,
+            owner: 0,
             checkpoint: Default::default(),
         };
         self.command(Command::CreateTransport(Box::new(config)));

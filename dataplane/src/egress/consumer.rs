@@ -49,7 +49,7 @@ pub struct Rtx {
 impl Rtx {
     /// A stream whose first number is `first`, unless a core before has sent some.
     fn new(ssrc: u32, first: ExtendedSeq, checkpoint: &Lease<ConsumerCheckpoint>) -> Self {
-        let numbers = checkpoint.rtx.begin(checkpoint.generation(), first.0, RESERVED_PACKETS);
+        let numbers = checkpoint.rtx().begin(checkpoint.generation(), first.0, RESERVED_PACKETS);
         let (next, held) = (ExtendedSeq(numbers.start), numbers.end);
         Rtx { ssrc, next, held, checkpoint: checkpoint.clone() }
     }
@@ -71,7 +71,7 @@ impl Rtx {
         if index.0 >= self.held {
             let end = index.0.saturating_add(RESERVED_PACKETS);
             let Rtx { checkpoint, held, .. } = self;
-            let extended = checkpoint.rtx.extend(checkpoint.generation(), *held, end);
+            let extended = checkpoint.rtx().extend(checkpoint.generation(), *held, end);
             extended.map_err(|_| DropReason::CoreReplaced)?;
             self.held = end;
         }
@@ -246,7 +246,7 @@ impl Consumer {
     ) -> Self {
         let first = ExtendedSeq(u64::from(first_sequence));
         let checkpoint = &config.checkpoint;
-        let numbers = checkpoint.media.begin(checkpoint.generation(), first.0, RESERVED_PACKETS);
+        let numbers = checkpoint.media().begin(checkpoint.generation(), first.0, RESERVED_PACKETS);
         let clock = checkpoint.clock();
         let reused =
             if planted::is(Bug::BlockTwice) && clock.is_some() { RESERVED_PACKETS } else { 0 };
@@ -401,9 +401,9 @@ impl Consumer {
         let generation = self.checkpoint.generation();
         if sequence.0 >= self.held {
             let end = sequence.0.saturating_add(RESERVED_PACKETS);
-            self.checkpoint.media.extend(generation, self.held, end).ok()?;
+            self.checkpoint.media().extend(generation, self.held, end).ok()?;
             self.held = end;
-        } else if !self.checkpoint.media.is_held(generation, self.held) {
+        } else if !self.checkpoint.media().is_held(generation, self.held) {
             return None;
         }
         if let (Some((encoding, source)), Some((timestamp, at))) =

@@ -98,7 +98,7 @@ impl Prober {
     /// core before this one has sent any.
     pub fn new(ids: &ExtensionIds, first: u64, checkpoint: &Lease<TransportCheckpoint>) -> Self {
         let generation = checkpoint.generation();
-        let Range { start, end } = checkpoint.padding.begin(generation, first, RESERVED_PACKETS);
+        let Range { start, end } = checkpoint.padding().begin(generation, first, RESERVED_PACKETS);
         Prober {
             under_way: None,
             awaited_until: Time::ZERO,
@@ -115,7 +115,7 @@ impl Prober {
         if self.next.0 >= self.held {
             let end = self.next.0.saturating_add(RESERVED_PACKETS);
             let Prober { checkpoint, held, .. } = self;
-            let extended = checkpoint.padding.extend(checkpoint.generation(), *held, end);
+            let extended = checkpoint.padding().extend(checkpoint.generation(), *held, end);
             extended.map_err(|_| DropReason::CoreReplaced)?;
             self.held = end;
         }

@@ -2,7 +2,6 @@
 //! just what its consumers need.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use opencall_wire::codec::{Codec, MediaKind};
@@ -272,7 +271,7 @@ pub struct Producer {
     /// Another core had it before, and its scores as that one saw them are what control knows.
     is_resumed: bool,
     /// What a home core that comes after this one goes on from.
-    pub checkpoint: Arc<ProducerCheckpoint>,
+    pub checkpoint: ProducerCheckpoint,
 }
 
 /// Gathers audio levels between events, in pieces of 20 ms.
@@ -396,7 +395,7 @@ impl Producer {
             pipes: SmallVec::new(),
             level: LevelWindow::new(),
             is_resumed: false,
-            checkpoint: Arc::clone(&config.checkpoint),
+            checkpoint: config.checkpoint.clone(),
         }
     }
 

@@ -70,6 +70,8 @@ pub struct DataPlaneConfig {
     pub pin: bool,
     /// Seed for numbers that need not be secret.
     pub seed: u64,
+    /// Sockets of the first cores, where another process has opened them.
+    pub sockets: Vec<SocketSet>,
 }
 
 /// Why the data plane could not start.
@@ -291,7 +293,10 @@ impl Starter {
     /// Opens a core's sockets.
     fn open(&self, id: CoreId, choice: BackendChoice) -> Result<Opened, StartError> {
         let port = self.config.first_port.saturating_add(id.0.into());
-        let sockets = opencall_io::bind(&self.config.listen, port, SocketOptions::default())?;
+        let sockets = match self.config.sockets.get(usize::from(id.0)) {
+            Some(sockets) => sockets.clone(),
+            None => opencall_io::bind(&self.config.listen, port, SocketOptions::default())?,
+        };
         for warning in sockets.warnings() {
             tracing::warn!("{warning}");
         }

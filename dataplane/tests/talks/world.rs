@@ -333,6 +333,7 @@ impl World {
             ice: ice.clone(),
             outgoing_bitrate_bps,
             data_channels: self.data_channels,
+            owner: 0,
             checkpoint: Default::default(),
         };
         self.command(core, Command::CreateTransport(Box::new(config)));

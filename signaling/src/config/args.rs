@@ -168,6 +168,18 @@ pub struct MediaArguments {
         action = clap::ArgAction::Set
     )]
     pub pin: bool,
+    /// Runs the server as a child of a small process that starts another when it dies. That one
+    /// goes on with the media of all calls; their clients connect anew meanwhile.
+    #[arg(
+        long,
+        env = "OPENCALL_SUPERVISED",
+        value_name = "BOOL",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub supervised: bool,
     /// For tests: SIGUSR1 makes a data core panic, SIGUSR2 makes one stall, each in turn.
     #[arg(
         long,

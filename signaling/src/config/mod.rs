@@ -75,6 +75,8 @@ pub struct Config {
     pub stage: StageConfig,
     /// Whether each data core is bound to one CPU.
     pub pin: bool,
+    /// Whether the server runs as a child that is started again when it dies.
+    pub supervised: bool,
     /// Whether SIGUSR1 and SIGUSR2 make data cores die.
     pub debug_faults: bool,
     /// The web side.
@@ -182,6 +184,7 @@ impl Config {
             placement: placement(&media)?,
             stage: stage(&media)?,
             pin: media.pin,
+            supervised: media.supervised,
             debug_faults: media.debug_faults,
             log,
             admin,

@@ -10,6 +10,7 @@ mod floods;
 mod hostile;
 mod hosts;
 mod ice_tcp;
+mod killed;
 mod log_lines;
 mod media;
 mod metrics;

@@ -1,7 +1,7 @@
 //! A client's media on a real socket: ICE, DTLS and SRTP of the test kit, and a voice.
 
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use opencall_control::api::{DtlsParameters, IceCandidate, IceParameters, TransportOptions};
 use opencall_control::dtls::{DtlsConfig, DtlsContext, Role};
 use opencall_testkit::camera::Track;
-use opencall_testkit::leg::{Incoming, Leg};
+use opencall_testkit::leg::{Incoming, Leg, Refused};
 use opencall_testkit::receiver::Arrived;
 use opencall_testkit::stamp::Stamp;
 use opencall_wire::time::Time;
@@ -43,6 +43,20 @@ struct Shared {
     /// What was in those that were sent.
     payloads: Mutex<Vec<Vec<u8>>>,
     received: Mutex<Vec<u32>>,
+    /// Packets whose SRTP or SRTCP index was used before, or that no key opens.
+    refused: AtomicUsize,
+    /// When the last packet came, and the longest wait for one since that was last asked.
+    gaps: Mutex<(Option<Instant>, Duration)>,
+}
+
+impl Shared {
+    fn note(&self, packet: u32) {
+        self.received.lock().unwrap().push(packet);
+        let mut gaps = self.gaps.lock().unwrap();
+        let now = Instant::now();
+        let gap = gaps.0.map_or(Duration::ZERO, |last| now - last);
+        *gaps = (Some(now), gaps.1.max(gap));
+    }
 }
 
 /// What the server says of a transport.
@@ -143,6 +157,16 @@ impl Line {
         }
     }
 
+    /// Packets whose SRTP or SRTCP index was used before, or that no key opens.
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// The longest wait for a packet since this was last asked.
+    pub fn longest_gap(&self) -> Duration {
+        std::mem::take(&mut self.shared.gaps.lock().unwrap().1)
+    }
+
     /// How many packets have come.
     pub fn count(&self) -> usize {
         self.shared.received.lock().unwrap().len()
@@ -200,13 +224,17 @@ fn carry(
             let _ = socket.send(&datagram);
         }
         let Ok(len) = socket.recv(&mut buffer) else { continue };
-        if let Some(Ok(Incoming::Rtp { header, bytes })) =
-            leg.handle(buffer[..len].to_vec(), Instant::now())
-        {
-            let payload = &bytes[usize::from(header.header_len)..];
-            if let Some(arrived) = Arrived::unread(&header, payload) {
-                shared.received.lock().unwrap().push(arrived.stamp.packet);
+        match leg.handle(buffer[..len].to_vec(), Instant::now()) {
+            Some(Ok(Incoming::Rtp { header, bytes })) => {
+                let payload = &bytes[usize::from(header.header_len)..];
+                if let Some(arrived) = Arrived::unread(&header, payload) {
+                    shared.note(arrived.stamp.packet);
+                }
             }
+            Some(Err(Refused::Replay | Refused::Foreign)) => {
+                shared.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
         }
     }
 }

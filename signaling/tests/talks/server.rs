@@ -121,6 +121,17 @@ impl Server {
         assert!(status.success());
     }
 
+    /// Kills the server that this supervisor runs, as the kernel does when memory is out, and waits
+    /// until another serves.
+    pub fn kill_supervised(&self) {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let children = std::fs::read_to_string(children).unwrap();
+        let status = Command::new("kill").args(["-KILL", children.trim()]).status().unwrap();
+        assert!(status.success(), "{children}");
+        self.logged("was killed by signal 9");
+        self.logged("ready: http");
+    }
+
     /// Waits until it has logged a line with these words, and returns it.
     pub fn logged(&self, words: &str) -> String {
         loop {

@@ -103,6 +103,7 @@ impl Client {
             ice: self.ice.clone(),
             outgoing_bitrate_bps: 5_000_000,
             data_channels: self.transport.0.is_multiple_of(2),
+            owner: 0,
             checkpoint: Default::default(),
         }
     }

@@ -209,6 +209,8 @@ pub struct Participant {
     pub mode: ConsumeMode,
     /// Counts its connections.
     pub connection: u32,
+    /// Whether it wants no connection any more.
+    has_left: bool,
     /// Its session, once open.
     pub session: Option<SessionId>,
     /// Whether it has entered the room.
@@ -246,6 +248,7 @@ impl Participant {
             name: format!("peer{number}"),
             mode: if automatic { ConsumeMode::Automatic } else { ConsumeMode::OnRequest },
             connection: 0,
+            has_left: false,
             session: None,
             joined: false,
             paths: Vec::new(),
@@ -270,6 +273,7 @@ impl Participant {
     pub fn connect(&mut self, around: &mut Around<'_>) {
         self.forget();
         self.connection += 1;
+        self.has_left = false;
         let config = SessionConfig {
             room: format!("room{}", self.room),
             peer: self.name.clone(),
@@ -320,6 +324,9 @@ impl Participant {
             self.call(around, Call::Leave(session));
         }
         self.forget();
+        // Nor does it come in by a connection that is being opened.
+        self.connection += 1;
+        self.has_left = true;
     }
 
     /// Whether it is connected, sends all it has, and was given all it asked for.
@@ -370,6 +377,9 @@ impl Participant {
     }
 
     fn opened(&mut self, around: &mut Around<'_>, session: SessionId) {
+        if self.has_left {
+            return self.call(around, Call::Leave(session));
+        }
         self.session = Some(session);
         let rtp_capabilities = around.capabilities.clone();
         let enter = match self.mode {

@@ -228,3 +228,40 @@ test('a shared screen is shared again after a restart of the server', async () =
   expect(await ann.evaluate(() => window.__meeting?.snapshot.devices.screen)).toBe('on');
   await Promise.all([ann.close(), ben.close()]);
 });
+
+test('a server that is killed under its supervisor: everyone comes again, and once', async () => {
+  const supervised = await TestServer.start({ name: 'supervised', flags: ['--supervised'] });
+  try {
+    const room = newRoom();
+    const ann = await enter(supervised.httpUrl, 'Ann', room);
+    const ben = await enter(supervised.httpUrl, 'Ben', room);
+    await Promise.all([sees(ann, 'Ben'), sees(ben, 'Ann')]);
+    for (const page of [ann, ben]) {
+      await page.evaluate(() => {
+        window.seen.longestMs = 0;
+        window.seen.statuses.length = 0;
+      });
+    }
+    await supervised.killSupervised();
+    for (const page of [ann, ben]) {
+      await until(
+        'it is lost, and there again',
+        () => page.evaluate(() => [window.seen.statuses, window.__meeting?.snapshot.isUnstable]),
+        ([statuses, isUnstable]) =>
+          String(statuses).includes('reconnecting,joined') && isUnstable === false,
+      );
+    }
+    await Promise.all([sees(ann, 'Ben'), sees(ben, 'Ann')]);
+    for (const [page, people] of [
+      [ann, 'Ann,Ben'],
+      [ben, 'Ben,Ann'],
+    ] as const) {
+      expect(await page.evaluate(() => window.seen.people.at(-1))).toBe(people);
+      const { longestMs } = await page.evaluate(() => window.seen);
+      holds(`server killed: ms ${people.slice(0, 3)} saw one picture`, longestMs, 2000);
+    }
+    await Promise.all([ann.close(), ben.close()]);
+  } finally {
+    expect(await supervised.stop()).toBe(0);
+  }
+});

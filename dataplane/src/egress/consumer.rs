@@ -459,13 +459,8 @@ impl Consumer {
             Some(report.clock)
         };
         let (from, to) = (self.clock_of, (packet.encoding, packet.source));
-        let goes_back = match from == Some(to) {
-            true => self.sequence.has_passed(packet.sequence),
-            false => {
-                let (from, first) = (from.and_then(clock), packet.header.timestamp);
-                self.timestamp.is_long_past(now, first, from, clock(to))
-            }
-        };
+        // A late repetition: all that followed has been shown, or was given up.
+        let goes_back = from == Some(to) && self.sequence.has_passed(packet.sequence);
         let of = source.encodings.get(usize::from(packet.encoding));
         let is_late = goes_back || of.is_some_and(|of| of.came_too_late(packet));
         if self.key_frame_needed && is_late {

@@ -21,10 +21,6 @@ use crate::sender_clock::SenderClock;
 /// second: 1 ms. Receivers need it to be later; more would put picture and sound apart.
 const MIN_STEP_HZ: u32 = 1000;
 
-/// How far before what went out a frame is long past, as a part of a second: half of one. A key
-/// frame that waited in its sender's queue or was repaired is less late.
-const LONG_PAST_PARTS: u32 = 2;
-
 /// Sender reports that contradict arrival times by more than this many seconds are not believed:
 /// some senders' wall clocks jump, or differ between encodings.
 const MAX_DISAGREEMENT_S: u64 = 3;
@@ -94,24 +90,6 @@ impl TimestampTranslator {
         let by_reports = self.by_reports(first, from, to);
         self.restored = false;
         self.go_on(now, first, by_reports);
-    }
-
-    /// Whether another source's frame of timestamp `first` was captured so long before what went
-    /// out that [`TimestampTranslator::switch`] would put all that follows it out of step with the
-    /// sender's sound.
-    pub fn is_long_past(
-        &self,
-        now: Time,
-        first: u32,
-        from: Option<SenderClock>,
-        to: Option<SenderClock>,
-    ) -> bool {
-        let Some(out) = self.by_reports(first, from, to).filter(|_| self.started) else {
-            return false;
-        };
-        let back = self.last.wrapping_sub(out) as i32;
-        let by_arrival = self.last.wrapping_add(self.ticks_since_last(now));
-        back > (self.clock_rate_hz / LONG_PAST_PARTS) as i32 && self.agrees(out, by_arrival)
     }
 
     fn by_reports(
@@ -236,21 +214,6 @@ mod tests {
         let now = Time::from_millis(300);
         translator.switch(now, 122_000, Some(high), Some(low));
         assert_eq!(translator.forward(now, 122_000), 1_027_000);
-    }
-
-    #[test]
-    fn what_was_captured_half_a_second_before_is_long_past() {
-        let (low, high) = (Some(clock(1000, 50_000)), Some(clock(1002, 700_000)));
-        let translator = traced();
-        let now = Time::from_millis(10);
-        // 100.5 went out; 727 000 was captured then.
-        for (first, is_past) in [(727_000, false), (682_000, false), (681_999, true)] {
-            assert_eq!(translator.is_long_past(now, first, low, high), is_past, "{first}");
-        }
-        assert!(!translator.is_long_past(now, 681_999, None, high), "nobody says so");
-        let jumped = Some(clock(1_000_000, 700_000));
-        assert!(!translator.is_long_past(now, 681_999, low, jumped), "that is no time at all");
-        assert!(!TimestampTranslator::new(RATE, 7).is_long_past(now, 681_999, low, high));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 import type { EncryptionSnapshot, EncryptionState, FrameCounts } from '../../../src/sdk/index';
+import { until } from './wait';
 
 declare global {
   interface Window {
@@ -37,8 +38,13 @@ export interface Look {
   framesEncoded: number;
 }
 
-/** What this tab shows, sends and receives. */
-export function look(tab: Tab): Promise<Look> {
+/** What this tab shows, sends and receives. A page that has just been loaded has its meeting a moment later. */
+export async function look(tab: Tab): Promise<Look> {
+  await until(
+    'a meeting',
+    () => tab.evaluate(() => window.__meeting !== undefined),
+    (isThere) => isThere,
+  );
   return tab.evaluate(async () => {
     type Stream = Record<string, number> & { type: string; trackIdentifier: string };
     const meeting = window.__meeting;

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { inject } from 'vitest';
@@ -113,6 +113,20 @@ export class TestServer {
   async kill(): Promise<void> {
     this.#process.kill('SIGKILL');
     await this.#exited;
+  }
+
+  /** Kills the server that this supervisor runs, and waits until another answers. */
+  async killSupervised(): Promise<void> {
+    const { pid } = this.#process;
+    const child = () => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+    const before = child();
+    process.kill(Number(before), 'SIGKILL');
+    await until(
+      'another server',
+      async () => child(),
+      (now) => now !== '' && now !== before,
+    );
+    await this.#ready('its own');
   }
 
   /** Stops it where it is, with all connections open, or lets it go on. */

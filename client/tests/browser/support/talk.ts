@@ -103,7 +103,8 @@ export async function watchForFreezes(
     const decoded = await call('decodedFrames', receiver, videoId);
     const encoded = await call('encodedFrames', sender, videoId);
     const source = Math.min(...encoded.map(({ longestGapMs }) => longestGapMs));
-    const seen = `decoded ${JSON.stringify(decoded)}, encoded ${JSON.stringify(encoded)}`;
+    const received = `received ${JSON.stringify(before)}, then ${JSON.stringify(after)}`;
+    const seen = `decoded ${JSON.stringify(decoded)}, encoded ${JSON.stringify(encoded)}, ${received}`;
     expect(decoded.longestGapMs, `a freeze: ${seen}`).toBeLessThan(source + FREEZE_MS);
     expect(decoded.longestGapMs, `pictures were followed: ${seen}`).toBeGreaterThan(0);
     expect(after.pliCount, 'asked for key frames').toBe(before.pliCount);

@@ -2,7 +2,7 @@
 //! blurred pictures for it; who asks because it must is answered meanwhile.
 
 use opencall_dataplane::drop_reason::DropReason;
-use opencall_dataplane::ingress::key_frame_ledger::{INTERVAL, KEY_FRAMES_PER_VIEWER};
+use opencall_dataplane::ingress::key_frame_ledger::{KEY_FRAMES_PER_VIEWER, WINDOW};
 use opencall_dataplane::message::*;
 use opencall_wire::codec::MediaKind;
 use opencall_wire::rtcp::{self, Packet};
@@ -108,8 +108,8 @@ fn a_viewer_that_asks_without_end_has_its_share() {
         bad.raw(world);
         good.raw(world);
     });
-    let later = seconds * 1000 / INTERVAL.as_millis() as u64;
-    let most = KEY_FRAMES_PER_VIEWER as u64 + later + answered + 1;
+    let windows = seconds / WINDOW.as_secs();
+    let most = windows * KEY_FRAMES_PER_VIEWER as u64 + answered + 1;
     assert!((camera.asked.len() as u64) <= most, "{} requests", camera.asked.len());
     assert!(world.core(CORE).stats().drops.of(DropReason::KeyFrameBudget) > 100);
     // Who asked because it must was answered at once.

@@ -73,11 +73,6 @@ export class EncryptedMediasoupService extends MediasoupService {
       );
     }
     this.#config = config;
-    const { enableE2E, keyRotationInterval } = config;
-    if (!enableE2E || !keyRotationInterval) return;
-    this.#rotation = setInterval(() => {
-      this.#rotate().catch((error) => console.error('opencall: the key stays', error));
-    }, keyRotationInterval);
   }
 
   override async produce(track: MediaStreamTrack, options: ProduceOptions = {}) {
@@ -233,6 +228,15 @@ export class EncryptedMediasoupService extends MediasoupService {
     this.#hasStopped = false;
     if (this.#config.enableE2E) await this.#running();
     await super.initialize(routerRtpCapabilities);
+    if (!this.#hasStopped) this.#startRotating();
+  }
+
+  #startRotating(): void {
+    const { enableE2E, keyRotationInterval } = this.#config;
+    if (!enableE2E || !keyRotationInterval) return;
+    this.#rotation ??= setInterval(() => {
+      this.#rotate().catch((error) => console.error('opencall: the key stays', error));
+    }, keyRotationInterval);
   }
 
   async #keepStream(id: string, stream: MessageStream, encryption: Encryption): Promise<void> {

@@ -677,6 +677,7 @@ export class Meeting {
   #encryptionDied(error: MeetingError): void {
     this.#life += 1;
     clearTimeout(this.#banner);
+    this.#entering?.close();
     this.#session?.close();
     this.#session = undefined;
     this.#local.forgetProducers();

@@ -254,9 +254,10 @@ export class WebSocketChannel implements SignalingChannel {
       const socket = await connect(this.#url, this.#url, this.#token).catch(() => undefined);
       const answer = socket && (await this.#claim(socket));
       if (answer === 'resumed' && !this.#isOver) return;
-      // Whoever has left meanwhile says goodbye with what was claimed, or not at all.
       if (socket) detach(socket);
-      socket?.close(1000);
+      // Whoever has left meanwhile says goodbye with what was claimed, or not at all. Where only the answer was lost, the
+      // session goes on: it is asked for again, with the token before.
+      socket?.close(answer === undefined && !this.#isOver ? RESUMING_CODE : 1000);
       if (this.#isOver) return this.#end(1000, '');
       if (answer === undefined) continue;
       reason = answer;

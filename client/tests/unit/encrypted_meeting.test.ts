@@ -333,6 +333,33 @@ test('when the worker dies nothing is sent, and it is said; joining again starts
   expect(new Set(salts).size).toBe(2);
 });
 
+test('when the worker dies in front of a locked room, nobody is left there who knocks', async () => {
+  const meeting = makeMeeting({
+    openChannel: async () => {
+      const channel = new FakeChannel();
+      channel.hold('setRtpCapabilities');
+      channels.push(channel);
+      return channel;
+    },
+  });
+  const joining = meeting.join();
+  joining.catch(() => undefined);
+  await until(() => channels[0]?.names().includes('setRtpCapabilities'));
+  last().say('waiting', {});
+  expect(meeting.snapshot.status).toBe('waiting');
+  const [worker] = workers;
+  if (!worker) throw new Error('no worker');
+  worker.isDeaf = true;
+  await vi.advanceTimersByTimeAsync(15_000);
+  expect(meeting.snapshot).toMatchObject({
+    status: 'failed',
+    error: { code: 'encryption-failed' },
+  });
+  expect(last().isClosed).toBe(true);
+  await done(joining);
+  expect(meeting.snapshot.status).toBe('failed');
+});
+
 test('where a browser lacks what MLS rests on, the meeting ends and says so', async () => {
   const missing = new DOMException('Unrecognized name.', 'NotSupportedError');
   const generate = vi.spyOn(crypto.subtle, 'generateKey').mockRejectedValue(missing);

@@ -30,6 +30,12 @@ async function started(config: Partial<EncryptionConfig> = {}) {
   const createWorker = () => worker as unknown as Worker;
   const service = new NodeService({ enableE2E: true, createWorker, ...config });
   services.push(service);
+  await connect(service);
+  return { service, worker };
+}
+
+/** A session of it, the first or another one. */
+async function connect(service: NodeService) {
   await service.initialize(fake.generateRouterRtpCapabilities());
   const options = () => fake.generateTransportRemoteParameters();
   const done = async () => undefined;
@@ -40,7 +46,6 @@ async function started(config: Partial<EncryptionConfig> = {}) {
   };
   await service.createSendTransport(options(), done, id, id);
   await service.createRecvTransport(options(), done);
-  return { service, worker };
 }
 
 const microphone = () => new FakeMediaStreamTrack({ kind: 'audio' }) as unknown as MediaStreamTrack;
@@ -87,6 +92,32 @@ test('a key of one opens for another what it sealed, and for nobody without it',
   await eve.service.consume(consumed('c2', producer.appData));
   const next = (await sending.pass(FRAMES.opus)) as Uint8Array;
   expect(await newest(eve.worker).pass(next)).toBeUndefined();
+});
+
+test('who rotates keys begins with one in each session, also after the service was closed', async () => {
+  const workers = [await FakeWorker.load(), await FakeWorker.load()];
+  let made = 0;
+  const createWorker = () => {
+    made += 1;
+    return workers[made - 1] as unknown as Worker;
+  };
+  const { service } = await started({ keyRotationInterval: 40, createWorker });
+  const keys: string[] = [];
+  service.on('keyRotation', ({ keyId }) => keys.push(keyId));
+  service.close();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(keys).toEqual([]);
+  await connect(service);
+  await service.produce(microphone(), { appData: { source: 'microphone' } });
+  const sending = newest(workers[1] as FakeWorker);
+  expect(await sending.pass(FRAMES.opus)).toBeDefined();
+  await vi.waitUntil(() => keys.length > 2);
+  // However often it is initialized, one clock, which ends with it.
+  await service.initialize(fake.generateRouterRtpCapabilities());
+  service.close();
+  const known = keys.length;
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(keys).toHaveLength(known);
 });
 
 test('a key for one consumer opens that one alone, also if it comes before it', async () => {

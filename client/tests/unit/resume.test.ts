@@ -177,6 +177,38 @@ test('whoever leaves while the connection is away says goodbye with the next', a
   expect(FakeSocket.all).toHaveLength(2);
 });
 
+test('an answer that is lost does not end the session: it is asked for again, with the same token', async () => {
+  const { interruptions, closed } = await entered();
+  last().drop();
+  await settle();
+  const unanswered = last();
+  expect(unanswered.named('resume')).toBeDefined();
+  await vi.advanceTimersByTimeAsync(6_000);
+  // With 1000 the server would take it for leaving, if it has handed the session over.
+  expect(unanswered.closedWith).toBe(4900);
+  expect(last()).not.toBe(unanswered);
+  expect(last().named('resume')?.data).toMatchObject({ resumeToken: 'first', received: 1 });
+  // So is one whose connection is cut before it has come.
+  last().drop();
+  const cut = last();
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(last()).not.toBe(cut);
+  expect(last().named('resume')?.data).toMatchObject({ resumeToken: 'first', received: 1 });
+  last().answer('resume', { resumeToken: 'second', received: 1 });
+  expect(interruptions).toEqual([true, false]);
+  expect(closed).not.toHaveBeenCalled();
+});
+
+test('whoever leaves while nobody answers says so on that connection', async () => {
+  const { channel, closed } = await entered();
+  last().drop();
+  await settle();
+  channel.close();
+  await vi.advanceTimersByTimeAsync(6_000);
+  expect(last().closedWith).toBe(1000);
+  expect(closed).toHaveBeenCalledOnce();
+});
+
 test('a connection that carries nothing is left for another', async () => {
   const { channel } = await entered();
   const [stale] = FakeSocket.all;

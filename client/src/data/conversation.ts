@@ -131,6 +131,8 @@ interface Talker {
   asks: number;
   askedFor: number | undefined;
   asking: ReturnType<typeof setTimeout> | undefined;
+  /** Gives up what is missed of who is gone, unless something of theirs comes before. */
+  leaving: ReturnType<typeof setTimeout> | undefined;
 }
 
 /**
@@ -275,9 +277,14 @@ export class Conversation {
     if (!talker) return;
     this.#stopAsking(talker);
     talker.isHeardFromTheStart = false;
-    // Nobody to ask any more, unless they come back.
+    this.#awaitReturn(participantId, talker);
+  }
+
+  /** Nobody to ask, unless they come back. */
+  #awaitReturn(participantId: string, talker: Talker): void {
     if (talker.stream?.missing === undefined) return;
-    talker.asking = this.#timers.after(GONE_MS, () => this.#giveUp(participantId, talker));
+    this.#timers.cancel(talker.leaving);
+    talker.leaving = this.#timers.after(GONE_MS, () => this.#giveUp(participantId, talker));
   }
 
   /** The session is lost, and with it what was on its way. */
@@ -290,6 +297,8 @@ export class Conversation {
   connected(): void {
     if (this.#lostAt !== undefined) this.#againSince = this.#lostAt - LOST_MS;
     this.#lostAt = undefined;
+    // Who has left meanwhile nobody tells.
+    for (const [id, talker] of this.#talkers) this.#awaitReturn(id, talker);
     if (this.#holds || this.#tail.next > 0) void this.#retell(this.#againSince);
   }
 
@@ -373,6 +382,8 @@ export class Conversation {
   }
 
   #askLater(participantId: string, talker: Talker): void {
+    this.#timers.cancel(talker.leaving);
+    talker.leaving = undefined;
     const from = talker.stream?.missing;
     if (from === undefined) return this.#stopAsking(talker);
     if (talker.asking) return;
@@ -398,8 +409,9 @@ export class Conversation {
   }
 
   #stopAsking(talker: Talker): void {
-    if (talker.asking) clearTimeout(talker.asking);
+    for (const timer of [talker.asking, talker.leaving]) this.#timers.cancel(timer);
     talker.asking = undefined;
+    talker.leaving = undefined;
     talker.asks = 0;
     talker.askedFor = undefined;
   }
@@ -411,7 +423,7 @@ export class Conversation {
       const talker = this.#talkers.get(to);
       const missing = talker?.stream?.id === stream ? talker.stream.missing : undefined;
       if (!talker?.asking || missing === undefined || from > missing) return;
-      clearTimeout(talker.asking);
+      this.#timers.cancel(talker.asking);
       talker.asking = undefined;
       return this.#askLater(to, talker);
     }
@@ -497,6 +509,7 @@ export class Conversation {
       asks: 0,
       askedFor: undefined,
       asking: undefined,
+      leaving: undefined,
     };
     // The one that was heard least recently is forgotten first.
     this.#talkers.delete(participantId);

@@ -1,3 +1,4 @@
+import { MeetingError } from '../sdk/errors';
 import type { FileMessage } from './conversation';
 import type { FileDesk } from './files/desk';
 import type { FileHost, SharedFile } from './files/types';
@@ -10,6 +11,8 @@ export class SharedFiles {
   readonly #host: FileHost;
   #loading: Promise<FileDesk> | undefined;
   #desk: FileDesk | undefined;
+  /** Grows with each end of the meeting. */
+  #life = 0;
 
   constructor(host: FileHost) {
     this.#host = host;
@@ -24,7 +27,10 @@ export class SharedFiles {
   }
 
   async send(file: Blob, name: string): Promise<string> {
-    return (await this.#load()).send(file, name);
+    const life = this.#life;
+    const desk = await this.#load();
+    if (life !== this.#life) throw new MeetingError('server-gone', 'The meeting was left.');
+    return desk.send(file, name);
   }
 
   async accept(id: string): Promise<void> {
@@ -67,6 +73,7 @@ export class SharedFiles {
   }
 
   stop(): void {
+    this.#life += 1;
     this.#desk?.stop();
   }
 

@@ -144,6 +144,9 @@ const HOPELESS: readonly MeetingErrorCode[] = [
 /** A connection that was lost is mostly back before anyone would read of it. */
 const BANNER_AFTER_MS = 5_000;
 
+/** Who has not come back so long after this participant has, has left. */
+const GONE_MS = 90_000;
+
 /** A meeting, from this participant's side. It outlives lost connections and restarted servers. */
 export class Meeting {
   readonly participantId: string;
@@ -169,6 +172,9 @@ export class Meeting {
   /** Of a session that this end has given up and the server may not: it must not keep the next one out. */
   #givenUp: string | undefined;
   #banner: ReturnType<typeof setTimeout> | undefined;
+  /** Who was there when a session was lost, and is not known to have left. */
+  readonly #awaited = new Set<string>();
+  #awaiting: ReturnType<typeof setTimeout> | undefined;
   #snapshot: MeetingSnapshot;
   /** It was inside before, and may have missed something since. */
   #hasEntered = false;
@@ -235,6 +241,8 @@ export class Meeting {
     this.#reception.clear();
     this.#files.stop();
     this.#conversation.stop();
+    clearTimeout(this.#awaiting);
+    this.#awaited.clear();
     this.#hasEntered = false;
     this.#forgetRemote();
     this.#encryption.stop();
@@ -323,7 +331,9 @@ export class Meeting {
    */
   async sendFile(file: File | Blob, name?: string): Promise<string> {
     if (this.#status !== 'joined' && this.#status !== 'reconnecting') throw notConnected();
+    const life = this.#life;
     await this.#session?.data?.ready();
+    if (life !== this.#life) throw notConnected();
     return this.#files.send(file, name ?? (file instanceof File ? file.name : 'file'));
   }
 
@@ -444,6 +454,7 @@ export class Meeting {
       throw error;
     });
     if (life !== this.#life) return channel.close();
+    this.#awaitAll();
     this.#forgetRemote();
     this.#hosting.forget();
     this.#entering = channel;
@@ -469,6 +480,20 @@ export class Meeting {
     this.#local.publishAll();
     this.#conversation.connected();
     this.#files.connected();
+    this.#awaiting = setTimeout(() => this.#forgetAbsent(), GONE_MS);
+  }
+
+  /** Nobody tells who leaves while there is no session. */
+  #awaitAll(): void {
+    clearTimeout(this.#awaiting);
+    for (const { id, isLocal } of this.#roster.all) if (!isLocal) this.#awaited.add(id);
+  }
+
+  #forgetAbsent(): void {
+    for (const id of this.#awaited) {
+      if (!this.#roster.find(id)) this.#reception.forgetParticipant(id);
+    }
+    this.#awaited.clear();
   }
 
   #handlers(life: number): SessionHandlers {
@@ -677,6 +702,7 @@ export class Meeting {
   #encryptionDied(error: MeetingError): void {
     this.#life += 1;
     clearTimeout(this.#banner);
+    clearTimeout(this.#awaiting);
     this.#entering?.close();
     this.#session?.close();
     this.#session = undefined;

@@ -583,6 +583,28 @@ test('layers and what is put aside hold after a reconnection', async () => {
   ]);
 });
 
+test('whoever does not come back after a reconnection is somebody else another day', async () => {
+  const { meeting, channel } = await joined();
+  channel.say('newParticipant', { participantId: 'ann' });
+  channel.say('newParticipant', { participantId: 'ben' });
+  for (const id of ['ann', 'ben', 'to-come']) await meeting.setReceiving(id, 'camera', false);
+  isServerUp = false;
+  channel.drop();
+  // Some attempts fail first.
+  await vi.advanceTimersByTimeAsync(2_000);
+  isServerUp = true;
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(meeting.snapshot.status).toBe('joined');
+  await vi.advanceTimersByTimeAsync(60_000);
+  last().say('newParticipant', { participantId: 'ben' });
+  await vi.advanceTimersByTimeAsync(60_000);
+  for (const id of ['ann', 'ben', 'to-come']) last().say('newProducer', offer(id, `video-${id}`));
+  await vi.advanceTimersByTimeAsync(1_000);
+  const consumed = last().asked.filter(({ name }) => name === 'consume');
+  expect(consumed.map(({ data }) => data.producerId)).toEqual(['video-ann']);
+  meeting.leave();
+});
+
 test('of a room of 500 no more than 30 tracks are received, by what is looked at and who speaks', async () => {
   const { meeting, channel } = await joined();
   const people = Array.from({ length: 499 }, (_, index) => `p${index}`);

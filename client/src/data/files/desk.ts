@@ -27,6 +27,8 @@ export class FileDesk {
   readonly #outgoing = new Map<string, OutgoingFile>();
   readonly #incoming = new Map<string, IncomingFile>();
   readonly #ofFiles: FileHost;
+  /** Of what is still read to be offered. */
+  #reading = new AbortController();
   #list: readonly SharedFile[] = [];
   #ticking: ReturnType<typeof setInterval> | undefined;
   #showing: ReturnType<typeof setTimeout> | undefined;
@@ -55,9 +57,12 @@ export class FileDesk {
       }
     };
     check();
-    const hash = await hashFile(file).catch((cause) => {
+    const { signal } = this.#reading;
+    const hash = await hashFile(file, signal).catch((cause) => {
+      if (signal.aborted) throw left();
       throw new MeetingError('request-refused', 'The file cannot be read.', { cause });
     });
+    if (signal.aborted) throw left();
     check();
     const offer = {
       file: randomId(),
@@ -67,6 +72,7 @@ export class FileDesk {
       hash,
     };
     const id = idOf(this.#host.participantId, offer.file);
+    makeRoom(this.#outgoing, (own) => !own.isOffered);
     this.#outgoing.set(id, new OutgoingFile(offer, file, this.#ofFiles));
     this.#show();
     try {
@@ -109,7 +115,7 @@ export class FileDesk {
     }
     for (const offer of offers) {
       const id = idOf(from, offer.file);
-      if (this.#incoming.has(id) || !this.#makeRoom()) continue;
+      if (this.#incoming.has(id) || !makeRoom(this.#incoming, isOver)) continue;
       const clean = { ...offer, name: cleanName(offer.name) };
       this.#incoming.set(id, new IncomingFile(clean, from, this.#ofFiles));
     }
@@ -145,13 +151,20 @@ export class FileDesk {
     for (const file of [...this.#outgoing.values(), ...this.#incoming.values()]) file.lost();
   }
 
-  /** There is a session again. */
+  /** There is a session again. Who has left meanwhile nobody tells: all have, until they offer their files again. */
   connected(): void {
-    for (const file of this.#incoming.values()) file.channelFound(Date.now());
+    const now = Date.now();
+    for (const file of this.#incoming.values()) {
+      file.participantLeft(now);
+      file.channelFound(now);
+    }
+    if (this.#incoming.size > 0) this.#tick();
   }
 
   /** The meeting is over. What is done can still be saved. */
   stop(): void {
+    this.#reading.abort();
+    this.#reading = new AbortController();
     this.lost();
     clearInterval(this.#ticking);
     clearTimeout(this.#showing);
@@ -175,15 +188,6 @@ export class FileDesk {
       clearInterval(this.#ticking);
       this.#ticking = undefined;
     }, TICK_MS);
-  }
-
-  #makeRoom(): boolean {
-    if (this.#incoming.size < MAX_FILES) return true;
-    for (const [id, { state }] of this.#incoming) {
-      if (state !== 'cancelled' && state !== 'failed') continue;
-      return this.#incoming.delete(id);
-    }
-    return false;
   }
 
   #changed(): void {
@@ -232,6 +236,17 @@ function isSame(a: SharedFile, b: SharedFile): boolean {
   return a.state === b.state && a.transferred === b.transferred && a.url === b.url;
 }
 
+/** Forgets the oldest of those that are over, where there are many; whether there is room for another then. */
+function makeRoom<F>(files: Map<string, F>, isOver: (file: F) => boolean): boolean {
+  if (files.size < MAX_FILES) return true;
+  for (const [id, file] of files) if (isOver(file)) return files.delete(id);
+  return false;
+}
+
+function isOver({ state }: IncomingFile): boolean {
+  return state === 'cancelled' || state === 'failed';
+}
+
 /** Whoever offers a file cannot take another's id with it. */
 function idOf(from: string, file: string): string {
   return `${from}/${file}`;
@@ -248,4 +263,8 @@ const UNSAFE_IN_NAMES = /[\u0000-\u001f\u007f-\u009f/\\:\u200e\u200f\u202a-\u202
 
 function refused(words: string): MeetingError {
   return new MeetingError('request-refused', words);
+}
+
+function left(): MeetingError {
+  return new MeetingError('server-gone', 'The meeting was left.');
 }

@@ -20,10 +20,11 @@ export async function hashOfHashes(hashes: readonly Bytes[]): Promise<string> {
   return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** Reads and hashes a file; a segment at a time is in memory. */
-export async function hashFile(file: Blob): Promise<string> {
+/** Reads and hashes a file; a segment at a time is in memory. Rejects once it is `aborted`. */
+export async function hashFile(file: Blob, aborted?: AbortSignal): Promise<string> {
   const hashes: Bytes[] = [];
   for (let at = 0; at < file.size; at += SEGMENT_BYTES) {
+    aborted?.throwIfAborted();
     const bytes = await file.slice(at, at + SEGMENT_BYTES).arrayBuffer();
     hashes.push(await sha256(new Uint8Array(bytes)));
   }

@@ -29,7 +29,8 @@ interface Taker {
 /** A file of one's own. What anyone asks for is sent once to all who take it. */
 export class OutgoingFile {
   readonly offer: FileOffer;
-  readonly #file: Blob;
+  /** Let go when it is over. */
+  #file: Blob | undefined;
   readonly #host: FileHost;
   readonly #chunks: number;
   readonly #wanted = new Set<number>();
@@ -39,6 +40,10 @@ export class OutgoingFile {
   #cursor = 0;
   #sender: Promise<FileSender> | undefined;
   #isPumping = false;
+  /** Grows when what was asked for is given up: whoever asks afterwards is served by another channel. */
+  #round = 0;
+  /** Somebody asks in this round, if only for the channel. */
+  #isAsked = false;
   #segment: { number: number; bytes: Bytes } | undefined;
   #end: 'cancelled' | 'failed' | undefined;
 
@@ -85,6 +90,7 @@ export class OutgoingFile {
         left -= 1;
       }
     }
+    this.#isAsked = true;
     void this.#pump();
   }
 
@@ -110,8 +116,7 @@ export class OutgoingFile {
 
   /** The session is lost, and what was asked for with it. */
   lost(): void {
-    this.#wanted.clear();
-    this.#sender = undefined;
+    this.#giveUp();
   }
 
   cancel(): void {
@@ -121,10 +126,16 @@ export class OutgoingFile {
   /** Nobody takes it: its channel is given back. */
   #rest(): void {
     if ([...this.#takers.values()].some(({ isDone }) => !isDone)) return;
-    this.#wanted.clear();
     const sender = this.#sender;
-    this.#sender = undefined;
+    this.#giveUp();
     sender?.then((one) => one.close()).catch(() => undefined);
+  }
+
+  #giveUp(): void {
+    this.#round += 1;
+    this.#isAsked = false;
+    this.#wanted.clear();
+    this.#sender = undefined;
   }
 
   #finish(end: 'cancelled' | 'failed'): void {
@@ -132,6 +143,7 @@ export class OutgoingFile {
     this.#end = end;
     this.#takers.clear();
     this.#segment = undefined;
+    this.#file = undefined;
     this.#rest();
     this.#host.changed();
   }
@@ -141,22 +153,30 @@ export class OutgoingFile {
     if (this.#isPumping) return;
     this.#isPumping = true;
     this.#host.changed();
+    let round: number;
+    do {
+      round = this.#round;
+      await this.#pumpRound(round);
+    } while (round !== this.#round && this.#isAsked);
+    this.#isPumping = false;
+    this.#host.changed();
+  }
+
+  async #pumpRound(round: number): Promise<void> {
     try {
       const sender = await this.#opened();
-      for (let at = this.#next(); at !== undefined; at = this.#next()) {
-        const message = await this.#read(at);
-        if (sender.isClosed || !message) break;
+      while (round === this.#round) {
+        const at = this.#next();
+        const message = at === undefined ? undefined : await this.#read(at);
+        if (at === undefined || !message || sender.isClosed) return;
         await sender.send(message);
         this.#note(at);
       }
     } catch (error) {
       // Who waits asks again, and then there may be another way.
       console.info('opencall: a file is not sent at the moment', error);
-      this.#wanted.clear();
-      this.#sender = undefined;
+      if (round === this.#round) this.#giveUp();
     }
-    this.#isPumping = false;
-    this.#host.changed();
   }
 
   async #opened(): Promise<FileSender> {
@@ -179,11 +199,14 @@ export class OutgoingFile {
   }
 
   async #read(at: number): Promise<Bytes | undefined> {
+    const file = this.#file;
+    if (!file) return undefined;
     const number = Math.floor((at * CHUNK_BYTES) / SEGMENT_BYTES);
     if (this.#segment?.number !== number) {
       const begin = number * SEGMENT_BYTES;
       try {
-        const bytes = await this.#file.slice(begin, begin + SEGMENT_BYTES).arrayBuffer();
+        const bytes = await file.slice(begin, begin + SEGMENT_BYTES).arrayBuffer();
+        if (this.#end) return undefined;
         this.#segment = { number, bytes: new Uint8Array(bytes) };
       } catch (error) {
         // It was changed or deleted meanwhile.

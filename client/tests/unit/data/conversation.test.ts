@@ -290,6 +290,48 @@ test('a gap that nobody fills holds up the rest for some seconds only', async ()
   expect(ann.texts).toEqual([]);
 });
 
+test.each(['before', 'while', 'before, and again while'])(
+  'a gap of who left %s one’s own session was lost holds up the rest for half a minute only',
+  async (when) => {
+    const [, , ben] = three();
+    const stream = 'x'.repeat(22);
+    const say = (seq: number, chat: string) => {
+      const entry = { kind: 'entry', stream, seq, sentAt: 1, content: { chat } } as const;
+      ben.conversation.receive('mal', encodeMessage(entry));
+    };
+    say(0, 'a');
+    say(7, 'b');
+    if (when.startsWith('before')) ben.conversation.participantLeft('mal');
+    ben.cut();
+    await pass(20_000);
+    ben.connect();
+    await pass(20_000);
+    if (when.endsWith('while')) {
+      ben.cut();
+      ben.connect();
+      await pass(20_000);
+    }
+    expect(ben.texts).toEqual(['mal: a']);
+    await pass(11_000);
+    expect(ben.texts).toEqual(['mal: a', 'mal: b']);
+  },
+);
+
+test('who is back after a lost session is asked for what is missed, and not given up', async () => {
+  const [, ann, ben] = three();
+  await ann.conversation.sendChat('1');
+  await pass(1_000);
+  ben.cut();
+  for (const text of ['2', '3']) await ann.conversation.sendChat(text);
+  await pass(20_000);
+  ann.cut();
+  ben.connect();
+  await pass(25_000);
+  ann.connect();
+  await pass(10_000);
+  expect(ben.texts).toEqual(['ann: 1', 'ann: 2', 'ann: 3']);
+});
+
 test('a page that was loaded anew begins a new stream', async () => {
   const [room, ann, ben] = three();
   await ann.conversation.sendChat('old');

@@ -2,7 +2,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { FileDesk } from '../../../src/data/files/desk';
 import { hashFile } from '../../../src/data/files/hash';
+import { OutgoingFile } from '../../../src/data/files/outgoing';
 import { ReceivedFile } from '../../../src/data/files/received';
+import type { FileHost } from '../../../src/data/files/types';
 import { CHUNK_BYTES, encodeMessage, parseMessage } from '../../../src/data/wire';
 import { Encryption } from '../../../src/e2ee/encryption';
 import { newLinkKey, secretOfLinkKey } from '../../../src/e2ee/keys';
@@ -345,6 +347,146 @@ test('who leaves for good takes the file along; what is done stays, until it is 
   await ben.desk.cancel(small);
   expect(ben.file(small)).toMatchObject({ state: 'cancelled' });
   expect(urls.size).toBe(0);
+});
+
+test('an owner who left while one’s own session was lost has left, too', async () => {
+  const [ann, ben] = await two();
+  const id = await ann.desk.send(new Blob([random(9 * MIB)]), 'a');
+  const other = await ann.desk.send(new Blob([random(10)]), 'b');
+  await until(() => ben.desk.list.length === 2);
+  ben.onChunk = () => {
+    if (ben.isConnected) ben.cut();
+  };
+  ben.desk.accept(id);
+  await until(() => !ben.isConnected);
+  ann.cut();
+  ben.connect();
+  await until(() => ben.file(id).state === 'failed', 100_000);
+  expect(ben.file(other).state).toBe('cancelled');
+  const send = vi.spyOn(ben.links, 'send');
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(send).not.toHaveBeenCalled();
+  // Whoever offers it again is back.
+  ann.connect();
+  ben.onChunk = undefined;
+  await until(() => ann.isConnected);
+  await vi.advanceTimersByTimeAsync(2_000);
+  ben.desk.accept(id);
+  await done(ben, id);
+});
+
+test('a session that is lost and an owner who stays end nothing', async () => {
+  const [ann, ben] = await two();
+  const id = await ann.desk.send(new Blob([random(10)]), 'a');
+  await until(() => ben.desk.list.length === 1);
+  ben.cut();
+  await vi.advanceTimersByTimeAsync(1_000);
+  ben.connect();
+  await vi.advanceTimersByTimeAsync(300_000);
+  expect(ben.file(id).state).toBe('offered');
+  ben.desk.accept(id);
+  await done(ben, id);
+  expect(ann.isConnected).toBe(true);
+});
+
+test('what is still read when the meeting is left is not offered in the next', async () => {
+  const [ann] = await two();
+  const blob = new Blob([random(3 * MIB)]);
+  const slice = vi.spyOn(blob, 'slice');
+  const sending = ann.desk.send(blob, 'a');
+  sending.catch(() => undefined);
+  await until(() => slice.mock.calls.length > 0);
+  ann.desk.stop();
+  await expect(sending).rejects.toMatchObject({ code: 'server-gone' });
+  expect(slice.mock.calls.length).toBeLessThan(3);
+  expect(ann.desk.offers).toEqual([]);
+  expect(ann.desk.list).toEqual([]);
+  await ann.desk.send(new Blob(['x']), 'next');
+  expect(ann.desk.offers).toHaveLength(1);
+});
+
+test('own files that were withdrawn are forgotten when there are many, and let go at once', async () => {
+  const [ann] = await two();
+  const kept = await ann.desk.send(new Blob(['x']), 'kept');
+  for (let n = 0; n < 250; n += 1) {
+    await ann.desk.cancel(await ann.desk.send(new Blob(['x']), `${n}`));
+  }
+  expect(ann.desk.list).toHaveLength(200);
+  expect(ann.file(kept).state).toBe('offered');
+  expect(ann.desk.list.at(-1)).toMatchObject({ name: '249', state: 'cancelled' });
+});
+
+/** One file, and the channels that were made for it. */
+function outgoing(chunks: number) {
+  const blob = new Blob([random(chunks * CHUNK_BYTES)]);
+  const channels: { sent: number[]; isClosed: boolean }[] = [];
+  const openFile = async () => {
+    const made = { sent: [] as number[], isClosed: false };
+    channels.push(made);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const producer = {
+      bufferedAmount: 0,
+      get closed() {
+        return made.isClosed;
+      },
+      send: (message: Uint8Array) => made.sent.push(message[3] ?? -1),
+    };
+    return {
+      producer,
+      seal: async (message: Uint8Array) => message,
+      close: () => {
+        made.isClosed = true;
+      },
+    };
+  };
+  const host = { openFile, changed: () => undefined, tellOffers: async () => undefined };
+  const offer = { file: 'f', name: 'f', size: blob.size, type: '', hash: '' };
+  return { file: new OutgoingFile(offer, blob, host as unknown as FileHost), blob, channels };
+}
+
+test.each(['stop', 'lost'] as const)(
+  'who asks while what was asked for before is still read is served at once (%s)',
+  async (how) => {
+    const { file, blob, channels } = outgoing(4);
+    let go: (() => void) | undefined;
+    const { slice } = blob;
+    vi.spyOn(blob, 'slice').mockImplementationOnce((...range) => {
+      const piece = slice.apply(blob, range);
+      const read = piece.arrayBuffer.bind(piece);
+      piece.arrayBuffer = async () => {
+        await new Promise<void>((resolve) => {
+          go = resolve;
+        });
+        return read();
+      };
+      return piece;
+    });
+    file.want('ben', [[0, 2]], Date.now());
+    await until(() => go !== undefined);
+    if (how === 'stop') file.stop('ben', false);
+    else {
+      file.lost();
+      for (const channel of channels) channel.isClosed = true;
+    }
+    await until(() => channels[0]?.isClosed === true);
+    file.want('cid', [[1, 4]], Date.now());
+    go?.();
+    await until(() => channels[1]?.sent.length === 3, 1_000);
+    expect(channels.map(({ sent }) => sent)).toEqual([[], [1, 2, 3]]);
+  },
+);
+
+test('who asks for a channel alone while the one before is given back has another', async () => {
+  const { file, channels } = outgoing(4);
+  file.want('ben', [], Date.now());
+  await until(() => channels.length === 1);
+  file.stop('ben', false);
+  file.want('cid', [], Date.now());
+  await until(() => channels.length === 2 && channels[0]?.isClosed === true, 1_000);
+  expect(channels[1]?.isClosed).toBe(false);
+  file.want('cid', [[2, 3]], Date.now());
+  await until(() => channels[1]?.sent.length === 1, 1_000);
+  expect(channels).toHaveLength(2);
 });
 
 test('a file that changed after it was offered fails for its owner, and is withdrawn', async () => {

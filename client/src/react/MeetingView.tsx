@@ -48,6 +48,10 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
   const devices = useMemo(() => deviceActions(meeting), [meeting]);
   const network = useNetwork(meeting, snapshot);
   const root = useRef<HTMLElement>(null);
+  const playSound = () => {
+    setSoundBlocked(false);
+    playAll(root.current, soundBlocked);
+  };
   const isAtRest = useRest(root);
   const floating = useFloatingWindow();
   const { participants, status } = snapshot;
@@ -125,7 +129,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
               <button
                 type="button"
                 className="oc-button oc-button--main oc-unblock"
-                onClick={() => playAll(() => setSoundBlocked(false))}
+                onClick={playSound}
               >
                 {words.states.unblock}
               </button>

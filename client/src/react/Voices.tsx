@@ -47,9 +47,7 @@ function Voice({
     const audio = element.current;
     if (!audio) return;
     audio.srcObject = new MediaStream([track]);
-    audio.play().catch((error: unknown) => {
-      if (error instanceof DOMException && error.name === 'NotAllowedError') onBlocked();
-    });
+    play(audio, onBlocked);
     return () => {
       audio.srcObject = null;
     };
@@ -64,11 +62,20 @@ function Voice({
       .catch((error) => console.info('opencall: sound stays where it is', error));
   }, [speakerId]);
   // biome-ignore lint/a11y/useMediaCaption: live speech has no captions
-  return <audio ref={element} autoPlay />;
+  return <audio ref={element} className={VOICE} autoPlay />;
 }
 
-/** After a click sound may be played; `done` when all of it is. */
-export function playAll(done: () => void): void {
-  const voices = [...document.querySelectorAll('audio')].map((audio) => audio.play());
-  Promise.all(voices).then(done, () => undefined);
+const VOICE = 'oc-voice';
+
+/** After a click sound may be played: all of it below this element. `blocked` if the browser says no all the same. */
+export function playAll(root: HTMLElement | null, blocked: () => void): void {
+  const voices = root?.querySelectorAll<HTMLAudioElement>(`audio.${VOICE}`) ?? [];
+  for (const audio of voices) play(audio, blocked);
+}
+
+/** What fails for another reason than permission no click would mend: it has ended, for example. */
+function play(audio: HTMLAudioElement, blocked: () => void): void {
+  audio.play().catch((error: unknown) => {
+    if (error instanceof DOMException && error.name === 'NotAllowedError') blocked();
+  });
 }

@@ -34,7 +34,7 @@ export interface LocalTrack {
 
 /** What local media need of their owner. */
 export interface LocalMediaHost {
-  /** Sends a track; `undefined` while there is no connection. */
+  /** Sends a track; `undefined` while there is no connection, or if it is lost meanwhile: the next is told all anew. */
   publish(track: LocalTrack): Promise<types.Producer | undefined>;
   unpublish(producer: types.Producer): Promise<void>;
   setProducerPaused(producer: types.Producer, paused: boolean): Promise<void>;

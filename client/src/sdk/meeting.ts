@@ -294,7 +294,7 @@ export class Meeting {
     };
     show(displayName);
     try {
-      await this.#session?.rename(displayName);
+      await this.#ask((session) => session.rename(displayName));
     } catch (error) {
       const isRefused = error instanceof MeetingError && error.code === 'request-refused';
       if (isRefused && this.#displayName === displayName) show(before);
@@ -355,7 +355,7 @@ export class Meeting {
   /** Asks for at most this layer of someone's video, now and after every reconnection. */
   async setPreferredLayers(participantId: string, source: Source, layers: Layers): Promise<void> {
     this.#reception.setLayers(participantId, source, layers);
-    await this.#session?.setLayers(participantId, source, layers);
+    await this.#ask((session) => session.setLayers(participantId, source, layers));
   }
 
   /**
@@ -370,7 +370,7 @@ export class Meeting {
     { steady = false }: { steady?: boolean } = {},
   ): Promise<void> {
     this.#reception.setWanted(participantId, source, isWanted, steady);
-    await this.#session?.review();
+    await this.#ask((session) => session.review());
   }
 
   /**
@@ -627,22 +627,34 @@ export class Meeting {
     this.#emitter.emit('encryptionChanged', { participantId, state });
   }
 
+  /** Asks something of the session, if there is one. That it ends meanwhile is no failure: the next is told all anew. */
+  async #ask<T>(ask: (session: Session) => Promise<T>): Promise<T | undefined> {
+    const session = this.#session;
+    if (!session || session.closed) return undefined;
+    try {
+      const answer = await ask(session);
+      return session.closed ? undefined : answer;
+    } catch (error) {
+      if (session.closed) return undefined;
+      throw error;
+    }
+  }
+
   #localHost(): LocalMediaHost {
     return {
-      publish: async (local) => {
-        const session = this.#session;
-        if (!session || session.closed) return undefined;
-        return session.publish({
-          source: local.source,
-          track: local.track,
-          paused: local.paused,
-          appData: { displayName: this.#displayName },
-          mimeType: this.#options.videoCodec,
-        });
-      },
-      unpublish: async (producer) => this.#session?.unpublish(producer),
-      setProducerPaused: async (producer, paused) =>
-        this.#session?.setProducerPaused(producer, paused),
+      publish: (local) =>
+        this.#ask((session) =>
+          session.publish({
+            source: local.source,
+            track: local.track,
+            paused: local.paused,
+            appData: { displayName: this.#displayName },
+            mimeType: this.#options.videoCodec,
+          }),
+        ),
+      unpublish: (producer) => this.#ask((session) => session.unpublish(producer)),
+      setProducerPaused: (producer, paused) =>
+        this.#ask((session) => session.setProducerPaused(producer, paused)),
       show: (source, local) => this.#showLocal(source, local),
       changed: () => this.#changed(),
       report: (error) => this.#report(error),

@@ -10,6 +10,7 @@ let opened: { constraints: MediaStreamConstraints; tracks: FakeMediaStreamTrack[
 let denied: string[];
 let listeners: Set<() => void>;
 let channel: FakeChannel;
+let isProducingHeld: boolean;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -19,6 +20,7 @@ beforeEach(() => {
   ];
   opened = [];
   denied = [];
+  isProducingHeld = false;
   listeners = new Set();
   vi.stubGlobal('navigator', {
     mediaDevices: {
@@ -94,6 +96,7 @@ async function joined(): Promise<Meeting> {
     makeDevice,
     openChannel: async () => {
       channel = new FakeChannel();
+      if (isProducingHeld) channel.hold('produce');
       return channel;
     },
   });
@@ -351,4 +354,57 @@ test('a device that is not there is told by code, with what it is', async () => 
     facts: { source: 'camera' },
   });
   expect(meeting.snapshot.devices.camera).toBe('on');
+});
+
+test.each(['once', 'twice'])(
+  'what is being sent when the session is lost (%s) is sent on the next, and nothing is said of it',
+  async (times) => {
+    const meeting = await joined();
+    const first = channel;
+    first.hold('produce');
+    const starting = Promise.all([meeting.enable('camera'), meeting.enable('microphone')]);
+    await settle();
+    expect(first.names().filter((name) => name === 'produce')).toHaveLength(1);
+    const errors = vi.fn();
+    meeting.on('error', errors);
+    if (times === 'twice') {
+      isProducingHeld = true;
+      first.drop();
+      await vi.advanceTimersByTimeAsync(2_000);
+      expect(channel).not.toBe(first);
+      expect(channel.names()).toContain('produce');
+      isProducingHeld = false;
+    }
+    channel.drop();
+    await starting;
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(meeting.snapshot).toMatchObject({
+      status: 'joined',
+      error: null,
+      devices: { camera: 'on', microphone: 'on' },
+    });
+    expect(errors).not.toHaveBeenCalled();
+    expect(channel.names().filter((name) => name === 'produce')).toHaveLength(2);
+  },
+);
+
+test('what is switched while the session is lost is so on the next', async () => {
+  const meeting = await joined();
+  await meeting.enableBoth();
+  await meeting.mute();
+  for (const name of ['resumeProducer', 'closeProducer'] as const) channel.hold(name);
+  const changing = Promise.all([meeting.unmute(), meeting.disable('camera')]);
+  await settle();
+  channel.drop();
+  await changing;
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(meeting.snapshot).toMatchObject({
+    status: 'joined',
+    error: null,
+    devices: { camera: 'off', microphone: 'on' },
+  });
+  expect(channel.names().filter((name) => /^(produce|pauseProducer)$/.test(name))).toEqual([
+    'produce',
+  ]);
+  expect(own(meeting)?.microphone?.track?.enabled).toBe(true);
 });

@@ -636,6 +636,20 @@ test('of a room of 500 no more than 30 tracks are received, by what is looked at
   expect(channel.names().filter((name) => name === 'consume').length).toBeLessThan(60);
 });
 
+test('a name that is told just as the session is lost is the name on the next', async () => {
+  const { meeting, channel } = await joined();
+  channel.hold('changeDisplayName');
+  const renaming = meeting.setDisplayName('Myself');
+  await settle();
+  expect(channel.names()).toContain('changeDisplayName');
+  channel.drop();
+  await renaming;
+  await vi.advanceTimersByTimeAsync(1_000);
+  const entry = last().asked.find(({ name }) => name === 'setRtpCapabilities');
+  expect(entry?.data).toMatchObject({ displayName: 'Myself' });
+  meeting.leave();
+});
+
 test('a path is searched anew three times before the session is given up', async () => {
   const { meeting, channel } = await joined();
   handlers[1]?.setConnectionState('connected');

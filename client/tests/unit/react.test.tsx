@@ -49,7 +49,10 @@ const options = (): MeetingOptions => ({
 
 /** As much of a stream as is needed to hold tracks. */
 class TrackList {
-  readonly #tracks = new Set<MediaStreamTrack>();
+  readonly #tracks: Set<MediaStreamTrack>;
+  constructor(tracks: readonly MediaStreamTrack[] = []) {
+    this.#tracks = new Set(tracks);
+  }
   addTrack = (track: MediaStreamTrack) => void this.#tracks.add(track);
   removeTrack = (track: MediaStreamTrack) => void this.#tracks.delete(track);
   getTracks = () => [...this.#tracks];
@@ -175,6 +178,61 @@ test('a device that is wanted no more, or again, opens no microphone that is mut
   await vi.waitUntil(() => meeting.snapshot.devices.camera === 'on');
   expect(devices()).toEqual(['on', 'muted']);
   expect(tracks.filter(({ readyState }) => readyState === 'live')).toHaveLength(2);
+  vi.unstubAllGlobals();
+});
+
+test('a click plays the voices of this meeting, and those that are not allowed ask for another', async () => {
+  vi.stubGlobal('MediaStream', TrackList);
+  const streams = new WeakMap<HTMLMediaElement, TrackList>();
+  vi.spyOn(HTMLMediaElement.prototype, 'srcObject', 'set').mockImplementation(function (
+    this: HTMLMediaElement,
+    stream: unknown,
+  ) {
+    if (stream instanceof TrackList) streams.set(this, stream);
+  });
+  const played: string[] = [];
+  const outcomes = new Map<string, 'NotAllowedError' | 'AbortError' | 'pending'>();
+  vi.spyOn(HTMLMediaElement.prototype, 'play').mockImplementation(async function (
+    this: HTMLMediaElement,
+  ) {
+    const name = this.id || String(streams.get(this)?.getTracks()[0]?.id);
+    played.push(name);
+    const outcome = outcomes.get(name) ?? outcomes.get('all');
+    if (outcome === 'pending') return new Promise(() => undefined);
+    if (outcome) throw new DOMException('no', outcome);
+  });
+  const stranger = document.body.appendChild(document.createElement('audio'));
+  stranger.id = 'stranger';
+  const meeting = new Meeting(options());
+  await meeting.join();
+  outcomes.set('all', 'NotAllowedError');
+  await act(async () =>
+    root.render(<MeetingView meeting={meeting} title="t" onLeave={() => {}} />),
+  );
+  await act(async () => {
+    for (const id of ['ann', 'ben', 'cid']) {
+      const producerId = `audio-${id}`;
+      channels[0]?.say('newProducer', { participantId: id, producerId, kind: 'audio' });
+    }
+  });
+  const button = () => document.querySelector<HTMLButtonElement>('.oc-unblock');
+  const voices = () => [...new Set(played.splice(0))];
+  await vi.waitUntil(() => new Set(played).size === 3);
+  const ids = voices();
+  await vi.waitUntil(() => button());
+  await act(async () => button()?.click());
+  // They are all tried, and the browser still says no.
+  expect(voices()).toEqual(ids);
+  expect(button()).not.toBeNull();
+  // One that has ended meanwhile, or from which nothing comes, is no reason to ask once more.
+  outcomes.clear();
+  outcomes.set(ids[0] ?? '', 'AbortError');
+  outcomes.set(ids[1] ?? '', 'pending');
+  await act(async () => button()?.click());
+  expect(voices()).toEqual(ids);
+  expect(button()).toBeNull();
+  stranger.remove();
+  await act(async () => meeting.leave());
   vi.unstubAllGlobals();
 });
 

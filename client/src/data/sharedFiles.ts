@@ -44,8 +44,11 @@ export class SharedFiles {
   offered(participantId: string, offers: readonly FileOffer[]): void {
     // Most never offer anything.
     if (offers.length === 0 && !this.#loading) return;
+    const life = this.#life;
     this.#load()
-      .then((desk) => desk.offered(participantId, offers))
+      .then((desk) => {
+        if (life === this.#life) desk.offered(participantId, offers);
+      })
       .catch((error) => {
         this.#loading = undefined;
         console.warn('opencall: files cannot be shown', error);
@@ -61,7 +64,9 @@ export class SharedFiles {
   }
 
   participantLeft(participantId: string): void {
-    this.#desk?.participantLeft(participantId);
+    if (this.#desk) return this.#desk.participantLeft(participantId);
+    // What they offered before is shown first.
+    this.#loading?.then((desk) => desk.participantLeft(participantId)).catch(() => undefined);
   }
 
   lost(): void {
@@ -77,7 +82,7 @@ export class SharedFiles {
     this.#desk?.stop();
   }
 
-  async #load(): Promise<FileDesk> {
+  #load(): Promise<FileDesk> {
     this.#loading ??= import('./files/desk').then(({ FileDesk }) => {
       this.#desk = new FileDesk(this.#host);
       return this.#desk;

@@ -5,6 +5,7 @@ import { hashFile } from '../../../src/data/files/hash';
 import { OutgoingFile } from '../../../src/data/files/outgoing';
 import { ReceivedFile } from '../../../src/data/files/received';
 import type { FileHost } from '../../../src/data/files/types';
+import { SharedFiles } from '../../../src/data/sharedFiles';
 import { CHUNK_BYTES, encodeMessage, parseMessage } from '../../../src/data/wire';
 import { Encryption } from '../../../src/e2ee/encryption';
 import { newLinkKey, secretOfLinkKey } from '../../../src/e2ee/keys';
@@ -487,6 +488,40 @@ test('who asks for a channel alone while the one before is given back has anothe
   file.want('cid', [[2, 3]], Date.now());
   await until(() => channels[1]?.sent.length === 1, 1_000);
   expect(channels).toHaveLength(2);
+});
+
+/** As a meeting sees them: what handles files is loaded with the first. */
+function sharedFiles() {
+  const host = { participantId: 'ben', isConnected: () => true, tellOffers: async () => undefined };
+  const changed = () => undefined;
+  return new SharedFiles({ ...host, changed } as unknown as FileHost);
+}
+
+const anOffer = { file: 'f'.repeat(16), name: 'f', size: 1, type: '', hash: '0'.repeat(64) };
+
+test('an owner who leaves while what handles files is loaded has left', async () => {
+  const files = sharedFiles();
+  files.offered('ann', [anOffer]);
+  files.participantLeft('ann');
+  await until(() => files.list.length === 1);
+  expect(files.list[0]?.state).toBe('offered');
+  await vi.advanceTimersByTimeAsync(100_000);
+  expect(files.list[0]?.state).toBe('cancelled');
+});
+
+test('a meeting that is left while what handles files is loaded has none', async () => {
+  const files = sharedFiles();
+  files.offered('ann', [anOffer]);
+  const sending = files.send(new Blob(['x']), 'x');
+  sending.catch(() => undefined);
+  files.stop();
+  await expect(sending).rejects.toMatchObject({ code: 'server-gone' });
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect([files.list, files.offers]).toEqual([[], []]);
+  // The next one has again.
+  files.offered('ann', [anOffer]);
+  await until(() => files.list.length === 1);
+  files.stop();
 });
 
 test('a file that changed after it was offered fails for its owner, and is withdrawn', async () => {

@@ -7,28 +7,29 @@ use std::net::SocketAddr;
 use foldhash::fast::RandomState;
 use opencall_io::SocketId;
 
+use crate::store::TransportKey;
+
 /// A client's address and the socket of ours that it is heard on.
 pub type Tuple = (SocketAddr, SocketId);
 
 /// Whose an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Slab key of the transport.
-    key: u32,
+    transport: TransportKey,
     /// Whether it is proven that its client is there: an authentic packet says nothing new.
     pub proven: bool,
 }
 
 impl Owner {
-    /// The transport with this slab key.
-    pub fn new(transport: usize, proven: bool) -> Self {
-        Owner { key: transport as u32, proven }
+    /// It is this transport's.
+    pub fn new(transport: TransportKey, proven: bool) -> Self {
+        Owner { transport, proven }
     }
 
-    /// Slab key of the transport.
+    /// The transport.
     #[inline]
-    pub fn transport(self) -> usize {
-        self.key as usize
+    pub fn transport(self) -> TransportKey {
+        self.transport
     }
 }
 
@@ -67,7 +68,7 @@ impl AddressTable {
     }
 
     /// Gives an address to a transport and returns the one that had it.
-    pub fn insert(&mut self, tuple: Tuple, owner: Owner) -> Option<usize> {
+    pub fn insert(&mut self, tuple: Tuple, owner: Owner) -> Option<TransportKey> {
         self.last = None;
         Some(self.owners.insert(tuple, owner)?.transport())
     }
@@ -79,7 +80,7 @@ impl AddressTable {
     }
 
     /// Forgets an address of a transport that goes, unless another has it by now.
-    pub fn remove_of(&mut self, tuple: Tuple, transport: usize) {
+    pub fn remove_of(&mut self, tuple: Tuple, transport: TransportKey) {
         if self.owner(tuple).is_some_and(|owner| owner.transport() == transport) {
             self.remove(tuple);
         }
@@ -90,30 +91,34 @@ impl AddressTable {
 mod tests {
     use super::*;
 
+    fn key(bits: u32) -> TransportKey {
+        TransportKey::of_test(bits)
+    }
+
     #[test]
     fn what_is_remembered_follows_every_change() {
         let tuple = |port| (SocketAddr::from(([192, 0, 2, 1], port)), SocketId(0));
         let owned_by = |transport| Owner::new(transport, false);
         let mut table = AddressTable::default();
         assert_eq!(table.owner_of_sender(tuple(1)), None);
-        assert_eq!(table.insert(tuple(1), owned_by(7)), None);
-        table.insert(tuple(2), owned_by(8));
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)));
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)));
-        assert_eq!(table.owner_of_sender(tuple(2)), Some(owned_by(8)));
+        assert_eq!(table.insert(tuple(1), owned_by(key(7))), None);
+        table.insert(tuple(2), owned_by(key(8)));
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(key(7))));
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(key(7))));
+        assert_eq!(table.owner_of_sender(tuple(2)), Some(owned_by(key(8))));
         assert_eq!(table.owner_of_sender((tuple(2).0, SocketId(1))), None);
 
-        let proven = Owner::new(8, true);
-        assert_eq!(table.insert(tuple(2), proven), Some(8), "it is proven");
+        let proven = Owner::new(key(8), true);
+        assert_eq!(table.insert(tuple(2), proven), Some(key(8)), "it is proven");
         assert_eq!(table.owner_of_sender(tuple(2)), Some(proven));
-        assert_eq!(table.insert(tuple(2), owned_by(9)), Some(8), "it moves");
-        assert_eq!(table.owner_of_sender(tuple(2)), Some(owned_by(9)));
+        assert_eq!(table.insert(tuple(2), owned_by(key(9))), Some(key(8)), "it moves");
+        assert_eq!(table.owner_of_sender(tuple(2)), Some(owned_by(key(9))));
         table.remove(tuple(2));
         assert_eq!(table.owner_of_sender(tuple(2)), None);
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)));
-        table.remove_of(tuple(1), 8);
-        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(7)), "it is another's");
-        table.remove_of(tuple(1), 7);
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(key(7))));
+        table.remove_of(tuple(1), key(8));
+        assert_eq!(table.owner_of_sender(tuple(1)), Some(owned_by(key(7))), "it is another's");
+        table.remove_of(tuple(1), key(7));
         assert_eq!(table.owner_of_sender(tuple(1)), None);
     }
 }

@@ -12,7 +12,6 @@ use foldhash::fast::RandomState;
 use opencall_io::{RxBatch, TurnReport, TxBatch};
 use opencall_wire::srtp::KeyingMaterial;
 use opencall_wire::time::{Time, WallClock};
-use slab::Slab;
 
 use crate::address_table::{AddressTable, Owner};
 use crate::backlog::Backlog;
@@ -32,6 +31,7 @@ use crate::message::{
 use crate::overload::Overload;
 use crate::planted::{self, Bug};
 use crate::rate::{Evenly, PerSecond};
+use crate::store::{ConsumerKey, ProducerKey, Store, TransportKey};
 use crate::timers::Timers;
 use crate::transport::{REPORT_INTERVAL, Srtp, Transport};
 
@@ -50,13 +50,13 @@ pub struct CoreConfig {
 /// Finds things by what commands and packets call them.
 #[derive(Default)]
 pub(crate) struct Index {
-    pub transports: HashMap<TransportId, usize, RandomState>,
-    pub producers: HashMap<ProducerId, usize, RandomState>,
-    pub consumers: HashMap<ConsumerId, usize, RandomState>,
-    pub ufrags: HashMap<String, usize, RandomState>,
+    pub transports: HashMap<TransportId, TransportKey, RandomState>,
+    pub producers: HashMap<ProducerId, ProducerKey, RandomState>,
+    pub consumers: HashMap<ConsumerId, ConsumerKey, RandomState>,
+    pub ufrags: HashMap<String, TransportKey, RandomState>,
     pub addresses: AddressTable,
     /// The transports without ICE whose clients are known by these SSRCs alone.
-    pub awaited: HashMap<u32, usize, RandomState>,
+    pub awaited: HashMap<u32, TransportKey, RandomState>,
     /// Who was let in last because it may be one of those, and has still to prove it.
     pub guest: Option<(Tuple, Owner)>,
 }
@@ -74,16 +74,16 @@ pub(crate) struct Turn {
     /// Index of the gathered packet that is being sent.
     pub sending: u16,
     pub gathered: Vec<Gathered>,
-    /// Slab keys of the transports with pending packets.
-    pub touched: Vec<u32>,
+    /// The transports with pending packets.
+    pub touched: Vec<TransportKey>,
     /// How many of them the scatter phase has done.
     pub scattered: usize,
-    pub key_frames: Vec<(usize, u8)>,
-    /// Slab keys of the transports whose waiting DTLS may go.
-    pub stale_dtls: Vec<usize>,
-    pub stale_allocations: Vec<usize>,
-    /// Slab keys of the producers whose consumers want other encodings than before.
-    pub stale_demands: Vec<usize>,
+    pub key_frames: Vec<(ProducerKey, u8)>,
+    /// The transports whose waiting DTLS may go.
+    pub stale_dtls: Vec<TransportKey>,
+    pub stale_allocations: Vec<TransportKey>,
+    /// The producers whose consumers want other encodings than before.
+    pub stale_demands: Vec<ProducerKey>,
 }
 
 impl Default for Turn {
@@ -106,9 +106,9 @@ impl Default for Turn {
 pub struct Core {
     pub(crate) id: CoreId,
     pub(crate) clock: WallClock,
-    pub(crate) transports: Slab<Transport>,
-    pub(crate) producers: Slab<Producer>,
-    pub(crate) consumers: Slab<Consumer>,
+    pub(crate) transports: Store<Transport>,
+    pub(crate) producers: Store<Producer>,
+    pub(crate) consumers: Store<Consumer>,
     pub(crate) index: Index,
     pub(crate) turn: Turn,
     pub(crate) links: Links,
@@ -138,9 +138,9 @@ impl Core {
         Core {
             id: config.id,
             clock: config.clock,
-            transports: Slab::new(),
-            producers: Slab::new(),
-            consumers: Slab::new(),
+            transports: Store::default(),
+            producers: Store::default(),
+            consumers: Store::default(),
             index: Index::default(),
             turn: Turn::default(),
             links: config.links,
@@ -310,7 +310,7 @@ impl Core {
     }
 
     /// Goes on where a core before had found a transport's client.
-    fn resume_transport(&mut self, now: Time, key: usize, place: &Place) {
+    fn resume_transport(&mut self, now: Time, key: TransportKey, place: &Place) {
         let answered = place.answered.filter(|tuple| self.index.addresses.owner(*tuple).is_none());
         let Some(found) = place.destination.or(answered) else { return };
         if planted::is(Bug::PlaceForgotten) {
@@ -394,7 +394,7 @@ impl Core {
     }
 
     /// Asks for the key frames that a transport's consumers wait for.
-    pub(crate) fn request_key_frames_of(&mut self, now: Time, key: usize) {
+    pub(crate) fn request_key_frames_of(&mut self, now: Time, key: TransportKey) {
         for index in 0..self.transports[key].consumers.len() {
             self.request_key_frame_for(now, self.transports[key].consumers[index]);
         }
@@ -447,12 +447,12 @@ impl Core {
         }
     }
 
-    fn remove_producer(&mut self, key: usize) {
+    fn remove_producer(&mut self, key: ProducerKey) {
         let producer = self.producers.remove(key);
         self.index.producers.remove(&producer.id);
         self.forget_on_stage(key, &producer);
         for subscription in &producer.subscriptions {
-            self.forget_consumer(subscription.consumer as usize);
+            self.forget_consumer(subscription.consumer);
         }
         if let Some(transport_key) = producer.transport {
             let transport = &mut self.transports[transport_key];
@@ -476,7 +476,7 @@ impl Core {
             return;
         }
         for index in 0..self.producers[key].subscriptions.len() {
-            let consumer = self.producers[key].subscriptions[index].consumer as usize;
+            let consumer = self.producers[key].subscriptions[index].consumer;
             self.consumers[consumer].layers.restart();
             self.refresh_subscription(consumer);
             self.request_key_frame_for(now, consumer);
@@ -522,8 +522,8 @@ impl Core {
         self.index.consumers.insert(config.id, key);
         self.consumers[key].subscription = source.subscriptions.len() as u32;
         source.subscriptions.push(Subscription {
-            consumer: key as u32,
-            transport: transport as u32,
+            consumer: key,
+            transport,
             encodings: 0,
             wanted: 0,
         });
@@ -543,19 +543,19 @@ impl Core {
         }
     }
 
-    fn remove_consumer(&mut self, key: usize) {
+    fn remove_consumer(&mut self, key: ConsumerKey) {
         let Consumer { producer, subscription, .. } = self.consumers[key];
         let subscriptions = &mut self.producers[producer].subscriptions;
         subscriptions.swap_remove(subscription as usize);
         if let Some(moved) = subscriptions.get(subscription as usize) {
-            self.consumers[moved.consumer as usize].subscription = subscription;
+            self.consumers[moved.consumer].subscription = subscription;
         }
         self.forget_consumer(key);
         self.count_demand_later(producer);
     }
 
     /// Removes a consumer whose producer no longer lists it.
-    fn forget_consumer(&mut self, key: usize) {
+    fn forget_consumer(&mut self, key: ConsumerKey) {
         let consumer = self.consumers.remove(key);
         self.index.consumers.remove(&consumer.id);
         let transport = &mut self.transports[consumer.transport];
@@ -565,7 +565,7 @@ impl Core {
         }
         transport.outgoing_ssrcs.remove(&consumer.ssrc);
         if let Some(waiting) = transport.waiting_mut() {
-            waiting.forget(key as u32);
+            waiting.forget(key);
         }
     }
 
@@ -591,7 +591,7 @@ impl Core {
     }
 
     /// Copies what a consumer may forward now, and what it would take, into its producer's list.
-    pub(crate) fn refresh_subscription(&mut self, consumer: usize) {
+    pub(crate) fn refresh_subscription(&mut self, consumer: ConsumerKey) {
         let state = &self.consumers[consumer];
         let (encodings, wanted) = (state.wanted_encodings(), state.wanted_count());
         let (producer, subscription) = (state.producer, state.subscription);

@@ -46,6 +46,7 @@ pub mod rate;
 pub mod records;
 pub mod round_trip;
 pub mod sender_clock;
+mod store;
 pub mod threads;
 mod timers;
 pub mod transport;

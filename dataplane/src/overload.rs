@@ -25,6 +25,7 @@ use opencall_wire::time::Time;
 
 use crate::core::Core;
 use crate::message::Event;
+use crate::store::TransportKey;
 
 /// Behind is a core all of whose batches were full for so long: a burst is over sooner.
 const BEHIND: Duration = Duration::from_millis(200);
@@ -181,7 +182,7 @@ impl Core {
         let ceiling_bps = self.overload.ceiling_bps();
         self.events.push_back(Event::Overload { ceiling_bps });
         let receiving = self.transports.iter().filter(|(_, of)| !of.consumers.is_empty());
-        let keys: Vec<usize> = receiving.map(|(key, _)| key).collect();
+        let keys: Vec<TransportKey> = receiving.map(|(key, _)| key).collect();
         for key in keys {
             self.share_out_later(key);
         }

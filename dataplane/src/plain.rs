@@ -22,6 +22,7 @@ use crate::demux::{PacketClass, classify};
 use crate::drop_reason::DropReason;
 use crate::ice::agent::Tuple;
 use crate::message::{PlainLink, TransportId};
+use crate::store::TransportKey;
 use crate::transport::{REPORT_INTERVAL, Srtp, Transport};
 
 /// What came from an address that is not proven yet.
@@ -119,7 +120,7 @@ impl Core {
 
     /// Takes note of the SSRCs by which a client without ICE is to be known: all that its producers
     /// have announced.
-    pub(crate) fn await_ssrcs(&mut self, key: usize) {
+    pub(crate) fn await_ssrcs(&mut self, key: TransportKey) {
         let awaits = |transport: Option<&Transport>| {
             transport.and_then(|of| of.plain.as_ref()).is_some_and(|plain| plain.awaits_rtp)
         };
@@ -181,7 +182,7 @@ impl Core {
 
     /// A packet of the client of a plain transport came from an address that was not proven: where
     /// it is was to be learnt, or it was silent for so long that consent had lapsed.
-    pub(crate) fn learn_plain(&mut self, now: Time, key: usize, tuple: Tuple, flow: Flow) {
+    pub(crate) fn learn_plain(&mut self, now: Time, key: TransportKey, tuple: Tuple, flow: Flow) {
         let transport = &mut self.transports[key];
         let selected = transport.ice.selected();
         let Some(plain) = &mut transport.plain else { return };
@@ -201,7 +202,7 @@ impl Core {
     }
 
     /// A client without ICE is silent: its next packet renews consent.
-    pub(crate) fn doubt_plain(&mut self, key: usize) {
+    pub(crate) fn doubt_plain(&mut self, key: TransportKey) {
         let transport = &self.transports[key];
         if transport.plain.is_some()
             && let Some(tuple) = transport.ice.selected()
@@ -212,20 +213,20 @@ impl Core {
         }
     }
 
-    fn settle_plain(&mut self, now: Time, key: usize, tuple: Tuple) {
+    fn settle_plain(&mut self, now: Time, key: TransportKey, tuple: Tuple) {
         self.take_address(key, tuple);
         self.transports[key].ice.settle(now, tuple);
         self.after_ice_change(now, key);
     }
 
-    fn set_rtcp(&mut self, key: usize, tuple: Tuple) {
+    fn set_rtcp(&mut self, key: TransportKey, tuple: Tuple) {
         if let Some(plain) = &mut self.transports[key].plain {
             plain.rtcp = Some(tuple);
         }
     }
 
     /// Gives an address to a transport: who makes plain transports is trusted more than a check.
-    fn take_address(&mut self, key: usize, tuple: Tuple) {
+    fn take_address(&mut self, key: TransportKey, tuple: Tuple) {
         let before = self.index.addresses.insert(tuple, Owner::new(key, true));
         let before = before.filter(|before| *before != key);
         if let Some(before) = before.and_then(|before| self.transports.get_mut(before)) {

@@ -30,6 +30,7 @@ use crate::message::{IceState, TransportConfig, TransportId, TransportStats};
 use crate::plain::Plain;
 use crate::rate::{CounterRate, Evenly, PerSecond};
 use crate::round_trip::RoundTrip;
+use crate::store::{ConsumerKey, ProducerKey};
 
 /// Datagrams of DTLS a second that reach the control core whatever else happens. A handshake takes
 /// a dozen.
@@ -157,12 +158,12 @@ pub struct Transport {
     pub arrivals: ArrivalRecorder,
     /// Whether any producer uses transport-wide feedback.
     pub sends_transport_cc: bool,
-    /// Slab keys of its producers.
-    pub producers: SmallVec<[usize; 4]>,
-    /// Slab keys of its consumers.
-    pub consumers: Vec<usize>,
+    /// Its producers.
+    pub producers: SmallVec<[ProducerKey; 4]>,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerKey>,
     /// Its consumers by media SSRC.
-    pub outgoing_ssrcs: HashMap<u32, usize, RandomState>,
+    pub outgoing_ssrcs: HashMap<u32, ConsumerKey, RandomState>,
     /// Budget for all that is sent to this client, bits per second.
     pub outgoing_bitrate_bps: u32,
     /// Whether its layers are to be shared out anew: it is in the turn's list.

@@ -20,6 +20,7 @@ use crate::drop_reason::DropReason;
 use crate::egress::waiting::Ahead;
 use crate::fanout::Pending;
 use crate::ingress::packet::MediaPacket;
+use crate::store::ConsumerKey;
 
 /// Missing packets in a row after which nothing more is looked for.
 const MAX_HOLE: usize = 16;
@@ -41,7 +42,7 @@ impl Core {
     ) {
         let Some(begun) = pending.get(position) else { return };
         let first = self.turn.gathered[usize::from(begun.packet)].packet;
-        self.send_from_history(now, begun.consumer as usize, &first, begin, tx);
+        self.send_from_history(now, begun.consumer, &first, begin, tx);
         for earlier in &pending[..position] {
             let packet = &self.turn.gathered[usize::from(earlier.packet)].packet;
             if earlier.consumer != begun.consumer || !follows(packet, &first) {
@@ -57,7 +58,7 @@ impl Core {
     pub(super) fn send_from_history(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         first: &MediaPacket,
         begin: usize,
         tx: &mut TxBatch,
@@ -65,7 +66,7 @@ impl Core {
         let mut hole = 0;
         let waiting = self.transports[self.consumers[key].transport].waiting();
         let ahead = waiting.map_or_else(Ahead::default, |waiting| {
-            waiting.ahead(key as u32, first.encoding, first.sequence)
+            waiting.ahead(key, first.encoding, first.sequence)
         });
         for step in 1..Ahead::SPAN {
             let number = ExtendedSeq(first.sequence.0 + step as u64);
@@ -103,7 +104,7 @@ impl Core {
     fn stored(
         &mut self,
         now: Time,
-        consumer: usize,
+        consumer: ConsumerKey,
         first: &MediaPacket,
         number: ExtendedSeq,
     ) -> Option<(MediaPacket, usize)> {

@@ -33,6 +33,7 @@ use crate::layers::rise::Rise;
 use crate::layers::selector::Selector;
 use crate::message::{AcceptedPayloadType, ConsumerConfig, ConsumerId, Feedback, ShortId};
 use crate::planted::{self, Bug};
+use crate::store::{ProducerKey, TransportKey};
 
 /// Retransmission stream of a consumer (RFC 4588).
 #[derive(Debug, Clone)]
@@ -118,10 +119,10 @@ const REPEATING: u8 = 2;
 /// behind it.
 #[repr(C, align(64))]
 pub struct Consumer {
-    /// Slab key of its producer.
-    pub producer: usize,
-    /// Slab key of its transport.
-    pub transport: usize,
+    /// Its producer.
+    pub producer: ProducerKey,
+    /// Its transport.
+    pub transport: TransportKey,
     /// Router payload types it accepts.
     payload_types: PayloadTypes,
     /// SSRC it is sent with.
@@ -148,6 +149,8 @@ pub struct Consumer {
     pub stats: SendStats,
     /// What was sent under which sequence number.
     pub sent: SentLog,
+    /// RTP timestamp, at the source, of the picture with which the present source began.
+    began_at: Option<u32>,
     /// One above the sequence numbers that this core may use.
     held: u64,
     /// Continuity of sequence numbers.
@@ -176,8 +179,6 @@ pub struct Consumer {
     pub rise: Rise,
     /// Since when it gets nothing because its transport's budget has no room for it.
     pub left_out_since: Option<Time>,
-    /// RTP timestamp, at the source, of the picture with which the present source began.
-    began_at: Option<u32>,
     /// The encoding and source whose clock its timestamps follow, also while nothing is forwarded.
     clock_of: Option<(u8, SourceId)>,
     /// State of the start of its stream.
@@ -240,8 +241,8 @@ impl Consumer {
         now: Time,
         config: &ConsumerConfig,
         source: &Producer,
-        producer: usize,
-        transport: usize,
+        producer: ProducerKey,
+        transport: TransportKey,
         (first_sequence, first_timestamp): (u16, u32),
     ) -> Self {
         let first = ExtendedSeq(u64::from(first_sequence));

@@ -22,6 +22,7 @@ use crate::ingress::history::{SPARE_BYTES, StoredPacket};
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
 use crate::layers::EncodingIndex;
+use crate::store::{ConsumerKey, TransportKey};
 
 /// When a packet leaves.
 enum Leaves {
@@ -38,14 +39,14 @@ impl Core {
     pub(super) fn pace(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         pending: &mut Vec<Pending>,
         tx: &mut TxBatch,
     ) {
         self.release(now, key, tx);
         let mut planned = 0;
         // Encodings that begin with a packet that leaves now: what follows it is wanted.
-        let mut begun: SmallVec<[(u32, u8); 8]> = SmallVec::new();
+        let mut begun: SmallVec<[(ConsumerKey, u8); 8]> = SmallVec::new();
         pending.retain(|entry| {
             let len = self.payload_len(entry) + OVERHEAD_BYTES;
             let packet = &self.turn.gathered[usize::from(entry.packet)].packet;
@@ -75,8 +76,14 @@ impl Core {
     }
 
     /// When a packet of this turn leaves, with which so many bytes would leave now.
-    fn leaves_now(&mut self, now: Time, key: usize, entry: &Pending, bytes: usize) -> Leaves {
-        let kind = self.consumers[entry.consumer as usize].kind;
+    fn leaves_now(
+        &mut self,
+        now: Time,
+        key: TransportKey,
+        entry: &Pending,
+        bytes: usize,
+    ) -> Leaves {
+        let kind = self.consumers[entry.consumer].kind;
         let transport = &self.transports[key];
         let is_picture = kind == MediaKind::Video;
         if is_picture && transport.waiting().is_none() && transport.admits_pictures(now, bytes) {
@@ -92,7 +99,7 @@ impl Core {
     /// Whether the history has a packet of this turn.
     fn is_kept(&mut self, entry: &Pending) -> bool {
         let packet = &self.turn.gathered[usize::from(entry.packet)].packet;
-        let producer = self.consumers[entry.consumer as usize].producer;
+        let producer = self.consumers[entry.consumer].producer;
         let encoding = self.producers[producer].encodings.get_mut(usize::from(packet.encoding));
         encoding.is_some_and(|encoding| {
             encoding
@@ -104,9 +111,9 @@ impl Core {
 
     /// Puts a packet of this turn, of so many bytes, into its transport's queue; `begun` says that
     /// its encoding begins with one that leaves now.
-    fn wait(&mut self, now: Time, key: usize, entry: &Pending, (len, begun): (usize, bool)) {
+    fn wait(&mut self, now: Time, key: TransportKey, entry: &Pending, (len, begun): (usize, bool)) {
         let packet = &self.turn.gathered[usize::from(entry.packet)].packet;
-        let consumer = &self.consumers[entry.consumer as usize];
+        let consumer = &self.consumers[entry.consumer];
         let offer = Offer {
             consumer: entry.consumer,
             sequence: packet.sequence,
@@ -121,13 +128,13 @@ impl Core {
             Offered::Dropped => self.stats.drops.count(DropReason::Paced),
             Offered::Cut => {
                 self.stats.drops.count(DropReason::Paced);
-                self.request_key_frame_for(now, entry.consumer as usize);
+                self.request_key_frame_for(now, entry.consumer);
             }
         }
     }
 
     /// Sends what waits for a transport, if its time has come, as far as its pace allows.
-    pub(crate) fn release(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    pub(crate) fn release(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         if self.transports[key].waiting().is_none_or(|waiting| waiting.due > now) {
             return;
         }
@@ -148,7 +155,7 @@ impl Core {
     fn next_to_leave(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         begin: usize,
         tx: &mut TxBatch,
     ) -> Option<Entry> {
@@ -164,7 +171,7 @@ impl Core {
         }
         let (entry, waited, was_last) = transport.waiting_mut()?.pop(now)?;
         self.stats.pacer_delays.note(waited, 1);
-        let layers = &mut self.consumers[entry.consumer as usize].layers;
+        let layers = &mut self.consumers[entry.consumer].layers;
         if spares || is_short || was_last {
             layers.spare(spares && !was_last);
         }
@@ -172,7 +179,7 @@ impl Core {
     }
 
     /// Says when a transport's queue is looked at next; `planned` bytes leave besides until then.
-    fn schedule_release(&mut self, now: Time, key: usize, planned: usize) {
+    fn schedule_release(&mut self, now: Time, key: TransportKey, planned: usize) {
         let transport = &mut self.transports[key];
         transport.close_queue_if_empty();
         transport.set_pace();
@@ -193,7 +200,7 @@ impl Core {
         begin: usize,
         tx: &mut TxBatch,
     ) -> Result<(), DropReason> {
-        let key = entry.consumer as usize;
+        let key = entry.consumer;
         let consumer = &mut self.consumers[key];
         if entry.is_cut {
             consumer.layers.break_off();

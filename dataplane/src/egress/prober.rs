@@ -30,6 +30,7 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::header::HeaderTemplate;
 use crate::egress::scatter::OVERHEAD_BYTES;
+use crate::store::{ConsumerKey, TransportKey};
 
 /// The stream of padding, as mediasoup names it (`RtpProbationGenerator`).
 pub const PROBATOR_SSRC: u32 = 1234;
@@ -138,7 +139,7 @@ impl Core {
     }
 
     /// Sends what is due of a transport's probes.
-    pub(crate) fn probe(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    pub(crate) fn probe(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         let Some(path) = &mut self.transports[key].path else { return };
         let has_changed = path.tick(now);
         let is_starved = path.is_starved(now);
@@ -173,7 +174,7 @@ impl Core {
     /// Sends a packet to where a client says that it is, which nothing has proven and nothing else
     /// is sent to: who only receives proves it with feedback, and has nothing to give that on.
     #[cold]
-    pub(crate) fn ask_for_proof(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    pub(crate) fn ask_for_proof(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         let transport = &self.transports[key];
         if transport.destination.is_some() || transport.srtp.is_none() || transport.path.is_none() {
             return;
@@ -186,7 +187,7 @@ impl Core {
     }
 
     /// The probe of which a packet is due: the one under way, or the next.
-    fn probe_due(&mut self, now: Time, key: usize) -> Option<UnderWay> {
+    fn probe_due(&mut self, now: Time, key: TransportKey) -> Option<UnderWay> {
         let path = self.transports[key].path.as_mut()?;
         if path.prober.under_way.is_none() {
             let cluster = path.estimator.next_probe(now)?;
@@ -196,13 +197,13 @@ impl Core {
         path.prober.under_way.filter(|probe| probe.next_due() <= now)
     }
 
-    fn end_probe_without_path(&mut self, key: usize) {
+    fn end_probe_without_path(&mut self, key: TransportKey) {
         if let Some(path) = &mut self.transports[key].path {
             path.prober.under_way = None;
         }
     }
 
-    fn end_probe(&mut self, now: Time, key: usize) {
+    fn end_probe(&mut self, now: Time, key: TransportKey) {
         let Some(path) = &mut self.transports[key].path else { return };
         path.prober.under_way = None;
         path.prober.awaited_until = now + AWAITED;
@@ -213,7 +214,7 @@ impl Core {
     fn send_probe(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         bytes: usize,
         probe: u8,
         tx: &mut TxBatch,
@@ -226,7 +227,7 @@ impl Core {
     fn repeat_something(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         bytes: usize,
         probe: u8,
         tx: &mut TxBatch,
@@ -236,7 +237,7 @@ impl Core {
             prober.back = (prober.back + 1) % REPEATED_MAX;
             u64::from(prober.back)
         };
-        let is_repeated = |key: &&usize| {
+        let is_repeated = |key: &&ConsumerKey| {
             let consumer = &self.consumers[**key];
             let is_sent = consumer.layers.current().is_some() && !consumer.paused;
             consumer.kind == MediaKind::Video && consumer.rtx.is_some() && is_sent
@@ -259,7 +260,7 @@ impl Core {
     fn send_padding(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         bytes: usize,
         probe: Option<u8>,
         tx: &mut TxBatch,
@@ -276,7 +277,7 @@ impl Core {
     fn try_send_padding(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         bytes: usize,
         probe: Option<u8>,
         tx: &mut TxBatch,

@@ -23,6 +23,7 @@ use crate::egress::sent::Sent;
 use crate::fanout::Pending;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::producer::Producer;
+use crate::store::ConsumerKey;
 
 /// Beyond so many lost of a hundred, packets repeat those before them: libwebrtc's concealment of
 /// single losses is hardly heard below.
@@ -115,7 +116,7 @@ impl Core {
         rx: &mut RxBatch,
         tx: &mut TxBatch,
     ) -> Result<bool, DropReason> {
-        let key = entry.consumer as usize;
+        let key = entry.consumer;
         let gathered = self.turn.gathered[usize::from(entry.packet)];
         let packet = gathered.packet;
         let mut copy = [0; RTP_PACKET_MAX];
@@ -164,7 +165,7 @@ impl Core {
     fn seal_repeating(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         ((packet, header), payload, red_type): ((MediaPacket, &[u8]), &[u8], Option<u8>),
         out: &Outgoing,
         tx: &mut TxBatch,
@@ -195,7 +196,7 @@ impl Core {
     pub(super) fn resend_repeating(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         sent: Sent,
         tx: &mut TxBatch,
     ) -> Result<usize, DropReason> {

@@ -28,6 +28,7 @@ use crate::core::Core;
 use crate::egress::consumer::{Consumer, Opening};
 use crate::egress::scatter::OVERHEAD_BYTES;
 use crate::ingress::history::KEEP;
+use crate::store::ConsumerKey;
 
 /// Packets retransmitted at most. The budget admits a tenth of a second at once, which has fewer
 /// packets up to 30 Mbit/s; a higher value would only lengthen one turn.
@@ -36,7 +37,7 @@ const MAX_PACKETS: u64 = 256;
 impl Core {
     /// Answers a PLI or FIR: retransmits the start of the stream, or asks the sender for a key
     /// frame.
-    pub(crate) fn on_picture_missing(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    pub(crate) fn on_picture_missing(&mut self, now: Time, key: ConsumerKey, tx: &mut TxBatch) {
         let consumer = &mut self.consumers[key];
         if consumer.needs_key_frame_of().is_none() {
             return;
@@ -61,7 +62,13 @@ impl Core {
     /// admits it. Returns whether it did. Without RTX the packets would be identical to the first
     /// ones, which the client's SRTP replay window refuses.
     #[cold]
-    fn replay(&mut self, now: Time, key: usize, first: ExtendedSeq, tx: &mut TxBatch) -> bool {
+    fn replay(
+        &mut self,
+        now: Time,
+        key: ConsumerKey,
+        first: ExtendedSeq,
+        tx: &mut TxBatch,
+    ) -> bool {
         let Consumer { transport, kind, .. } = self.consumers[key];
         let Some(last) = self.consumers[key].sent.highest() else { return false };
         if last < first || last.0 - first.0 >= MAX_PACKETS || self.consumers[key].rtx.is_none() {
@@ -91,7 +98,7 @@ impl Core {
     pub(crate) fn sent_lately(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         number: ExtendedSeq,
     ) -> Option<usize> {
         let consumer = &self.consumers[key];

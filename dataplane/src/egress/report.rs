@@ -11,6 +11,7 @@ use crate::ingress::feedback::RTCP_MAX;
 use crate::ingress::receive_stats::Report;
 use crate::layers::EncodingIndex;
 use crate::message::{Event, RtpStreamStats, Stats, StatsQuery};
+use crate::store::{ConsumerKey, ProducerKey, TransportKey};
 use crate::transport::REPORT_INTERVAL;
 
 /// Transports whose deadlines are served in one turn, so that media is not starved by timers.
@@ -57,7 +58,7 @@ impl Core {
         self.count_stale_demands();
     }
 
-    fn serve(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    fn serve(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         self.transports[key].hear_plain(now);
         if self.transports[key].ice.handle_timeout(now).is_some() {
             self.on_consent_lost(key);
@@ -85,7 +86,7 @@ impl Core {
     }
 
     /// Tells control what can be sent to a client, and what could be used, if that has changed.
-    fn report_bandwidth(&mut self, key: usize) {
+    fn report_bandwidth(&mut self, key: TransportKey) {
         let transport = &mut self.transports[key];
         let Some(path) = &mut transport.path else { return };
         transport.checkpoint.note_estimate(path.estimator.target_bps());
@@ -96,7 +97,7 @@ impl Core {
     }
 
     /// The earliest thing the transport waits for.
-    fn deadline(&self, now: Time, key: usize) -> Time {
+    fn deadline(&self, now: Time, key: TransportKey) -> Time {
         let transport = &self.transports[key];
         let mut due = transport.ice.next_timeout().min(transport.report_due);
         due = due.min(transport.ice_report_due);
@@ -120,13 +121,13 @@ impl Core {
     }
 
     /// Puts the transport's earliest deadline into the timers.
-    pub(crate) fn reschedule(&mut self, now: Time, key: usize) {
+    pub(crate) fn reschedule(&mut self, now: Time, key: TransportKey) {
         let due = self.deadline(now, key);
         self.schedule(key, due);
     }
 
     /// Makes sure that the transport is served at `due` or before.
-    pub(crate) fn schedule(&mut self, key: usize, due: Time) {
+    pub(crate) fn schedule(&mut self, key: TransportKey, due: Time) {
         let transport = &mut self.transports[key];
         if due < transport.scheduled {
             transport.scheduled = due;
@@ -134,7 +135,7 @@ impl Core {
         }
     }
 
-    fn send_transport_feedback(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    fn send_transport_feedback(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         let transport = &mut self.transports[key];
         if !transport.sends_transport_cc || transport.srtp.is_none() {
             return;
@@ -158,7 +159,14 @@ impl Core {
     }
 
     /// Asks the client again for what an encoding lacks: packets, or the key frame.
-    fn chase(&mut self, now: Time, key: usize, producer: usize, index: usize, tx: &mut TxBatch) {
+    fn chase(
+        &mut self,
+        now: Time,
+        key: TransportKey,
+        producer: ProducerKey,
+        index: usize,
+        tx: &mut TxBatch,
+    ) {
         let round_trip = self.transports[key].round_trip.measured_or_default();
         let source = &mut self.producers[producer];
         let nacks = source.feedback.nack;
@@ -184,7 +192,7 @@ impl Core {
         }
     }
 
-    fn send_reports(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    fn send_reports(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         if self.transports[key].srtp.is_none() || self.transports[key].destination.is_none() {
             return;
         }
@@ -197,7 +205,7 @@ impl Core {
 
     /// Reports on every stream that arrives, in as many datagrams as that takes; the last has the
     /// REMB and our reference time, whose answer tells the round trip to who only sends to us.
-    fn send_receiver_reports(&mut self, now: Time, key: usize, tx: &mut TxBatch) {
+    fn send_receiver_reports(&mut self, now: Time, key: TransportKey, tx: &mut TxBatch) {
         let sender = self.transports[key].local_ssrc;
         let mut blocks: SmallVec<[ReportBlock; REPORT_BLOCKS_PER_DATAGRAM]> = SmallVec::new();
         let mut remb_ssrcs: SmallVec<[u32; REMB_SSRCS_MAX]> = SmallVec::new();
@@ -248,7 +256,12 @@ impl Core {
     }
 
     /// What is to be said of an encoding; `None` while nothing of it has come.
-    fn report_block(&mut self, now: Time, producer: usize, index: usize) -> Option<ReportBlock> {
+    fn report_block(
+        &mut self,
+        now: Time,
+        producer: ProducerKey,
+        index: usize,
+    ) -> Option<ReportBlock> {
         let home = self.producers[producer].encodings[index].home.as_mut()?;
         let source = &mut home.source;
         let ssrc = source.ssrc.filter(|_| source.receive.packets() > 0)?;
@@ -260,12 +273,12 @@ impl Core {
     fn send_sender_reports(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         first: usize,
         tx: &mut TxBatch,
     ) -> usize {
         let mut room = RTCP_MAX;
-        let keys: SmallVec<[usize; SENDER_REPORTS_PER_DATAGRAM]> = self.transports[key]
+        let keys: SmallVec<[ConsumerKey; SENDER_REPORTS_PER_DATAGRAM]> = self.transports[key]
             .consumers
             .iter()
             .skip(first)
@@ -279,7 +292,7 @@ impl Core {
             })
             .collect();
         let taken = keys.len().max(1);
-        let mut reports: SmallVec<[(usize, SenderInfo); SENDER_REPORTS_PER_DATAGRAM]> =
+        let mut reports: SmallVec<[(ConsumerKey, SenderInfo); SENDER_REPORTS_PER_DATAGRAM]> =
             SmallVec::new();
         for consumer in keys {
             if let Some(info) = self.sender_info(now, consumer) {
@@ -315,7 +328,7 @@ impl Core {
     /// Nothing else will do. Of a stream whose source has not reported, only its arrival is known,
     /// by another clock than the sender's: a receiver would set its lips off by what the clocks
     /// differ. So that stream's report waits.
-    fn sender_info(&mut self, now: Time, key: usize) -> Option<SenderInfo> {
+    fn sender_info(&mut self, now: Time, key: ConsumerKey) -> Option<SenderInfo> {
         let consumer = &mut self.consumers[key];
         let producer = &self.producers[consumer.producer];
         let (packets, octets) = consumer.stats.sent()?;
@@ -336,7 +349,7 @@ impl Core {
 
     /// Ends one interval of the bitrates of a transport and its consumers, and asks for the key
     /// frames without which temporal layers cannot be had.
-    fn sample_rates(&mut self, now: Time, key: usize) {
+    fn sample_rates(&mut self, now: Time, key: TransportKey) {
         self.transports[key].sample_rates(now);
         for index in 0..self.transports[key].consumers.len() {
             let consumer = self.transports[key].consumers[index];
@@ -348,7 +361,7 @@ impl Core {
     }
 
     /// Tells control scores that changed.
-    fn report_scores(&mut self, now: Time, key: usize) {
+    fn report_scores(&mut self, now: Time, key: TransportKey) {
         for index in 0..self.transports[key].producers.len() {
             let producer = &mut self.producers[self.transports[key].producers[index]];
             if let Some(scores) = producer.changed_scores(now) {

@@ -10,13 +10,14 @@ use crate::core::Core;
 use crate::drop_reason::DropReason;
 use crate::egress::consumer::{Consumer, Outgoing, Switched};
 use crate::egress::header::write_header;
+use crate::store::ConsumerKey;
 
 impl Core {
     /// Sends one packet again that the client has asked for, within what it may be sent.
     pub(crate) fn retransmit(
         &mut self,
         now: Time,
-        consumer: usize,
+        consumer: ConsumerKey,
         sequence: u16,
         tx: &mut TxBatch,
     ) {
@@ -42,7 +43,7 @@ impl Core {
     pub(crate) fn send_again(
         &mut self,
         now: Time,
-        consumer: usize,
+        consumer: ConsumerKey,
         sequence: u16,
         tx: &mut TxBatch,
     ) {
@@ -57,7 +58,7 @@ impl Core {
     fn try_retransmit(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         sequence: u16,
         tx: &mut TxBatch,
     ) -> Result<Option<usize>, DropReason> {
@@ -86,7 +87,7 @@ impl Core {
     pub(crate) fn resend(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         sequence: u16,
         probe: Option<u8>,
         tx: &mut TxBatch,

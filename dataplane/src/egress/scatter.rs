@@ -18,6 +18,7 @@ use crate::fanout::links::Links;
 use crate::fanout::{PacketRef, Pending};
 use crate::ingress::packet::MediaPacket;
 use crate::message::Event;
+use crate::store::{ConsumerKey, TransportKey};
 
 /// Bytes of a packet beside its payload, about: header, extensions, tag.
 pub(super) const OVERHEAD_BYTES: usize = 64;
@@ -49,7 +50,7 @@ impl Core {
                 return Scattered::More;
             }
             self.turn.scattered += 1;
-            let key = transport as usize;
+            let key = transport;
             let mut pending = std::mem::take(&mut self.transports[key].pending);
             self.transports[key].reserve_transport_sequences(pending.len());
             // Mostly there is room for all, however long each is.
@@ -94,12 +95,12 @@ impl Core {
     /// it later. One that would begin an encoding is not missed: the encoding begins later.
     pub(super) fn miss(&mut self, now: Time, entry: &Pending) {
         let packet = &self.turn.gathered[usize::from(entry.packet)].packet;
-        let consumer = &mut self.consumers[entry.consumer as usize];
+        let consumer = &mut self.consumers[entry.consumer];
         if consumer.goes_on_with(packet)
             && let Some(out) = consumer.translate(now, packet, &self.producers[consumer.producer])
         {
             consumer.on_missed(packet, &out);
-            self.after_switch(entry.consumer as usize, out.switched);
+            self.after_switch(entry.consumer, out.switched);
         }
     }
 
@@ -107,7 +108,7 @@ impl Core {
     /// where its client says that it is and has not proven it: as much as that address may be sent.
     /// Who only receives proves it with feedback, and gives that soonest on what arrives.
     #[cold]
-    pub(super) fn send_to_claimant(&mut self, key: usize, begin: usize, tx: &mut TxBatch) {
+    pub(super) fn send_to_claimant(&mut self, key: TransportKey, begin: usize, tx: &mut TxBatch) {
         let transport = &mut self.transports[key];
         let Some(claimant) = transport.ice.claimant() else { return };
         let mut samples: SmallVec<[(usize, usize); SAMPLES_MAX]> = SmallVec::new();
@@ -145,7 +146,7 @@ impl Core {
             burst.end += 1;
         }
         // Without RTX a packet may have to leave again, and then the same to the byte.
-        if self.consumers[head.consumer as usize].is_repeatable() {
+        if self.consumers[head.consumer].is_repeatable() {
             burst.last_longest = first;
         }
         burst
@@ -171,7 +172,7 @@ impl Core {
         rx: &mut RxBatch,
         tx: &mut TxBatch,
     ) -> Result<bool, DropReason> {
-        let consumer_key = entry.consumer as usize;
+        let consumer_key = entry.consumer;
         // First of all: a consumer that begins an encoding or takes a number with a packet sends
         // it.
         let Some(buffer) = tx.reserve(OUTGOING_PACKET_MAX) else {
@@ -237,7 +238,7 @@ impl Core {
     /// A consumer has begun other layers: of another encoding, the gather phase need not bring the
     /// old one.
     #[cold]
-    pub(super) fn after_switch(&mut self, key: usize, switched: Switched) {
+    pub(super) fn after_switch(&mut self, key: ConsumerKey, switched: Switched) {
         if switched == Switched::Source {
             self.refresh_subscription(key);
         }
@@ -248,7 +249,7 @@ impl Core {
 
     /// Tells control what a consumer gets, when that has changed. There is always room for voices,
     /// which have no layers.
-    pub(crate) fn report_layers(&mut self, key: usize) {
+    pub(crate) fn report_layers(&mut self, key: ConsumerKey) {
         let consumer = &mut self.consumers[key];
         if consumer.kind == MediaKind::Audio {
             return;

@@ -27,6 +27,7 @@ use opencall_wire::seq::ExtendedSeq;
 use opencall_wire::time::Time;
 
 use crate::egress::pace::Pace;
+use crate::store::ConsumerKey;
 
 /// Longest that a picture may have to wait. It is that much later than others on screen; what
 /// follows has to catch up with it, or a key frame has to come.
@@ -52,8 +53,8 @@ const PACKETS_MAX: usize = 1024;
 pub struct Entry {
     /// Number of the packet in its encoding.
     pub sequence: ExtendedSeq,
-    /// Slab key of its consumer.
-    pub consumer: u32,
+    /// Its consumer.
+    pub consumer: ConsumerKey,
     since_micros: u32,
     /// Bytes that it takes, about.
     pub len: u16,
@@ -66,8 +67,8 @@ pub struct Entry {
 /// A packet that is to wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
-    /// Slab key of its consumer.
-    pub consumer: u32,
+    /// Its consumer.
+    pub consumer: ConsumerKey,
     /// Number of the packet in its encoding.
     pub sequence: ExtendedSeq,
     /// Its encoding.
@@ -98,7 +99,7 @@ pub enum Offered {
 /// What waits of one consumer.
 #[derive(Debug, Clone, Copy)]
 struct Lane {
-    consumer: u32,
+    consumer: ConsumerKey,
     entries: u16,
     /// Bit per encoding that it will have when its turn comes.
     encodings: u8,
@@ -188,14 +189,14 @@ impl Waiting {
     }
 
     /// Forgets a consumer.
-    pub fn forget(&mut self, consumer: u32) {
+    pub fn forget(&mut self, consumer: ConsumerKey) {
         self.lanes.retain(|lane| lane.consumer != consumer);
         self.entries.retain(|entry| entry.consumer != consumer);
         self.bytes = self.entries.iter().map(|entry| usize::from(entry.len)).sum();
     }
 
     /// Which of the numbers after `first` wait for a consumer.
-    pub fn ahead(&self, consumer: u32, encoding: u8, first: ExtendedSeq) -> Ahead {
+    pub fn ahead(&self, consumer: ConsumerKey, encoding: u8, first: ExtendedSeq) -> Ahead {
         let mut ahead = Ahead::default();
         for entry in &self.entries {
             let step = entry.sequence.0.wrapping_sub(first.0);
@@ -237,7 +238,7 @@ impl Waiting {
         self.entries.is_empty()
     }
 
-    fn lane(&mut self, consumer: u32) -> &mut Lane {
+    fn lane(&mut self, consumer: ConsumerKey) -> &mut Lane {
         let at = self.lanes.iter().position(|lane| lane.consumer == consumer);
         let at = at.unwrap_or_else(|| {
             let (entries, encodings) = (0, 0);
@@ -275,6 +276,10 @@ mod tests {
     use super::*;
     use crate::egress::pace::Rate;
 
+    fn key(bits: u32) -> ConsumerKey {
+        ConsumerKey::of_test(bits)
+    }
+
     fn at(ms: u64) -> Time {
         Time::from_millis(ms)
     }
@@ -289,7 +294,7 @@ mod tests {
     fn picture(
         waiting: &mut Waiting,
         now: Time,
-        consumer: u32,
+        consumer: ConsumerKey,
         timestamp: u32,
         packets: u64,
         is_key: bool,
@@ -309,7 +314,7 @@ mod tests {
         became
     }
 
-    fn leave(waiting: &mut Waiting, packets: usize) -> Vec<(u32, bool)> {
+    fn leave(waiting: &mut Waiting, packets: usize) -> Vec<(ConsumerKey, bool)> {
         let taken = (0..packets).map_while(|_| waiting.pop(at(0)));
         let mut left: Vec<_> = taken.map(|(entry, ..)| (entry.consumer, entry.is_cut)).collect();
         left.dedup();
@@ -320,29 +325,29 @@ mod tests {
     fn follows_the_worked_trace() {
         use Offered::{Cut, Dropped, Waits};
         let waiting = &mut Waiting::default();
-        assert_eq!(picture(waiting, at(0), 1, 1, 30, true), [Waits]);
-        assert_eq!(picture(waiting, at(0), 2, 1, 30, true), [Waits]);
+        assert_eq!(picture(waiting, at(0), key(1), 1, 30, true), [Waits]);
+        assert_eq!(picture(waiting, at(0), key(2), 1, 30, true), [Waits]);
         assert!(waiting.spares(&pace()));
-        assert_eq!(picture(waiting, at(0), 1, 2, 1, false), [Cut]);
-        assert_eq!(picture(waiting, at(0), 1, 3, 2, false), [Dropped]);
-        assert_eq!(leave(waiting, 30), [(1, false)]);
-        assert_eq!(picture(waiting, at(0), 1, 4, 30, true), [Waits]);
-        assert_eq!(picture(waiting, at(0), 2, 2, 1, false), [Cut]);
+        assert_eq!(picture(waiting, at(0), key(1), 2, 1, false), [Cut]);
+        assert_eq!(picture(waiting, at(0), key(1), 3, 2, false), [Dropped]);
+        assert_eq!(leave(waiting, 30), [(key(1), false)]);
+        assert_eq!(picture(waiting, at(0), key(1), 4, 30, true), [Waits]);
+        assert_eq!(picture(waiting, at(0), key(2), 2, 1, false), [Cut]);
         let all = leave(waiting, 62);
-        assert_eq!(all, [(2, false), (1, true), (1, false), (2, true)]);
+        assert_eq!(all, [(key(2), false), (key(1), true), (key(1), false), (key(2), true)]);
         assert!(waiting.is_empty() && waiting.lanes.is_empty() && waiting.bytes == 0);
     }
 
     #[test]
     fn a_picture_that_began_to_wait_waits_whole_up_to_the_last_bound() {
         let waiting = &mut Waiting::default();
-        assert_eq!(picture(waiting, at(0), 1, 1, 70, false), [Offered::Waits]);
+        assert_eq!(picture(waiting, at(0), key(1), 1, 70, false), [Offered::Waits]);
         let cut = [Offered::Waits, Offered::Cut, Offered::Dropped];
-        assert_eq!(picture(waiting, at(0), 1, 1, 35, false), cut);
-        assert_eq!(picture(waiting, at(0), 2, 9, 1, true), [Offered::Cut], "nor a key frame");
+        assert_eq!(picture(waiting, at(0), key(1), 1, 35, false), cut);
+        assert_eq!(picture(waiting, at(0), key(2), 9, 1, true), [Offered::Cut], "nor a key frame");
         assert_eq!(waiting.entries.len(), 102);
         let tiny = Offer {
-            consumer: 3,
+            consumer: key(3),
             sequence: ExtendedSeq(0),
             encoding: 0,
             len: 1,
@@ -363,7 +368,7 @@ mod tests {
     fn an_encoding_that_is_not_sent_waits_from_its_key_frame_on() {
         let waiting = &mut Waiting::default();
         let offer = |sequence, begins| Offer {
-            consumer: 7,
+            consumer: key(7),
             sequence: ExtendedSeq(sequence),
             encoding: 2,
             len: 1_000,
@@ -375,27 +380,27 @@ mod tests {
         assert!(waiting.lanes.is_empty());
         assert_eq!(waiting.offer(at(0), offer(2, true), &pace()), Offered::Waits);
         assert_eq!(waiting.offer(at(0), offer(3, false), &pace()), Offered::Waits);
-        let ahead = waiting.ahead(7, 2, ExtendedSeq(1));
+        let ahead = waiting.ahead(key(7), 2, ExtendedSeq(1));
         let steps: Vec<usize> = (0..300).filter(|&step| ahead.has(step)).collect();
         assert_eq!(steps, [1, 2]);
         assert!(
-            !waiting.ahead(7, 1, ExtendedSeq(1)).has(1)
-                && !waiting.ahead(6, 2, ExtendedSeq(1)).has(1)
+            !waiting.ahead(key(7), 1, ExtendedSeq(1)).has(1)
+                && !waiting.ahead(key(6), 2, ExtendedSeq(1)).has(1)
         );
     }
 
     #[test]
     fn what_waits_knows_for_how_long_and_who_is_gone_waits_no_more() {
         let waiting = &mut Waiting::default();
-        picture(waiting, at(10), 1, 1, 1, true);
-        picture(waiting, at(20), 2, 1, 2, true);
-        picture(waiting, at(30), 3, 1, 1, true);
-        waiting.forget(2);
+        picture(waiting, at(10), key(1), 1, 1, true);
+        picture(waiting, at(20), key(2), 1, 2, true);
+        picture(waiting, at(30), key(3), 1, 1, true);
+        waiting.forget(key(2));
         assert_eq!(waiting.takes(&pace()).as_millis(), 20);
         let (entry, waited, was_last) = waiting.pop(at(70)).unwrap();
-        assert_eq!((entry.consumer, waited.as_millis(), was_last), (1, 60, true));
+        assert_eq!((entry.consumer, waited.as_millis(), was_last), (key(1), 60, true));
         let (entry, waited, was_last) = waiting.pop(at(70)).unwrap();
-        assert_eq!((entry.consumer, waited.as_millis(), was_last), (3, 40, true));
+        assert_eq!((entry.consumer, waited.as_millis(), was_last), (key(3), 40, true));
         assert_eq!(waiting.pop(at(70)), None);
     }
 

@@ -3,6 +3,7 @@
 
 use crate::core::Core;
 use crate::ingress::packet::MediaPacket;
+use crate::store::{ConsumerKey, ProducerKey, TransportKey};
 
 /// Packets that may wait for one transport in one turn. A receive batch cannot hold more for it,
 /// except through several cores at once.
@@ -36,17 +37,17 @@ pub struct Gathered {
 pub struct Pending {
     /// Index into the turn's gathered packets.
     pub packet: u16,
-    /// Slab key of the consumer.
-    pub consumer: u32,
+    /// The consumer.
+    pub consumer: ConsumerKey,
 }
 
 /// A consumer in its producer's list: all that the gather phase looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
-    /// Slab key of the consumer.
-    pub consumer: u32,
-    /// Slab key of its transport.
-    pub transport: u32,
+    /// The consumer.
+    pub consumer: ConsumerKey,
+    /// Its transport.
+    pub transport: TransportKey,
     /// Bit per encoding the consumer may forward now; 0 while it is paused.
     pub encodings: u8,
     /// How many encodings, from the lowest, it would take if all arrived; 0 while it is paused.
@@ -58,7 +59,7 @@ impl Core {
     /// whether there is any.
     pub(crate) fn fan_out(
         &mut self,
-        producer: usize,
+        producer: ProducerKey,
         bytes: PacketRef,
         packet: &MediaPacket,
     ) -> bool {
@@ -69,7 +70,7 @@ impl Core {
             if subscription.encodings & bit == 0 {
                 continue;
             }
-            let transport = &mut self.transports[subscription.transport as usize];
+            let transport = &mut self.transports[subscription.transport];
             if transport.pending.len() >= MAX_PENDING {
                 self.stats.drops.count(crate::drop_reason::DropReason::PendingFull);
                 continue;

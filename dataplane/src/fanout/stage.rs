@@ -37,6 +37,7 @@ use crate::ingress::stream_table::needs_key_frame;
 use crate::layers::allocation::MAX_ENCODINGS;
 use crate::message::{CoreId, Event, ProducerId};
 use crate::sender_clock::SenderClock;
+use crate::store::ProducerKey;
 
 /// For so long a key frame of the next source is waited for while the present one goes on: four
 /// requests. Then control is told that the present one stays.
@@ -45,10 +46,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Whose packets a producer of the stage carries, at its home.
 #[derive(Debug, Default)]
 pub struct Stage {
-    /// Slab key of the present source.
-    source: Option<usize>,
-    /// Slab key of the next one, and since when it is waited for.
-    next: Option<(usize, Time)>,
+    /// The present source.
+    source: Option<ProducerKey>,
+    /// The next one, and since when it is waited for.
+    next: Option<(ProducerKey, Time)>,
     tracks: [Track; MAX_ENCODINGS],
 }
 
@@ -144,7 +145,7 @@ impl Core {
 
     /// A producer of the stage that carries nobody here goes on with whom it carried on a core
     /// before. Who watches waits for a key frame anyway.
-    fn show_again(&mut self, key: usize, shown: Option<ProducerId>) {
+    fn show_again(&mut self, key: ProducerKey, shown: Option<ProducerId>) {
         let is_empty = self.producers[key].stage.as_ref().is_some_and(|of| of.source.is_none());
         let shown = shown.and_then(|shown| self.index.producers.get(&shown)).copied();
         let Some(shown) = shown.filter(|&shown| is_empty && shown != key) else { return };
@@ -173,7 +174,7 @@ impl Core {
 
     /// Asks for the key frame with which a source can be taken: of what arrives, and of the lowest
     /// encoding, which a sender that nobody watches sends.
-    fn request_key_frames_of_source(&mut self, now: Time, source: usize) {
+    fn request_key_frames_of_source(&mut self, now: Time, source: ProducerKey) {
         for index in 0..self.producers[source].encodings.len() {
             if index == 0 || self.producers[source].encodings[index].is_active(now) {
                 self.request_key_frame(source, index as u8);
@@ -182,7 +183,7 @@ impl Core {
     }
 
     /// A producer of the stage no longer waits for its next source.
-    fn leave_next(&mut self, key: usize) {
+    fn leave_next(&mut self, key: ProducerKey) {
         let Some(stage) = &mut self.producers[key].stage else { return };
         if let Some((next, _)) = stage.next.take() {
             self.producers[next].stages.retain(|other| *other != key);
@@ -190,7 +191,7 @@ impl Core {
     }
 
     /// A producer is removed: whatever it was to the stage, it no longer is.
-    pub(crate) fn forget_on_stage(&mut self, key: usize, removed: &Producer) {
+    pub(crate) fn forget_on_stage(&mut self, key: ProducerKey, removed: &Producer) {
         for &stage in &removed.stages {
             let Some(of) = self.producers.get_mut(stage).and_then(|of| of.stage.as_mut()) else {
                 continue;
@@ -208,7 +209,7 @@ impl Core {
 
     /// Asks for the key frame of a producer of the stage where that comes from; `false` if it is
     /// not of the stage, or this is not its home.
-    pub(crate) fn ask_sources_of_stage(&mut self, key: usize, index: u8) -> bool {
+    pub(crate) fn ask_sources_of_stage(&mut self, key: ProducerKey, index: u8) -> bool {
         let Some(producer) = self.producers.get_mut(key) else { return false };
         let Some(stage) = &producer.stage else { return false };
         let sources = [stage.source, stage.next.map(|(next, _)| next)];
@@ -227,7 +228,7 @@ impl Core {
     pub(crate) fn spread_on_stage(
         &mut self,
         now: Time,
-        key: usize,
+        key: ProducerKey,
         at: PacketRef,
         packet: &MediaPacket,
         bytes: &[u8],
@@ -249,7 +250,7 @@ impl Core {
     pub(crate) fn spread_piped_on_stage(
         &mut self,
         now: Time,
-        key: usize,
+        key: ProducerKey,
         (core, slot): (usize, usize),
         packet: &MediaPacket,
     ) {
@@ -262,7 +263,7 @@ impl Core {
     }
 
     /// Whether the next source is taken with this packet.
-    fn takes_next(&self, stage: usize, key: usize, packet: &MediaPacket) -> bool {
+    fn takes_next(&self, stage: ProducerKey, key: ProducerKey, packet: &MediaPacket) -> bool {
         let producer = &self.producers[stage];
         let next = producer.stage.as_ref().and_then(|stage| stage.next);
         next.is_some_and(|(next, _)| next == key)
@@ -273,7 +274,7 @@ impl Core {
 
     /// A producer of the stage has another source: nothing that was known of the one before is true
     /// of it, on any core.
-    fn take_source(&mut self, key: usize, source: usize) {
+    fn take_source(&mut self, key: ProducerKey, source: ProducerKey) {
         let Some(stage) = &mut self.producers[key].stage else { return };
         stage.next = None;
         for track in &mut stage.tracks {
@@ -305,7 +306,7 @@ impl Core {
     }
 
     /// The next source has been waited for long enough.
-    fn review_patience(&mut self, now: Time, key: usize) {
+    fn review_patience(&mut self, now: Time, key: ProducerKey) {
         let Some(stage) = &self.producers[key].stage else { return };
         let (Some(_), Some((next, since))) = (stage.source, stage.next) else { return };
         if now.since(since) >= PATIENCE {
@@ -320,8 +321,8 @@ impl Core {
     fn number_on_stage(
         &mut self,
         now: Time,
-        key: usize,
-        source: usize,
+        key: ProducerKey,
+        source: ProducerKey,
         packet: &MediaPacket,
     ) -> Option<MediaPacket> {
         let index = usize::from(packet.encoding);
@@ -362,7 +363,7 @@ impl Core {
     }
 
     /// Tells the producers of the stage that carry an encoding of its newest report.
-    pub(crate) fn report_to_stages(&mut self, key: usize, index: usize) {
+    pub(crate) fn report_to_stages(&mut self, key: ProducerKey, index: usize) {
         for at in 0..self.producers[key].stages.len() {
             let stage = self.producers[key].stages[at];
             let source = self.producers[stage].stage.as_ref().and_then(|stage| stage.source);
@@ -373,7 +374,7 @@ impl Core {
     }
 
     /// Takes over the newest report of a source's encoding, here and on other cores.
-    fn report_on_stage(&mut self, key: usize, source: usize, index: usize) {
+    fn report_on_stage(&mut self, key: ProducerKey, source: ProducerKey, index: usize) {
         let of = self.producers[source].encodings.get(index);
         let report = of.and_then(|encoding| encoding.source.newest_report());
         let report = report.map(|report| self.in_our_clock(report));

@@ -15,6 +15,7 @@ use crate::dtls::{self, Flight};
 use crate::ice::agent::{Outcome, Tuple};
 use crate::message::{Event, IceState, TransportId};
 use crate::plain::Flow;
+use crate::store::TransportKey;
 
 /// Room for a STUN response: header, XOR-MAPPED-ADDRESS, integrity, fingerprint, error reason.
 const STUN_RESPONSE_MAX: usize = 256;
@@ -91,7 +92,7 @@ impl Core {
     }
 
     /// Writes down that a transport's client is proven to be at an address.
-    fn note_proof(&mut self, key: usize, tuple: Tuple) {
+    fn note_proof(&mut self, key: TransportKey, tuple: Tuple) {
         let owner = Owner::new(key, true);
         if self.index.addresses.owner(tuple).is_some_and(|owner| owner.transport() == key) {
             self.index.addresses.insert(tuple, owner);
@@ -100,7 +101,7 @@ impl Core {
 
     /// Something came from an address that only the client can have sent.
     #[cold]
-    pub(crate) fn on_proof(&mut self, now: Time, key: usize, tuple: Tuple, flow: Flow) {
+    pub(crate) fn on_proof(&mut self, now: Time, key: TransportKey, tuple: Tuple, flow: Flow) {
         if self.transports[key].plain.is_some() {
             return self.learn_plain(now, key, tuple, flow);
         }
@@ -122,7 +123,7 @@ impl Core {
     }
 
     /// The handshake is complete: whoever answered our flights was where we sent them.
-    pub(crate) fn on_handshake_complete(&mut self, now: Time, key: usize) {
+    pub(crate) fn on_handshake_complete(&mut self, now: Time, key: TransportKey) {
         if let Some(tuple) = self.transports[key].ice.prove_by_handshake() {
             self.note_proof(key, tuple);
             self.after_ice_change(now, key);
@@ -131,7 +132,7 @@ impl Core {
     }
 
     /// Sends in this turn what DTLS has to wait no longer.
-    fn send_held_dtls_later(&mut self, key: usize) {
+    fn send_held_dtls_later(&mut self, key: TransportKey) {
         if !self.transports[key].held_dtls.is_empty() {
             self.turn.stale_dtls.push(key);
         }
@@ -149,7 +150,7 @@ impl Core {
 
     /// Brings the transport's destination and control's knowledge in line with the ICE agent. Once
     /// media can be sent, the key frames that consumers need are requested.
-    pub(crate) fn after_ice_change(&mut self, now: Time, key: usize) {
+    pub(crate) fn after_ice_change(&mut self, now: Time, key: TransportKey) {
         let transport = &mut self.transports[key];
         let could_send = transport.can_send();
         transport.find_way();
@@ -164,7 +165,7 @@ impl Core {
     }
 
     /// Tells control where ICE stands, if it does not know.
-    pub(crate) fn report_ice(&mut self, key: usize) {
+    pub(crate) fn report_ice(&mut self, key: TransportKey) {
         let transport = &mut self.transports[key];
         if !transport.has_ice_news() {
             return;
@@ -178,7 +179,7 @@ impl Core {
     }
 
     /// A check stayed away for too long.
-    pub(crate) fn on_consent_lost(&mut self, key: usize) {
+    pub(crate) fn on_consent_lost(&mut self, key: TransportKey) {
         self.doubt_plain(key);
         let transport = &mut self.transports[key];
         // RFC 7675 section 5.1: without consent nothing more is sent.
@@ -243,7 +244,7 @@ impl Core {
     /// comes from there lets more go.
     fn send_or_hold_dtls(
         &mut self,
-        key: usize,
+        key: TransportKey,
         datagram: &[u8],
         tx: &mut TxBatch,
     ) -> Result<(), DropReason> {
@@ -263,7 +264,7 @@ impl Core {
     }
 
     /// Sends of what waits as much as may be sent now.
-    fn send_held_dtls(&mut self, key: usize, tx: &mut TxBatch) {
+    fn send_held_dtls(&mut self, key: TransportKey, tx: &mut TxBatch) {
         while let Some(datagram) = self.transports[key].held_dtls.pop_front() {
             let transport = &mut self.transports[key];
             match transport.way_for_dtls() {
@@ -282,7 +283,7 @@ impl Core {
     /// to prove anything with, and gets no further without our last flight.
     fn write_dtls(
         &mut self,
-        key: usize,
+        key: TransportKey,
         way: Tuple,
         datagram: &[u8],
         tx: &mut TxBatch,

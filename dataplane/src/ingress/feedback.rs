@@ -21,6 +21,7 @@ use crate::ingress::receive_stats::Report;
 use crate::ingress::source::{SenderReport, SourceNews};
 use crate::plain::Flow;
 use crate::sender_clock::SenderClock;
+use crate::store::{ConsumerKey, ProducerKey, TransportKey};
 
 /// Bytes of one compound RTCP datagram we write, before SRTCP: within any MTU.
 pub(crate) const RTCP_MAX: usize = 1200;
@@ -84,7 +85,7 @@ impl Core {
         Ok(())
     }
 
-    fn on_transport_cc(&mut self, now: Time, key: usize, feedback: &TransportCc<'_>) {
+    fn on_transport_cc(&mut self, now: Time, key: TransportKey, feedback: &TransportCc<'_>) {
         let Some(path) = &mut self.transports[key].path else { return };
         let before = path.estimator.unmatched();
         path.estimator.on_transport_cc(now, feedback, &mut self.scratch);
@@ -97,7 +98,7 @@ impl Core {
     fn on_nack(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         nack: &Nack<'_>,
         left: &mut u32,
         tx: &mut TxBatch,
@@ -120,7 +121,13 @@ impl Core {
         self.transports[key].count_nacked(asked);
     }
 
-    fn on_rtcp_packet(&mut self, now: Time, key: usize, packet: &Packet<'_>, tx: &mut TxBatch) {
+    fn on_rtcp_packet(
+        &mut self,
+        now: Time,
+        key: TransportKey,
+        packet: &Packet<'_>,
+        tx: &mut TxBatch,
+    ) {
         match packet {
             Packet::SenderReport(report) => {
                 let clock = SenderClock { ntp: report.ntp, rtp: report.rtp_timestamp };
@@ -155,7 +162,7 @@ impl Core {
     }
 
     /// Answers a FIR command: its source SSRC and number.
-    fn on_fir(&mut self, now: Time, key: usize, request: (u32, u8), tx: &mut TxBatch) {
+    fn on_fir(&mut self, now: Time, key: ConsumerKey, request: (u32, u8), tx: &mut TxBatch) {
         let consumer = &mut self.consumers[key];
         consumer.stats.on_fir();
         self.stats.key_frame_requests_received += 1;
@@ -169,7 +176,7 @@ impl Core {
     }
 
     /// Takes up answers to our reference times.
-    fn on_extended_report(&mut self, now: Time, key: usize, report: &ExtendedReport<'_>) {
+    fn on_extended_report(&mut self, now: Time, key: TransportKey, report: &ExtendedReport<'_>) {
         let transport = &mut self.transports[key];
         for block in report.blocks() {
             let ExtendedBlock::Dlrr(dlrr) = block else { continue };
@@ -180,11 +187,11 @@ impl Core {
     }
 
     /// The consumer that sends under this media SSRC.
-    fn outgoing(&self, transport: usize, ssrc: u32) -> Option<usize> {
+    fn outgoing(&self, transport: TransportKey, ssrc: u32) -> Option<ConsumerKey> {
         self.transports[transport].outgoing_ssrcs.get(&ssrc).copied()
     }
 
-    fn on_sender_report(&mut self, key: usize, ssrc: u32, mut report: SenderReport) {
+    fn on_sender_report(&mut self, key: TransportKey, ssrc: u32, mut report: SenderReport) {
         let Some(stream) = self.transports[key].streams.known(ssrc) else { return };
         if stream.rtx {
             return;
@@ -216,7 +223,7 @@ impl Core {
 
     /// A sender has one wall clock. When it was set, what the sender's other streams reported
     /// before is of another clock than what this one reports now, and must not stand beside it.
-    fn forget_reports_of_another_clock(&mut self, key: usize, newest: SenderReport) {
+    fn forget_reports_of_another_clock(&mut self, key: TransportKey, newest: SenderReport) {
         for index in 0..self.transports[key].producers.len() {
             let producer = self.transports[key].producers[index];
             for encoding in 0..self.producers[producer].encodings.len() {
@@ -233,7 +240,7 @@ impl Core {
 
     /// Tells what is known of an encoding's source, which has a new sender report or is new itself,
     /// at the far ends of its producer's pipes; the report to the stage, too.
-    pub(crate) fn pipe_source(&mut self, key: usize, index: usize) {
+    pub(crate) fn pipe_source(&mut self, key: ProducerKey, index: usize) {
         let producer = &self.producers[key];
         let Encoding { source, max_bitrate_bps, .. } = &producer.encodings[index];
         let news = SourceNews {
@@ -256,7 +263,7 @@ impl Core {
         self.report_to_stages(key, index);
     }
 
-    fn on_report_block(&mut self, now: Time, key: usize, block: &ReportBlock) {
+    fn on_report_block(&mut self, now: Time, key: TransportKey, block: &ReportBlock) {
         let Some(consumer) = self.outgoing(key, block.ssrc) else { return };
         let report = Report {
             fraction_lost: block.fraction_lost,
@@ -275,7 +282,7 @@ impl Core {
     }
 
     /// Begins to estimate the path to a client whose consumers have these header extensions.
-    pub(crate) fn estimate_path(&mut self, now: Time, key: usize, ids: &ExtensionIds) {
+    pub(crate) fn estimate_path(&mut self, now: Time, key: TransportKey, ids: &ExtensionIds) {
         if self.transports[key].path.is_some() {
             return;
         }
@@ -293,7 +300,7 @@ impl Core {
     }
 
     /// Has layers allocated anew if the estimate calls for it, and probes sent that it asks for.
-    pub(crate) fn follow_estimate(&mut self, now: Time, key: usize) {
+    pub(crate) fn follow_estimate(&mut self, now: Time, key: TransportKey) {
         let transport = &mut self.transports[key];
         transport.set_pace();
         let Some(path) = &mut transport.path else { return };
@@ -304,7 +311,7 @@ impl Core {
     }
 
     /// Makes sure that a transport is served when its estimator, or a probe, has something to do.
-    pub(crate) fn schedule_path(&mut self, now: Time, key: usize) {
+    pub(crate) fn schedule_path(&mut self, now: Time, key: TransportKey) {
         let transport = &self.transports[key];
         if let Some(path) = transport.path.as_ref().filter(|_| transport.can_send()) {
             let due = path.next_due(now);
@@ -314,7 +321,7 @@ impl Core {
 
     /// Asks for the key frame that a consumer needs now, if its viewer has not had too many. While
     /// its transport cannot send, that waits ([`Core::request_key_frames_of`]).
-    pub(crate) fn request_key_frame_for(&mut self, now: Time, consumer: usize) {
+    pub(crate) fn request_key_frame_for(&mut self, now: Time, consumer: ConsumerKey) {
         let consumer = &self.consumers[consumer];
         if !self.transports[consumer.transport].can_send() {
             return;
@@ -331,7 +338,7 @@ impl Core {
     }
 
     /// Notes that an encoding must send a key frame; said at the end of the turn, once.
-    pub(crate) fn request_key_frame(&mut self, producer: usize, index: u8) {
+    pub(crate) fn request_key_frame(&mut self, producer: ProducerKey, index: u8) {
         let encodings = &mut self.producers[producer].encodings;
         let Some(encoding) = encodings.get_mut(usize::from(index)) else { return };
         if !encoding.key_frame_asked {
@@ -356,7 +363,7 @@ impl Core {
     fn say_key_frame_request(
         &mut self,
         now: Time,
-        key: usize,
+        key: ProducerKey,
         index: u8,
         tx: &mut TxBatch,
     ) -> bool {
@@ -392,7 +399,12 @@ impl Core {
     }
 
     /// Sends PLI, or FIR to a client that knows only that.
-    pub(crate) fn send_key_frame_request(&mut self, key: usize, index: usize, tx: &mut TxBatch) {
+    pub(crate) fn send_key_frame_request(
+        &mut self,
+        key: ProducerKey,
+        index: usize,
+        tx: &mut TxBatch,
+    ) {
         let producer = &mut self.producers[key];
         let feedback = producer.feedback;
         let Some(transport) = producer.transport else { return };
@@ -417,7 +429,7 @@ impl Core {
     /// Writes one RTCP datagram (compound, or reduced-size as RFC 5506 allows) and seals it.
     pub(crate) fn write_rtcp<E>(
         &mut self,
-        key: usize,
+        key: TransportKey,
         tx: &mut TxBatch,
         write: impl FnOnce(&mut Writer<'_>) -> Result<(), E>,
     ) {

@@ -24,6 +24,7 @@ use crate::message::{
     AudioLevels, CoreId, Feedback, PayloadTypeMapping, ProducerConfig, ProducerId, RtpStreamStats,
     SILENCE, ShortId,
 };
+use crate::store::{ProducerKey, TransportKey};
 
 /// An encoding that was silent for so long counts as not arriving. Screen shares at rest send a
 /// frame a second at least; a paused simulcast layer sends nothing.
@@ -233,8 +234,8 @@ pub struct Producer {
     pub id: ProducerId,
     /// Core of its transport.
     pub home: CoreId,
-    /// Slab key of its transport, at home.
-    pub transport: Option<usize>,
+    /// Its transport, at home.
+    pub transport: Option<TransportKey>,
     /// Audio or video.
     pub kind: MediaKind,
     /// Main codec.
@@ -253,8 +254,8 @@ pub struct Producer {
     pub paused: bool,
     /// Who gets it on this core.
     pub subscriptions: Vec<Subscription>,
-    /// Slab keys of the producers of the stage that carry it, or will.
-    pub stages: SmallVec<[usize; 1]>,
+    /// The producers of the stage that carry it, or will.
+    pub stages: SmallVec<[ProducerKey; 1]>,
     /// What it carries, if it is of the stage and this is its home.
     pub stage: Option<Box<Stage>>,
     /// How many of its encodings are sent at most, as far as this core knows: not all sources of
@@ -331,8 +332,8 @@ impl LevelWindow {
 }
 
 impl Producer {
-    /// A producer; `transport` is its slab key at home, `None` at the far end of a pipe.
-    pub fn new(config: &ProducerConfig, transport: Option<usize>) -> Self {
+    /// A producer; `transport` is its own at home, `None` at the far end of a pipe.
+    pub fn new(config: &ProducerConfig, transport: Option<TransportKey>) -> Self {
         let main = config.payload_types.first();
         let clock_rate_hz = main.map_or(90_000, |mapping| mapping.clock_rate_hz);
         let max_missing = match config.kind {

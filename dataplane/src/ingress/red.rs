@@ -27,6 +27,7 @@ use crate::fanout::PacketRef;
 use crate::ingress::packet::MediaPacket;
 use crate::ingress::receive_stats::ArrivalKind;
 use crate::ingress::stream_table::StreamRef;
+use crate::store::TransportKey;
 
 /// Packets whose timestamps are known: those that may be repeated, and one before them.
 const KNOWN_PACKETS: usize = (MAX_REPETITIONS + 1).next_power_of_two();
@@ -88,7 +89,7 @@ impl Core {
     pub(super) fn on_red(
         &mut self,
         now: Time,
-        (transport, stream): (usize, StreamRef),
+        (transport, stream): (TransportKey, StreamRef),
         at: PacketRef,
         mut packet: MediaPacket,
         bytes: &[u8],
@@ -164,7 +165,7 @@ impl Core {
     fn take_repeated(
         &mut self,
         now: Time,
-        transport: usize,
+        transport: TransportKey,
         stream: StreamRef,
         timestamp: u32,
     ) -> Option<ExtendedSeq> {

@@ -19,6 +19,7 @@ use crate::ingress::receive_stats::ArrivalKind;
 use crate::ingress::stream_table::{Identity, PayloadType, StreamRef};
 use crate::message::Event;
 use crate::plain::Flow;
+use crate::store::{ProducerKey, TransportKey};
 
 impl Core {
     pub(crate) fn on_rtp(
@@ -67,7 +68,7 @@ impl Core {
     fn note_transport_arrival(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         extensions: &ExtensionSpans,
         bytes: &[u8],
     ) {
@@ -85,7 +86,7 @@ impl Core {
     fn recognise(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         header: &RtpHeader,
         extensions: &ExtensionSpans,
         bytes: &[u8],
@@ -112,7 +113,7 @@ impl Core {
     fn place_ssrc(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         header: &RtpHeader,
         identity: Identity<'_>,
     ) -> Result<StreamRef, DropReason> {
@@ -143,7 +144,7 @@ impl Core {
     }
 
     /// Assigns an SSRC to a stream; the one it had before is retired.
-    fn begin_stream(&mut self, now: Time, key: usize, ssrc: u32, stream: StreamRef) {
+    fn begin_stream(&mut self, now: Time, key: TransportKey, ssrc: u32, stream: StreamRef) {
         let Some(home) = self.home_of(stream) else { return };
         let old = if stream.rtx { home.rtx_ssrc } else { home.source.ssrc };
         let transport = &mut self.transports[key];
@@ -171,7 +172,13 @@ impl Core {
     }
 
     /// Takes an SSRC from a stream: NACK, PLI and reports of that stream no longer name it.
-    pub(crate) fn leave_stream(&mut self, now: Time, key: usize, ssrc: u32, stream: StreamRef) {
+    pub(crate) fn leave_stream(
+        &mut self,
+        now: Time,
+        key: TransportKey,
+        ssrc: u32,
+        stream: StreamRef,
+    ) {
         let Some(home) = self.home_of(stream) else { return };
         if stream.rtx {
             home.rtx_ssrc = home.rtx_ssrc.filter(|&held| held != ssrc);
@@ -191,7 +198,7 @@ impl Core {
     fn account(
         &mut self,
         now: Time,
-        key: usize,
+        key: TransportKey,
         stream: StreamRef,
         payload_type: PayloadType,
         mut header: RtpHeader,
@@ -261,7 +268,7 @@ impl Core {
     pub(super) fn forward(
         &mut self,
         now: Time,
-        key: usize,
+        key: ProducerKey,
         at: PacketRef,
         packet: &MediaPacket,
         bytes: &[u8],
@@ -291,7 +298,7 @@ impl Core {
     pub(crate) fn hand_on(
         &mut self,
         now: Time,
-        key: usize,
+        key: ProducerKey,
         at: PacketRef,
         packet: &MediaPacket,
         bytes: &[u8],
@@ -317,7 +324,7 @@ impl Core {
     pub(crate) fn spread(
         &mut self,
         now: Time,
-        key: usize,
+        key: ProducerKey,
         at: PacketRef,
         packet: &MediaPacket,
     ) -> bool {

@@ -11,6 +11,7 @@ use opencall_wire::codec::Codec;
 
 use crate::drop_reason::DropReason;
 use crate::message::{PayloadTypeMapping, ProducerConfig, ShortId};
+use crate::store::ProducerKey;
 
 /// SSRCs a transport may have in use at once: 32 producers of 4 encodings, each with RTX. The SRTP
 /// context has the same bound.
@@ -19,8 +20,8 @@ const MAX_SSRCS: usize = 256;
 /// What an SSRC is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamRef {
-    /// Slab key of the producer.
-    pub producer: usize,
+    /// The producer.
+    pub producer: ProducerKey,
     /// Index of the encoding.
     pub encoding: u8,
     /// Whether it is the encoding's retransmission stream.
@@ -39,7 +40,7 @@ pub struct PayloadType {
 /// One producer's rules.
 #[derive(Debug, Clone)]
 struct Rule {
-    producer: usize,
+    producer: ProducerKey,
     mid: Option<ShortId>,
     rids: Vec<Option<ShortId>>,
     payload_types: Vec<PayloadTypeMapping>,
@@ -115,7 +116,7 @@ pub struct Identity<'a> {
 
 impl StreamTable {
     /// Adds a producer's announced SSRCs and its rules.
-    pub fn add(&mut self, producer: usize, config: &ProducerConfig) {
+    pub fn add(&mut self, producer: ProducerKey, config: &ProducerConfig) {
         self.rules.push(Rule {
             producer,
             mid: config.mid.clone(),
@@ -134,7 +135,7 @@ impl StreamTable {
     }
 
     /// Forgets a producer; `retired` is called with each SSRC it had.
-    pub fn remove(&mut self, producer: usize, mut retired: impl FnMut(u32)) {
+    pub fn remove(&mut self, producer: ProducerKey, mut retired: impl FnMut(u32)) {
         self.ssrcs.retain(|&ssrc, known| {
             let kept = known.stream.producer != producer;
             if !kept {
@@ -223,11 +224,11 @@ impl StreamTable {
     }
 
     /// How `payload_type` is to be read on this producer.
-    pub fn payload_type(&self, producer: usize, payload_type: u8) -> Option<PayloadType> {
+    pub fn payload_type(&self, producer: ProducerKey, payload_type: u8) -> Option<PayloadType> {
         self.rule(producer)?.payload_type(payload_type)
     }
 
-    fn rule(&self, producer: usize) -> Option<&Rule> {
+    fn rule(&self, producer: ProducerKey) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.producer == producer)
     }
 }
@@ -285,6 +286,10 @@ mod tests {
     use super::*;
     use crate::message::*;
 
+    fn key(bits: u32) -> ProducerKey {
+        ProducerKey::of_test(bits)
+    }
+
     fn simulcast(mid: &[u8]) -> ProducerConfig {
         let encoding = |rid: &[u8]| EncodingConfig {
             rid: Some(ShortId::from_slice(rid)),
@@ -339,30 +344,30 @@ mod tests {
     #[test]
     fn streams_are_found_by_ssrc_then_mid_and_rid() {
         let mut table = StreamTable::default();
-        table.add(7, &simulcast(b"0"));
-        table.add(9, &single(b"1", Some(0x1000)));
+        table.add(key(7), &simulcast(b"0"));
+        table.add(key(9), &single(b"1", Some(0x1000)));
         let found = |producer, encoding, rtx| Some(StreamRef { producer, encoding, rtx });
 
-        assert_eq!(table.known(0x1000), found(9, 0, false));
-        assert_eq!(table.known(0x1001), found(9, 0, true));
+        assert_eq!(table.known(0x1000), found(key(9), 0, false));
+        assert_eq!(table.known(0x1001), found(key(9), 0, true));
         // (ssrc, payload type, identity, expected)
         let cases = [
-            (1, 96, identity(b"0", b"r1", b""), found(7, 1, false)),
-            (2, 97, identity(b"0", b"", b"r1"), found(7, 1, true)),
-            (3, 96, identity(b"", b"r2", b""), found(7, 2, false)),
+            (1, 96, identity(b"0", b"r1", b""), found(key(7), 1, false)),
+            (2, 97, identity(b"0", b"", b"r1"), found(key(7), 1, true)),
+            (3, 96, identity(b"", b"r2", b""), found(key(7), 2, false)),
             (4, 96, identity(b"0", b"", b""), None), // which of three?
             (5, 96, identity(b"0", b"r9", b""), None), // no such RID
             (6, 96, identity(b"zz", b"r0", b""), None), // a MID that is not ours
             (7, 99, identity(b"0", b"r0", b""), None), // unknown payload type
-            (8, 96, identity(b"1", b"", b""), found(9, 0, false)),
-            (9, 97, identity(b"1", b"", b""), found(9, 0, true)),
+            (8, 96, identity(b"1", b"", b""), found(key(9), 0, false)),
+            (9, 97, identity(b"1", b"", b""), found(key(9), 0, true)),
         ];
         for (ssrc, payload_type, identity, expected) in cases {
             assert_eq!(table.recognise(ssrc, payload_type, identity), expected, "ssrc {ssrc}");
             assert_eq!(table.known(ssrc), expected, "ssrc {ssrc}");
         }
         let mut retired = Vec::new();
-        table.remove(7, |ssrc| retired.push(ssrc));
+        table.remove(key(7), |ssrc| retired.push(ssrc));
         retired.sort_unstable();
         assert_eq!(retired, [1, 2, 3]);
         assert_eq!(table.known(1), None);
@@ -372,33 +377,34 @@ mod tests {
     #[test]
     fn what_a_packet_says_of_itself_moves_its_ssrc() {
         let mut table = StreamTable::default();
-        table.add(7, &simulcast(b"0"));
-        table.add(8, &simulcast(b"2"));
-        table.add(9, &single(b"1", Some(0x1000)));
+        table.add(key(7), &simulcast(b"0"));
+        table.add(key(8), &simulcast(b"2"));
+        table.add(key(9), &single(b"1", Some(0x1000)));
         let nameless = ProducerConfig { mid: None, ..single(b"", Some(0x3000)) };
-        table.add(5, &nameless);
+        table.add(key(5), &nameless);
         let at = |producer, encoding, rtx| StreamRef { producer, encoding, rtx };
-        let (layer, repair, camera) = (at(8, 1, false), at(8, 1, true), at(9, 0, false));
+        let (layer, repair, camera) =
+            (at(key(8), 1, false), at(key(8), 1, true), at(key(9), 0, false));
         let stays = Ok(None);
         // (stream of the SSRC, payload type, identity, where it goes)
         let cases = [
             (camera, 96, identity(b"", b"", b""), stays),
             (camera, 96, identity(b"1", b"", b""), stays),
-            (camera, 96, identity(b"2", b"r2", b""), Ok(Some(at(8, 2, false)))),
+            (camera, 96, identity(b"2", b"r2", b""), Ok(Some(at(key(8), 2, false)))),
             (camera, 96, identity(b"2", b"", b""), Err(DropReason::NoProducer)),
             (camera, 99, identity(b"2", b"r0", b""), Err(DropReason::NoProducer)),
             (camera, 96, identity(b"zz", b"", b""), stays), // nobody's
             (camera, 96, identity(b"", b"r0", b""), stays), // it has no such encoding
             (layer, 96, identity(b"2", b"r1", b""), stays),
             (layer, 96, identity(b"", b"r1", b""), stays), // of its producer, not of the first
-            (layer, 96, identity(b"", b"r0", b""), Ok(Some(at(8, 0, false)))),
+            (layer, 96, identity(b"", b"r0", b""), Ok(Some(at(key(8), 0, false)))),
             (layer, 96, identity(b"1", b"", b""), Ok(Some(camera))),
             (layer, 96, identity(b"2", b"r9", b""), stays),
             (repair, 97, identity(b"2", b"", b"r1"), stays),
-            (repair, 97, identity(b"2", b"", b"r2"), Ok(Some(at(8, 2, true)))),
-            (repair, 97, identity(b"0", b"", b"r1"), Ok(Some(at(7, 1, true)))),
-            (at(5, 0, false), 96, identity(b"1", b"", b""), Ok(Some(camera))),
-            (at(5, 0, false), 96, identity(b"zz", b"", b""), stays),
+            (repair, 97, identity(b"2", b"", b"r2"), Ok(Some(at(key(8), 2, true)))),
+            (repair, 97, identity(b"0", b"", b"r1"), Ok(Some(at(key(7), 1, true)))),
+            (at(key(5), 0, false), 96, identity(b"1", b"", b""), Ok(Some(camera))),
+            (at(key(5), 0, false), 96, identity(b"zz", b"", b""), stays),
         ];
         for (stream, payload_type, identity, to) in cases {
             assert_eq!(table.moved(stream, payload_type, identity), to, "{stream:?} {identity:?}");
@@ -440,7 +446,7 @@ mod tests {
         assert_eq!(Name::ours(Some(&ShortId::from_slice(b"12345678"))), Name::NONE);
         // Long names take the way of those that may have moved, and stay.
         let mut table = StreamTable::default();
-        table.add(3, &single(b"a-rather-long", Some(0x1000)));
+        table.add(key(3), &single(b"a-rather-long", Some(0x1000)));
         let long = identity(b"a-rather-long", b"", b"");
         let stream = table.known(0x1000).unwrap();
         assert_eq!(table.settled(0x1000, long), None);
@@ -450,7 +456,7 @@ mod tests {
     #[test]
     fn a_new_ssrc_of_the_same_stream_replaces_the_old() {
         let mut table = StreamTable::default();
-        table.add(0, &simulcast(b"0"));
+        table.add(key(0), &simulcast(b"0"));
         table.recognise(1, 96, identity(b"0", b"r0", b""));
         table.recognise(2, 96, identity(b"0", b"r0", b""));
         assert_eq!(table.known(1), None);

@@ -39,6 +39,7 @@ use crate::ingress::producer::Producer;
 use crate::layers::EncodingIndex;
 use crate::layers::selector::InnerLayers;
 use crate::message::Layers;
+use crate::store::{ConsumerKey, ProducerKey, TransportKey};
 
 /// Encodings of one producer at most (r0–r3); control admits no more.
 pub const MAX_ENCODINGS: usize = 4;
@@ -247,8 +248,8 @@ fn outcome(budget: Budget, voices_bps: u64, arriving: &[Demand], supposed: &[Dem
 /// What the consumers of a transport could get, one entry each: of what arrives, and if all did.
 #[derive(Default)]
 struct Demands {
-    /// Slab keys of the consumers.
-    order: SmallVec<[usize; 32]>,
+    /// The consumers.
+    order: SmallVec<[ConsumerKey; 32]>,
     arriving: SmallVec<[Demand; 32]>,
     supposed: SmallVec<[Demand; 32]>,
     /// Where the steps are layers inside an encoding: which entry's, and which.
@@ -259,7 +260,7 @@ struct Demands {
 
 impl Core {
     /// Shares the transport's budget out anew, and asks for the key frames that switches need.
-    pub(crate) fn allocate_layers(&mut self, now: Time, key: usize) {
+    pub(crate) fn allocate_layers(&mut self, now: Time, key: TransportKey) {
         self.transports[key].allocation_stale = false;
         let mut demands = Demands::default();
         self.note_demands(now, key, &mut demands);
@@ -293,7 +294,7 @@ impl Core {
     }
 
     /// Notes what a transport's consumers could get.
-    fn note_demands(&mut self, now: Time, key: usize, demands: &mut Demands) {
+    fn note_demands(&mut self, now: Time, key: TransportKey, demands: &mut Demands) {
         let left_out_at_least = match self.transports[key].path {
             Some(_) => LEFT_OUT_BY_ESTIMATE_AT_LEAST,
             None => LEFT_OUT_AT_LEAST,
@@ -340,7 +341,7 @@ impl Core {
     fn give(
         &mut self,
         now: Time,
-        key: usize,
+        key: ConsumerKey,
         arrives: bool,
         chosen: Option<u8>,
         hoped: Option<u8>,
@@ -369,7 +370,7 @@ impl Core {
     }
 
     /// Changes a transport's budget.
-    pub(crate) fn set_outgoing_bitrate(&mut self, now: Time, key: usize, bitrate_bps: u32) {
+    pub(crate) fn set_outgoing_bitrate(&mut self, now: Time, key: TransportKey, bitrate_bps: u32) {
         let transport = &mut self.transports[key];
         if bitrate_bps > transport.outgoing_bitrate_bps {
             // Who was left out waits for rates to settle, not for a budget that is larger now.
@@ -383,13 +384,13 @@ impl Core {
     }
 
     /// An encoding has begun to arrive, or has stopped: its consumers may want it, or need another.
-    pub(crate) fn on_encodings_changed(&mut self, now: Time, producer: usize) {
+    pub(crate) fn on_encodings_changed(&mut self, now: Time, producer: ProducerKey) {
         let encodings = &self.producers[producer].encodings;
         if encodings.len() < 2 && encodings.iter().all(|e| e.source.layers.is_none()) {
             return;
         }
         for index in 0..self.producers[producer].subscriptions.len() {
-            let transport = self.producers[producer].subscriptions[index].transport as usize;
+            let transport = self.producers[producer].subscriptions[index].transport;
             if self.transports[transport].consumers.len() <= AT_ONCE_CONSUMERS {
                 self.allocate_layers(now, transport);
             } else {
@@ -400,7 +401,7 @@ impl Core {
 
     /// Has a transport's budget shared out in this turn, once for all that asks for it: a client
     /// that joins gets hundreds of consumers at once.
-    pub(crate) fn share_out_later(&mut self, key: usize) {
+    pub(crate) fn share_out_later(&mut self, key: TransportKey) {
         let stale = &mut self.transports[key].allocation_stale;
         if !std::mem::replace(stale, true) {
             self.turn.stale_allocations.push(key);

@@ -4,11 +4,12 @@
 
 use crate::core::Core;
 use crate::message::Event;
+use crate::store::ProducerKey;
 
 impl Core {
     /// Has control told in this turn how many of a producer's encodings are wanted, if that has
     /// changed; once, however many consumers have changed their mind.
-    pub(crate) fn count_demand_later(&mut self, producer: usize) {
+    pub(crate) fn count_demand_later(&mut self, producer: ProducerKey) {
         let source = &mut self.producers[producer];
         if source.encodings.len() > 1 && !std::mem::replace(&mut source.demand_stale, true) {
             self.turn.stale_demands.push(producer);

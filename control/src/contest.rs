@@ -47,12 +47,28 @@ impl Control {
             None => self.let_in_or_wait(session, config),
             Some(older) if config.grants.identity_proven => {
                 let is_inside = self.is_inside(older);
-                self.close_with(older, CloseReason::Replaced);
-                self.take_place(session, config, is_inside);
+                self.hand_over(older, |control| {
+                    control.close_with(older, CloseReason::Replaced);
+                    control.take_place(session, config, is_inside);
+                });
             }
             Some(older) => self.contest(older, session, config),
         }
         session
+    }
+
+    /// Does what makes one session give way to another. Its room is not empty meanwhile: a lock,
+    /// mutes, a recording do not end because the only one there comes by another connection.
+    pub(crate) fn hand_over(&mut self, older: SessionId, change: impl FnOnce(&mut Self)) {
+        let of_peer = self.peers.get(&older).map(|peer| peer.room);
+        let room = of_peer.or_else(|| self.waiting.get(&older).map(|waiting| waiting.room));
+        let outer = self.handed_over;
+        self.handed_over = room.or(outer);
+        change(self);
+        self.handed_over = outer;
+        if let Some(room) = room {
+            self.remove_room_if_empty(room);
+        }
     }
 
     /// Whether a session has its place in the room for good, and whoever takes it over does too.

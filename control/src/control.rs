@@ -267,6 +267,8 @@ pub struct Control {
     pub(crate) stats_queries: HashMap<u64, (u64, usize)>,
     /// Sessions whose peer another client claims to be, and who claims it.
     pub(crate) contests: HashMap<SessionId, Contest>,
+    /// The room in which a session gives way to another just now.
+    pub(crate) handed_over: Option<RoomId>,
     /// Who waits in front of a locked room.
     pub(crate) waiting: HashMap<SessionId, Waiting>,
     pub(crate) timers: Timers<Timer>,
@@ -328,6 +330,7 @@ impl Control {
             stats_jobs: HashMap::new(),
             stats_queries: HashMap::new(),
             contests: HashMap::new(),
+            handed_over: None,
             waiting: HashMap::new(),
             timers: Timers::new(),
             joins: 0,
@@ -361,10 +364,10 @@ impl Control {
     pub fn close_session(&mut self, now: Time, session: SessionId) -> Work {
         self.now = now;
         let before = self.outputs.len() + self.commands.len();
-        match self.forget_session(session, None) {
-            true => self.settle_contest(session),
-            false => self.leave_contest(session),
-        }
+        self.hand_over(session, |control| match control.forget_session(session, None) {
+            true => control.settle_contest(session),
+            false => control.leave_contest(session),
+        });
         Work::of(self.outputs.len() + self.commands.len() - before, 0)
     }
 
@@ -764,10 +767,12 @@ impl Control {
         reason: CloseReason,
         by: Option<Arc<str>>,
     ) {
-        if self.forget_session(session, Some(reason)) {
-            self.outputs.push_back(Output::Close { session, reason, by });
-            self.settle_contest(session);
-        }
+        self.hand_over(session, |control| {
+            if control.forget_session(session, Some(reason)) {
+                control.outputs.push_back(Output::Close { session, reason, by });
+                control.settle_contest(session);
+            }
+        });
     }
 
     /// Forgets a session, inside or waiting, which we close for that reason if there is one;

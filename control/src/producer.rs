@@ -628,6 +628,9 @@ impl Control {
         }
         let others = self.members_but(room, session);
         self.tell_closed(id, &others);
+        if is_last {
+            self.review_size(room);
+        }
         self.review_stage(room);
     }
 

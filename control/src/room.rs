@@ -144,7 +144,7 @@ impl Control {
     /// Forgets a room that nobody is in, nor waits for.
     pub(crate) fn remove_room_if_empty(&mut self, id: RoomId) {
         let is_empty = |room: &Room| room.by_peer.is_empty() && room.waiting.is_empty();
-        if !self.rooms.get(&id).is_some_and(is_empty) {
+        if self.handed_over == Some(id) || !self.rooms.get(&id).is_some_and(is_empty) {
             return;
         }
         self.end_stage(id);

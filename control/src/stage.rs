@@ -427,9 +427,11 @@ impl Control {
         let present = slots().filter_map(Slot::source);
         let present = present.filter(|id| self.is_sending(*id));
         let others = room.members.iter().filter_map(|peer| of(peer, Source::Camera));
-        let others = others.filter(|id| !is_refused(*id));
         let mut wanted = Vec::with_capacity(count);
-        for id in screens.chain(recent).chain(present).chain(others) {
+        // Who was refused stays where it is, and is put nowhere for a while.
+        let newcomers = |id: &ProducerId| stage.has(*id) || !is_refused(*id);
+        let first = screens.chain(recent).filter(newcomers);
+        for id in first.chain(present).chain(others.filter(newcomers)) {
             if wanted.len() == count {
                 break;
             }

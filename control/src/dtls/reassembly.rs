@@ -40,25 +40,33 @@ impl Reassembler {
             out.push(message(fragment, fragment.bytes.to_vec()));
             return Ok(());
         }
-        let mut fits_one = false;
-        let mut index = 0;
-        while let Some(unfinished) = self.unfinished.get_mut(index) {
+        let (mut fits_one, mut refused) = (false, None);
+        let (mut index, mut to_look_at) = (0, self.unfinished.len());
+        while index < to_look_at {
+            let unfinished = &mut self.unfinished[index];
             if !unfinished.agrees(fragment) {
                 index += 1;
                 continue;
             }
-            fits_one = true;
-            unfinished.fill(fragment)?;
-            if unfinished.holes.is_empty() {
-                out.push(self.unfinished.remove(index).message);
-            } else {
+            if let Err(reason) = unfinished.fill(fragment) {
+                // Forged islands: the true message may stand behind.
+                refused = Some(reason);
                 index += 1;
+                continue;
+            }
+            fits_one = true;
+            to_look_at -= 1;
+            let filled = self.unfinished.remove(index);
+            match filled.holes.is_empty() {
+                true => out.push(filled.message),
+                false => self.unfinished.push(filled),
             }
         }
-        if !fits_one {
-            self.begin(fragment);
+        if fits_one {
+            return Ok(());
         }
-        Ok(())
+        self.begin(fragment);
+        refused.map_or(Ok(()), Err)
     }
 
     fn begin(&mut self, fragment: &Fragment) {
@@ -214,6 +222,36 @@ mod tests {
             whole.extend(add(&mut reassembler, &fragment(&body, 231..293)));
             assert!(whole.iter().any(|message| message.body == body), "{range:?}");
         }
+    }
+
+    #[test]
+    fn forged_islands_do_not_keep_the_true_message_away() {
+        let body = body(2_600);
+        let forged = vec![255; body.len()];
+        let mut reassembler = Reassembler::default();
+        let islands = (0..31).map(|island| 2 * island + 1).chain([body.len() - 1]);
+        for at in islands {
+            add(&mut reassembler, &fragment(&forged, at..at + 1));
+        }
+        let cut = [0..1_000, 1_000..2_000, 2_000..2_600];
+        let whole = cut.map(|range| add(&mut reassembler, &fragment(&body, range)));
+        assert!(whole.iter().flatten().any(|message| message.body == body));
+    }
+
+    #[test]
+    fn what_is_nearly_whole_does_not_give_way_to_what_was_only_begun() {
+        let body = body(4_000);
+        let mut reassembler = Reassembler::default();
+        add(&mut reassembler, &fragment(&body, 0..1_000));
+        for seq in 2..4 {
+            let bytes = &[7; 13];
+            let begun = Fragment { kind: 11, seq, length: 12_000, offset: 0, bytes };
+            add(&mut reassembler, &begun);
+        }
+        add(&mut reassembler, &fragment(&body, 1_000..3_000));
+        add(&mut reassembler, &Fragment { seq: 4, ..fragment(&[7; 12_000], 0..13) });
+        let whole = add(&mut reassembler, &fragment(&body, 3_000..4_000));
+        assert!(whole.iter().any(|message| message.body == body));
     }
 
     #[test]

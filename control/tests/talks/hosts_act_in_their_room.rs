@@ -196,6 +196,22 @@ fn who_is_on_the_way_when_a_room_is_locked_has_not_got_in() {
 }
 
 #[test]
+fn a_room_stays_locked_when_the_only_one_in_it_comes_by_another_connection() {
+    let mut talk = Talk::new();
+    let hanna = talk.enter_with("hanna", Automatic, host_grants());
+    talk.ok(hanna.session, lock(true, false));
+    let again = talk.connect_with("room", "hanna", Automatic, host_grants());
+    assert_eq!(talk.closed[&hanna.session], CloseReason::Replaced);
+    let carl = talk.connect("carl", Automatic);
+    assert_eq!(talk.closed[&carl], CloseReason::RoomLocked);
+    let Response::Joined { entrance, .. } = talk.ok(again, join("Hanna")) else { panic!("no") };
+    assert!(entrance.locked, "it is the same room");
+    talk.leave(again);
+    let carl = talk.connect("carl", Automatic);
+    talk.ok(carl, join("Carl"));
+}
+
+#[test]
 fn who_was_let_in_may_come_back_before_it_has_entered() {
     let (mut talk, hanna, _, carl) = waiting();
     talk.ok(hanna.session, admit("carl"));

@@ -88,14 +88,16 @@ fn who_takes_a_place_and_who_is_removed_is_told_apart_from_who_leaves() {
     let proven = || Grants { identity_proven: true, ..Grants::default() };
     let ann = talk.enter_with("ann", Automatic, proven());
     let again = talk.enter_with("ann", Automatic, proven());
+    talk.leave(again.session);
+    talk.enter_with("ann", Automatic, proven());
     talk.control.shutdown(talk.now);
     let all = events(&mut talk);
     let left = |event: &&RoomEvent| matches!(event.kind, RoomEventKind::ParticipantLeft(_));
     let left: Vec<RoomEventKind> = all.iter().filter(left).map(|event| event.kind).collect();
-    let reasons = [CloseReason::Replaced, CloseReason::Shutdown];
-    assert_eq!(left, reasons.map(|reason| RoomEventKind::ParticipantLeft(Some(reason))));
+    let reasons = [Some(CloseReason::Replaced), None, Some(CloseReason::Shutdown)];
+    assert_eq!(left, reasons.map(RoomEventKind::ParticipantLeft));
     assert_ne!(ann.session, again.session);
-    // A room that starts anew is another one.
+    // A room that starts anew is another one; one in which a place is taken over goes on.
     let rooms: std::collections::BTreeSet<&str> = all.iter().map(|e| e.room.id.as_str()).collect();
     assert_eq!(rooms.len(), 2);
 }

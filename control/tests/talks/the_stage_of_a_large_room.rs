@@ -19,6 +19,8 @@ struct Scene {
     clients: Vec<Client>,
     voices: Vec<ProducerId>,
     cameras: Vec<ProducerId>,
+    /// What clients call both.
+    names: Vec<[String; 2]>,
 }
 
 const NAMES: [&str; 6] = ["anna", "bert", "carl", "dora", "emil", "fay"];
@@ -28,7 +30,8 @@ impl Scene {
         let mut config = config(2, PlacementPolicy::Spread);
         config.stage = StageConfig { from: 3, voices: 2, videos: 2 };
         let (clients, voices, cameras) = (Vec::new(), Vec::new(), Vec::new());
-        let mut scene = Scene { talk: Talk::with(config), clients, voices, cameras };
+        let (talk, names) = (Talk::with(config), Vec::new());
+        let mut scene = Scene { talk, clients, voices, cameras, names };
         for _ in 0..count {
             scene.enter();
         }
@@ -39,10 +42,11 @@ impl Scene {
     fn enter(&mut self) {
         let talk = &mut self.talk;
         let client = talk.enter(NAMES[self.clients.len()], Automatic);
-        talk.produce(&client, Kind::Audio, audio("0"));
+        let voice = talk.produce(&client, Kind::Audio, audio("0"));
         self.voices.push(newest_of_client(talk));
-        talk.produce(&client, Kind::Video, simulcast("1"));
+        let camera = talk.produce(&client, Kind::Video, simulcast("1"));
         self.cameras.push(newest_of_client(talk));
+        self.names.push([voice, camera]);
         self.clients.push(client);
     }
 
@@ -221,6 +225,50 @@ fn whose_key_frame_does_not_come_is_given_up() {
     scene.talk.event(core as u8, Event::StageRefused { stage, source: dora });
     let told = scene.told(0);
     assert!(!told.iter().any(|text| text.contains("v") && text.ends_with("=dora")), "{told:?}");
+}
+
+#[test]
+fn a_screen_that_sends_nothing_is_not_tried_again_at_once() {
+    let mut scene = Scene::of(4);
+    scene.settle();
+    let dora = scene.clients[3].session;
+    let mut request = produce(&scene.clients[3].send.id, Kind::Video, simulcast("2"));
+    if let Request::Produce { app_data, .. } = &mut request {
+        *app_data = json_object(json!({"source": "screen"}));
+    }
+    scene.talk.ok(dora, request);
+    let screen = newest_of_client(&scene.talk);
+    let slot = |scene: &Scene| {
+        let books = scene.talk.books.iter().enumerate();
+        let mut all =
+            books.flat_map(|(core, books)| books.carried.iter().map(move |of| (core, of)));
+        all.find(|(_, (_, source))| **source == screen).map(|(core, (stage, _))| (core, *stage))
+    };
+    let (core, stage) = slot(&scene).expect("screens come first");
+    scene.talk.event(core as u8, Event::StageRefused { stage, source: screen });
+    assert_eq!(slot(&scene), None, "there are cameras");
+    scene.talk.pass(Duration::from_secs(9));
+    assert_eq!(slot(&scene), None);
+    // The next time that anything changes after that it may show what it has.
+    scene.talk.pass(Duration::from_secs(2));
+    scene.settle();
+    scene.speak(2, 600);
+    assert!(slot(&scene).is_some());
+}
+
+#[test]
+fn a_room_of_which_few_send_any_more_is_as_it_was() {
+    let mut scene = Scene::of(3);
+    scene.settle();
+    let anna = scene.clients[0].session;
+    for who in [1, 2] {
+        let session = scene.clients[who].session;
+        for producer_id in scene.names[who].clone() {
+            scene.talk.ok(session, Request::CloseProducer { producer_id });
+        }
+    }
+    let news = scene.talk.news_texts(anna);
+    assert!(news.contains(&"PeerClosed stage:1".to_owned()), "{news:?}");
 }
 
 #[test]

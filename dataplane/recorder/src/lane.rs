@@ -58,14 +58,17 @@ impl Lane {
         self.last_packet
     }
 
-    /// Notes that a packet came that is not recorded.
-    pub fn note(&mut self, now: Time) {
-        self.last_packet = Some(now);
+    /// Notes that a packet came. Padding alone, which probes the sender's path, is no sign that the
+    /// encoding is still sent.
+    pub fn note(&mut self, now: Time, packet: &MediaPacket) {
+        if !packet.payload().is_empty() {
+            self.last_packet = Some(now);
+        }
     }
 
     /// Takes a packet.
     pub fn push(&mut self, now: Time, packet: &MediaPacket, bytes: &[u8]) {
-        self.last_packet = Some(now);
+        self.note(now, packet);
         let Some(payload) = bytes.get(packet.payload()) else { return };
         let taken = Packet {
             arrived: now,
@@ -135,6 +138,9 @@ impl Lane {
     }
 
     fn take(&mut self, packet: &Packet, mappings: &[PayloadTypeMapping]) -> Option<Got> {
+        if packet.payload.is_empty() {
+            return None;
+        }
         let mapping = mappings.iter().find(|of| of.router == packet.payload_type)?;
         let codec = mapping.codec;
         if self.timeline.as_ref().is_none_or(|(source, _)| *source != packet.source) {

@@ -144,6 +144,7 @@ impl Session {
                 return;
             }
             file.begin(&self.about(id, &participant.display_name), disk);
+            self.progress.files += 1;
         }
         self.progress.clusters_dropped += file.finish(now, disk);
         self.closed_bytes += file.bytes;

@@ -125,7 +125,7 @@ impl Track {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         match index == self.current || index == target || index > target {
             true => lane.push(now, packet, bytes),
-            false => lane.note(now),
+            false => lane.note(now, packet),
         }
     }
 

@@ -101,6 +101,53 @@ fn the_highest_layer_that_arrives_is_recorded_from_its_key_frame_on() {
 }
 
 #[test]
+fn a_layer_of_which_padding_alone_comes_is_sent_no_more() {
+    let mut stand = Stand::new("padding");
+    let mut camera = Producer::add(&mut stand, 2, Codec::Vp8, 3);
+    let mut sequences = [70_000, 80_000, 90_000];
+    for ms in (0..8_000).step_by(40) {
+        for encoding in [1, 2] {
+            camera.encoding = encoding;
+            camera.sequence = sequences[usize::from(encoding)];
+            let asked = stand.requests.iter().any(|(at, _, of)| *at >= ms - 40 && *of == encoding);
+            match encoding == 2 && ms >= 2_000 {
+                true => {
+                    camera.packet(&mut stand, ms, false, &[]);
+                    camera.sequence += 1;
+                }
+                false => camera.send(&mut stand, ms, ms == 0 || asked, 1_000),
+            }
+            sequences[usize::from(encoding)] = camera.sequence;
+        }
+        stand.pass(40);
+    }
+    stand.stop();
+    let (_, tracks) = read(&stand.place().join("anna-1.mkv"));
+    let last = tracks[&1].last().expect("pictures").0;
+    assert!(last > 7_900, "the other layer goes on: {last}");
+}
+
+#[test]
+fn what_follows_padding_after_a_silence_is_when_it_was() {
+    let mut stand = Stand::new("padded silence");
+    let mut screen = Producer::add(&mut stand, 2, Codec::Vp8, 1);
+    for ms in (0..4_000).step_by(40) {
+        screen.send(&mut stand, ms, ms == 0, 500);
+        stand.pass(40);
+    }
+    screen.packet(&mut stand, 4_000, false, &[]);
+    screen.sequence += 1;
+    stand.pass(10_000);
+    screen.send(&mut stand, 14_000, true, 500);
+    stand.pass(1_000);
+    stand.stop();
+    let (_, tracks) = read(&stand.place().join("anna-1.mkv"));
+    let times: Vec<u64> = tracks[&1].iter().map(|(at, _)| *at).collect();
+    let passed = times[times.len() - 1] - times[times.len() - 2];
+    assert!((9_900..10_200).contains(&passed), "{passed}");
+}
+
+#[test]
 fn a_pause_is_named_and_no_loss() {
     let mut stand = Stand::new("pause");
     let mut camera = Producer::add(&mut stand, 2, Codec::Vp8, 1);

@@ -330,7 +330,7 @@ impl Connection {
         let bytes = missed.iter().map(String::len).sum();
         let wait = held.presence.resumed(bytes).await?;
         let Held { envelope, mailbox, presence, mut record } = held;
-        let ticket = resumptions.issue(&claim.room, &claim.peer);
+        let ticket = resumptions.issue_after(claim);
         let answer = resume::resumed(id, &ticket, &record);
         record.ticket = Some(ticket);
         (self.envelope, self.mailbox, self.presence) = (envelope, mailbox, Some(presence));

@@ -8,6 +8,9 @@
 //! connection 2 ──resume────────┘ ──▶ frames that were missed, then whatever came meanwhile
 //! ```
 //!
+//! An answer that gives a new token may be lost. So the one before is good as well until the client
+//! has said anything on the new connection.
+//!
 //! Nothing is numbered on the wire: WebSockets keep order, so each side counts the text frames of a
 //! session, and says when it resumes how many it has.
 #![forbid(unsafe_code)]
@@ -84,21 +87,37 @@ struct Entry {
 /// The sessions that can be resumed: one entry for each at most.
 #[derive(Default)]
 pub struct Resumptions {
-    entries: Mutex<HashMap<ResumeToken, Entry>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    entries: HashMap<ResumeToken, Entry>,
+    /// Tokens of which it is not known yet whether their clients have the next.
+    former: HashMap<ResumeToken, ResumeToken>,
 }
 
 impl Resumptions {
-    fn entries(&self) -> MutexGuard<'_, HashMap<ResumeToken, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new token for a session; whoever comes with it is heard of through the ticket.
+    /// A token for a session; whoever comes with it is heard of through the ticket.
     pub fn issue(self: &Arc<Self>, room: &str, peer: &str) -> Ticket {
         let token = ResumeToken::draw();
         let (owner, claimed) = oneshot::channel();
         let entry = Entry { room: room.to_owned(), peer: peer.to_owned(), owner };
-        self.entries().insert(token.clone(), entry);
-        Ticket { token, claimed, resumptions: Arc::clone(self) }
+        self.known().entries.insert(token.clone(), entry);
+        Ticket { token, former: None, claimed, resumptions: Arc::clone(self) }
+    }
+
+    /// The next token for a session that was claimed, beside that of the claim.
+    pub fn issue_after(self: &Arc<Self>, claim: &Claim) -> Ticket {
+        let mut ticket = self.issue(&claim.room, &claim.peer);
+        let former = ResumeToken(claim.token.clone());
+        self.known().former.insert(former.clone(), ticket.token.clone());
+        ticket.former = Some(former);
+        ticket
     }
 
     /// The session of a token, which is used up; `None` if there is none for this peer, or its
@@ -106,12 +125,13 @@ impl Resumptions {
     pub async fn claim(&self, claim: &Claim) -> Option<Held> {
         let token = ResumeToken(claim.token.clone());
         let entry = {
-            let mut entries = self.entries();
-            let known = entries.get(&token)?;
-            if known.room != claim.room || known.peer != claim.peer {
+            let mut known = self.known();
+            let token = known.former.get(&token).cloned().unwrap_or(token);
+            let entry = known.entries.get(&token)?;
+            if entry.room != claim.room || entry.peer != claim.peer {
                 return None;
             }
-            entries.remove(&token)?
+            known.entries.remove(&token)?
         };
         let (hand_over, handed) = oneshot::channel();
         entry.owner.send(hand_over).ok()?;
@@ -122,6 +142,8 @@ impl Resumptions {
 /// A session's side of its token, which ends with it.
 pub struct Ticket {
     token: ResumeToken,
+    /// The one before, while its client may have no other.
+    former: Option<ResumeToken>,
     /// Who has come with the token.
     pub(crate) claimed: oneshot::Receiver<HandOver>,
     resumptions: Arc<Resumptions>,
@@ -132,11 +154,19 @@ impl Ticket {
     pub(crate) fn token(&self) -> &str {
         &self.token.0
     }
+
+    /// The client has it: the one before is good for nothing any more.
+    fn confirm(&mut self) {
+        if let Some(former) = self.former.take() {
+            self.resumptions.known().former.remove(&former);
+        }
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.resumptions.entries().remove(&self.token);
+        self.confirm();
+        self.resumptions.known().entries.remove(&self.token);
     }
 }
 
@@ -158,6 +188,9 @@ impl Record {
     /// The client has said something.
     pub(crate) fn note_received(&mut self) {
         self.received += 1;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.confirm();
+        }
     }
 
     /// How much the client has said.
@@ -253,9 +286,25 @@ mod tests {
         let first = resumptions.issue("room", "anna");
         let second = resumptions.issue("room", "otto");
         assert!(first.token() != second.token() && first.token().len() == 32);
-        assert_eq!(resumptions.entries().len(), 2);
+        assert_eq!(resumptions.known().entries.len(), 2);
         drop((first, second));
-        assert_eq!(resumptions.entries().len(), 0);
+        assert_eq!(resumptions.known().entries.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_good_until_its_client_has_shown_that_it_has_the_next() {
+        let resumptions = Arc::new(Resumptions::default());
+        for has_the_next in [false, true] {
+            let mut next = resumptions.issue_after(&claim("first", "anna"));
+            assert!(resumptions.claim(&claim("first", "otto")).await.is_none());
+            if has_the_next {
+                next.confirm();
+            }
+            let _ = resumptions.claim(&claim("first", "anna")).await;
+            assert_eq!(next.claimed.try_recv().is_ok(), !has_the_next);
+        }
+        let known = resumptions.known();
+        assert_eq!((known.entries.len(), known.former.len()), (0, 0));
     }
 
     #[test]

@@ -109,6 +109,36 @@ async fn whoever_comes_back_has_missed_nothing_and_nobody_saw_it_leave() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_lost_does_not_cost_the_session() {
+    let server = Server::start();
+    let alice = enter(&server, "alice", true).await;
+    let mut bob = enter(&server, "bob", false).await;
+    heard(&mut bob.client).await;
+    drop(alice.client);
+    for _ in 0..2 {
+        // The connection is cut again before the client has read what it is answered.
+        let (unread, answer) = resume(&server, "alice", &alice.token, alice.frames).await;
+        answer.unwrap();
+        drop(unread);
+    }
+    let (mut again, answer) = resume(&server, "alice", &alice.token, alice.frames).await;
+    assert!(answer.unwrap()["resumeToken"].is_string());
+    assert_eq!(again.event("newParticipant").await["participantId"], "bob");
+    assert_eq!(heard(&mut again).await, Vec::<String>::new());
+    assert_eq!(heard(&mut bob.client).await, Vec::<String>::new(), "bob has seen nobody leave");
+    // It has the new one now.
+    let (_, refusal) = resume(&server, "alice", &alice.token, alice.frames).await;
+    assert!(refusal.unwrap_err().contains("join again"));
+    // Whoever gives up a session whose token it never got says so by the old one.
+    let carol = enter(&server, "carol", true).await;
+    drop((carol.client, resume(&server, "carol", &carol.token, carol.frames).await));
+    let mut gone = Client::opencall(&server).await;
+    let data = of("carol", json!({"resumeToken": carol.token}));
+    gone.request("forget", data).await.unwrap();
+    assert_eq!(bob.client.event("participantLeft").await["participantId"], "carol");
+}
+
+#[tokio::test]
 async fn who_did_not_ask_for_it_leaves_with_the_connection() {
     let server = Server::start();
     let alice = enter(&server, "alice", false).await;

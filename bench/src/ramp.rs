@@ -84,11 +84,14 @@ impl Default for RampOptions {
 }
 
 impl RampOptions {
-    /// Whether a step's figures are within the limits.
-    pub fn holds(&self, step: &Step) -> bool {
+    /// Whether a step's figures are within the limits. Of a stream that stands still nothing is
+    /// late and nothing is known to be lost, so that what comes is compared with what came in the
+    /// steps before that held.
+    pub fn holds(&self, step: &Step, before: &[Step]) -> bool {
         step.latency_us.p99 <= self.max_p99.as_secs_f64() * 1e6
             && step.loss_ratio <= self.max_loss
             && step.failed_joins == 0
+            && !stands_still(step, before)
     }
 
     /// What a second looks like.
@@ -139,11 +142,28 @@ impl RampOptions {
             format!("{} failed joins", step.failed_joins)
         } else if step.loss_ratio > self.max_loss {
             format!("loss of {:.2} %", step.loss_ratio * 100.0)
-        } else {
+        } else if step.latency_us.p99 > self.max_p99.as_secs_f64() * 1e6 {
             format!("p99 of {:.1} ms", step.latency_us.p99 / 1e3)
+        } else {
+            format!("{:.2} packets came of each that was sent", forwarded(step))
         };
         format!("{side}: {what} with {} participants", step.participants)
     }
+}
+
+/// Of what each sent packet became in the best step that held, less than this is a core that does
+/// not forward, and more may be lower layers.
+const FORWARDED_AT_LEAST: f64 = 0.5;
+
+/// How many packets came of each that was sent.
+fn forwarded(step: &Step) -> f64 {
+    step.packets_per_s / step.sent_packets_per_s.max(1.0)
+}
+
+fn stands_still(step: &Step, before: &[Step]) -> bool {
+    let held = before.iter().filter(|step| step.held).map(forwarded).fold(0.0, f64::max);
+    let is_sent = step.sent_packets_per_s > 0.0;
+    is_sent && (step.packets_per_s == 0.0 || forwarded(step) < FORWARDED_AT_LEAST * held)
 }
 
 #[cfg(test)]
@@ -158,12 +178,13 @@ mod tests {
             rooms: participants / 10,
             participants,
             packets_per_s: participants as f64 * 450.0,
+            sent_packets_per_s: participants as f64 * 50.0,
             latency_us: Latency { p99: p99_us, ..Latency::default() },
             server_cpu: Some(server_cpu),
             generator_cpu: 0.5,
             ..Step::default()
         };
-        step.held = ramp.holds(&step);
+        step.held = ramp.holds(&step, &[]);
         step
     }
 
@@ -187,6 +208,8 @@ mod tests {
         let table = [
             (Step { loss_ratio: 0.02, ..fine.clone() }, "neither CPU: loss of 2.00 %"),
             (Step { failed_joins: 3, ..fine.clone() }, "neither CPU: 3 failed joins"),
+            (Step { packets_per_s: 0.0, ..fine.clone() }, "neither CPU: 0.00 packets came"),
+            (Step { packets_per_s: 20_000.0, ..fine.clone() }, "neither CPU: 4.00 packets came"),
             (
                 Step { loss_ratio: 0.02, skipped: 7, ..fine.clone() },
                 "generator CPU: loss of 2.00 %",
@@ -197,7 +220,7 @@ mod tests {
             ),
         ];
         for (mut step, words) in table {
-            step.held = ramp.holds(&step);
+            step.held = ramp.holds(&step, std::slice::from_ref(&fine));
             assert!(!step.held, "{words}");
             let knee = ramp.knee(&[fine.clone(), step], 1.0, 1.0);
             assert!(knee.limit.starts_with(words), "{}", knee.limit);

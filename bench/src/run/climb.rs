@@ -52,7 +52,7 @@ impl Director<'_> {
                 failed_joins: self.failed() - failed_before,
                 ..sums.step()
             };
-            step.held = ramp.holds(&step);
+            step.held = ramp.holds(&step, &self.result.steps);
             if step.held || self.is_ruined() {
                 break;
             }

@@ -71,6 +71,8 @@ impl Journal {
             each(&entry);
             journal.end = end;
         }
+        // Who was killed before it wiped that has left it to this one.
+        journal.discard(journal.half(epoch.wrapping_add(1)));
         journal
     }
 
@@ -148,14 +150,17 @@ impl Journal {
     pub fn rewrite(&mut self, tell: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Result<(), Full> {
         let epoch = self.epoch.wrapping_add(1);
         let mut end = Ok(0);
-        let first = self.half(epoch).start;
-        self.store(first, 0);
+        let new = self.half(epoch);
+        self.store(new.start, 0);
         tell(&mut |entry| {
             if let Ok(at) = end {
                 end = self.write(epoch, at, entry);
             }
         });
-        let end = end?;
+        let Ok(end) = end else {
+            self.discard(new);
+            return Err(Full);
+        };
         self.store(self.place.epoch, epoch);
         let old = self.half(self.epoch);
         (self.epoch, self.end, self.live) = (epoch, end, end);
@@ -281,7 +286,34 @@ mod tests {
         journal.append(&[0x5a; 64]).unwrap();
         journal.rewrite(|_| ()).unwrap();
         let secret = u64::from_le_bytes([0x5a; 8]);
-        assert!(journal.region.words().iter().all(|word| word.load(Relaxed) != secret));
+        let is_clean = |journal: &Journal| {
+            journal.region.words().iter().all(|word| word.load(Relaxed) != secret)
+        };
+        assert!(is_clean(&journal));
+        let many = |tell: &mut dyn FnMut(&[u8])| (0..99).for_each(|_| tell(&[0x5a; 100]));
+        assert_eq!(journal.rewrite(many), Err(Full));
+        assert!(is_clean(&journal), "nor what had no place");
+    }
+
+    #[test]
+    fn what_a_kill_left_behind_is_wiped_by_the_next() {
+        let secret = u64::from_le_bytes([0x5a; 8]);
+        let is_clean = |journal: &Journal| {
+            journal.region.words().iter().all(|word| word.load(Relaxed) != secret)
+        };
+        // Killed when the new list counts and the old one is not wiped; or just before it counts.
+        for is_late in [true, false] {
+            let (memory, place) = memory(2);
+            let (mut journal, _) = open(&memory, &place);
+            let (old, new) = if is_late { (0x5a, 1) } else { (1, 0x5a) };
+            journal.append(&[old; 64]).unwrap();
+            journal.left.set(if is_late { 12 } else { 11 });
+            journal.rewrite(|tell| tell(&[new; 64])).unwrap();
+            assert!(!is_clean(&journal) && journal.left.get() == 0, "{is_late}");
+            let (journal, read) = open(&memory, &place);
+            assert_eq!(read, [[1; 64]], "{is_late}");
+            assert!(is_clean(&journal), "{is_late}");
+        }
     }
 
     #[test]

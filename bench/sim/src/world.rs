@@ -123,6 +123,8 @@ pub struct Meeting {
     deaths: u64,
     slowest: Duration,
     is_calm: bool,
+    /// Everyone leaves, and nobody comes again.
+    is_over: bool,
     /// Rooms have a stage.
     is_staged: bool,
     traces: bool,
@@ -156,6 +158,7 @@ impl Meeting {
             deaths: 0,
             slowest: Duration::ZERO,
             is_calm: false,
+            is_over: false,
             is_staged: stage_of(seed).from > 0,
             traces: false,
             dice,
@@ -224,6 +227,7 @@ impl Meeting {
         for _ in 0..self.server.fate().trials() {
             self.stand_trial()?;
         }
+        self.is_over = true;
         for index in 0..self.participants.len() {
             self.with(index, |participant, around| participant.leave(around));
         }
@@ -353,7 +357,7 @@ impl Meeting {
                 self.note_addresses(index);
             }
             What::Connect(index) => {
-                if self.participants[index].session.is_none() {
+                if self.participants[index].session.is_none() && !self.is_over {
                     self.with(index, |participant, around| participant.connect(around));
                 }
             }

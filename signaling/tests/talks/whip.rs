@@ -104,7 +104,8 @@ async fn ice_is_restarted_and_candidates_are_taken_as_long_as_they_are_of_now() 
     let answer = call(&server, "POST", "/whip/room", SDP, &offer()).await;
     let (place, etag) = (answer.header("location").unwrap(), answer.header("etag").unwrap());
     let condition = |etag: &str| format!("{FRAGMENT}If-Match: {etag}\r\n");
-    let candidate = "a=ice-ufrag:abcd\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n";
+    let candidate = "a=ice-ufrag:abcd\r\nm=audio 9 RTP/AVP 0\r\na=mid:sound\r\n\
+                     a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n";
     let patch = async |headers: &str| call(&server, "PATCH", place, headers, candidate).await;
     assert_eq!(patch(FRAGMENT).await.status, 428);
     assert_eq!(patch(&condition(etag)).await.status, 204);
@@ -113,6 +114,7 @@ async fn ice_is_restarted_and_candidates_are_taken_as_long_as_they_are_of_now() 
     assert_eq!(restarted.status, 200);
     assert_ne!(restarted.header("etag").unwrap(), etag);
     assert!(restarted.body.contains("a=ice-pwd:") && restarted.body.contains("a=candidate:"));
+    assert!(restarted.body.contains("a=mid:sound\r\n"), "of the section that the client meant");
     assert_eq!(patch(&condition(etag)).await.status, 412);
     assert_eq!(patch(&condition(restarted.header("etag").unwrap())).await.status, 204);
 }

@@ -15,6 +15,7 @@ mod whep;
 mod whip;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -235,8 +236,9 @@ async fn patch(
     Path((room, id)): Path<(String, String)>,
     presented: Presented,
     headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let outcome = change(&door, &client, (room, id), &presented, &headers).await;
+    let outcome = change(&door, &client, (room, id), (&presented, &headers), body).await;
     share(&door, &headers, client.proxied, outcome.unwrap_or_else(IntoResponse::into_response))
 }
 
@@ -244,18 +246,19 @@ async fn change(
     door: &Door,
     client: &Client,
     (room, id): (String, String),
-    presented: &Presented,
-    headers: &HeaderMap,
+    (presented, headers): (&Presented, &HeaderMap),
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     admit(door, client, &room, presented, headers).await?;
     if !is_of_type(headers, FRAGMENT) {
         return Err(Problem::wrong_type(FRAGMENT));
     }
+    let body = body.map_err(|_| Problem::too_large())?;
     let session = door.front.wish.session(&id)?;
     let Some(wanted) = headers.get(IF_MATCH) else { return Err(Problem::no_condition()) };
     if wanted == "*" {
         let transport = session.restart(&room).await?;
-        let mut response = (StatusCode::OK, fragment(&transport)).into_response();
+        let mut response = (StatusCode::OK, fragment(&transport, mid_of(&body))).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
         response.headers_mut().insert(ETAG, etag_of(&transport.ice_parameters));
         return Ok(response);
@@ -267,11 +270,23 @@ async fn change(
     }
 }
 
+/// The section that a client's fragment is about (RFC 8840 section 4.4): it may begin with another
+/// than we would.
+fn mid_of(fragment: &[u8]) -> &str {
+    let mids = fragment.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mid = std::str::from_utf8(line.strip_prefix(b"a=mid:")?).ok()?.trim_end();
+        let is_token =
+            mid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        (is_token && (1..=32).contains(&mid.len())).then_some(mid)
+    });
+    mids.into_iter().next().unwrap_or("0")
+}
+
 /// Our side of a restart (RFC 8840).
-fn fragment(transport: &TransportOptions) -> String {
+fn fragment(transport: &TransportOptions, mid: &str) -> String {
     let mut text = String::from("a=ice-lite\r\n");
     write_ice(&mut text, &transport.ice_parameters);
-    text.push_str("m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n");
+    let _ = write!(text, "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:{mid}\r\n");
     for candidate in &transport.ice_candidates {
         write_candidate(&mut text, candidate);
     }

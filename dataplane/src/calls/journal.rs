@@ -279,16 +279,18 @@ mod tests {
         assert_eq!(open(&memory, &place).1, [[6; 100]]);
     }
 
+    /// Whether no word of the memory is of the secret, whose bytes are 0x5a.
+    fn is_clean(journal: &Journal) -> bool {
+        let secret = u64::from_le_bytes([0x5a; 8]);
+        journal.region.words().iter().all(|word| word.load(Relaxed) != secret)
+    }
+
     #[test]
     fn what_no_longer_counts_is_wiped() {
         let (memory, place) = memory(2);
         let (mut journal, _) = open(&memory, &place);
         journal.append(&[0x5a; 64]).unwrap();
         journal.rewrite(|_| ()).unwrap();
-        let secret = u64::from_le_bytes([0x5a; 8]);
-        let is_clean = |journal: &Journal| {
-            journal.region.words().iter().all(|word| word.load(Relaxed) != secret)
-        };
         assert!(is_clean(&journal));
         let many = |tell: &mut dyn FnMut(&[u8])| (0..99).for_each(|_| tell(&[0x5a; 100]));
         assert_eq!(journal.rewrite(many), Err(Full));
@@ -297,10 +299,6 @@ mod tests {
 
     #[test]
     fn what_a_kill_left_behind_is_wiped_by_the_next() {
-        let secret = u64::from_le_bytes([0x5a; 8]);
-        let is_clean = |journal: &Journal| {
-            journal.region.words().iter().all(|word| word.load(Relaxed) != secret)
-        };
         // Killed when the new list counts and the old one is not wiped; or just before it counts.
         for is_late in [true, false] {
             let (memory, place) = memory(2);

@@ -40,6 +40,15 @@ async fn enter(server: &Server, name: &str, resume: bool) -> Entered {
     Entered { client, send: transports.swap_remove(0), token, frames: 4 }
 }
 
+/// What Alice holds whose connection is lost, and Bob, who is there and has heard of her coming.
+async fn parted(server: &Server) -> (Value, u64, Entered) {
+    let alice = enter(server, "alice", true).await;
+    let mut bob = enter(server, "bob", false).await;
+    heard(&mut bob.client).await;
+    drop(alice.client);
+    (alice.token, alice.frames, bob)
+}
+
 async fn produce(who: &mut Entered, name: &str, ssrc: u32) -> Value {
     let data = json!({"transportId": who.send, "kind": "audio",
                       "rtpParameters": microphone(ssrc), "appData": {}});
@@ -111,23 +120,20 @@ async fn whoever_comes_back_has_missed_nothing_and_nobody_saw_it_leave() {
 #[tokio::test]
 async fn an_answer_that_is_lost_does_not_cost_the_session() {
     let server = Server::start();
-    let alice = enter(&server, "alice", true).await;
-    let mut bob = enter(&server, "bob", false).await;
-    heard(&mut bob.client).await;
-    drop(alice.client);
+    let (token, frames, mut bob) = parted(&server).await;
     for _ in 0..2 {
         // The connection is cut again before the client has read what it is answered.
-        let (unread, answer) = resume(&server, "alice", &alice.token, alice.frames).await;
+        let (unread, answer) = resume(&server, "alice", &token, frames).await;
         answer.unwrap();
         drop(unread);
     }
-    let (mut again, answer) = resume(&server, "alice", &alice.token, alice.frames).await;
+    let (mut again, answer) = resume(&server, "alice", &token, frames).await;
     assert!(answer.unwrap()["resumeToken"].is_string());
     assert_eq!(again.event("newParticipant").await["participantId"], "bob");
     assert_eq!(heard(&mut again).await, Vec::<String>::new());
     assert_eq!(heard(&mut bob.client).await, Vec::<String>::new(), "bob has seen nobody leave");
     // It has the new one now.
-    let (_, refusal) = resume(&server, "alice", &alice.token, alice.frames).await;
+    let (_, refusal) = resume(&server, "alice", &token, frames).await;
     assert!(refusal.unwrap_err().contains("join again"));
     // Whoever gives up a session whose token it never got says so by the old one.
     let carol = enter(&server, "carol", true).await;
@@ -150,14 +156,11 @@ async fn who_did_not_ask_for_it_leaves_with_the_connection() {
 #[tokio::test]
 async fn strangers_neither_resume_a_session_nor_take_its_place() {
     let server = Server::start();
-    let alice = enter(&server, "alice", true).await;
-    let mut bob = enter(&server, "bob", false).await;
-    heard(&mut bob.client).await;
-    drop(alice.client);
+    let (token, frames, mut bob) = parted(&server).await;
     for (name, token) in
-        [("alice", json!("0".repeat(32))), ("alice", json!("")), ("bob", alice.token.clone())]
+        [("alice", json!("0".repeat(32))), ("alice", json!("")), ("bob", token.clone())]
     {
-        let (_, refusal) = resume(&server, name, &token, alice.frames).await;
+        let (_, refusal) = resume(&server, name, &token, frames).await;
         assert!(refusal.unwrap_err().contains("join again"));
     }
     // Who knows only the id is told that it is taken.
@@ -166,7 +169,7 @@ async fn strangers_neither_resume_a_session_nor_take_its_place() {
     stranger.send_request("createTransport", "1", data).await;
     assert_eq!(stranger.closed().await.map(|(code, _)| code), Some(4003));
     assert_eq!(heard(&mut bob.client).await, Vec::<String>::new());
-    let (_, answer) = resume(&server, "alice", &alice.token, alice.frames + 1).await;
+    let (_, answer) = resume(&server, "alice", &token, frames + 1).await;
     answer.unwrap();
 }
 

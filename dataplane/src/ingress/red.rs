@@ -32,18 +32,27 @@ use crate::store::TransportKey;
 /// Packets whose timestamps are known: those that may be repeated, and one before them.
 const KNOWN_PACKETS: usize = (MAX_REPETITIONS + 1).next_power_of_two();
 
+/// What a packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// Of Opus, however long.
+    Sound,
+    /// Nothing: it probed the link, and has the timestamp of the last sound before it.
+    Padding,
+}
+
 /// Numbers and timestamps of the last packets of a source.
 #[derive(Debug, Clone, Default)]
 pub struct RedTimeline {
-    known: [Option<(ExtendedSeq, u32)>; KNOWN_PACKETS],
+    known: [Option<(ExtendedSeq, u32, Carries)>; KNOWN_PACKETS],
 }
 
 impl RedTimeline {
     /// Notes a packet.
-    pub fn note(&mut self, sequence: ExtendedSeq, timestamp: u32) {
+    pub fn note(&mut self, sequence: ExtendedSeq, timestamp: u32, carries: Carries) {
         let place = &mut self.known[(sequence.0 % KNOWN_PACKETS as u64) as usize];
-        if place.is_none_or(|(held, _)| held < sequence) {
-            *place = Some((sequence, timestamp));
+        if place.is_none_or(|(held, ..)| held < sequence) {
+            *place = Some((sequence, timestamp, carries));
         }
     }
 
@@ -52,13 +61,14 @@ impl RedTimeline {
     fn missing_at(&self, timestamp: u32) -> Option<ExtendedSeq> {
         let mut below: Option<(u64, u32)> = None;
         let mut above: Option<(u64, u32)> = None;
-        for (sequence, known) in self.known.iter().flatten().map(|&(of, at)| (of.0, at)) {
+        for &(ExtendedSeq(sequence), known, carries) in self.known.iter().flatten() {
             match timestamp.wrapping_sub(known) as i32 {
-                0 => return None,
+                0 if carries == Carries::Sound => return None,
                 1.. if below.is_none_or(|(highest, _)| sequence > highest) => {
                     below = Some((sequence, known));
                 }
-                ..=-1 if above.is_none_or(|(lowest, _)| sequence < lowest) => {
+                // Padding of this timestamp came after its sound.
+                ..=0 if above.is_none_or(|(lowest, _)| sequence < lowest) => {
                     above = Some((sequence, known));
                 }
                 _ => {}
@@ -97,7 +107,7 @@ impl Core {
         let base = packet.payload_start;
         let payload = bytes.get(packet.payload()).ok_or(DropReason::RedMalformed)?;
         if payload.is_empty() {
-            // Padding that probed the sender's link.
+            self.note_red(stream, &packet, Carries::Padding);
             self.forward(now, stream.producer, at, &packet, bytes);
             return Ok(());
         }
@@ -124,7 +134,7 @@ impl Core {
         let whole = packet;
         (packet.payload_start, packet.payload_end) =
             (base + own.start as u16, base + own.end as u16);
-        self.note_red(stream, &packet);
+        self.note_red(stream, &packet, Carries::Sound);
         for block in repeated {
             let timestamp = whole.header.timestamp.wrapping_sub(block.timestamp_offset.into());
             let Some(sequence) = self.take_repeated(now, transport, stream, timestamp) else {
@@ -147,17 +157,17 @@ impl Core {
                 sequence,
                 ..whole
             };
-            self.note_red(stream, &repeated);
+            self.note_red(stream, &repeated, Carries::Sound);
             self.forward(now, stream.producer, at, &repeated, bytes);
         }
         self.forward(now, stream.producer, at, &packet, bytes);
         Ok(())
     }
 
-    fn note_red(&mut self, stream: StreamRef, packet: &MediaPacket) {
+    fn note_red(&mut self, stream: StreamRef, packet: &MediaPacket, carries: Carries) {
         if let Some(home) = self.home_of(stream) {
             let timeline = home.source.red.get_or_insert_default();
-            timeline.note(packet.sequence, packet.header.timestamp);
+            timeline.note(packet.sequence, packet.header.timestamp, carries);
         }
     }
 
@@ -192,13 +202,30 @@ mod tests {
     /// What is known, a timestamp, and the number that is missing there.
     type Case<'a> = (&'a [(u64, u32)], u32, Option<u64>);
 
-    /// A timeline that knows these.
+    /// A timeline that knows these, of sound.
     fn timeline(known: &[(u64, u32)]) -> RedTimeline {
         let mut timeline = RedTimeline::default();
         for &(sequence, timestamp) in known {
-            timeline.note(ExtendedSeq(sequence), timestamp);
+            timeline.note(ExtendedSeq(sequence), timestamp, Carries::Sound);
         }
         timeline
+    }
+
+    #[test]
+    fn a_repetition_finds_its_place_beside_padding() {
+        let sound = [(10, 0), (13, 1920), (17, 2880), (20, 4800)];
+        // Behind it, before it, and both: padding has the timestamp of the sound before it.
+        let padding = [(11, 0), (14, 1920), (15, 1920), (16, 1920), (19, 3840)];
+        let mut both = timeline(&sound);
+        for (sequence, timestamp) in padding {
+            both.note(ExtendedSeq(sequence), timestamp, Carries::Padding);
+        }
+        for (timestamp, wanted) in [(960, Some(12)), (3840, Some(18)), (1920, None), (0, None)] {
+            let found = both.missing_at(timestamp).map(|sequence| sequence.0);
+            assert_eq!(found, wanted, "{timestamp}");
+        }
+        // Without: it lies as if there were three of sound.
+        assert_eq!(timeline(&sound).missing_at(960), None);
     }
 
     #[test]
@@ -247,7 +274,8 @@ mod tests {
     #[test]
     fn old_packets_do_not_take_the_place_of_newer_ones() {
         let mut timeline = timeline(&[(0, 0), (KNOWN_PACKETS as u64, 30_720)]);
-        timeline.note(ExtendedSeq(0), 5);
-        assert_eq!(timeline.known[0], Some((ExtendedSeq(KNOWN_PACKETS as u64), 30_720)));
+        timeline.note(ExtendedSeq(0), 5, Carries::Sound);
+        let newer = (ExtendedSeq(KNOWN_PACKETS as u64), 30_720, Carries::Sound);
+        assert_eq!(timeline.known[0], Some(newer));
     }
 }

@@ -11,7 +11,8 @@ export interface Watched {
   mimeType: string;
   retransmittedPacketsReceived: number;
   packetsReceived: number;
-  packetsLost: number;
+  concealedSamples: number;
+  totalSamplesReceived: number;
   fecPacketsReceived: number;
 }
 
@@ -82,7 +83,8 @@ async function watched({ connection }: Watching): Promise<Watched[]> {
         mimeType: String(codec?.mimeType ?? ''),
         retransmittedPacketsReceived: number('retransmittedPacketsReceived'),
         packetsReceived: number('packetsReceived'),
-        packetsLost: number('packetsLost'),
+        concealedSamples: number('concealedSamples'),
+        totalSamplesReceived: number('totalSamplesReceived'),
         fecPacketsReceived: number('fecPacketsReceived'),
       };
     });

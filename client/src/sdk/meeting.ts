@@ -180,6 +180,8 @@ export class Meeting {
   #hasEntered = false;
   /** Grows whenever the user joins or leaves, so that late answers of an older life are ignored. */
   #life = 0;
+  /** The life that ended with its encryption, and why. */
+  #died: { life: number; reason: MeetingError } | undefined;
 
   constructor(options: MeetingOptions) {
     this.#options = options;
@@ -223,10 +225,13 @@ export class Meeting {
     try {
       await this.#enter(life);
     } catch (error) {
-      if (life !== this.#life) return;
-      this.#setStatus('failed');
-      throw this.#report(error);
+      if (life === this.#life) {
+        this.#setStatus('failed');
+        throw this.#report(error);
+      }
     }
+    // Whoever leaves meanwhile knows; that nothing could be encrypted any more nobody does.
+    if (this.#died?.life === life) throw this.#died.reason;
   }
 
   /** Leaves, and gives devices back. */
@@ -712,6 +717,7 @@ export class Meeting {
 
   /** Without its worker nothing leaves this browser; the meeting ends rather than go on in the clear. */
   #encryptionDied(error: MeetingError): void {
+    this.#died = { life: this.#life, reason: error };
     this.#life += 1;
     clearTimeout(this.#banner);
     clearTimeout(this.#awaiting);

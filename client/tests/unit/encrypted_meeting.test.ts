@@ -356,8 +356,38 @@ test('when the worker dies in front of a locked room, nobody is left there who k
     error: { code: 'encryption-failed' },
   });
   expect(last().isClosed).toBe(true);
-  await done(joining);
+  await expect(done(joining)).rejects.toBe(meeting.snapshot.error);
   expect(meeting.snapshot.status).toBe('failed');
+});
+
+test('when the worker dies before the server has answered, joining rejects with what went wrong', async () => {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  const meeting = makeMeeting({
+    openChannel: async () => {
+      channels.push(new FakeChannel());
+      await opened;
+      return last();
+    },
+  });
+  const joining = meeting.join();
+  joining.catch(() => undefined);
+  await until(() => workers[0]?.received.some(({ type }) => type === 'secret'));
+  await settle();
+  workers[0]?.onerror?.({ message: 'out of memory' } as ErrorEvent);
+  open();
+  await expect(done(joining)).rejects.toMatchObject({
+    code: 'encryption-failed',
+    message: expect.stringContaining('out of memory'),
+  });
+  expect(meeting.snapshot).toMatchObject({
+    status: 'failed',
+    error: { code: 'encryption-failed' },
+  });
+  expect(last().isClosed).toBe(true);
+  expect(last().names()).toEqual([]);
 });
 
 test('where a browser lacks what MLS rests on, the meeting ends and says so', async () => {

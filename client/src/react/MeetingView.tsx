@@ -80,7 +80,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
       meeting.sendFile(file).catch((error) => console.info('opencall: not offered', error));
     }
   });
-  useShortcuts({
+  useShortcuts(root, {
     microphone: devices.toggleMicrophone,
     camera: devices.toggleCamera,
     screen: () => {

@@ -1,4 +1,5 @@
-import { useEffect, useRef } from 'react';
+import { type RefObject, useEffect, useRef } from 'react';
+import { addView, isForView } from './focusedView';
 
 /** The keys, as they stand on keyboards. */
 export const KEYS = {
@@ -29,30 +30,42 @@ export interface ShortcutActions {
   talk(isHeld: boolean): void;
 }
 
-/** Listens to the keyboard, except where text is typed and where a key already does something. */
-export function useShortcuts(actions: ShortcutActions): void {
+/**
+ * Listens to the keyboard as far as it is meant for the view, except where text is typed and where a key already does
+ * something: the application around it, and other views, have keys of their own.
+ */
+export function useShortcuts(view: RefObject<HTMLElement | null>, actions: ShortcutActions): void {
   const latest = useRef(actions);
   latest.current = actions;
   useEffect(() => {
+    const root = view.current;
+    if (!root) return;
     const down = (event: KeyboardEvent) => {
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (isTyped(event.target)) return;
-      if (runShortcut(event, latest.current)) event.preventDefault();
+      const [target = null] = event.composedPath();
+      if (isTyped(target) || !isForView(event, root)) return;
+      if (runShortcut({ key: event.key, repeat: event.repeat, target }, latest.current)) {
+        event.preventDefault();
+      }
     };
+    // Wherever the focus is by then, and whoever else listens there.
     const up = (event: KeyboardEvent) => {
       if (event.key === ' ') latest.current.talk(false);
     };
     // Whoever leaves the window lets the key go where it is not seen.
     const blur = () => latest.current.talk(false);
+    const removeView = addView(root);
     document.addEventListener('keydown', down);
-    document.addEventListener('keyup', up);
+    window.addEventListener('keyup', up, { capture: true });
     window.addEventListener('blur', blur);
     return () => {
+      latest.current.talk(false);
+      removeView();
       document.removeEventListener('keydown', down);
-      document.removeEventListener('keyup', up);
+      window.removeEventListener('keyup', up, { capture: true });
       window.removeEventListener('blur', blur);
     };
-  }, []);
+  }, [view]);
 }
 
 /** Whether the key did something. */

@@ -2,7 +2,15 @@ import { useEffect, useState } from 'react';
 import type { Meeting, MeetingSnapshot } from '../sdk/index';
 import { explainEncryption } from './encryption';
 import { notDone } from './HostPanel';
-import { CloseIcon, LockIcon, PeopleIcon, ScreenIcon, WarningIcon } from './icons';
+import {
+  CameraIcon,
+  CloseIcon,
+  LockIcon,
+  MicrophoneIcon,
+  PeopleIcon,
+  ScreenIcon,
+  WarningIcon,
+} from './icons';
 import { explainError, useWords } from './words/index';
 
 /** What is to be known now, over the stage: a lost connection, a key that is missing, what went wrong. */
@@ -60,28 +68,34 @@ export function Notices({ meeting, snapshot }: { meeting: Meeting; snapshot: Mee
 /** How long one is told of what somebody else did. */
 const TOLD_MS = 6_000;
 
-/** A host switched something of one's own off. */
+/** A host switched something of one's own off, or lets it be switched on again. */
 function Muted({ meeting }: { meeting: Meeting }) {
   const words = useWords().hosts;
-  const [source, setSource] = useState<'microphone' | 'camera'>();
+  const [news, setNews] = useState<{ source: 'microphone' | 'camera'; muted: boolean }>();
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const stop = meeting.on('mutedByHost', ({ source, muted }) => {
-      if (!muted || (source !== 'microphone' && source !== 'camera')) return;
-      setSource(source);
+      if (source !== 'microphone' && source !== 'camera') return;
+      setNews({ source, muted });
       clearTimeout(timer);
-      timer = setTimeout(() => setSource(undefined), TOLD_MS);
+      timer = setTimeout(() => setNews(undefined), TOLD_MS);
     });
     return () => {
       clearTimeout(timer);
       stop();
     };
   }, [meeting]);
-  if (!source) return null;
+  if (!news) return null;
+  const { source, muted } = news;
+  const said = {
+    microphone: muted ? words.youMuted : words.youMayUnmute,
+    camera: muted ? words.youStopped : words.youMayStart,
+  };
+  const data = muted ? { 'data-muted-by-host': source } : { 'data-allowed-by-host': source };
   return (
-    <div className="oc-notice" role="status" data-muted-by-host={source}>
-      <WarningIcon />
-      <p>{source === 'microphone' ? words.youMuted : words.youStopped}</p>
+    <div className="oc-notice" role="status" {...data}>
+      {source === 'microphone' ? <MicrophoneIcon off={muted} /> : <CameraIcon off={muted} />}
+      <p>{said[source]}</p>
     </div>
   );
 }

@@ -10,6 +10,7 @@ export type MeetingErrorCode =
   | 'server-unreachable'
   | 'server-gone'
   | 'request-refused'
+  | 'muted-by-host'
   | 'request-timed-out'
   | 'sent-away'
   | 'token-refused'

@@ -8,6 +8,12 @@ export interface WaitingParticipant {
   readonly name: string;
 }
 
+/** What a host muted. */
+export interface Mute {
+  readonly participantId: string;
+  readonly source: Source;
+}
+
 /** What there is to show of hosts, locks and waiting rooms. */
 export interface HostingSnapshot {
   /** What this participant may do, once the server has said so. */
@@ -24,6 +30,8 @@ export interface HostingSnapshot {
   readonly captions: readonly Caption[];
   /** Who waits, first come first; only hosts know. */
   readonly waiting: readonly WaitingParticipant[];
+  /** What this host muted and has not let be heard and seen again; of what others muted the server says nothing. */
+  readonly mutes: readonly Mute[];
 }
 
 /** What a host mutes: a source, or a kind for someone's camera or microphone. */
@@ -52,6 +60,7 @@ export class Hosting {
   #isTapped = false;
   #captions: readonly Caption[] = [];
   #waiting: readonly WaitingParticipant[] = [];
+  #mutes: readonly Mute[] = [];
 
   get snapshot(): HostingSnapshot {
     return {
@@ -63,7 +72,22 @@ export class Hosting {
       isTapped: this.#isTapped,
       captions: this.#captions,
       waiting: this.#waiting,
+      mutes: this.#mutes,
     };
+  }
+
+  /** The server has done what this host asked. It keeps a mute also of what is not sent now, and of whoever comes back. */
+  muted(participantId: string, what: Mutable, muted: boolean): void {
+    const source = what === 'audio' ? 'microphone' : what === 'video' ? 'camera' : what;
+    const others = this.#mutes.filter(
+      (one) => one.participantId !== participantId || one.source !== source,
+    );
+    this.#mutes = muted ? [...others, { participantId, source }] : others;
+  }
+
+  /** The meeting was left. */
+  left(): void {
+    this.#mutes = [];
   }
 
   /** Nothing is known yet of the room of a new session. */

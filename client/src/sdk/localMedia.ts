@@ -82,6 +82,8 @@ export class LocalMedia {
   readonly #starting = new Set<LocalSource>();
   readonly #queues = new Map<LocalSource, Promise<unknown>>();
   readonly #lost = new Map<Device, Lost>();
+  /** Producers that a host or an administrator muted. */
+  readonly #mutedByServer = new Set<string>();
   #isWatching = false;
   #isOver = false;
   /** Grows with each leaving: what was asked for before must not start afterwards, also if the meeting is entered again. */
@@ -111,7 +113,7 @@ export class LocalMedia {
       if (local) {
         given.track?.stop();
         given.sound?.stop();
-        await this.#setPaused(local, false);
+        await this.#resume(local);
         return;
       }
       await this.#start(source, life, () => this.#tracksOf(source, given));
@@ -208,6 +210,8 @@ export class LocalMedia {
   /** What an administrator mutes is muted here, too; after it is unmuted, it is the person who resumes it. */
   mutedByServer(producerId: string, muted: boolean): Source | undefined {
     const local = [...this.#tracks.values()].find(({ producer }) => producer?.id === producerId);
+    if (muted) this.#mutedByServer.add(producerId);
+    else if (this.#mutedByServer.delete(producerId)) this.#host.solved('muted-by-host');
     if (muted && local) this.#showPaused(local);
     return local?.source;
   }
@@ -215,6 +219,7 @@ export class LocalMedia {
   /** The session is over, and what was sent on it. */
   forgetProducers(): void {
     for (const local of this.#tracks.values()) local.producer = undefined;
+    this.#mutedByServer.clear();
   }
 
   /** Gives everything back. */
@@ -326,6 +331,20 @@ export class LocalMedia {
       // What an administrator has muted cannot be resumed.
       if (!paused) this.#showPaused(local);
       throw error;
+    }
+  }
+
+  /** Opens what is muted; rejects with words for the user, who sees no other sign that it stays muted. */
+  async #resume(local: LocalTrack): Promise<void> {
+    try {
+      await this.#setPaused(local, false);
+    } catch (error) {
+      const { source, producer } = local;
+      const isMuted = producer && this.#mutedByServer.has(producer.id);
+      if (!isMuted) throw this.#host.report(error);
+      const words = `A host switched off your ${source}, and alone can let you switch it on.`;
+      const options = { cause: error, source };
+      throw this.#host.report(new MeetingError('muted-by-host', words, options));
     }
   }
 

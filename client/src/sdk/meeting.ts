@@ -249,6 +249,7 @@ export class Meeting {
     clearTimeout(this.#awaiting);
     this.#awaited.clear();
     this.#hasEntered = false;
+    this.#hosting.left();
     this.#forgetRemote();
     this.#encryption.stop();
     this.#setStatus('left');
@@ -382,9 +383,13 @@ export class Meeting {
    * Hosts only: mutes something of someone, who cannot unmute it, or lets it be heard and seen again; then it is the person
    * who resumes it.
    */
-  hostMute(participantId: string, what: Mutable, muted = true): Promise<void> {
+  async hostMute(participantId: string, what: Mutable, muted = true): Promise<void> {
+    const life = this.#life;
     const source = sourceName(what);
-    return this.#act('muteParticipant', { target: participantId, source, muted });
+    await this.#act('muteParticipant', { target: participantId, source, muted });
+    if (life !== this.#life) return;
+    this.#hosting.muted(participantId, what, muted);
+    this.#changed();
   }
 
   /** Hosts only: ends someone's connection. Who has a way in may come back: lock the room to keep them out. */

@@ -184,7 +184,7 @@ test('a file goes from one to the other, and the same page speaks German', async
   await dora.close();
 });
 
-test('who hosts mutes, locks, lets in and removes; who does not has no button for it', async () => {
+test('who hosts mutes, lets speak again, locks, lets in and removes; who does not has no button for it', async () => {
   const guest = await enter('Gwen');
   await guest.waitForSelector(tile('Ben'));
   await ben.waitForSelector(`${tile('Gwen')}[data-muted="false"]`);
@@ -205,6 +205,19 @@ test('who hosts mutes, locks, lets in and removes; who does not has no button fo
   await ben.click('[data-host="mute"]');
   await guest.waitForSelector('[data-muted-by-host="microphone"]');
   await ben.waitForSelector(`${tile('Gwen')}[data-muted="true"]`);
+  // Who tries all the same is told why nothing happens, until they may.
+  await guest.keyboard.press('Escape');
+  await guest.click('[data-control="microphone"]');
+  await guest.waitForSelector('[data-error="muted-by-host"]');
+  expect(await guest.getAttribute('[data-control="microphone"]', 'data-device')).toBe('muted');
+  await open(ben, 'Gwen');
+  await ben.click('[data-host="allow-microphone"]');
+  await guest.waitForSelector('[data-allowed-by-host="microphone"]');
+  expect(await guest.locator('[data-error]').count()).toBe(0);
+  // It is theirs to open.
+  expect(await guest.getAttribute('[data-control="microphone"]', 'data-device')).toBe('muted');
+  await guest.click('[data-control="microphone"]');
+  await ben.waitForSelector(`${tile('Gwen')}[data-muted="false"]`);
   if ((await ben.locator('.oc-hosting').count()) === 0) await ben.keyboard.press('p');
   await ben.getByRole('button', { name: 'Lock the meeting' }).click();
   await guest.waitForSelector('.oc-chip--locked');

@@ -89,6 +89,27 @@ test('what hosts do is asked in the server’s words', async () => {
   await expect(meeting.remove('ann')).rejects.toMatchObject({ code: 'server-gone' });
 });
 
+test('what a host muted is shown to them until they let it be heard again', async () => {
+  const { meeting, channel } = await joined();
+  const ann = { participantId: 'ann', source: 'microphone' };
+  const ben = { participantId: 'ben', source: 'camera' };
+  await meeting.hostMute('ann', 'audio');
+  await meeting.hostMute('ben', 'camera');
+  await meeting.hostMute('ann', 'microphone');
+  expect(meeting.snapshot.mutes).toEqual([ben, ann]);
+  channel.refused.add('muteParticipant');
+  await expect(meeting.hostMute('ben', 'camera', false)).rejects.toThrow();
+  expect(meeting.snapshot.mutes).toEqual([ben, ann]);
+  // The room keeps them when one's own session is lost, or they come again.
+  channel.drop();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(meeting.snapshot.mutes).toEqual([ben, ann]);
+  await meeting.hostMute('ben', 'video', false);
+  expect(meeting.snapshot.mutes).toEqual([ann]);
+  meeting.leave();
+  expect(meeting.snapshot.mutes).toEqual([]);
+});
+
 test('rights, the lock and who waits are shown', async () => {
   const { meeting, channel } = await joined();
   const came = vi.fn();

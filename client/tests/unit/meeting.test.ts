@@ -362,10 +362,14 @@ test('what an administrator mutes is muted here, and stays so until its owner sp
   expect(meeting.snapshot.participants[0]?.media.microphone?.paused).toBe(true);
   // As long as it is, the server refuses to let it resume.
   channel.refused.add('resumeProducer');
-  await expect(meeting.unmute()).rejects.toMatchObject({ code: 'request-refused' });
+  await expect(meeting.unmute()).rejects.toMatchObject({ code: 'muted-by-host' });
   expect([status(), track?.enabled]).toEqual(['muted', false]);
+  // Whoever tries on the page sees why nothing happens, for as long as that is so.
+  const facts = { source: 'microphone' };
+  expect(meeting.snapshot.error).toMatchObject({ code: 'muted-by-host', facts });
   channel.refused.delete('resumeProducer');
   channel.say('producerMuted', { producerId: 'own-1', muted: false });
+  expect(meeting.snapshot.error).toBeNull();
   expect([status(), track?.enabled]).toEqual(['muted', false]);
   await meeting.unmute();
   expect([status(), track?.enabled]).toEqual(['on', true]);

@@ -49,6 +49,10 @@ const errors: Record<MeetingErrorCode, (facts: ErrorFacts) => string> = {
     reason
       ? `Der Server hat abgelehnt: ${reason}`
       : 'Das war dem Server zu viel und wurde nicht ausgeführt.',
+  'muted-by-host': ({ source }) =>
+    source === 'camera'
+      ? 'Die Leitung hat Ihre Kamera ausgeschaltet; nur sie kann sie wieder freigeben.'
+      : 'Die Leitung hat Ihr Mikrofon ausgeschaltet; nur sie kann es wieder freigeben.',
   'request-timed-out': () => 'Der Server antwortet nicht.',
   'sent-away': ({ reason }) =>
     reason
@@ -260,10 +264,14 @@ export const de: Words = {
     denyName: (name) => `${name} abweisen`,
     mute: 'Stummschalten',
     stopVideo: 'Kamera ausschalten',
+    allowSound: 'Mikrofon freigeben',
+    allowVideo: 'Kamera freigeben',
     remove: 'Aus der Besprechung entfernen',
     removeSure: (name) => `${name} wirklich entfernen?`,
     youMuted: 'Die Leitung hat Ihr Mikrofon ausgeschaltet',
     youStopped: 'Die Leitung hat Ihre Kamera ausgeschaltet',
+    youMayUnmute: 'Die Leitung hat Ihr Mikrofon wieder freigegeben',
+    youMayStart: 'Die Leitung hat Ihre Kamera wieder freigegeben',
   },
 
   announce: {

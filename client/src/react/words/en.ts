@@ -37,6 +37,8 @@ const errors: Record<MeetingErrorCode, (facts: ErrorFacts) => string> = {
     reason
       ? `The server refused: ${reason}`
       : 'That was too much for the server, and was not done.',
+  'muted-by-host': (facts) =>
+    `A host switched off your ${device(facts)}, and alone can let you switch it on.`,
   'request-timed-out': () => 'The meeting server does not answer.',
   'sent-away': ({ reason }) =>
     reason ? `The server ended this connection: ${reason}.` : 'The server ended this connection.',
@@ -247,10 +249,14 @@ export const en = {
     denyName: (name: string) => `Refuse ${name}`,
     mute: 'Mute',
     stopVideo: 'Stop video',
+    allowSound: 'Allow to unmute',
+    allowVideo: 'Allow to start video',
     remove: 'Remove from the meeting',
     removeSure: (name: string) => `Really remove ${name}?`,
     youMuted: 'A host switched off your microphone',
     youStopped: 'A host switched off your camera',
+    youMayUnmute: 'A host lets you switch your microphone on again',
+    youMayStart: 'A host lets you switch your camera on again',
   },
 
   announce: {

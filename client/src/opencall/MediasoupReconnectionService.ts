@@ -64,6 +64,8 @@ interface Saved {
     paused: boolean;
     appData: types.AppData;
     codec: types.RtpCodecCapability | undefined;
+    /** `false` where the track goes on when its producer is closed. */
+    stopTracks: boolean;
   }[];
   consumers: { producerId: string; paused: boolean }[];
 }
@@ -98,6 +100,8 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   /** Another with each reconnection: late answers of an older one are ignored. */
   #life: object | undefined;
   #attempt: Attempt | undefined;
+  /** The service's transports are those of an attempt that is not completed. */
+  #isHalfMade = false;
 
   constructor(
     service: MediasoupService,
@@ -169,6 +173,7 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
 
   stopReconnection(): void {
     if (!this.#state.isReconnecting) return;
+    this.#abandon();
     this.#end();
     this.emit('reconnection:stopped');
   }
@@ -238,7 +243,9 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
       const { id, track, paused, appData } = producer;
       const mimeType = producer.rtpParameters.codecs[0]?.mimeType;
       const codec = mimeType ? this.#service.sendCodec(mimeType) : undefined;
-      return track?.readyState === 'live' ? [{ id, track, paused, appData, codec }] : [];
+      const stopTracks = this.#service.stopsTrackOf(id);
+      const one = { id, paused, appData, codec, stopTracks };
+      return track?.readyState === 'live' ? [{ ...one, track }] : [];
     });
     const consumers = this.#service
       .getAllConsumers()
@@ -250,15 +257,15 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   async #makeAnew(saved: Saved, attempt: Attempt): Promise<void> {
     const ask = this.#asker(attempt);
     const service = this.#service;
-    const capabilities = await ask('getRouterCapabilities', {});
-    // Those made anew send the same tracks, which must not end with the ones before.
-    for (const { id } of saved.producers) service.keepTrackOf(id);
-    service.closeTransports();
-    await service.initialize(capabilities);
+    await service.initialize(await ask('getRouterCapabilities', {}));
     const rtpCapabilities = service.getRtpCapabilities();
     // A session that is still there knows them, and says so.
     await ask('setRtpCapabilities', { rtpCapabilities }, true);
     const send = await ask('createTransport', { direction: 'send' });
+    const recv = await ask('createTransport', { direction: 'recv' });
+    // Not before there are others: who has none left has left, to the server.
+    this.#closeTransports();
+    this.#isHalfMade = true;
     const connect = (transportId: string) => (data: { dtlsParameters: types.DtlsParameters }) =>
       ask('connectTransport', { transportId, ...data });
     await service.createSendTransport(
@@ -267,7 +274,6 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
       async (data) => (await ask('produce', { transportId: send.id, ...data })).producerId,
       async (data) => (await ask('produceData', { transportId: send.id, ...data })).dataProducerId,
     );
-    const recv = await ask('createTransport', { direction: 'recv' });
     await service.createRecvTransport(recv, connect(recv.id));
     for (const one of saved.producers) {
       await ask('closeProducer', { producerId: one.id }, true);
@@ -308,8 +314,9 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   }
 
   async #produce(saved: Saved['producers'][number], attempt: Attempt): Promise<void> {
-    const { track, paused, appData, codec } = saved;
-    const producer = await this.#service.produce(track, { appData, ...(codec ? { codec } : {}) });
+    const { track, paused, appData, codec, stopTracks } = saved;
+    const options = { appData, stopTracks, ...(codec ? { codec } : {}) };
+    const producer = await this.#service.produce(track, options);
     if (attempt.isOver) {
       this.#service.keepTrackOf(producer.id);
       producer.close();
@@ -367,6 +374,7 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
     const { retryCount: attempts, startTime = Date.now() } = this.#state;
     // Its transports go on asking.
     this.#attempt = undefined;
+    this.#isHalfMade = false;
     this.#end();
     this.#saved = undefined;
     this.emit('reconnection:success', { attempts, duration: Date.now() - startTime });
@@ -374,8 +382,24 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
 
   #giveUp(error: Error): void {
     const { retryCount: attempts, startTime = Date.now() } = this.#state;
+    this.#abandon();
     this.#end();
     this.emit('reconnection:failed', { error, attempts, duration: Date.now() - startTime });
+  }
+
+  /** Ends the service's transports. Others will send the same tracks, which must not end with them. */
+  #closeTransports(): void {
+    for (const { id } of this.#service.getAllProducers()) this.#service.keepTrackOf(id);
+    this.#service.closeTransports();
+  }
+
+  /** Leaves nothing of attempts that came to nothing: nobody would ever use it. What was there before them stays. */
+  #abandon(): void {
+    if (!this.#isHalfMade) return;
+    this.#isHalfMade = false;
+    for (const { id } of this.#service.getAllProducers()) this.#undo('produce', { producerId: id });
+    for (const { id } of this.#service.getAllConsumers()) this.#undo('consume', { id });
+    this.#closeTransports();
   }
 
   #end(): void {

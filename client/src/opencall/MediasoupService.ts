@@ -47,6 +47,8 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
   /** Producers whose tracks are somebody else's, and such whose tracks another will send. */
   readonly #unstopped = new Set<string>();
   readonly #kept = new Set<string>();
+  /** Tracks of producers that are gone, which end with the service unless they are sent again. */
+  readonly #orphans = new Set<MediaStreamTrack>();
   readonly #dataProducers = new Map<string, types.DataProducer>();
   readonly #dataConsumers = new Map<string, types.DataConsumer>();
   #device: Device | undefined;
@@ -140,10 +142,9 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
       track,
     });
     this.#keep(this.#producers, producer);
+    this.#orphans.delete(track);
     if (options.stopTracks === false) this.#unstopped.add(producer.id);
-    producer.observer.once('close', () => {
-      if (!this.#unstopped.has(producer.id) && !this.#kept.has(producer.id)) producer.track?.stop();
-    });
+    producer.observer.once('close', () => this.#producerClosed(producer));
     producer.on('trackended', () => this.emit('producer:trackended', producer.id));
     return producer;
   }
@@ -287,6 +288,11 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
     return codecs.find((codec) => codec.mimeType.toLowerCase() === mimeType.toLowerCase());
   }
 
+  /** Whether a producer's track ends with it. */
+  stopsTrackOf(producerId: string): boolean {
+    return !this.#unstopped.has(producerId);
+  }
+
   /** Lets a producer's track go on when the producer ends. */
   keepTrackOf(producerId: string): void {
     this.#kept.add(producerId);
@@ -318,6 +324,8 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
   /** Ends everything; tracks that were given end, too, unless `stopTracks` was false. */
   close(): void {
     this.closeTransports();
+    for (const track of this.#orphans) track.stop();
+    this.#orphans.clear();
     this.#device = undefined;
   }
 
@@ -325,8 +333,6 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
   closeTransports(): void {
     const all = [this.#dataConsumers, this.#dataProducers, this.#consumers, this.#producers];
     for (const list of all) for (const one of [...list.values()]) one.close();
-    this.#kept.clear();
-    this.#unstopped.clear();
     this.#send?.close();
     this.#recv?.close();
     this.#send = undefined;
@@ -341,6 +347,13 @@ export class MediasoupService extends EventEmitter<MediasoupServiceEvents> {
   /** The codec that is sent unless another is named. */
   protected firstCodec(kind: string): types.RtpCodecCapability | undefined {
     return this.#device?.sendRtpCapabilities.codecs?.find((codec) => codec.kind === kind);
+  }
+
+  #producerClosed({ id, track }: types.Producer): void {
+    const isKept = this.#kept.delete(id);
+    if (this.#unstopped.delete(id) || !track) return;
+    if (isKept) this.#orphans.add(track);
+    else track.stop();
   }
 
   #keep<One extends { id: string; observer: { once(name: 'close', then: () => void): unknown } }>(

@@ -3,7 +3,7 @@ import type { Device } from 'mediasoup-client';
 import * as fake from 'mediasoup-client/fakeParameters';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MediasoupReconnectionService, MediasoupService } from '../../src/opencall/index';
-import { makeDevice } from './fake-server';
+import { handlers, makeDevice } from './fake-server';
 
 class NodeService extends MediasoupService {
   protected override makeDevice(): Promise<Device> {
@@ -81,6 +81,7 @@ let tracks: FakeMediaStreamTrack[];
 
 beforeEach(async () => {
   vi.useFakeTimers();
+  handlers.length = 0;
   server = new Server();
   service = new NodeService({ sendMessage: server.sendMessage });
   const ask = (name: string, data: object) => server.sendMessage(`mediasoup:${name}`, data);
@@ -161,6 +162,77 @@ test('an attempt that fails in the middle ends no track, and leaves none of its 
   expectWhole();
 });
 
+test('the transports of before are closed, and not before the server has made others', async () => {
+  const before = handlers.slice();
+  const seen: number[] = [];
+  server.refuses = (name) => {
+    if (name !== 'produce') seen.push(before.filter(({ close }) => !isCalled(close)).length);
+    return false;
+  };
+  await recovery.startReconnection();
+  expect(server.asked.slice(0, 4)).toEqual([
+    ...['getRouterCapabilities', 'setRtpCapabilities', 'createTransport', 'createTransport'],
+  ]);
+  // Whoever has closed all has left, to the server.
+  expect(seen.slice(0, 4)).toEqual([2, 2, 2, 2]);
+  expect(before.map(({ close }) => isCalled(close))).toEqual([true, true]);
+  expect(handlers.map(({ close }) => isCalled(close))).toEqual([true, true, false, false]);
+});
+
+test.each(['given up', 'stopped'] as const)(
+  'of a reconnection that is %s nothing stays behind, and the next sends the same tracks',
+  async (how) => {
+    const ended = vi.fn();
+    recovery.on('reconnection:failed', ended);
+    recovery.on('reconnection:stopped', ended);
+    server.refuses = (name) => name === 'consume';
+    server.isHeld = (name) => name === 'consume';
+    const over = recovery.startReconnection();
+    await vi.advanceTimersByTimeAsync(how === 'stopped' ? 15_000 : 600_000);
+    if (how === 'stopped') recovery.stopReconnection();
+    await vi.advanceTimersByTimeAsync(20_000);
+    await over;
+    expect(ended).toHaveBeenCalledTimes(1);
+    expect(handlers.length).toBeGreaterThan(2);
+    for (const { close } of handlers) expect(isCalled(close)).toBe(true);
+    expect(server.producers.size).toBe(0);
+    expect(tracks.map(({ readyState }) => readyState)).toEqual(['live', 'live']);
+    server.refuses = () => false;
+    server.release();
+    await vi.advanceTimersByTimeAsync(0);
+    await recovery.startReconnection();
+    expectWhole();
+  },
+);
+
+test('a reconnection that is stopped before it closed anything leaves all as it was', async () => {
+  server.isHeld = () => true;
+  const over = recovery.startReconnection();
+  await vi.advanceTimersByTimeAsync(1_000);
+  recovery.stopReconnection();
+  server.release();
+  await over;
+  for (const { close } of handlers) expect(isCalled(close)).toBe(false);
+  expectWhole();
+});
+
+test('tracks that nothing sends any more end with the service; those of others never', async () => {
+  const theirs = new FakeMediaStreamTrack({ kind: 'audio' });
+  await service.produce(theirs as unknown as MediaStreamTrack, { stopTracks: false });
+  await recovery.startReconnection();
+  for (const producer of service.getAllProducers()) if (producer.track === theirs) producer.close();
+  expect(theirs.readyState).toBe('live');
+  server.refuses = (name) => name === 'produce';
+  const over = recovery.startReconnection();
+  await vi.advanceTimersByTimeAsync(600_000);
+  await over;
+  expect(service.getAllProducers()).toEqual([]);
+  expect(tracks.map(({ readyState }) => readyState)).toEqual(['live', 'live']);
+  service.close();
+  expect(tracks.map(({ readyState }) => readyState)).toEqual(['ended', 'ended']);
+  expect(theirs.readyState).toBe('live');
+});
+
 test('after a reconnection other tracks are sent', async () => {
   await recovery.startReconnection();
   expectWhole();
@@ -197,6 +269,11 @@ test('a screen that cannot be sent is shared with nobody, and the browser does n
   await expect(service.shareScreen()).rejects.toThrow('no produce');
   expect(screen?.readyState).toBe('ended');
 });
+
+/** Whether a handler, of those that `fake-server` watches, was closed. */
+function isCalled(close: unknown): boolean {
+  return vi.mocked(close as () => void).mock.calls.length > 0;
+}
 
 /** What the browser opens next. */
 function fakeDevices(opened: FakeMediaStreamTrack[]): FakeMediaStreamTrack[] {

@@ -172,8 +172,8 @@ export class DataLinks {
   }
 
   async #open(): Promise<types.DataProducer> {
-    const { send, encryption, handlers } = this.#options;
-    const producer = await openProducer(send, {
+    const { channel, send, encryption, handlers } = this.#options;
+    const producer = await openProducer(send, channel, {
       label: ROOM_LABEL,
       protocol: ROOM_PROTOCOL,
       ordered: true,

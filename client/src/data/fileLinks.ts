@@ -68,8 +68,8 @@ export class FileLinks {
 
   /** Makes a channel for an own file. */
   async open(file: string): Promise<FileChannel> {
-    const { send, encryption } = this.#options;
-    const producer = await openProducer(send, {
+    const { channel, send, encryption } = this.#options;
+    const producer = await openProducer(send, channel, {
       label: FILE_LABEL,
       protocol: FILE_PROTOCOL,
       ordered: true,
@@ -83,9 +83,7 @@ export class FileLinks {
         if (producer.closed) return;
         producer.close();
         const { id: dataProducerId } = producer;
-        this.#options.channel
-          .request('closeDataProducer', { dataProducerId })
-          .catch(() => undefined);
+        channel.request('closeDataProducer', { dataProducerId }).catch(() => undefined);
       },
     };
   }

@@ -95,6 +95,31 @@ test('a channel that was closed is made anew, one that is refused is asked for a
   expect(ben.messages).toEqual(['ann: heard']);
 });
 
+test('a channel that does not open is closed at the server too, unless all that was on it is gone', async () => {
+  vi.useFakeTimers();
+  const room = new FakeRoom();
+  const ann = room.join('ann');
+  room.opens = false;
+  const late = expect(ann.links.ready()).rejects.toMatchObject({ code: 'request-timed-out' });
+  await vi.advanceTimersByTimeAsync(0);
+  const [id] = room.producers.keys();
+  await vi.advanceTimersByTimeAsync(10_000);
+  await late;
+  expect(room.closed).toEqual([id]);
+  const ofFile = expect(ann.links.files.open('f'.repeat(22))).rejects.toThrow();
+  await vi.advanceTimersByTimeAsync(10_000);
+  await ofFile;
+  expect(room.closed).toHaveLength(2);
+  const lost = expect(ann.links.ready()).rejects.toMatchObject({ code: 'request-timed-out' });
+  await vi.advanceTimersByTimeAsync(0);
+  ann.cut();
+  await lost;
+  expect(room.closed).toHaveLength(2);
+  room.opens = true;
+  ann.connect();
+  await ann.links.ready();
+});
+
 test('who may not be read is told so, and who sends too much', async () => {
   const room = new FakeRoom();
   const ann = room.join('ann', await encryption('ann', undefined));

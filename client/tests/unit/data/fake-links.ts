@@ -68,6 +68,10 @@ export class FakeRoom {
   readonly producers = new Map<string, Made>();
   readonly peers: FakePeer[] = [];
   readonly consumed: string[] = [];
+  /** Data producers that their owners asked to be closed. */
+  readonly closed: string[] = [];
+  /** Whether channels open; else they stay as they are. */
+  opens = true;
   #lastId = 0;
 
   nextId(): string {
@@ -208,6 +212,7 @@ export class FakePeer {
         for (const peer of this.room.peers) if (peer !== this) peer.links.producerClosed(id);
       },
     );
+    if (!this.room.opens) end.readyState = 'connecting';
     this.#ends.add(end);
     const made: Made = { owner: this, end, ...options, appData, consumers: new Map() };
     this.room.producers.set(id, made);
@@ -223,6 +228,7 @@ export class FakePeer {
       if (name === 'closeDataConsumer') {
         for (const { consumers } of this.room.producers.values()) consumers.delete(dataConsumerId);
       }
+      if (name === 'closeDataProducer') this.room.closed.push(dataProducerId);
       if (name !== 'consumeData') return {};
       const made = this.room.producers.get(dataProducerId);
       if (!made) throw new MeetingError('request-refused', 'no such data producer');

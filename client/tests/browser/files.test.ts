@@ -1,4 +1,7 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { newLinkKey } from '../../src/e2ee/keys';
@@ -13,6 +16,7 @@ import { until } from './support/wait';
 
 /** Bytes of the files: odd, so that the last chunk is shorter. */
 const SIZE = (isProof ? 200 : 20) * 1_048_576 + 12_345;
+const PAGE_SIZE = (isProof ? 50 : 5) * 1_048_576 + 12_345;
 const RESTARTED_SIZE = (isProof ? 200 : 5) * 1_048_576 + 12_345;
 
 /** So much comes while the WebSocket is away. */
@@ -107,20 +111,23 @@ const isDone = (page: Page) =>
   );
 
 /** SHA-256 of what has come, as it is saved. */
-async function digestOf(page: Page): Promise<string> {
+async function digestOf(page: Page, save = () => page.evaluate(saveFirst)): Promise<string> {
   const downloading = page.waitForEvent('download');
-  await page.evaluate(() => {
-    const [file] = window.__meeting?.snapshot.files ?? [];
-    const link = document.createElement('a');
-    link.href = file?.url ?? '';
-    link.download = file?.name ?? '';
-    link.click();
-  });
+  await save();
   const download = await downloading;
   expect(download.suggestedFilename()).toBe('holiday.mp4');
   const hash = createHash('sha256');
   for await (const part of await download.createReadStream()) hash.update(part);
   return hash.digest('hex');
+}
+
+/** Runs in the page. */
+function saveFirst() {
+  const [file] = window.__meeting?.snapshot.files ?? [];
+  const link = document.createElement('a');
+  link.href = file?.url ?? '';
+  link.download = file?.name ?? '';
+  link.click();
 }
 
 const KINDS: [string, () => string][] = [
@@ -156,6 +163,44 @@ test.each(isProof ? KINDS : KINDS.slice(0, 1))(
     await isJoined(ben);
   },
 );
+
+test('by the buttons of the page: a file, and what is written meanwhile, while the page says that it reconnects', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'opencall-files-'));
+  try {
+    const bytes = randomBytes(PAGE_SIZE);
+    await writeFile(join(folder, 'holiday.mp4'), bytes);
+    const digest = createHash('sha256').update(bytes).digest('hex');
+    const [room, fragment] = [newRoom(), `#k=${newLinkKey()}`];
+    const ann = await enter(server.httpUrl, 'Ann', room, fragment);
+    const ben = await enter(link.httpUrl, 'Ben', room, fragment);
+    for (const page of [ann, ben]) await page.click('[data-control="chat"]');
+    await ann.setInputFiles('input[name="file"]', join(folder, 'holiday.mp4'));
+    await ben.getByRole('button', { name: 'Get holiday.mp4' }).click();
+    await ben.getByRole('progressbar', { name: 'holiday.mp4' }).waitFor();
+    link.cut();
+    await ben.waitForSelector('.oc-meeting[data-status="reconnecting"]');
+    const say = async (page: Page, text: string) => {
+      await page.fill('textarea[name="chat"]', text);
+      await page.press('textarea[name="chat"]', 'Enter');
+    };
+    await say(ann, 'is it coming?');
+    await say(ben, 'I am away');
+    await link.restore();
+    await isJoined(ben);
+    for (const page of [ann, ben]) {
+      for (const text of ['is it coming?', 'I am away']) {
+        await page.locator('.oc-message', { hasText: text }).waitFor();
+      }
+      expect(await page.locator('.oc-message').count()).toBe(2);
+    }
+    const saving = ben.getByRole('link', { name: 'Save holiday.mp4' });
+    await saving.waitFor();
+    expect(await digestOf(ben, () => saving.click())).toBe(digest);
+    await ann.waitForSelector('.oc-file[data-state="done"]');
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
 
 test('a file goes on after the server was restarted, to two who take it at different times', async () => {
   const [room, fragment] = [newRoom(), `#k=${newLinkKey()}`];

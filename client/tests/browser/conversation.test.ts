@@ -1,20 +1,17 @@
 import type { Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { newLinkKey } from '../../src/e2ee/keys';
-import { openPage } from './support/chromium';
+import { isJoined } from './support/meeting';
 import { TestServer } from './support/server';
+import { tabsOfTests } from './support/tabs';
 import { newRoom } from './support/talk';
 import { until } from './support/wait';
 
 let server: TestServer;
-const pages: Page[] = [];
+const tabs = tabsOfTests();
 
 beforeAll(async () => {
   server = await TestServer.start({ name: 'conversation' });
-});
-
-afterEach(async () => {
-  await Promise.all(pages.splice(0).map((page) => page.close()));
 });
 
 afterAll(async () => {
@@ -22,20 +19,13 @@ afterAll(async () => {
 });
 
 async function enter(name: string, room: string, fragment: string): Promise<Page> {
-  const page = await openPage();
-  pages.push(page);
   const settings = 'autojoin=1&camera=0&microphone=0';
-  await page.goto(`${server.httpUrl}/?room=${room}&name=${name}&${settings}${fragment}`);
+  const page = await tabs.open(
+    `${server.httpUrl}/?room=${room}&name=${name}&${settings}${fragment}`,
+  );
   await isJoined(page);
   return page;
 }
-
-const isJoined = (page: Page) =>
-  until(
-    'joined',
-    () => page.evaluate(() => window.__meeting?.snapshot.status),
-    (status) => status === 'joined',
-  );
 
 const say = (page: Page, texts: string[]) =>
   page.evaluate(async (texts) => {

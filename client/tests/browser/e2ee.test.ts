@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Bytes } from '../../src/e2ee/bytes';
 import type { SealableCodec } from '../../src/e2ee/codecs';
 import { parseFrame } from '../../src/e2ee/envelope';
@@ -17,10 +17,18 @@ import { Openers } from '../../src/e2ee/opener';
 import { readAnnouncement } from '../../src/e2ee/options';
 import type { ServerEvents } from '../../src/sdk/protocol';
 import { toHex } from '../unit/e2ee/hex';
-import { openHarness, openPage } from './support/chromium';
-import { launchFirefox, ownAddress } from './support/firefox';
-import { type Look, look, seen, type Tab, watchFirstPicture } from './support/meeting';
+import { openHarness } from './support/chromium';
+import { ownAddress } from './support/firefox';
+import {
+  type Look,
+  look,
+  playsDecrypted,
+  seen,
+  type Tab,
+  watchFirstPicture,
+} from './support/meeting';
 import { TestServer } from './support/server';
+import { tabsOfTests } from './support/tabs';
 import { newRoom } from './support/talk';
 import { cases, holds, isProof } from './support/timing';
 import { until } from './support/wait';
@@ -34,19 +42,13 @@ const FIRST_PICTURE_MS = 1000;
 const RECORDED_FRAMES = 1_000;
 
 let server: TestServer;
-let firefox: Awaited<ReturnType<typeof launchFirefox>> | undefined;
-const pages: Page[] = [];
+const tabs = tabsOfTests();
 
 beforeAll(async () => {
   server = await TestServer.start({ name: 'e2ee', mediaIp: ownAddress() });
 });
 
-afterEach(async () => {
-  await Promise.all(pages.splice(0).map((page) => page.close()));
-});
-
 afterAll(async () => {
-  await firefox?.close();
   await server?.stop();
 });
 
@@ -63,29 +65,7 @@ async function enter(
   query = '',
   ...prepare: (() => void)[]
 ): Promise<Page> {
-  const page = await openPage();
-  pages.push(page);
-  for (const script of prepare) await page.addInitScript(script);
-  await page.goto(address(name, room, fragment, query));
-  return page;
-}
-
-/** Waits until this tab plays so much more of these people, all of it decrypted. */
-async function plays(tab: Tab, names: string[], frames = 15): Promise<Look> {
-  const before = await look(tab);
-  return until(
-    `${names.join()} seen and heard`,
-    () => look(tab),
-    (now) =>
-      names.every((name) => {
-        const [was, is] = [seen(before, name), seen(now, name)];
-        return (
-          is?.encryption === 'encrypted' &&
-          is.framesDecoded >= (was?.framesDecoded ?? 0) + frames &&
-          is.energy > (was?.energy ?? 0)
-        );
-      }),
-  );
+  return tabs.open(address(name, room, fragment, query), ...prepare);
 }
 
 /** Every frame could be opened. A frame that the network brought twice is opened once. */
@@ -114,16 +94,16 @@ test.each(MEETINGS)(
     const room = newRoom();
     const key = `#k=${newLinkKey()}`;
     const query = (codec: string) => `&codec=${codec}&rotate=${ROTATION_S}`;
-    firefox ??= await launchFirefox();
+    const firefox = await tabs.firefox();
     const ann = await enter('Ann', room, key, query(codec));
     const fay = await firefox.openPage(address('Fay', room, key, query('VP8')));
-    const fayPlays = (names: string[]) => plays(fay, names, seenByFirefox ? 15 : 0);
-    await plays(ann, ['Fay']);
+    const fayPlays = (names: string[]) => playsDecrypted(fay, names, seenByFirefox ? 15 : 0);
+    await playsDecrypted(ann, ['Fay']);
     await fayPlays(['Ann']);
     const ben = await enter('Ben', room, key, query(codec), watchFirstPicture);
     const all = async () => {
-      await plays(ann, ['Ben', 'Fay']);
-      await plays(ben, ['Ann', 'Fay']);
+      await playsDecrypted(ann, ['Ben', 'Fay']);
+      await playsDecrypted(ben, ['Ann', 'Fay']);
       await fayPlays(['Ann', 'Ben']);
     };
     await all();
@@ -135,7 +115,7 @@ test.each(MEETINGS)(
         async () => (await look(ann)).counts?.epoch ?? 0,
         (now) => now > epoch,
       );
-      await plays(ben, ['Ann'], 3);
+      await playsDecrypted(ben, ['Ann'], 3);
     }
     await all();
 
@@ -158,7 +138,7 @@ test.each(MEETINGS)(
       () => look(ann),
       (now) => now.others.length === 1,
     );
-    await plays(ann, ['Fay']);
+    await playsDecrypted(ann, ['Fay']);
     await fayPlays(['Ann']);
     for (const tab of [ann, fay]) opensAll(await look(tab as Tab));
     await fay.close();
@@ -196,7 +176,7 @@ describe.each(cases(SEALED, 2))('%s', (codec, sealable, prefixes) => {
     await spy('open', 'spy', 'opencall', server.wsUrl, room, { recorded: true });
     const ann = await enter('Ann', room, `#k=${linkKey}`, query, largeCamera);
     const ben = await enter('Ben', room, `#k=${linkKey}`, `${query}&camera=0&microphone=0`);
-    await plays(ben, ['Ann']);
+    await playsDecrypted(ben, ['Ann']);
     const switches = isProof ? 20 : 4;
     for (let layer = 0; layer < switches; layer += 1) {
       await takeLayer(ben, 'Ann', layer % 2);
@@ -206,7 +186,7 @@ describe.each(cases(SEALED, 2))('%s', (codec, sealable, prefixes) => {
         () => look(ben),
         (now) => seen(now, 'Ann')?.frameWidth === width,
       );
-      await plays(ben, ['Ann'], 5);
+      await playsDecrypted(ben, ['Ann'], 5);
     }
     opensAll(await look(ben));
 
@@ -313,7 +293,7 @@ test('a wrong key, no key and no encryption are shown, and nothing of them is pl
   await states(ann, { Ben: 'encrypted', Wil: 'wrong-key', Nat: 'not-encrypted' });
   await states(wil, { Ann: 'wrong-key', Ben: 'wrong-key', Nat: 'not-encrypted' });
   await states(nat, { Ann: 'waiting-for-key', Ben: 'waiting-for-key', Wil: 'waiting-for-key' });
-  await plays(ann, ['Ben']);
+  await playsDecrypted(ann, ['Ben']);
   // Still silent after all that.
   await states(wil, { Ann: 'wrong-key', Ben: 'wrong-key' });
   await states(nat, { Ann: 'waiting-for-key' });
@@ -338,7 +318,7 @@ test('without a secret not a packet of media is sent; with it again, all is as b
   const fragment = `#k=${newLinkKey()}`;
   const ann = await enter('Ann', room, fragment);
   const ben = await enter('Ben', room, fragment);
-  await plays(ann, ['Ben']);
+  await playsDecrypted(ann, ['Ben']);
   const secret = await ben.evaluateHandle(() => window.__meeting);
   await secret.evaluate((meeting) => meeting?.setEncryptionSecret(undefined));
   const notSealed = (frames: number) =>
@@ -361,16 +341,15 @@ test('without a secret not a packet of media is sent; with it again, all is as b
     );
     return window.__meeting?.setEncryptionSecret({ kind: 'key', bytes });
   }, fragment.slice(3));
-  await plays(ann, ['Ben']);
-  await plays(ben, ['Ann']);
+  await playsDecrypted(ann, ['Ben']);
+  await playsDecrypted(ben, ['Ann']);
 });
 
 test('whoever reloads, with the same passphrase, uses no key and counter twice', async () => {
   const room = newRoom();
   const spy = await openHarness();
   await spy('open', 'spy', 'opencall', server.wsUrl, room, { recorded: true });
-  const ann = await openPage();
-  pages.push(ann);
+  const ann = await tabs.blank();
   const join = async () => {
     await ann.fill('input[name="name"]', 'Ann');
     await ann.fill('input[name="passphrase"]', 'green light');
@@ -439,7 +418,7 @@ test('when the worker dies not a packet more is sent, the page says so, and one 
   const fragment = `#k=${newLinkKey()}`;
   const ann = await enter('Ann', room, fragment);
   const ben = await enter('Ben', room, fragment, '', keepWorkers);
-  await plays(ann, ['Ben']);
+  await playsDecrypted(ann, ['Ben']);
   await ben.evaluate(() => {
     for (const worker of (window as unknown as { workers: Worker[] }).workers) worker.terminate();
   });
@@ -462,14 +441,13 @@ test('when the worker dies not a packet more is sent, the page says so, and one 
     (now) => now.others.length === 0,
   );
   await ben.click('[role="alert"] button:has-text("Try again")');
-  await plays(ann, ['Ben']);
-  await plays(ben, ['Ann']);
+  await playsDecrypted(ann, ['Ben']);
+  await playsDecrypted(ben, ['Ann']);
 });
 
 test('the key is in the link that is copied, and in nothing that the page sends', async () => {
   const room = newRoom();
-  const ann = await openPage();
-  pages.push(ann);
+  const ann = await tabs.blank();
   await ann.context().grantPermissions(['clipboard-read', 'clipboard-write']);
   const sent: string[] = [];
   ann.on('request', (request) => sent.push(request.url(), request.postData() ?? ''));
@@ -488,18 +466,17 @@ test('the key is in the link that is copied, and in nothing that the page sends'
   const link = await ann.evaluate(() => navigator.clipboard.readText());
   expect(link).toBe(`${server.httpUrl}/?room=${room}${key}`);
 
-  const ben = await openPage();
-  pages.push(ben);
+  const ben = await tabs.blank();
   await ben.goto(link);
   expect(await ben.isChecked('input[name="encrypt"]')).toBe(true);
   await ben.fill('input[name="name"]', 'Ben');
   await ben.click('button[type="submit"]');
-  await plays(ben, ['Ann'], 5);
-  await plays(ann, ['Ben'], 5);
+  await playsDecrypted(ben, ['Ann'], 5);
+  await playsDecrypted(ann, ['Ben'], 5);
   // Whoever reloads has the key still.
   await ben.reload();
   await ben.click('button[type="submit"]');
-  await plays(ann, ['Ben'], 5);
+  await playsDecrypted(ann, ['Ben'], 5);
 
   expect(sent.length).toBeGreaterThan(10);
   for (const text of sent) expect(text).not.toContain(key.slice(3));
@@ -510,8 +487,7 @@ test('the key is in the link that is copied, and in nothing that the page sends'
 test('a passphrase opens what the same passphrase closed, and is in no link', async () => {
   const room = newRoom();
   const enterLobby = async (name: string, address: string, passphrase: string) => {
-    const page = await openPage();
-    pages.push(page);
+    const page = await tabs.blank();
     await page.goto(address);
     await page.fill('input[name="name"]', name);
     await page.check('input[name="encrypt"]');
@@ -525,8 +501,8 @@ test('a passphrase opens what the same passphrase closed, and is in no link', as
   expect(ann.url()).toBe(`${server.httpUrl}/?room=${room}#e2ee=passphrase`);
   const ben = await enterLobby('Ben', ann.url(), ' green light');
   const wil = await enterLobby('Wil', ann.url(), 'Green light');
-  await plays(ann, ['Ben'], 5);
-  await plays(ben, ['Ann'], 5);
+  await playsDecrypted(ann, ['Ben'], 5);
+  await playsDecrypted(ben, ['Ann'], 5);
   await until(
     'Wil has another',
     () => look(wil),

@@ -3,13 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { newLinkKey } from '../../src/e2ee/keys';
-import { openPage } from './support/chromium';
 import { CuttableLink } from './support/cuttable';
 import { launchFirefox, ownAddress } from './support/firefox';
-import type { Tab } from './support/meeting';
+import { isJoined, type Tab } from './support/meeting';
 import { TestServer } from './support/server';
+import { tabsOfTests } from './support/tabs';
 import { newRoom } from './support/talk';
 import { isProof } from './support/timing';
 import { until } from './support/wait';
@@ -24,15 +24,11 @@ const WHILE_AWAY_BYTES = 1_048_576;
 
 let server: TestServer;
 let link: CuttableLink;
-const pages: Page[] = [];
+const tabs = tabsOfTests();
 
 beforeAll(async () => {
   server = await TestServer.start({ name: 'files' });
   link = await CuttableLink.start(server);
-});
-
-afterEach(async () => {
-  await Promise.all(pages.splice(0).map((page) => page.close()));
 });
 
 afterAll(async () => {
@@ -47,20 +43,11 @@ async function enter(
   fragment: string,
   microphone = 0,
 ): Promise<Page> {
-  const page = await openPage();
-  pages.push(page);
   const settings = `autojoin=1&camera=0&microphone=${microphone}`;
-  await page.goto(`${url}/?room=${room}&name=${name}&${settings}${fragment}`);
+  const page = await tabs.open(`${url}/?room=${room}&name=${name}&${settings}${fragment}`);
   await isJoined(page);
   return page;
 }
-
-const isJoined = (page: Page) =>
-  until(
-    'joined',
-    () => page.evaluate(() => window.__meeting?.snapshot.status),
-    (status) => status === 'joined',
-  );
 
 /** Offers a file of random bytes; its SHA-256. */
 const offer = (page: Page, size: number) =>

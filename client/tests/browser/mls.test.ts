@@ -1,13 +1,14 @@
 import type { Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { importSecret } from '../../src/e2ee/keys';
 import { Openers } from '../../src/e2ee/opener';
 import { readAnnouncement } from '../../src/e2ee/options';
 import type { ServerEvents } from '../../src/sdk/protocol';
-import { openHarness, openPage } from './support/chromium';
-import { launchFirefox, ownAddress } from './support/firefox';
-import { type Look, look, seen, type Tab, watchFirstPicture } from './support/meeting';
+import { openHarness } from './support/chromium';
+import { ownAddress } from './support/firefox';
+import { type Look, look, playsDecrypted, type Tab, watchFirstPicture } from './support/meeting';
 import { TestServer } from './support/server';
+import { tabsOfTests } from './support/tabs';
 import { newRoom } from './support/talk';
 import { isProof } from './support/timing';
 import { until } from './support/wait';
@@ -19,19 +20,13 @@ interface Given {
 }
 
 let server: TestServer;
-let firefox: Awaited<ReturnType<typeof launchFirefox>> | undefined;
-const pages: Page[] = [];
+const tabs = tabsOfTests();
 
 beforeAll(async () => {
   server = await TestServer.start({ name: 'mls', mediaIp: ownAddress() });
 });
 
-afterEach(async () => {
-  await Promise.all(pages.splice(0).map((page) => page.close()));
-});
-
 afterAll(async () => {
-  await firefox?.close();
   await server?.stop();
 });
 
@@ -53,35 +48,12 @@ function keepSecrets() {
   };
 }
 
-async function enter(name: string, room: string): Promise<Page> {
-  const page = await openPage();
-  pages.push(page);
-  await page.addInitScript(keepSecrets);
-  await page.addInitScript(watchFirstPicture);
-  await page.goto(address(name, room));
-  return page;
+function enter(name: string, room: string): Promise<Page> {
+  return tabs.open(address(name, room), keepSecrets, watchFirstPicture);
 }
 
 function secretsOf(page: Page): Promise<Given[]> {
   return page.evaluate(() => (window as unknown as { given: Given[] }).given);
-}
-
-/** Waits until this tab plays so much more of these people, all of it decrypted. */
-async function plays(tab: Tab, names: string[], frames = 10): Promise<Look> {
-  const before = await look(tab);
-  return until(
-    `${names.join()} seen and heard`,
-    () => look(tab),
-    (now) =>
-      names.every((name) => {
-        const [was, is] = [seen(before, name), seen(now, name)];
-        return (
-          is?.encryption === 'encrypted' &&
-          is.framesDecoded >= (was?.framesDecoded ?? 0) + frames &&
-          is.energy > (was?.energy ?? 0)
-        );
-      }),
-  );
 }
 
 /** The code of all of them, once it is one, with so many members. */
@@ -108,13 +80,13 @@ test('three Chromium, in proofs a Firefox too, meet by a group; who leaves canno
   const room = newRoom();
   const ann = await enter('Ann', room);
   const ben = await enter('Ben', room);
-  await plays(ann, ['Ben']);
+  await playsDecrypted(ann, ['Ben']);
   const eve = await enter('Eve', room);
-  if (isProof) firefox ??= await launchFirefox();
+  const firefox = isProof ? await tabs.firefox() : undefined;
   const fay = await firefox?.openPage(address('Fay', room));
   const all = [ann, ben, eve, ...(fay ? [fay] : [])] as Tab[];
   const names = ['Ann', 'Ben', 'Eve', ...(fay ? ['Fay'] : [])];
-  await Promise.all(all.map((tab, at) => plays(tab, names.toSpliced(at, 1))));
+  await Promise.all(all.map((tab, at) => playsDecrypted(tab, names.toSpliced(at, 1))));
   const code = await agree(all);
   await ann.click('.oc-encryption button');
   expect(await ann.textContent('.oc-code output')).toBe(code);
@@ -130,7 +102,7 @@ test('three Chromium, in proofs a Firefox too, meet by a group; who leaves canno
   await ben.close();
   const others = all.toSpliced(1, 1);
   expect(await agree(others)).not.toBe(code);
-  await Promise.all([plays(ann, ['Eve']), plays(eve, ['Ann'])]);
+  await Promise.all([playsDecrypted(ann, ['Eve']), playsDecrypted(eve, ['Ann'])]);
   await cannotFollow(spy, bens, await secretsOf(ann), ann);
   await spy('closeAll');
   await fay?.close();
@@ -179,7 +151,7 @@ async function cannotFollow(
 test('after a restart of the server all are in one group again', async () => {
   const room = newRoom();
   const [ann, ben] = [await enter('Ann', room), await enter('Ben', room)];
-  await plays(ann, ['Ben']);
+  await playsDecrypted(ann, ['Ben']);
   const before = await agree([ann, ben]);
   const { ports } = server;
   await server.kill();
@@ -190,15 +162,15 @@ test('after a restart of the server all are in one group again', async () => {
     ({ encryption }) => encryption.code !== before,
   );
   await agree([ann, ben]);
-  await plays(ann, ['Ben']);
-  await plays(ben, ['Ann']);
+  await playsDecrypted(ann, ['Ben']);
+  await playsDecrypted(ben, ['Ann']);
   for (const tab of [ann, ben]) nothingIsForged(await look(tab));
 });
 
 test('a tab that was loaded again takes its own place', async () => {
   const room = newRoom();
   const [ann, ben] = [await enter('Ann', room), await enter('Ben', room)];
-  await plays(ann, ['Ben']);
+  await playsDecrypted(ann, ['Ben']);
   const before = await agree([ann, ben]);
   await ben.goto(address('Ben', room));
   await until(
@@ -207,6 +179,6 @@ test('a tab that was loaded again takes its own place', async () => {
     ({ encryption }) => encryption.code !== before,
   );
   await agree([ann, ben]);
-  await plays(ann, ['Ben']);
-  await plays(ben, ['Ann']);
+  await playsDecrypted(ann, ['Ben']);
+  await playsDecrypted(ben, ['Ann']);
 });

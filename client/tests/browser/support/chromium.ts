@@ -44,6 +44,32 @@ export type CallWish = <Name extends keyof Wish>(
   ...args: Parameters<Wish[Name]>
 ) => Promise<Awaited<ReturnType<Wish[Name]>>>;
 
+/** A page of a browser, whichever drives it. */
+interface Evaluating {
+  evaluate(inPage: (called: Called) => unknown, called: Called): Promise<unknown>;
+}
+
+/** Where it is, what it is called, and with what. */
+type Called = [world: World, name: string, args: unknown[]];
+
+type World = 'harness' | 'hook' | 'wish';
+
+/** What there is to call in a page: `window.harness`, for example. */
+export function callerOf<Call>(page: Evaluating, world: World): Call {
+  const call = (name: string, ...args: unknown[]) =>
+    page.evaluate(
+      ([world, name, args]) => {
+        const functions = window[world] as unknown as Record<
+          string,
+          (...args: unknown[]) => Promise<unknown>
+        >;
+        return functions[name]?.(...args);
+      },
+      [world, name, args],
+    );
+  return call as Call;
+}
+
 /** A page of the harness. */
 async function openOwnPage(name: string): Promise<Page> {
   const page = await openPage();
@@ -56,36 +82,13 @@ async function openOwnPage(name: string): Promise<Page> {
 
 /** A page with OpenCall's own client in it, ready for any number of participants. */
 export async function openHook(version: string): Promise<CallHook> {
-  const page = await openOwnPage(`hook-${version}`);
-  const call = (name: string, ...args: unknown[]) =>
-    page.evaluate(
-      ([name, args]) => {
-        const functions = window.hook as unknown as Record<
-          string,
-          (...args: unknown[]) => Promise<unknown>
-        >;
-        return functions[name]?.(...args);
-      },
-      [name, args] as const,
-    );
-  return call as CallHook;
+  return callerOf(await openOwnPage(`hook-${version}`), 'hook');
 }
 
 /** A page with the harness in it, ready for any number of peers; with today's mediasoup-client unless told. */
 export async function openHarness(version = '3.24'): Promise<CallHarness> {
-  const page = await openOwnPage(version === '3.24' ? 'harness' : `harness-${version}`);
-  const call = (name: string, ...args: unknown[]) =>
-    page.evaluate(
-      ([name, args]) => {
-        const functions = window.harness as unknown as Record<
-          string,
-          (...args: unknown[]) => Promise<unknown>
-        >;
-        return functions[name]?.(...args);
-      },
-      [name, args] as const,
-    );
-  return call as CallHarness;
+  const name = version === '3.24' ? 'harness' : `harness-${version}`;
+  return callerOf(await openOwnPage(name), 'harness');
 }
 
 /**
@@ -95,16 +98,5 @@ export async function openHarness(version = '3.24'): Promise<CallHarness> {
 export async function openWish(origin = inject('pagesUrl')): Promise<CallWish> {
   const page = await openPage();
   await page.goto(`${origin}/wish`);
-  const call = (name: string, ...args: unknown[]) =>
-    page.evaluate(
-      ([name, args]) => {
-        const functions = window.wish as unknown as Record<
-          string,
-          (...args: unknown[]) => Promise<unknown>
-        >;
-        return functions[name]?.(...args);
-      },
-      [name, args] as const,
-    );
-  return call as CallWish;
+  return callerOf(page, 'wish');
 }

@@ -1,7 +1,7 @@
 import { networkInterfaces } from 'node:os';
 import puppeteer, { type Browser, type Page } from 'puppeteer-core';
 import { inject } from 'vitest';
-import type { CallHarness } from './chromium';
+import { type CallHarness, callerOf } from './chromium';
 import { ceilingMs } from './wait';
 
 /**
@@ -20,19 +20,7 @@ export function ownAddress(): string {
 export async function openFirefox(): Promise<{ call: CallHarness; close: () => Promise<void> }> {
   const { openPage, close } = await launchFirefox();
   const page = await openPage(`${inject('pagesUrl')}/harness`);
-  const call = (name: string, ...args: unknown[]) =>
-    page.evaluate(
-      (name: string, args: unknown[]) => {
-        const functions = window.harness as unknown as Record<
-          string,
-          (...args: unknown[]) => Promise<unknown>
-        >;
-        return functions[name]?.(...args);
-      },
-      name,
-      args,
-    );
-  return { call: call as CallHarness, close };
+  return { call: callerOf<CallHarness>(page, 'harness'), close };
 }
 
 /** A Firefox with invented devices that asks nothing. */

@@ -89,6 +89,32 @@ export function seen({ others }: Look, name: string): Seen | undefined {
   return others.find((other) => other.name === name);
 }
 
+/** Waits until this tab is in its meeting. */
+export const isJoined = (tab: Tab) =>
+  until(
+    'joined',
+    () => tab.evaluate(() => window.__meeting?.snapshot.status),
+    (status) => status === 'joined',
+  );
+
+/** Waits until this tab plays so many more frames of these people, all of it decrypted. */
+export async function playsDecrypted(tab: Tab, names: string[], frames = 15): Promise<Look> {
+  const before = await look(tab);
+  return until(
+    `${names.join()} seen and heard`,
+    () => look(tab),
+    (now) =>
+      names.every((name) => {
+        const [was, is] = [seen(before, name), seen(now, name)];
+        return (
+          is?.encryption === 'encrypted' &&
+          is.framesDecoded >= (was?.framesDecoded ?? 0) + frames &&
+          is.energy > (was?.energy ?? 0)
+        );
+      }),
+  );
+}
+
 /** Runs in the page: notes when the meeting was begun and when the first other person could be seen. */
 export function watchFirstPicture() {
   const times = { joinedAt: 0, seenAt: 0 };

@@ -3,8 +3,7 @@
 //! * [`media`] — what participants send, and how each packet is checked.
 //! * [`client`] — participants that speak ICE, DTLS, SRTP and signaling.
 //! * [`janus`] — the same participants in a Janus VideoRoom.
-//! * [`impairment`] — what a bad link does to packets, as a pure, seeded function of time.
-//! * [`link`] — a UDP relay that puts such a link between clients and a server.
+//! * [`link`] — a UDP relay that puts a bad link (`opencall_emulator`) between clients and a server.
 //! * [`scenario`], [`server`], [`run`] — who meets whom, the server under load, a whole run.
 //! * [`ramp`], [`trend`] — how far a load can go, and what grows over time.
 //! * [`versus`] — our server and another one in turns.
@@ -15,7 +14,6 @@
 
 pub mod client;
 pub mod floor;
-pub mod impairment;
 pub mod janus;
 pub mod link;
 mod machine;

@@ -11,12 +11,12 @@ use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
 use opencall_bench::client::signaling::Protocol;
-use opencall_bench::impairment::LinkConfig;
 use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::ramp::RampOptions;
 use opencall_bench::run::{RunOptions, run};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::{Server, ServerOptions};
+use opencall_emulator::LinkConfig;
 
 /// Ends only what hangs.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,13 +9,13 @@ use opencall_bench::client::net::Network;
 use opencall_bench::client::publish::LAYER_RATES;
 use opencall_bench::client::session::Dialect;
 use opencall_bench::client::signaling::Protocol;
-use opencall_bench::impairment::LinkConfig;
 use opencall_bench::media::codec::VideoCodec;
 use opencall_bench::ramp::RampOptions;
 use opencall_bench::result::BenchResult;
 use opencall_bench::run::{RunOptions, run};
 use opencall_bench::scenario::Scenario;
 use opencall_bench::server::ServerOptions;
+use opencall_emulator::LinkConfig;
 
 fn options(scenario: Scenario, participants: u32, seconds: u64) -> RunOptions {
     RunOptions {

@@ -3,13 +3,16 @@
 //! `down-rate-kbps 400` on its standard input gives the way to clients another bottleneck.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opencall_bench::link::{Relay, RelayConfig};
 
 use super::link_flags::LinkFlags;
+use super::path_flags::PathFlags;
 
 /// What the relay does to packets.
 #[derive(clap::Args)]
@@ -22,6 +25,11 @@ pub struct Args {
     server: SocketAddr,
     #[command(flatten)]
     link: LinkFlags,
+    #[command(flatten)]
+    path: PathFlags,
+    /// Writes what the link was each 10 ms, each way, as a table (CSV).
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// Seed: the same seed treats the same packets the same way.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -34,14 +42,24 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(relay(args)).map_err(|error| {
+    let config = args.path.relay(&args.link, args.seed)?;
+    let log = match &args.log {
+        Some(path) => {
+            let file = File::create(path);
+            Some(file.map_err(|error| format!("cannot write {}: {error}", path.display()))?)
+        }
+        None => None,
+    };
+    runtime.block_on(relay(args, config, log)).map_err(|error| {
         format!("cannot relay from {}: {error}; choose another --listen address", args.listen)
     })
 }
 
-async fn relay(args: &Args) -> std::io::Result<()> {
-    let config = RelayConfig { up: args.link.up(), down: args.link.down(), seed: args.seed };
-    let relay = Relay::bind(args.listen, args.server, config).await?;
+async fn relay(args: &Args, config: RelayConfig, log: Option<File>) -> std::io::Result<()> {
+    let mut relay = Relay::bind(args.listen, args.server, config)?;
+    if let Some(file) = log {
+        relay.log_to(file)?;
+    }
     println!("relaying {} to {}", relay.local_addr()?, args.server);
     let down_rate = relay.down_rate();
     std::thread::spawn(move || {

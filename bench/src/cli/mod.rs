@@ -11,6 +11,7 @@ mod floor;
 mod link;
 mod link_flags;
 mod page;
+mod path_flags;
 mod ramp_flags;
 mod run;
 mod versus;

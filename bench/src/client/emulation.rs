@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use crate::impairment::{Impairment, LinkConfig};
+use opencall_emulator::{Impairment, LinkConfig};
 
 /// Datagrams under way on all links at most. A second of 100 participants at 2 Mbit/s each way is
 /// half of that; beyond it the generator would only grow, and more are lost.

@@ -3,7 +3,7 @@
 //! * [`media`] — what participants send, and how each packet is checked.
 //! * [`client`] — participants that speak ICE, DTLS, SRTP and signaling.
 //! * [`janus`] — the same participants in a Janus VideoRoom.
-//! * [`link`] — a UDP relay that puts a bad link (`opencall_emulator`) between clients and a server.
+//! * [`link`] — a UDP relay that puts a bad link (`opencall_emulator`) between clients and server.
 //! * [`scenario`], [`server`], [`run`] — who meets whom, the server under load, a whole run.
 //! * [`ramp`], [`trend`] — how far a load can go, and what grows over time.
 //! * [`versus`] — our server and another one in turns.

@@ -1,7 +1,8 @@
 import { useCallback, useEffect, useMemo, useState } from 'react';
 import { MeetingView } from '../react/index';
 import { PreferencesContext, type Theme, useWords } from '../react/words/index';
-import { type EncryptionOptions, Meeting, sameOriginUrl } from '../sdk/index';
+import { type EncryptionOptions, Meeting, type MeetingOptions, sameOriginUrl } from '../sdk/index';
+import { chosenDevices } from './chosenDevices';
 import { type Choice, Lobby } from './Lobby';
 import { useOwnPreferences } from './preferences';
 import {
@@ -129,7 +130,7 @@ function start(choice: Choice, settings: Settings): Meeting {
     url: sameOriginUrl(location),
     meetingId: choice.room,
     displayName: choice.name,
-    camera: settings.video,
+    ...wantedDevices(settings),
     ...(settings.codec ? { videoCodec: settings.codec } : {}),
     ...(settings.token ? { token: settings.token } : {}),
     ...(choice.lock ? { encryption: encryptionOf(choice.lock, settings) } : {}),
@@ -140,6 +141,15 @@ function start(choice: Choice, settings: Settings): Meeting {
   meeting.join().catch(ignore);
   void openDevices(meeting, choice);
   return meeting;
+}
+
+/** Those that were chosen the last time, where the lobby does not hand them over. */
+function wantedDevices({ video }: Settings): Pick<MeetingOptions, 'camera' | 'microphone'> {
+  const { camera, microphone } = chosenDevices(localStorage);
+  return {
+    camera: { ...video, ...(camera ? { deviceId: { ideal: camera } } : {}) },
+    ...(microphone ? { microphone: { deviceId: { ideal: microphone } } } : {}),
+  };
 }
 
 /** What is open already goes on; what could not be opened in the lobby is not asked for again. */

@@ -111,8 +111,11 @@ export class LocalMedia {
     return this.#inTurn(source, async () => {
       const local = this.#tracks.get(source);
       if (local) {
-        given.track?.stop();
-        given.sound?.stop();
+        // What is given once more goes on; of two tracks one is enough.
+        const used = [...this.#tracks.values()].map(({ track }) => track);
+        for (const track of [given.track, given.sound]) {
+          if (track && !used.includes(track)) track.stop();
+        }
         await this.#resume(local);
         return;
       }
@@ -148,10 +151,7 @@ export class LocalMedia {
   /** Takes another camera or microphone; of one that is off, from when it is switched on. */
   use(device: Device, deviceId: string): Promise<void> {
     return this.#inTurn(device, async () => {
-      this.#options = {
-        ...this.#options,
-        [device]: { ...this.#options[device], deviceId: { ideal: deviceId } },
-      };
+      this.#prefer(device, deviceId);
       const local = this.#tracks.get(device);
       if (!local || local.track.getSettings?.().deviceId === deviceId) return;
       try {
@@ -201,7 +201,7 @@ export class LocalMedia {
         const { producer } = local;
         if (!producer) return;
         local.producer = undefined;
-        await this.#host.unpublish(producer);
+        await this.#host.unpublish(producer).catch(notClosed);
         await this.#publish(local);
       }).catch((error) => this.#host.report(error));
     }
@@ -280,14 +280,26 @@ export class LocalMedia {
       if (this.#tracks.get(source) !== local || local.track !== track) return;
       if (isDevice(source)) void this.#inTurn(source, () => this.#replace(source, local, track));
       // A screen without its sound is still one.
-      else if (source === 'screenAudio') void this.#inTurn('screen', () => this.#stop(source));
-      else void this.disable(source);
+      else if (source === 'screenAudio')
+        this.#inTurn('screen', () => this.#stop(source)).catch(notClosed);
+      else this.disable(source).catch(notClosed);
     });
+  }
+
+  /** From now on the browser is asked for this one of a kind, as long as it is there. */
+  #prefer(device: Device, deviceId: string): void {
+    this.#options = {
+      ...this.#options,
+      [device]: { ...this.#options[device], deviceId: { ideal: deviceId } },
+    };
   }
 
   async #tracksOf(source: LocalSource, given: GivenTracks): Promise<MediaStreamTrack[]> {
     const { track, sound } = given;
     if (!track || track.readyState === 'ended') return this.#open(source);
+    // Switched off and on again it is still the one that was chosen.
+    const { deviceId } = track.getSettings?.() ?? {};
+    if (isDevice(source) && deviceId) this.#prefer(source, deviceId);
     return sound ? [track, sound] : [track];
   }
 
@@ -359,7 +371,10 @@ export class LocalMedia {
     const locals = ending.flatMap((one) => this.#tracks.get(one) ?? []);
     for (const local of locals) this.#remove(local);
     this.#host.changed();
-    for (const { producer } of locals) if (producer) await this.#host.unpublish(producer);
+    const closed = await Promise.allSettled(
+      locals.flatMap(({ producer }) => (producer ? [this.#host.unpublish(producer)] : [])),
+    );
+    for (const one of closed) if (one.status === 'rejected') throw one.reason;
   }
 
   #remove(local: LocalTrack): void {
@@ -456,6 +471,11 @@ export class LocalMedia {
     this.#queues.set(source, settled);
     return result;
   }
+}
+
+/** What the server did not close ends with the session, and is sent by nobody. */
+function notClosed(error: unknown): void {
+  console.info('opencall: what is sent no more could not be closed', error);
 }
 
 function isDevice(source: Source): source is Device {

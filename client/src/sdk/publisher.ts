@@ -91,7 +91,14 @@ export class Publisher {
     }
     void this.#sentLayers.apply(producer);
     if (source === 'microphone') this.#repeat(producer);
-    if (publication.paused) await this.setPaused(producer, true);
+    if (!publication.paused) return producer;
+    try {
+      await this.setPaused(producer, true);
+    } catch (error) {
+      // Nobody may take for open what is muted; and what is not known to be sent could never be ended.
+      await this.unpublish(producer).catch(() => undefined);
+      throw error;
+    }
     return producer;
   }
 

@@ -82,6 +82,16 @@ test('what is sent follows the advice, and changes with it', async () => {
   expect(told).toHaveBeenCalledTimes(2);
 });
 
+test('a picture is sent in another codec although the server does not know the one before', async () => {
+  const meeting = await joined(advice('video/VP9'));
+  await meeting.enable('camera');
+  channel.refused.add('closeProducer');
+  channel.say('codecAdvice', advice('video/VP8'));
+  await vi.advanceTimersByTimeAsync(0);
+  expect(pictures().map((picture) => (picture as string[])[0])).toEqual(['video/VP9', 'video/VP8']);
+  expect(meeting.snapshot.error).toBeNull();
+});
+
 test('layers inside one stream are one encoding', async () => {
   const meeting = await joined(advice('video/VP8', 'svc'));
   await meeting.enable('camera');

@@ -11,6 +11,7 @@ let denied: string[];
 let listeners: Set<() => void>;
 let channel: FakeChannel;
 let isProducingHeld: boolean;
+let isPausingRefused: boolean;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -21,6 +22,7 @@ beforeEach(() => {
   opened = [];
   denied = [];
   isProducingHeld = false;
+  isPausingRefused = false;
   listeners = new Set();
   vi.stubGlobal('navigator', {
     mediaDevices: {
@@ -97,6 +99,7 @@ async function joined(): Promise<Meeting> {
     openChannel: async () => {
       channel = new FakeChannel();
       if (isProducingHeld) channel.hold('produce');
+      if (isPausingRefused) channel.refused.add('pauseProducer');
       return channel;
     },
   });
@@ -407,4 +410,51 @@ test('what is switched while the session is lost is so on the next', async () =>
     'produce',
   ]);
   expect(own(meeting)?.microphone?.track?.enabled).toBe(true);
+});
+
+test('a track that is given twice goes on, and so does its device when it is switched off and on', async () => {
+  const meeting = await joined();
+  plugged.unshift({ kind: 'videoinput', deviceId: 'cam-0', label: 'Other camera' });
+  const [track] = (await open({ video: { deviceId: { exact: 'cam-1' } } })).getTracks();
+  const given = { track: track as unknown as MediaStreamTrack };
+  await meeting.enable('camera', given);
+  await meeting.enable('camera', given);
+  expect(track?.readyState).toBe('live');
+  const other = new FakeMediaStreamTrack({ kind: 'video' });
+  await meeting.enable('camera', { track: other as unknown as MediaStreamTrack });
+  expect([track?.readyState, other.readyState]).toEqual(['live', 'ended']);
+  await meeting.disable('camera');
+  await meeting.enable('camera');
+  expect(opened.at(-1)?.constraints.video).toMatchObject({ deviceId: { ideal: 'cam-1' } });
+});
+
+test('a screen that ends is given up with its sound, although the server refuses to close one of them', async () => {
+  const unhandled = vi.fn();
+  process.on('unhandledRejection', unhandled);
+  const meeting = await joined();
+  await meeting.enable('screen');
+  channel.refused.add('closeProducer');
+  const [screen] = opened.at(-1)?.tracks ?? [];
+  screen?.remoteStop();
+  await settle();
+  vi.useRealTimers();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  process.off('unhandledRejection', unhandled);
+  expect(unhandled).not.toHaveBeenCalled();
+  expect(channel.names().filter((name) => name === 'closeProducer')).toHaveLength(2);
+  expect(meeting.snapshot.devices.screen).toBe('off');
+});
+
+test('what is muted and cannot be muted at the server is not sent at all', async () => {
+  const meeting = await joined();
+  await meeting.enable('microphone');
+  await meeting.mute();
+  const first = channel;
+  isPausingRefused = true;
+  first.drop();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(channel).not.toBe(first);
+  const names = channel.names().filter((name) => /Producer|produce$/.test(name));
+  expect(names).toEqual(['produce', 'pauseProducer', 'closeProducer']);
+  expect(meeting.snapshot.error).toMatchObject({ code: 'request-refused' });
 });

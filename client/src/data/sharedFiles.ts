@@ -49,10 +49,7 @@ export class SharedFiles {
       .then((desk) => {
         if (life === this.#life) desk.offered(participantId, offers);
       })
-      .catch((error) => {
-        this.#loading = undefined;
-        console.warn('opencall: files cannot be shown', error);
-      });
+      .catch((error) => console.warn('opencall: files cannot be shown', error));
   }
 
   received(participantId: string, message: FileMessage): void {
@@ -83,10 +80,17 @@ export class SharedFiles {
   }
 
   #load(): Promise<FileDesk> {
-    this.#loading ??= import('./files/desk').then(({ FileDesk }) => {
-      this.#desk = new FileDesk(this.#host);
-      return this.#desk;
+    this.#loading ??= this.#fetch().catch((error) => {
+      // A network that was away for a moment need not be for good.
+      this.#loading = undefined;
+      throw error;
     });
     return this.#loading;
+  }
+
+  async #fetch(): Promise<FileDesk> {
+    const { FileDesk } = await import('./files/desk');
+    this.#desk = new FileDesk(this.#host);
+    return this.#desk;
   }
 }

@@ -23,8 +23,13 @@ export class LayerRequests {
   async want(consumerId: string, layers: Layers): Promise<void> {
     const known = this.#wanted.get(consumerId);
     if (!known) {
-      this.#wanted.set(consumerId, { asked: layers, newest: layers, timer: undefined });
-      await this.#ask(consumerId, layers);
+      const wanted: Wanted = { asked: layers, newest: layers, timer: undefined };
+      this.#wanted.set(consumerId, wanted);
+      await this.#ask(consumerId, layers).catch((error) => {
+        // It may be asked for again.
+        if (wanted.asked === layers) wanted.asked = undefined;
+        throw error;
+      });
       return;
     }
     known.newest = layers;

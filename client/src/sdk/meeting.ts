@@ -180,6 +180,7 @@ export class Meeting {
   #hasEntered = false;
   /** Grows whenever the user joins or leaves, so that late answers of an older life are ignored. */
   #life = 0;
+  #joining: Promise<void> | undefined;
   /** The life that ended with its encryption, and why. */
   #died: { life: number; reason: MeetingError } | undefined;
 
@@ -214,9 +215,18 @@ export class Meeting {
     return this.#emitter.on(name, listener);
   }
 
-  /** Enters the meeting. Afterwards lost connections are made anew without being asked. */
+  /**
+   * Enters the meeting. Afterwards lost connections are made anew without being asked. Whoever asks while it is being entered
+   * waits for the same; `leave` ends that without an error.
+   */
   async join(): Promise<void> {
-    if (this.#status !== 'idle' && this.#status !== 'failed' && this.#status !== 'left') return;
+    if (this.#status === 'joining' || this.#status === 'waiting') return this.#joining;
+    if (this.#status === 'joined' || this.#status === 'reconnecting') return;
+    this.#joining = this.#join();
+    return this.#joining;
+  }
+
+  async #join(): Promise<void> {
     this.#life += 1;
     this.#error = null;
     this.#local.reopen();

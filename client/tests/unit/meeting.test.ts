@@ -211,6 +211,25 @@ test('a connection lost while the device is made ready leaves no transport behin
   expect(handlers).toHaveLength(0);
 });
 
+test('who joins while that is under way waits for the same, and hears the same refusal', async () => {
+  const meeting = makeMeeting();
+  const [first, second] = [meeting.join(), meeting.join()];
+  let isIn = false;
+  void second.then(() => {
+    isIn = true;
+  });
+  await Promise.resolve();
+  expect(isIn).toBe(false);
+  await Promise.all([first, second]);
+  expect([isIn, meeting.snapshot.status]).toEqual([true, 'joined']);
+  await meeting.join();
+  meeting.leave();
+  refusedFromTheStart.push('setRtpCapabilities');
+  const outcomes = await Promise.allSettled([meeting.join(), meeting.join()]);
+  expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  expect(meeting.snapshot.status).toBe('failed');
+});
+
 test('a refusal on the way in leaves no transport open', async () => {
   const meeting = makeMeeting();
   refusedFromTheStart.push('setRtpCapabilities');

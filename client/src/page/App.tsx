@@ -4,6 +4,7 @@ import { PreferencesContext, type Theme, useWords } from '../react/words/index';
 import { type EncryptionOptions, Meeting, type MeetingOptions, sameOriginUrl } from '../sdk/index';
 import { chosenDevices } from './chosenDevices';
 import { type Choice, Lobby } from './Lobby';
+import { lasting, ofTab } from './memory';
 import { useOwnPreferences } from './preferences';
 import {
   addressOf,
@@ -35,8 +36,8 @@ export function App() {
 
 /** A lobby, a meeting, and a farewell. */
 function Page({ theme }: { theme: Theme }) {
-  const token = useMemo(() => adoptToken(window), []);
-  const read = () => readSettings(location.search, localStorage, token, location.hash);
+  const token = useMemo(() => adoptToken({ location, history, sessionStorage: ofTab }), []);
+  const read = () => readSettings(location.search, lasting, token, location.hash);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the address is read once
   const settings = useMemo(read, []);
   const [meeting, setMeeting] = useState<{ meeting: Meeting; room: string; lock: Lock } | null>(
@@ -50,7 +51,7 @@ function Page({ theme }: { theme: Theme }) {
 
   const join = useCallback(
     (choice: Choice) => {
-      remember(choice, localStorage);
+      remember(choice, lasting);
       history.replaceState(null, '', addressOf(location, choice.room, choice.lock));
       document.title = `${choice.room} · OpenCall`;
       setHasLeft(false);
@@ -145,7 +146,7 @@ function start(choice: Choice, settings: Settings): Meeting {
 
 /** Those that were chosen the last time, where the lobby does not hand them over. */
 function wantedDevices({ video }: Settings): Pick<MeetingOptions, 'camera' | 'microphone'> {
-  const { camera, microphone } = chosenDevices(localStorage);
+  const { camera, microphone } = chosenDevices(lasting);
   return {
     camera: { ...video, ...(camera ? { deviceId: { ideal: camera } } : {}) },
     ...(microphone ? { microphone: { deviceId: { ideal: microphone } } } : {}),

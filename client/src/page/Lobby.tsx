@@ -8,6 +8,7 @@ import { usePreferences, useWords } from '../react/words/index';
 import { chosenDevices, rememberDevice } from './chosenDevices';
 import { LockField } from './LockField';
 import { Mirror } from './Mirror';
+import { lasting } from './memory';
 import { type Preview, usePreview } from './preview';
 import { useDoors } from './server';
 import { chooseLock, type Lock, type Settings } from './settings';
@@ -39,7 +40,7 @@ export function Lobby({
   const [microphone, setMicrophone] = useState(settings.microphone);
   const [isLocked, setLocked] = useState(settings.lock !== undefined);
   const [passphrase, setPassphrase] = useState('');
-  const [ids, setIds] = useState(() => chosenDevices(localStorage));
+  const [ids, setIds] = useState(() => chosenDevices(lasting));
   const { tracks, states, take } = usePreview(
     { isOn: camera, deviceId: ids.camera },
     { isOn: microphone, deviceId: ids.microphone },
@@ -47,7 +48,7 @@ export function Lobby({
   );
   const devices = useDeviceList(tracks);
   const choose = (device: 'camera' | 'microphone') => (deviceId: string) => {
-    rememberDevice(device, deviceId, localStorage);
+    rememberDevice(device, deviceId, lasting);
     setIds((before) => ({ ...before, [device]: deviceId || undefined }));
   };
   const submit = (event: FormEvent) => {

@@ -6,6 +6,7 @@ import {
   type Preferences,
   type Theme,
 } from '../react/words/index';
+import { lasting } from './memory';
 import type { Memory } from './settings';
 
 const LANGUAGE_KEY = 'opencall.language';
@@ -29,14 +30,14 @@ export function readPreferences(query: string, memory: Memory): Wanted {
 
 /** How this visitor wants the page; the document has the same. */
 export function useOwnPreferences(): Preferences & Wanted {
-  const [wanted, setWanted] = useState(() => readPreferences(location.search, localStorage));
+  const [wanted, setWanted] = useState(() => readPreferences(location.search, lasting));
   useEffect(() => {
     document.documentElement.lang = wanted.language;
     document.documentElement.dataset.theme = wanted.theme;
   }, [wanted]);
   const change = useCallback((next: Partial<Wanted>) => {
-    if (next.language) localStorage.setItem(LANGUAGE_KEY, next.language);
-    if (next.theme) localStorage.setItem(THEME_KEY, next.theme);
+    if (next.language) lasting.setItem(LANGUAGE_KEY, next.language);
+    if (next.theme) lasting.setItem(THEME_KEY, next.theme);
     setWanted((before) => ({ ...before, ...next }));
   }, []);
   return useMemo(() => ({ ...wanted, change }), [wanted, change]);

@@ -24,6 +24,9 @@ export interface Lobby {
   take: () => Promise<Preview>;
 }
 
+/** What plugging something in may mend. */
+const LACKING: readonly DeviceState[] = ['missing', 'busy'];
+
 const OFF: Record<Device, DeviceState> = { camera: 'off', microphone: 'off' };
 
 /** Opens what is switched on, both by one question, and closes what is not. */
@@ -35,7 +38,23 @@ export function usePreview(camera: Wish, microphone: Wish, video: MediaTrackCons
   const queue = useRef<Promise<void>>(Promise.resolve());
   const isGone = useRef(false);
   const isTaken = useRef(false);
+  /** Grows when something was unplugged, or plugged in. */
+  const [changes, setChanges] = useState(0);
+  const unplugged = useCallback((device: Device, track: MediaStreamTrack) => {
+    if (open.current[device] !== track || isTaken.current) return;
+    delete open.current[device];
+    setChanges((before) => before + 1);
+  }, []);
+  const lacks = DEVICES.some((one) => LACKING.includes(shown.states[one]));
+  useEffect(() => {
+    const devices = globalThis.navigator?.mediaDevices as MediaDevices | undefined;
+    if (!lacks || !devices) return;
+    const changed = () => setChanges((before) => before + 1);
+    devices.addEventListener?.('devicechange', changed);
+    return () => devices.removeEventListener?.('devicechange', changed);
+  }, [lacks]);
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a change of what is plugged in is looked at anew
   useEffect(() => {
     isGone.current = false;
     const wishes: Record<Device, Wish> = {
@@ -51,10 +70,14 @@ export function usePreview(camera: Wish, microphone: Wish, video: MediaTrackCons
       for (const one of missing) states[one] = 'asking';
       setShown({ tracks: { ...open.current }, states: { ...states } });
       Object.assign(states, await openMissing(missing, wishes, open.current, settings.current));
+      for (const one of missing) {
+        const track = open.current[one];
+        track?.addEventListener('ended', () => unplugged(one, track));
+      }
       if (isGone.current) stop(open.current);
       else setShown({ tracks: { ...open.current }, states });
     });
-  }, [camera.isOn, camera.deviceId, microphone.isOn, microphone.deviceId]);
+  }, [camera.isOn, camera.deviceId, microphone.isOn, microphone.deviceId, changes, unplugged]);
 
   useEffect(() => {
     return () => {

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'react';
-import type { Participant } from '../sdk/index';
+import type { MeetingSnapshot, Participant } from '../sdk/index';
 import { useWords, type Words } from './words/index';
 
 /** Who comes within this long is named together. */
@@ -41,6 +41,46 @@ export function Announcer({
   return (
     <div className="oc-hidden" aria-live="polite" data-announcer="">
       {text}
+    </div>
+  );
+}
+
+/** Of what is written, so much is read out: more is read in the chat. */
+const MAX_SAID = 200;
+
+/**
+ * Says what becomes of one's own microphone and camera, which keys and hosts change too, and what others write while the chat
+ * is closed, where nobody is read to from. Draws nothing.
+ */
+export function OwnAnnouncer({
+  snapshot: { devices, chat },
+  isChatOpen,
+}: {
+  snapshot: Pick<MeetingSnapshot, 'devices' | 'chat'>;
+  isChatOpen: boolean;
+}) {
+  const words = useWords().announce;
+  const [news, setNews] = useState({ text: '', count: 0 });
+  const last = chat.at(-1);
+  const known = useRef({ microphone: devices.microphone, camera: devices.camera, said: last?.id });
+  useEffect(() => {
+    const tell = (text: string) => setNews(({ count }) => ({ text, count: count + 1 }));
+    const before = known.current;
+    // What is starting is not on yet.
+    const now = (device: 'microphone' | 'camera') =>
+      devices[device] === 'starting' ? before[device] : devices[device];
+    known.current = { microphone: now('microphone'), camera: now('camera'), said: last?.id };
+    const is = (device: 'microphone' | 'camera') => known.current[device] === 'on';
+    const has = (device: 'microphone' | 'camera') => is(device) !== (before[device] === 'on');
+    if (has('microphone')) tell(is('microphone') ? words.unmuted : words.muted);
+    if (has('camera')) tell(is('camera') ? words.cameraOn : words.cameraOff);
+    if (!last || last.mine || isChatOpen || last.id === before.said) return;
+    tell(words.said(last.name, last.text.slice(0, MAX_SAID)));
+  }, [devices, last, isChatOpen, words]);
+  return (
+    <div className="oc-hidden" aria-live="polite" data-own-news="">
+      {/* The same said twice is said twice. */}
+      <span key={news.count}>{news.text}</span>
     </div>
   );
 }

@@ -193,8 +193,9 @@ function DeviceButton({
       aria-busy={status === 'starting'}
       aria-keyshortcuts={shortcut}
       data-tip={`${label} (${shortcut})`}
-      disabled={status === 'starting'}
-      onClick={onClick}
+      // A button that is disabled loses the focus of whoever has pressed it.
+      aria-disabled={status === 'starting'}
+      onClick={status === 'starting' ? undefined : onClick}
     >
       {children}
     </button>

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import type { Meeting, MeetingSnapshot } from '../sdk/index';
-import { Announcer } from './Announcer';
+import { Announcer, OwnAnnouncer } from './Announcer';
 import { mainSpeaker } from './arrangement';
 import { Captions } from './Captions';
 import { ChatPanel } from './ChatPanel';
@@ -58,7 +58,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
   const mode = effectiveMode(view, participants);
   const isIn = status === 'joined';
   // Whoever is not in has nothing to control, and can leave from where it says why.
-  const isOutside = status === 'failed' || status === 'waiting';
+  const isOutside = status === 'failed' || status === 'waiting' || status === 'left';
   useWakeLock(isIn);
   usePage(root, view.page, actions.setPage);
   const setLayout = () => {
@@ -186,6 +186,7 @@ export function MeetingView({ meeting, title, inviteLink, onLeave }: MeetingView
         </div>
       )}
       <Announcer participants={participants} isIn={isIn} />
+      <OwnAnnouncer snapshot={snapshot} isChatOpen={view.sheet === 'chat'} />
       {floating.window && (
         <FloatingMeeting
           target={floating.window}

@@ -47,6 +47,24 @@ export function StateCard({
       </div>
     );
   }
+  // Whoever shows this has mostly gone elsewhere by then.
+  if (status === 'left') {
+    return (
+      <div className="oc-state" data-state="left" role="status">
+        <h2>{words.lobby.farewell}</h2>
+        <p>{words.lobby.farewellDevices}</p>
+        <div className="oc-state-buttons">
+          <button
+            type="button"
+            className="oc-button oc-button--main"
+            onClick={() => void meeting.join().catch(() => undefined)}
+          >
+            {words.lobby.rejoin}
+          </button>
+        </div>
+      </div>
+    );
+  }
   if (status !== 'failed') return null;
   const { icon, title, text } = describe(words, error);
   return (

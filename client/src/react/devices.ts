@@ -20,13 +20,21 @@ export function deviceActions(
 ): DeviceActions {
   const ignore = () => undefined;
   const run = (done: Promise<void>) => void done.catch(ignore);
+  const isOver = () => meeting.snapshot.status === 'left';
   let isTalking = false;
   return {
-    toggleMicrophone: () => run(devices().microphone === 'on' ? meeting.mute() : meeting.unmute()),
-    toggleCamera: () =>
-      run(devices().camera === 'on' ? meeting.disable('camera') : meeting.enable('camera')),
-    toggleScreen: () =>
-      run(devices().screen === 'on' ? meeting.disable('screen') : meeting.enable('screen')),
+    toggleMicrophone: () => {
+      if (isOver()) return;
+      run(devices().microphone === 'on' ? meeting.mute() : meeting.unmute());
+    },
+    toggleCamera: () => {
+      if (isOver()) return;
+      run(devices().camera === 'on' ? meeting.disable('camera') : meeting.enable('camera'));
+    },
+    toggleScreen: () => {
+      if (isOver()) return;
+      run(devices().screen === 'on' ? meeting.disable('screen') : meeting.enable('screen'));
+    },
     talk: (isHeld) => {
       if (isHeld === isTalking) return;
       // Whoever is heard anyway stays so.

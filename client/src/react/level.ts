@@ -11,6 +11,7 @@ const LOUD_DB = -12;
 const DECAY = 0.8;
 
 let context: AudioContext | undefined;
+let users = 0;
 
 /** Writes how loud a track is, from 0 to 1, into `--oc-level` of an element; without a track, 0. */
 export function useLevel(
@@ -21,10 +22,12 @@ export function useLevel(
     const target = element.current;
     if (!track || !target || typeof AudioContext === 'undefined') return;
     context ??= new AudioContext();
+    const used = context;
     // Suspended where the page was not touched yet; nobody need wait for it.
-    void context.resume().catch(() => undefined);
-    const source = context.createMediaStreamSource(new MediaStream([track]));
-    const analyser = context.createAnalyser();
+    void used.resume().catch(() => undefined);
+    const source = used.createMediaStreamSource(new MediaStream([track]));
+    users += 1;
+    const analyser = used.createAnalyser();
     analyser.fftSize = 1024;
     source.connect(analyser);
     const samples = new Float32Array(analyser.fftSize);
@@ -37,6 +40,9 @@ export function useLevel(
     return () => {
       clearInterval(timer);
       source.disconnect();
+      users -= 1;
+      // It would go on computing silence.
+      if (users === 0) void used.suspend().catch(() => undefined);
       target.style.removeProperty('--oc-level');
     };
   }, [track, element]);

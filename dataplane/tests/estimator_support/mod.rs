@@ -1,9 +1,13 @@
 //! A link with one bottleneck, and the client behind it, in virtual time.
 #![allow(dead_code, reason = "each test takes what it needs of it")]
 
+pub mod rfc8867;
+pub mod sender;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use opencall_emulator::Impairment;
 use opencall_wire::rtcp::Writer;
 use opencall_wire::time::Time;
 
@@ -57,9 +61,32 @@ pub struct Link {
     queued_bytes: usize,
     free_at: Time,
     last_arrival: Time,
+    emulated: Option<Emulated>,
+}
+
+/// A link of the emulator's, with cross traffic, and what is under way on it.
+struct Emulated {
+    link: Impairment,
+    origin: Time,
+    under_way: VecDeque<(usize, u16, Time)>,
 }
 
 impl Link {
+    /// One of the emulator's, whose time begins at `origin`; `delay_ms` is of the way back.
+    pub fn emulated(link: Impairment, origin: Time, delay_ms: f64) -> Self {
+        let phase = Phase { from_s: 0.0, rate_bps: f64::INFINITY, delay_ms, loss: 0.0 };
+        let under_way = VecDeque::new();
+        let emulated = Some(Emulated { link, origin, under_way });
+        Link { emulated, ..Link::new(0, &[phase]) }
+    }
+
+    /// The emulator's link up to now.
+    pub fn emulator(&mut self, now: Time) -> &mut Impairment {
+        let emulated = self.emulated.as_mut().expect("it is one of the emulator's");
+        emulated.link.advance(now.since(emulated.origin));
+        &mut emulated.link
+    }
+
     pub fn new(seed: u64, phases: &[Phase]) -> Self {
         Link {
             phases: phases.to_vec(),
@@ -71,6 +98,7 @@ impl Link {
             queued_bytes: 0,
             free_at: Time::ZERO,
             last_arrival: Time::ZERO,
+            emulated: None,
         }
     }
 
@@ -81,6 +109,9 @@ impl Link {
     }
 
     pub fn queued_ms(&self, now: Time) -> f64 {
+        if let Some(emulated) = &self.emulated {
+            return emulated.link.queued(now.since(emulated.origin)).as_secs_f64() * 1e3;
+        }
         self.queued_bytes as f64 * 8e3 / self.phase(now).rate_bps
     }
 
@@ -88,14 +119,21 @@ impl Link {
         self.send_of(0, now, sequence, bytes);
     }
 
-    /// A packet of one of several flows.
-    pub fn send_of(&mut self, flow: usize, now: Time, sequence: u16, bytes: usize) {
-        if self.queued_ms(now) < self.queue_ms {
+    /// A packet of one of several flows; whether it is taken.
+    pub fn send_of(&mut self, flow: usize, now: Time, sequence: u16, bytes: usize) -> bool {
+        if let Some(Emulated { link, origin, under_way }) = &mut self.emulated {
+            let arrival = link.offer(now.since(*origin), bytes).next();
+            under_way.extend(arrival.map(|at| (flow, sequence, *origin + at)));
+            return arrival.is_some();
+        }
+        let is_taken = self.queued_ms(now) < self.queue_ms;
+        if is_taken {
             self.queue.push_back(Queued { flow, sequence, bytes, since: now });
             self.queued_bytes += bytes;
         } else {
             self.overflown += 1;
         }
+        is_taken
     }
 
     /// Packets whose last bit has left by now, and when they arrive.
@@ -107,6 +145,12 @@ impl Link {
 
     /// The same, with the flow that each is of.
     pub fn poll_all(&mut self, now: Time, arrived: &mut Vec<(usize, u16, Time)>) {
+        if let Some(Emulated { under_way, .. }) = &mut self.emulated {
+            while let Some(next) = under_way.pop_front_if(|(_, _, at)| *at <= now) {
+                arrived.push(next);
+            }
+            return;
+        }
         while let Some(&Queued { flow, sequence, bytes, since }) = self.queue.front() {
             let begin = self.free_at.max(since);
             let phase = self.phase(begin);

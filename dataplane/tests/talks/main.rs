@@ -35,6 +35,7 @@ mod a_sender_causes_bounded_work;
 mod a_storm_of_nacks_is_bounded;
 mod a_switch_of_layers_leaves_no_seam;
 mod a_voice_is_repeated_to_who_loses_it;
+mod adaptation_in_the_cases_of_rfc_8867;
 mod an_address_stays_with_its_client;
 mod an_ssrc_follows_what_its_packets_say;
 mod closing_costs_what_is_closed;

@@ -77,6 +77,10 @@ pub struct Watcher {
     pub changes: u32,
     /// Packets of media that left for it: of which picture, and when.
     pub left: Vec<(u32, Time)>,
+    /// Bytes of media that its link has taken.
+    pub taken_bytes: u64,
+    /// How much longer its way is than the link, each way.
+    pub detour: Duration,
 }
 
 /// A meeting of one camera and some watchers.
@@ -157,6 +161,24 @@ impl Room {
         self.links.len() - 1
     }
 
+    /// A link that is made for the moment when the room began.
+    pub fn add_link(&mut self, link: impl FnOnce(Time) -> Link) -> usize {
+        self.links.push(link(self.began));
+        self.flows.push(0);
+        self.links.len() - 1
+    }
+
+    /// Whether a watcher takes the camera's pictures.
+    pub fn pause(&mut self, watcher: usize, paused: bool) {
+        let (core, consumer) =
+            (self.watchers[watcher].client.core, self.watchers[watcher].video.id);
+        let command = match paused {
+            true => Command::PauseConsumer(consumer),
+            false => Command::ResumeConsumer(consumer),
+        };
+        self.world.command(core, command);
+    }
+
     /// What the camera sends.
     pub fn source(&self) -> ProducerConfig {
         self.source.clone()
@@ -187,6 +209,8 @@ impl Room {
             layer: None,
             changes: 0,
             left: Vec::new(),
+            taken_bytes: 0,
+            detour: Duration::ZERO,
         });
         self.watchers.len() - 1
     }
@@ -350,9 +374,10 @@ impl Room {
                 let (Some(packet), _) = watcher.client.opened(bytes) else { continue };
                 let is_padding = packet.header.ssrc == 1234;
                 let is_rtx = Some(packet.header.ssrc) == watcher.video.rtx_ssrc;
-                match is_padding || is_rtx {
-                    true => watcher.padding_bytes += len as u64,
-                    false => watcher.media_bytes += len as u64,
+                let is_media = !is_padding && !is_rtx;
+                match is_media {
+                    false => watcher.padding_bytes += len as u64,
+                    true => watcher.media_bytes += len as u64,
                 }
                 if packet.header.ssrc == watcher.video.ssrc
                     && let Some(number) = packet.payload.last_chunk()
@@ -360,7 +385,9 @@ impl Room {
                     watcher.left.push((u32::from_be_bytes(*number), now));
                 }
                 let sequence = packet.transport_sequence.expect("all are numbered");
-                self.links[watcher.link].send_of(watcher.flow, now, sequence, len);
+                if self.links[watcher.link].send_of(watcher.flow, now, sequence, len) && is_media {
+                    watcher.taken_bytes += len as u64;
+                }
             }
         }
         for (index, link) in self.links.iter_mut().enumerate() {
@@ -369,7 +396,7 @@ impl Room {
             for (flow, sequence, at) in arrived {
                 let is_its = |w: &&mut Watcher| w.link == index && w.flow == flow;
                 if let Some(watcher) = self.watchers.iter_mut().find(is_its) {
-                    watcher.arrived.push_back((sequence, at));
+                    watcher.arrived.push_back((sequence, at + watcher.detour));
                 }
             }
         }
@@ -384,7 +411,8 @@ impl Room {
         if let Some(bytes) = watcher.receiver.poll(now)
             && self.random.unit() >= watcher.feedback_loss
         {
-            watcher.feedback.push_back((now + Duration::from_secs_f64(delay_ms / 1e3), bytes));
+            let delay = Duration::from_secs_f64(delay_ms / 1e3) + watcher.detour;
+            watcher.feedback.push_back((now + delay, bytes));
         }
         while watcher.feedback.front().is_some_and(|(at, _)| *at <= now) {
             let (_, bytes) = watcher.feedback.pop_front().unwrap();

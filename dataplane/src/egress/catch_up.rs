@@ -68,7 +68,7 @@ impl Core {
         let ahead = waiting.map_or_else(Ahead::default, |waiting| {
             waiting.ahead(key, first.encoding, first.sequence)
         });
-        for step in 1..Ahead::SPAN {
+        for step in ahead.steps() {
             let number = ExtendedSeq(first.sequence.0 + step as u64);
             // What waits leaves when its turn comes, and once.
             if ahead.has(step) {

@@ -4,19 +4,21 @@
 //!
 //! The queue is bounded by the time that it takes to send. A picture that would wait too long does
 //! not begin to, and neither does what follows it, up to the next key frame, which is asked for at
-//! once and may wait a little longer. What waits already leaves, for it can be decoded.
+//! once and may wait a little longer, as may what goes on with it while it waits: cut behind it, it
+//! would have been sent for nothing. What waits already leaves, for it can be decoded.
 //!
-//! Worked trace of consumers 1 and 2, at a pace of 1 MB/s; K begins a key frame:
+//! Worked trace of consumers 1 to 3, at a pace of 1 MB/s; K begins a key frame:
 //!
 //! ```text
-//! comes            queue            takes   what is done
-//! 1: K, 300 KB     1K               0.3 s   waits
-//! 2: K, 300 KB     1K 2K            0.6 s   waits: a key frame
-//! 1: 10 KB         1K 2K 1|                 cut: a key frame of 1 is asked for
-//! 1: 10 KB         1K 2K 1|                 dropped
-//!                  2K 1|            0.3 s   1K is gone
-//! 1: K, 300 KB     2K 1| 1K         0.6 s   waits
-//! 2: 10 KB         2K 1| 1K 2|              cut
+//! comes            queue            takes    what is done
+//! 1: K, 300 KB     1K               0.30 s   waits
+//! 2: K, 300 KB     1K 2K            0.60 s   waits: a key frame
+//! 1: 10 KB         1K 2K 1          0.61 s   waits: its key frame does
+//! 3: 10 KB         1K 2K 1 3|                cut: a key frame of 3 is asked for
+//! 3: 10 KB         1K 2K 1 3|                dropped
+//!                  2K 1 3|          0.31 s   1K is gone
+//! 3: K, 300 KB     2K 1 3| 3K       0.61 s   waits
+//! 1: 10 KB         2K 1 3| 3K 1|             cut
 //! ```
 #![forbid(unsafe_code)]
 
@@ -62,6 +64,8 @@ pub struct Entry {
     pub encoding: u8,
     /// Not a packet: what comes next of the consumer does not go on with what went out.
     pub is_cut: bool,
+    /// It begins a key frame.
+    begins: bool,
 }
 
 /// A packet that is to wait.
@@ -101,6 +105,8 @@ pub enum Offered {
 struct Lane {
     consumer: ConsumerKey,
     entries: u16,
+    /// Of these, those that begin a key frame.
+    key_frames: u16,
     /// Bit per encoding that it will have when its turn comes.
     encodings: u8,
     is_cut: bool,
@@ -117,9 +123,18 @@ pub struct Waiting {
     pub due: Time,
 }
 
-/// Some numbers after one: which of them wait.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ahead([u64; Self::SPAN / 64]);
+/// Some numbers after one: which of them wait, up to where the queue was cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead {
+    waits: [u64; Self::SPAN / 64],
+    end: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Ahead { waits: [0; Self::SPAN / 64], end: Self::SPAN }
+    }
+}
 
 impl Ahead {
     /// So many numbers are told apart: more packets than a key frame has that is caught up with at
@@ -128,7 +143,13 @@ impl Ahead {
 
     /// Whether the number so many steps after the first waits.
     pub fn has(&self, step: usize) -> bool {
-        self.0.get(step / 64).is_some_and(|word| word >> (step % 64) & 1 == 1)
+        self.waits.get(step / 64).is_some_and(|word| word >> (step % 64) & 1 == 1)
+    }
+
+    /// The steps after the first that are told apart and go on with it: from where the queue was
+    /// cut on, only the next key frame does, which may wait as well.
+    pub fn steps(&self) -> std::ops::Range<usize> {
+        1..self.end
     }
 }
 
@@ -153,7 +174,8 @@ impl Waiting {
             return Offered::NotWanted;
         }
         let goes_on = lane.timestamp == Some(offer.timestamp);
-        let is_late = takes > WAIT_MAX && !goes_on && !offer.begins;
+        let follows_key_frame = offer.begins || lane.key_frames > 0;
+        let is_late = takes > WAIT_MAX && !goes_on && !follows_key_frame;
         if is_full || is_late {
             self.cut(now, offer);
             return Offered::Cut;
@@ -162,6 +184,7 @@ impl Waiting {
         lane.encodings |= bit;
         lane.timestamp = Some(offer.timestamp);
         lane.entries += 1;
+        lane.key_frames += u16::from(offer.begins);
         self.bytes += usize::from(offer.len);
         self.entries.push_back(Entry::of(now, &offer));
         Offered::Waits
@@ -179,6 +202,7 @@ impl Waiting {
         let lane = self.lanes.iter_mut().find(|lane| lane.consumer == entry.consumer);
         let left = lane.map_or(0, |lane| {
             lane.entries = lane.entries.saturating_sub(1);
+            lane.key_frames = lane.key_frames.saturating_sub(entry.begins.into());
             lane.entries
         });
         if left == 0 {
@@ -201,8 +225,13 @@ impl Waiting {
         for entry in &self.entries {
             let step = entry.sequence.0.wrapping_sub(first.0);
             let is_its = entry.consumer == consumer && entry.encoding == encoding;
-            if is_its && !entry.is_cut && step < Ahead::SPAN as u64 {
-                ahead.0[step as usize / 64] |= 1 << (step % 64);
+            if !is_its || step >= Ahead::SPAN as u64 {
+                continue;
+            }
+            if entry.is_cut {
+                ahead.end = ahead.end.min(step as usize);
+            } else {
+                ahead.waits[step as usize / 64] |= 1 << (step % 64);
             }
         }
         ahead
@@ -241,8 +270,7 @@ impl Waiting {
     fn lane(&mut self, consumer: ConsumerKey) -> &mut Lane {
         let at = self.lanes.iter().position(|lane| lane.consumer == consumer);
         let at = at.unwrap_or_else(|| {
-            let (entries, encodings) = (0, 0);
-            self.lanes.push(Lane { consumer, entries, encodings, is_cut: false, timestamp: None });
+            self.lanes.push(Lane::of(consumer));
             self.lanes.len() - 1
         });
         &mut self.lanes[at]
@@ -259,15 +287,23 @@ impl Waiting {
         lane.encodings = 0;
         lane.timestamp = None;
         lane.entries += 1;
-        self.entries.push_back(Entry { len: 0, is_cut: true, ..Entry::of(now, &offer) });
+        let cut = Entry { len: 0, is_cut: true, begins: false, ..Entry::of(now, &offer) };
+        self.entries.push_back(cut);
+    }
+}
+
+impl Lane {
+    fn of(consumer: ConsumerKey) -> Self {
+        let (entries, key_frames, encodings) = (0, 0, 0);
+        Lane { consumer, entries, key_frames, encodings, is_cut: false, timestamp: None }
     }
 }
 
 impl Entry {
     fn of(now: Time, offer: &Offer) -> Self {
-        let &Offer { sequence, consumer, len, encoding, .. } = offer;
+        let &Offer { sequence, consumer, len, encoding, begins, .. } = offer;
         let since_micros = now.as_micros() as u32;
-        Entry { sequence, consumer, since_micros, len, encoding, is_cut: false }
+        Entry { sequence, consumer, since_micros, len, encoding, is_cut: false, begins }
     }
 }
 
@@ -328,13 +364,15 @@ mod tests {
         assert_eq!(picture(waiting, at(0), key(1), 1, 30, true), [Waits]);
         assert_eq!(picture(waiting, at(0), key(2), 1, 30, true), [Waits]);
         assert!(waiting.spares(&pace()));
-        assert_eq!(picture(waiting, at(0), key(1), 2, 1, false), [Cut]);
-        assert_eq!(picture(waiting, at(0), key(1), 3, 2, false), [Dropped]);
+        assert_eq!(picture(waiting, at(0), key(1), 2, 1, false), [Waits]);
+        assert_eq!(picture(waiting, at(0), key(3), 1, 1, false), [Cut]);
+        assert_eq!(picture(waiting, at(0), key(3), 2, 2, false), [Dropped]);
         assert_eq!(leave(waiting, 30), [(key(1), false)]);
-        assert_eq!(picture(waiting, at(0), key(1), 4, 30, true), [Waits]);
-        assert_eq!(picture(waiting, at(0), key(2), 2, 1, false), [Cut]);
-        let all = leave(waiting, 62);
-        assert_eq!(all, [(key(2), false), (key(1), true), (key(1), false), (key(2), true)]);
+        assert_eq!(picture(waiting, at(0), key(3), 3, 30, true), [Waits]);
+        assert_eq!(picture(waiting, at(0), key(1), 3, 1, false), [Cut]);
+        let [first, second, third] = [key(1), key(2), key(3)];
+        let all = [(second, false), (first, false), (third, true), (third, false), (first, true)];
+        assert_eq!(leave(waiting, 63), all);
         assert!(waiting.is_empty() && waiting.lanes.is_empty() && waiting.bytes == 0);
     }
 
@@ -387,6 +425,29 @@ mod tests {
             !waiting.ahead(key(7), 1, ExtendedSeq(1)).has(1)
                 && !waiting.ahead(key(6), 2, ExtendedSeq(1)).has(1)
         );
+    }
+
+    #[test]
+    fn what_a_client_has_not_got_ends_where_the_queue_was_cut() {
+        let waiting = &mut Waiting::default();
+        let offer = |sequence, begins| Offer {
+            consumer: key(7),
+            sequence: ExtendedSeq(sequence),
+            encoding: 0,
+            len: 1_000,
+            timestamp: sequence as u32,
+            begins,
+            is_current: true,
+        };
+        for sequence in [10, 11] {
+            assert_eq!(waiting.offer(at(0), offer(sequence, false), &pace()), Offered::Waits);
+        }
+        picture(waiting, at(0), key(1), 1, 60, true);
+        assert_eq!(waiting.offer(at(0), offer(13, false), &pace()), Offered::Cut);
+        assert_eq!(waiting.offer(at(0), offer(14, true), &pace()), Offered::Waits);
+        let ahead = waiting.ahead(key(7), 0, ExtendedSeq(9));
+        assert_eq!((ahead.steps(), ahead.has(2)), (1..4, true));
+        assert_eq!(waiting.ahead(key(1), 0, ExtendedSeq(9)).steps(), 1..Ahead::SPAN);
     }
 
     #[test]

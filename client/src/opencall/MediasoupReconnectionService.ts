@@ -102,6 +102,8 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
   #attempt: Attempt | undefined;
   /** The service's transports are those of an attempt that is not completed. */
   #isHalfMade = false;
+  /** Ends what a reconnection waits for. */
+  readonly #waiting = new Set<() => void>();
 
   constructor(
     service: MediasoupService,
@@ -407,18 +409,35 @@ export class MediasoupReconnectionService extends EventEmitter<ReconnectionEvent
     if (this.#attempt) this.#attempt.isOver = true;
     this.#attempt = undefined;
     this.#state = { ...this.#state, isReconnecting: false };
+    for (const stop of [...this.#waiting]) stop();
   }
 
   #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => this.#timers.after(delayMs, resolve));
+    return this.#wait((resolve) => this.#timers.after(delayMs, resolve));
   }
 
-  #inTime<T>(attempt: Promise<T>): Promise<T> {
+  #inTime(attempt: Promise<void>): Promise<void> {
     const { connectionTimeout } = this.#config;
-    return new Promise((resolve, reject) => {
+    return this.#wait((resolve, reject) => {
+      attempt.then(resolve, reject);
       const late = () => reject(new Error(`not connected within ${connectionTimeout} ms`));
-      const timer = this.#timers.after(connectionTimeout, late);
-      attempt.then(resolve, reject).finally(() => this.#timers.cancel(timer));
+      return this.#timers.after(connectionTimeout, late);
+    });
+  }
+
+  /** Until that which begins a timer says so, or the reconnection is over; then the timer is, too. */
+  #wait(
+    begin: (resolve: () => void, reject: (error: unknown) => void) => ReturnType<typeof setTimeout>,
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const ended = (end: (error?: unknown) => void) => (error?: unknown) => {
+        this.#waiting.delete(stop);
+        this.#timers.cancel(timer);
+        end(error);
+      };
+      const stop = ended(() => resolve());
+      const timer = begin(stop, ended(reject));
+      this.#waiting.add(stop);
     });
   }
 }

@@ -190,7 +190,6 @@ test.each(['given up', 'stopped'] as const)(
     const over = recovery.startReconnection();
     await vi.advanceTimersByTimeAsync(how === 'stopped' ? 15_000 : 600_000);
     if (how === 'stopped') recovery.stopReconnection();
-    await vi.advanceTimersByTimeAsync(20_000);
     await over;
     expect(ended).toHaveBeenCalledTimes(1);
     expect(handlers.length).toBeGreaterThan(2);
@@ -202,6 +201,22 @@ test.each(['given up', 'stopped'] as const)(
     await vi.advanceTimersByTimeAsync(0);
     await recovery.startReconnection();
     expectWhole();
+  },
+);
+
+test.each(['stopReconnection', 'dispose'] as const)(
+  'whoever waits for a reconnection waits no longer than until %s',
+  async (end) => {
+    for (const afterMs of [1_000, 10_200]) {
+      server.isHeld = () => true;
+      const over = recovery.startReconnection();
+      // In an attempt, and in the pause before the next.
+      await vi.advanceTimersByTimeAsync(afterMs);
+      recovery[end]();
+      await over;
+      expect(recovery.getReconnectionState().isReconnecting).toBe(false);
+    }
+    expect(vi.getTimerCount()).toBe(0);
   },
 );
 

@@ -1,4 +1,4 @@
-import { type ReactNode, useEffect, useId, useRef } from 'react';
+import { type ReactNode, useEffect, useRef } from 'react';
 import { CloseIcon } from './icons';
 import { useWords } from './words/index';
 
@@ -13,7 +13,6 @@ export function Dialog({
   children: ReactNode;
 }) {
   const words = useWords();
-  const id = useId();
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const element = dialog.current;
@@ -24,7 +23,7 @@ export function Dialog({
     <dialog
       ref={dialog}
       className="oc-dialog"
-      aria-labelledby={id}
+      aria-label={title}
       onCancel={(event) => {
         event.preventDefault();
         onClose();
@@ -36,7 +35,7 @@ export function Dialog({
       onKeyDown={(event) => event.stopPropagation()}
     >
       <header className="oc-dialog-head">
-        <h2 id={id}>{title}</h2>
+        <h2>{title}</h2>
         <button
           type="button"
           className="oc-button oc-button--bare"

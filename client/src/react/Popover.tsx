@@ -1,4 +1,4 @@
-import { type ReactNode, useCallback, useEffect, useId, useRef, useState } from 'react';
+import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react';
 
 /**
  * A button and the panel that it opens, by the platform's popover: Escape and a click elsewhere close it, and the focus
@@ -23,7 +23,7 @@ export function Popover({
   children: (close: () => void) => ReactNode;
   'data-control'?: string;
 }) {
-  const id = useId();
+  const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
   const [isOpen, setOpen] = useState(false);
   const close = useCallback(() => panel.current?.hidePopover?.(), []);
@@ -37,15 +37,14 @@ export function Popover({
   useEffect(() => {
     if (isOpen) focusable(panel.current)[0]?.focus();
   }, [isOpen]);
-  // React 18 knows of no such attribute, and 19 writes it another way.
-  const target = useCallback(
-    (button: HTMLButtonElement | null) => button?.setAttribute('popovertarget', id),
-    [id],
-  );
+  // By the element: React draws the same ids for each of several roots on a page.
+  useEffect(() => {
+    if (button.current) button.current.popoverTargetElement = panel.current;
+  }, []);
   return (
     <>
       <button
-        ref={target}
+        ref={button}
         type="button"
         className={className}
         aria-label={label}
@@ -58,7 +57,6 @@ export function Popover({
       {/* biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms */}
       <div
         ref={panel}
-        id={id}
         popover="auto"
         role="group"
         aria-label={label}

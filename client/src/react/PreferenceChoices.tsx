@@ -1,4 +1,5 @@
-import { useId } from 'react';
+import { useState } from 'react';
+import { randomId } from '../sdk/randomId';
 import { LANGUAGES, type Language, type Theme, usePreferences, useWords } from './words/index';
 
 const THEMES: readonly Theme[] = ['auto', 'light', 'dark'];
@@ -38,7 +39,8 @@ export function Choices<Key extends string>({
   chosen: Key;
   onChoose: (key: Key) => void;
 }) {
-  const name = useId();
+  // Ids of React are the same for each of several roots on a page, where radio buttons would be one group.
+  const [name] = useState(() => `oc-choice-${randomId()}`);
   return (
     <fieldset className="oc-group">
       <legend>{title}</legend>

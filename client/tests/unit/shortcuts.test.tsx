@@ -116,6 +116,20 @@ test('of two views each key is for one', async () => {
   expect([one, two].map(isOpen)).toEqual([false, true]);
 });
 
+test('of two views each button opens a panel of its own, although React names them alike', async () => {
+  for (const { container } of [await show('one'), await show('two')]) {
+    const panels = [...container.querySelectorAll('[popover]')];
+    expect(panels.length).toBeGreaterThan(1);
+    for (const panel of panels) {
+      const button = panel.previousElementSibling as HTMLButtonElement;
+      expect(button.getAttribute('aria-label')).toBe(panel.getAttribute('aria-label'));
+      expect(button.popoverTargetElement === panel).toBe(true);
+    }
+  }
+  const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id);
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
 test('the space bar is let go wherever the focus is by then, and with the view', async () => {
   const view = await show('me');
   const heard: string[] = [];

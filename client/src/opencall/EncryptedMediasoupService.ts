@@ -254,13 +254,22 @@ export class EncryptedMediasoupService extends MediasoupService {
         unsupported('This browser cannot encrypt end to end. Use a current one, over https.'),
       );
     }
+    this.#encryption ??= this.#start();
+    return this.#encryption;
+  }
+
+  #start(): Promise<Encryption> {
     const { createWorker } = this.#config;
     const options = createWorker ? { createWorker } : {};
-    this.#encryption ??= Encryption.start(options, IDENTITY, (reason) => {
+    const starting = Encryption.start(options, IDENTITY, (reason) => {
       console.error('opencall: encryption stopped working', reason);
       this.close();
     });
-    return this.#encryption;
+    starting.catch(() => {
+      // Whoever tries again, once the network is back for example, has another.
+      if (this.#encryption === starting) this.#encryption = undefined;
+    });
+    return starting;
   }
 
   async #rotate(): Promise<void> {

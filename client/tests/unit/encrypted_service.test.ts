@@ -120,6 +120,26 @@ test('who rotates keys begins with one in each session, also after the service w
   expect(keys).toHaveLength(known);
 });
 
+test('a worker that could not be loaded is loaded by whoever tries again', async () => {
+  const workers = [await FakeWorker.load(), await FakeWorker.load()];
+  const [broken] = workers;
+  if (!broken) throw new Error('no worker');
+  broken.isDeaf = true;
+  const createWorker = () => {
+    const worker = workers.shift();
+    queueMicrotask(() => {
+      if (worker === broken) worker.onerror?.({ message: 'it cannot be loaded' } as ErrorEvent);
+    });
+    return worker as unknown as Worker;
+  };
+  const service = new NodeService({ enableE2E: true, createWorker });
+  services.push(service);
+  await expect(connect(service)).rejects.toThrow('it cannot be loaded');
+  expect(broken.isTerminated).toBe(true);
+  await connect(service);
+  expect(workers).toEqual([]);
+});
+
 test('a key for one consumer opens that one alone, also if it comes before it', async () => {
   const [ann, ben, cid] = [await started(), await started(), await started()];
   const keys = [1, 2].map((fill) => new Uint8Array(32).fill(fill));

@@ -478,8 +478,9 @@ export class Meeting {
     this.#forgetRemote();
     this.#hosting.forget();
     this.#entering = channel;
+    const displayName = this.#displayName;
     const session = await Session.enter(channel, this.#handlers(life), {
-      displayName: this.#displayName,
+      displayName,
       makeDevice,
       encryption,
       reception: this.#reception,
@@ -497,6 +498,11 @@ export class Meeting {
     this.#isUnstable = false;
     this.#hasEntered = true;
     this.#setStatus('joined');
+    // Another may have been chosen since the server was told.
+    if (displayName !== this.#displayName) {
+      const renamed = this.#ask(() => session.rename(this.#displayName));
+      renamed.catch((error) => console.info('opencall: the name stays as it is', error));
+    }
     this.#local.publishAll();
     this.#conversation.connected();
     this.#files.connected();

@@ -230,6 +230,23 @@ test('who joins while that is under way waits for the same, and hears the same r
   expect(meeting.snapshot.status).toBe('failed');
 });
 
+test('a name that is chosen while the meeting is entered is the one that the others see', async () => {
+  let release: () => void = () => undefined;
+  const meeting = makeMeeting(async () => {
+    release = last().hold('setRtpCapabilities');
+    return makeDevice();
+  });
+  const joining = meeting.join();
+  await vi.waitUntil(() => last().names().includes('setRtpCapabilities'));
+  await meeting.setDisplayName('Another');
+  release();
+  await joining;
+  expect(last().asked.filter(({ name }) => name === 'changeDisplayName')).toEqual([
+    { name: 'changeDisplayName', data: { displayName: 'Another' } },
+  ]);
+  expect(meeting.snapshot.participants[0]?.displayName).toBe('Another');
+});
+
 test('a refusal on the way in leaves no transport open', async () => {
   const meeting = makeMeeting();
   refusedFromTheStart.push('setRtpCapabilities');

@@ -1,4 +1,4 @@
-import { type ReactNode, useCallback, useEffect, useState } from 'react';
+import { type ReactNode, useCallback, useEffect, useRef, useState } from 'react';
 import { createPortal } from 'react-dom';
 import type { MeetingSnapshot } from '../sdk/index';
 import type { DeviceActions } from './devices';
@@ -21,11 +21,14 @@ export function useFloatingWindow(): {
   open: (() => void) | undefined;
 } {
   const [floating, setFloating] = useState<Window>();
+  const isGone = useRef(false);
   const open = useCallback(() => {
     pictureInPicture()
       ?.requestWindow(SIZE)
       .then(
         (opened) => {
+          // The meeting was left meanwhile.
+          if (isGone.current) return opened.close();
           copyStyles(opened.document);
           opened.addEventListener('pagehide', () => setFloating(undefined));
           setFloating(opened);
@@ -34,6 +37,12 @@ export function useFloatingWindow(): {
       );
   }, []);
   useEffect(() => () => floating?.close(), [floating]);
+  useEffect(() => {
+    isGone.current = false;
+    return () => {
+      isGone.current = true;
+    };
+  }, []);
   return { window: floating, open: pictureInPicture() ? open : undefined };
 }
 

@@ -10,8 +10,10 @@ export function useWakeLock(isWanted: boolean): void {
       // The browser takes it back whenever the page is hidden.
       if (document.hidden || (lock && !lock.released)) return;
       try {
-        lock = await navigator.wakeLock.request('screen');
-        if (isGone) await lock.release();
+        const taken = await navigator.wakeLock.request('screen');
+        // One that was asked for when the page was shown once more may have come first.
+        if (isGone || (lock && !lock.released)) await taken.release();
+        else lock = taken;
       } catch {
         // Low on battery, or not allowed: the display goes off as ever.
       }

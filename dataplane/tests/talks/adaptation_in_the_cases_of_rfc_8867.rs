@@ -2,7 +2,8 @@
 //!
 //! What is not as there: a server cannot encode, so that the source is a camera of four encodings,
 //! of which each client gets what fits. All clients of a case watch the same camera, so that their
-//! pictures come at the same moments. Beside it is a voice of some 50 kbit/s with all headers.
+//! pictures come at the same moments. Beside it is a voice of some 50 kbit/s with all headers. With
+//! each seed the camera is a little slower.
 //!
 //! What does not hold is run by `scripts/prove rfc8867` only, which says all figures.
 
@@ -15,8 +16,13 @@ use crate::paths::*;
 /// sends, and a step below each capacity of the cases.
 const LADDER: [f64; 4] = [150.0, 480.0, 800.0, 1500.0];
 
+/// By how much. With the first seed there are exactly 150 pictures in 5 s, the time between probes
+/// of a client that sends little: all of them fall on the same part of a picture.
+const SLOWER: Duration = Duration::from_nanos(33_400);
+
 fn run(case: &Case) -> Run {
     let mut room = Room::new(&LADDER, true);
+    room.frame += SLOWER * (case.seed as u32 - 1);
     let link = room.add_link(|began| case.link(began));
     let (mut run, mut is_paused) = (Run::new(case), false);
     while room.seconds() < case.seconds as f64 {
@@ -47,25 +53,25 @@ fn case_5_1_does_not_queue() {
 }
 
 #[test]
-#[ignore = "61 % are used: scripts/prove rfc8867"]
+#[ignore = "46 to 61 % are used: scripts/prove rfc8867"]
 fn case_5_1_is_used() {
     rfc8867::variable_is_used(50, 0, run);
 }
 
 #[test]
-#[ignore = "66 % are used: scripts/prove rfc8867"]
+#[ignore = "66 to 81 % are used: scripts/prove rfc8867"]
 fn case_5_2_is_shared_by_two() {
     rfc8867::variable_for_two(run);
 }
 
 #[test]
-#[ignore = "the ratio is 7.8: scripts/prove rfc8867"]
+#[ignore = "ratios are 1.5 to 8.8: scripts/prove rfc8867"]
 fn case_5_4_is_shared_by_those_who_come() {
     rfc8867::one_after_the_other(run);
 }
 
 #[test]
-#[ignore = "one gets no picture: scripts/prove rfc8867"]
+#[ignore = "ratios are 6 to 31: scripts/prove rfc8867"]
 fn case_5_5_is_shared_over_ways_of_different_lengths() {
     rfc8867::different_lengths(run);
 }

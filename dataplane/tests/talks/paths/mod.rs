@@ -97,6 +97,8 @@ pub struct Room {
     checked: Time,
     /// What control was told last of any path.
     pub told: Option<Bandwidth>,
+    /// Time between two pictures.
+    pub frame: Duration,
     /// Every so many pictures the camera sends a key frame of so many bytes unasked.
     pub key_frames: Option<(u32, usize)>,
     /// The pictures of its lowest encoding.
@@ -137,6 +139,7 @@ impl Room {
             began: now,
             checked: now,
             told: None,
+            frame: FRAME,
             key_frames: None,
             filmed: Vec::new(),
         };
@@ -322,7 +325,7 @@ impl Room {
         if camera.next_picture > now {
             return;
         }
-        camera.next_picture = camera.next_picture + FRAME;
+        camera.next_picture = camera.next_picture + self.frame;
         camera.picture += 1;
         let due = self.key_frames.filter(|(every, _)| camera.picture.is_multiple_of(*every));
         for index in 0..camera.rates_bps.len() {

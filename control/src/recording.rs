@@ -294,8 +294,8 @@ impl Control {
             recording.encrypted += 1;
             return;
         }
+        let recording = recording.id;
         let config = TrackConfig {
-            recording: recording.id,
             producer: id,
             home: producer.home(),
             participant: Arc::clone(&peer.name),
@@ -307,7 +307,7 @@ impl Control {
             muted: producer.paused,
         };
         let encodings = config.encodings;
-        self.record_commands.push_back(RecordCommand::AddTrack(Box::new(config)));
+        self.record_commands.push_back(RecordCommand::AddTrack(recording, Box::new(config)));
         self.reach(id, sink);
         self.encodings_wanted(sink, id, encodings);
     }

@@ -29,7 +29,7 @@ fn told(talk: &mut Talk) -> Vec<String> {
     commands
         .map(|command| match command {
             RecordCommand::Start(config) => format!("start {}", config.room),
-            RecordCommand::AddTrack(track) => {
+            RecordCommand::AddTrack(_, track) => {
                 let muted = if track.muted { " muted" } else { "" };
                 format!("add {} {} {}{muted}", track.participant, track.source, track.encodings)
             }

@@ -15,7 +15,8 @@
 //! * [`depacketize`] — RTP payloads to frames, as Matroska stores them.
 //! * [`matroska`] — headers, clusters, cues; [`ebml`] — the elements that these are made of.
 //! * [`reorder`], [`timeline`] — the order of packets, and when each frame was.
-//! * `lane`, `track`, `file`, `session` — an encoding, a producer, a file, a recording.
+//! * [`track`], `lane` — a producer, and each of its encodings; `file`, `session` — a file, a
+//!   recording.
 //! * [`disk`] — the thread that writes; [`sink`] — the one that reads the rings.
 #![forbid(unsafe_code)]
 
@@ -31,4 +32,4 @@ pub mod reorder;
 mod session;
 pub mod sink;
 pub mod timeline;
-mod track;
+pub mod track;

@@ -27,11 +27,9 @@ pub struct RecordingConfig {
     pub started_unix_ms: u64,
 }
 
-/// A producer that is recorded.
+/// A producer that is recorded, or goes elsewhere in the same way.
 #[derive(Debug, Clone)]
 pub struct TrackConfig {
-    /// Of which recording.
-    pub recording: RecordingId,
     /// Which producer.
     pub producer: ProducerId,
     /// The core that it arrives on.
@@ -57,8 +55,8 @@ pub struct TrackConfig {
 pub enum RecordCommand {
     /// Begin a recording.
     Start(Box<RecordingConfig>),
-    /// Record a producer; its pipe is being opened.
-    AddTrack(Box<TrackConfig>),
+    /// Record a producer in a recording; its pipe is being opened.
+    AddTrack(RecordingId, Box<TrackConfig>),
     /// A recorded producer was paused or resumed.
     Mute {
         /// Which.

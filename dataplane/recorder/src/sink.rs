@@ -85,7 +85,9 @@ impl Sink {
             // Pipes are known by what is recorded.
             SinkCommand::Core(_) => {}
             SinkCommand::Record(RecordCommand::Start(config)) => self.start(now, *config),
-            SinkCommand::Record(RecordCommand::AddTrack(config)) => self.add_track(now, *config),
+            SinkCommand::Record(RecordCommand::AddTrack(id, config)) => {
+                self.add_track(now, id, *config);
+            }
             SinkCommand::Record(RecordCommand::Mute { producer, muted }) => {
                 if let Some(session) = self.session_of(producer) {
                     session.set_muted(now, producer, muted);
@@ -118,8 +120,8 @@ impl Sink {
         self.events.push_back(RecordEvent::Began { recording, folder: name });
     }
 
-    fn add_track(&mut self, now: Time, config: TrackConfig) {
-        let Some(session) = self.sessions.get_mut(&config.recording) else { return };
+    fn add_track(&mut self, now: Time, id: RecordingId, config: TrackConfig) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.ending.is_some() {
             return;
         }
@@ -127,7 +129,7 @@ impl Sink {
             session.refused += 1;
             return;
         }
-        self.of.insert(config.producer, config.recording);
+        self.of.insert(config.producer, id);
         session.add_track(now, config);
     }
 

@@ -159,18 +159,20 @@ impl Producer {
             codec,
             clock_rate_hz: rate_hz,
         };
-        stand.record(RecordCommand::AddTrack(Box::new(TrackConfig {
-            recording: RECORDING,
-            producer: ProducerId(id),
-            home: CORE,
-            participant: Arc::from("anna"),
-            display_name: "Anna".into(),
-            source: if is_audio { "microphone" } else { "camera" },
-            kind: if is_audio { MediaKind::Audio } else { MediaKind::Video },
-            payload_types: smallvec![mapping],
-            encodings,
-            muted: false,
-        })));
+        stand.record(RecordCommand::AddTrack(
+            RECORDING,
+            Box::new(TrackConfig {
+                producer: ProducerId(id),
+                home: CORE,
+                participant: Arc::from("anna"),
+                display_name: "Anna".into(),
+                source: if is_audio { "microphone" } else { "camera" },
+                kind: if is_audio { MediaKind::Audio } else { MediaKind::Video },
+                payload_types: smallvec![mapping],
+                encodings,
+                muted: false,
+            }),
+        ));
         let film = Film::new(codec);
         let sequence = 70_000;
         let id = ProducerId(id);

@@ -19,6 +19,7 @@ use crate::control::{Control, Work};
 use crate::host::nobody;
 use crate::limits::{malformed, not_found, too_many};
 use crate::peer::Peer;
+use crate::push::{Push, PushAction, PushReport};
 use crate::recording::{Recording, RecordingAction, RecordingReport};
 use crate::room::{Room, RoomId};
 use crate::rtp_parameters::Kind;
@@ -93,6 +94,13 @@ pub enum AdminRequest {
         /// Which.
         action: TapAction,
     },
+    /// Begin or end a room's push, or ask for it → [`AdminResponse::Push`].
+    Push {
+        /// The room's name.
+        room: String,
+        /// Which.
+        action: PushAction,
+    },
     /// Say something by data channel → [`AdminResponse::Announced`].
     Announce {
         /// The room's name.
@@ -146,6 +154,8 @@ pub enum AdminResponse {
     Recording(Box<RecordingReport>),
     /// A room's tap.
     Tap(Box<TapReport>),
+    /// A room's push.
+    Push(Box<PushReport>),
     /// How many participants it was said to.
     Announced(usize),
 }
@@ -165,6 +175,8 @@ pub struct RoomSummary {
     pub recording: bool,
     /// Whether its voices go to a program outside.
     pub tapped: bool,
+    /// Whether someone in it is broadcast.
+    pub pushed: bool,
     /// Participants that have entered.
     pub participants: usize,
     /// Producers.
@@ -302,6 +314,7 @@ impl Control {
                 (self.administer_recording(&room, action), 1)
             }
             AdminRequest::Tap { room, action } => (self.administer_tap(&room, action), 1),
+            AdminRequest::Push { room, action } => (self.administer_push(&room, action), 1),
             AdminRequest::Announce { room, announcement } => {
                 let result = self.announce(&room, announcement);
                 let told = match &result {
@@ -375,6 +388,7 @@ impl Control {
             waiting: room.waiting.len(),
             recording: room.recording.as_ref().is_some_and(Recording::is_on),
             tapped: room.tap.is_some(),
+            pushed: room.push.as_ref().is_some_and(Push::is_on),
             participants: room.members.len(),
             producers: members().map(|peer| peer.producers.len()).sum(),
             consumers: members().map(|peer| peer.consumers.len()).sum(),

@@ -595,6 +595,8 @@ pub struct Entrance {
     pub recording: bool,
     /// Whether its voices go to a program outside, or are about to.
     pub tapped: bool,
+    /// Whether someone in it is broadcast, or is about to be.
+    pub pushed: bool,
     /// Whether those inside have an MLS group, whose keys encrypt what they send.
     pub has_mls: bool,
     /// What one had best send, for who asked.
@@ -882,6 +884,15 @@ pub enum Notification {
     TapChanged {
         /// Which.
         tap: bool,
+        /// When it begins, milliseconds from now.
+        starts_in_ms: Option<u32>,
+        /// Why it ended.
+        reason: Option<&'static str>,
+    },
+    /// Someone in the room is going to be broadcast, or is no more.
+    PushChanged {
+        /// Which.
+        push: bool,
         /// When it begins, milliseconds from now.
         starts_in_ms: Option<u32>,
         /// Why it ended.

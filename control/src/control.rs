@@ -46,6 +46,8 @@ use crate::ortc;
 use crate::peer::Peer;
 use crate::placement::{Placement, PlacementPolicy};
 use crate::producer::Producer;
+use crate::push::PushTotals;
+use crate::push::message::PushCommand;
 use crate::recording::RecordingTotals;
 use crate::room::{Room, RoomId};
 use crate::room_events::{RoomEvent, RoomEventKind};
@@ -97,6 +99,8 @@ pub struct ControlConfig {
     pub recordings: Option<usize>,
     /// How many rooms may be tapped at a time; `None`: there is nothing that taps.
     pub taps: Option<usize>,
+    /// How many rooms may be broadcast at a time; `None`: there is nothing that broadcasts.
+    pub pushes: Option<usize>,
     /// Bounds.
     pub limits: Limits,
     /// Unix time at [`Time::ZERO`], milliseconds: for the timestamps of statistics.
@@ -122,6 +126,7 @@ impl ControlConfig {
             room_events: false,
             recordings: None,
             taps: None,
+            pushes: None,
             limits: Limits::default(),
             unix_origin_ms: 0,
             seed: None,
@@ -179,6 +184,8 @@ pub(crate) enum Timer {
     Recording(RoomId),
     /// The notice of a room's tap is over.
     Tap(RoomId),
+    /// The notice of a room's push is over.
+    Push(RoomId),
     /// A path has been such for a while that its client had better send otherwise.
     Advice(SessionId),
     /// What the process before has left is over.
@@ -286,6 +293,10 @@ pub struct Control {
     pub(crate) tap_commands: VecDeque<TapCommand>,
     /// What became of its results.
     pub(crate) tap_totals: TapTotals,
+    /// For the thread that broadcasts.
+    pub(crate) push_commands: VecDeque<PushCommand>,
+    /// What became of pushes that have ended.
+    pub(crate) push_totals: PushTotals,
     outputs: VecDeque<Output>,
     commands: VecDeque<(CoreId, Command)>,
     /// What data cores were told and still holds.
@@ -340,6 +351,8 @@ impl Control {
             recording_totals: RecordingTotals::default(),
             tap_commands: VecDeque::new(),
             tap_totals: TapTotals::default(),
+            push_commands: VecDeque::new(),
+            push_totals: PushTotals::default(),
             outputs: VecDeque::new(),
             commands: VecDeque::new(),
             records: Records::default(),
@@ -451,6 +464,7 @@ impl Control {
                         self.offer_producer(producer);
                         self.record_producer(producer);
                         self.tap_voice(producer);
+                        self.push_producer(producer);
                         self.tell_if_muted(producer);
                     }
                     After::ProducedData(producer) => self.offer_data_producer(producer),
@@ -607,6 +621,7 @@ impl Control {
                 Timer::Waiting(session) => self.close_with(session, CloseReason::NotAdmitted),
                 Timer::Recording(room) => self.begin_recording(room),
                 Timer::Tap(room) => self.open_tap(room),
+                Timer::Push(room) => self.open_push(room),
                 Timer::Advice(session) => self.path_has_lasted(session),
                 Timer::Left => self.left_is_over(),
             }

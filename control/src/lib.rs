@@ -17,6 +17,7 @@
 //! * [`ortc`] — the capability rules, as pure functions.
 //! * [`rtp_parameters`] — RTP capabilities and parameters as mediasoup-client writes them in JSON.
 //! * [`sctp`] — one association of data channels.
+//! * [`push`] — a participant's voice and picture for a server of broadcasts.
 //! * [`tap`] — voices for programs outside, and what they understand of them.
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,7 @@ mod peer;
 mod placement;
 mod plain;
 mod producer;
+pub mod push;
 mod recording;
 mod room;
 pub mod room_events;

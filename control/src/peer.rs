@@ -18,6 +18,7 @@ use crate::limits::{
     not_allowed, overloaded, too_many, unknown,
 };
 use crate::ortc;
+use crate::push::Push;
 use crate::recording::Recording;
 use crate::room::{Room, RoomId};
 use crate::rtp_parameters::RtpCapabilities;
@@ -252,6 +253,7 @@ impl Control {
             waiting_room: room.is_some_and(|room| room.waiting_room),
             recording: room.and_then(|of| of.recording.as_ref()).is_some_and(Recording::is_on),
             tapped: room.is_some_and(|room| room.tap.is_some()),
+            pushed: room.and_then(|of| of.push.as_ref()).is_some_and(Push::is_on),
             has_mls: room.is_some_and(|room| room.delivery.has_group()),
             advice,
         };

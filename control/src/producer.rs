@@ -578,6 +578,7 @@ impl Control {
         }
         self.tell_sink_of_pause(id, paused);
         self.tell_tap_of_pause(id, paused);
+        self.tell_push_of_pause(id, paused);
         if paused {
             self.hush(session, id);
         }
@@ -613,6 +614,7 @@ impl Control {
         self.hush(session, id);
         self.leave_recording(id);
         self.leave_tap(id);
+        self.leave_push(id);
         let Some(producer) = self.producers.remove(&id) else { return };
         self.timers.cancel(Timer::Demand(id));
         self.command(home, Command::CloseProducer(id));

@@ -16,6 +16,7 @@ use crate::data::{DataProducerId, Recent};
 use crate::limits::too_many;
 use crate::mls::Delivery;
 use crate::placement::RoomCores;
+use crate::push::Push;
 use crate::recording::Recording;
 use crate::rtp_parameters::Kind;
 use crate::speakers::Speakers;
@@ -67,6 +68,8 @@ pub(crate) struct Room {
     pub recording: Option<Recording>,
     /// Its tap.
     pub tap: Option<Tap>,
+    /// Its push.
+    pub push: Option<Push>,
     /// Sources that a host or an administrator muted, by peer id.
     pub muted: HashMap<Arc<str>, Sources>,
     /// Of the MLS group that its members may have.
@@ -133,6 +136,7 @@ impl Control {
             announced: VecDeque::new(),
             recording: None,
             tap: None,
+            push: None,
             muted: HashMap::new(),
             delivery: Delivery::default(),
         };
@@ -150,6 +154,7 @@ impl Control {
         self.end_stage(id);
         self.stop_recording(id);
         self.stop_tap(id);
+        self.stop_push(id);
         if let Some(room) = self.rooms.remove(&id) {
             self.note_finished(id, &room);
             self.room_names.remove(&room.name);

@@ -59,6 +59,9 @@ pub const SINK: CoreId = CoreId(MAX_CORES as u8);
 /// The far end of what goes to programs outside, in the same way.
 pub const TAPS: CoreId = CoreId(MAX_CORES as u8 + 1);
 
+/// The far end of what is broadcast, in the same way.
+pub const PUSHES: CoreId = CoreId(MAX_CORES as u8 + 2);
+
 /// A short identifier carried in header extensions: MID, RID (RFC 8843, RFC 8852). At most 16
 /// bytes.
 pub type ShortId = SmallVec<[u8; 16]>;

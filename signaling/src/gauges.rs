@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use opencall_control::dtls::DtlsDropCounters;
+use opencall_control::push::PushTotals;
 use opencall_control::tap::TapTotals;
 use opencall_control::{Counts, DataDrop, DataDropCounters, RecordingTotals};
 use opencall_dataplane::histogram::Histogram;
@@ -172,6 +173,8 @@ pub struct Watched {
     pub recordings: RecordingTotals,
     /// What became of taps.
     pub taps: TapTotals,
+    /// What became of pushes.
+    pub pushes: PushTotals,
 }
 
 /// Counters written by the hub and the connections, read by HTTP handlers.

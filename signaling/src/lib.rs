@@ -34,6 +34,7 @@ pub mod hub;
 pub mod ice_tcp;
 pub mod log;
 pub mod outgoing;
+pub mod push;
 pub mod resume;
 pub mod sdp;
 pub mod server;

@@ -32,6 +32,7 @@ use crate::http::wish::Wish;
 use crate::http::{self, Front, NewConnection};
 use crate::hub::{Cores, Hub, HubLink, Sites};
 use crate::ice_tcp::{Doors, Gates};
+use crate::push::{self, PushThread};
 use crate::service_manager;
 use crate::signals::{FaultSignals, Signals, stop_reason};
 use crate::supervisor::inheritance::Inherited;
@@ -126,7 +127,8 @@ pub fn run(mut config: Config, inherited: Option<Inherited>) -> Result<(), Serve
     let (backend, faults) = (plane.backend, config.debug_faults.then(|| plane.faults()));
     let recorder = start_recorder(&config, clock, &plane, &wake)?;
     let taps = start_taps(&config, clock, &gauges, &wake)?;
-    let cores = Cores { plane, recorder, taps, sites: sites(&config, gates) };
+    let pushes = start_pushes(&config, clock, &plane, &wake)?;
+    let cores = Cores { plane, recorder, taps, pushes, sites: sites(&config, gates) };
     let (hub, link) = Hub::new(clock, control, cores, wake, Arc::clone(&gauges), rate, webhooks);
     let (drain, drain_timeout) = (Drain::default(), config.drain_timeout);
     let admin = administration(&mut config, &link, &drain);
@@ -170,7 +172,8 @@ pub fn run(mut config: Config, inherited: Option<Inherited>) -> Result<(), Serve
 
 fn administration(config: &mut Config, link: &HubLink, drain: &Drain) -> Admin {
     let allowed = config.taps.take().map_or_else(Allowed::default, |taps| taps.allowed);
-    Admin::new(mem::take(&mut config.admin), link.clone(), drain.clone(), allowed)
+    let pushes = config.pushes.take().map_or_else(Default::default, |pushes| pushes.allowed);
+    Admin::new(mem::take(&mut config.admin), link.clone(), drain.clone(), allowed, pushes)
 }
 
 /// What a supervisor holds for the server; nothing, if there is none.
@@ -369,6 +372,7 @@ fn control_config(config: &Config, clock: Clock, listener: &TcpListener) -> Cont
         room_events: config.webhooks.is_some(),
         recordings: config.recordings.as_ref().map(|recordings| recordings.at_once),
         taps: config.taps.as_ref().map(|taps| taps.at_once),
+        pushes: config.pushes.as_ref().map(|pushes| pushes.at_once),
         unix_origin_ms: unix_now_ms().saturating_sub(clock.now().as_millis()),
         ..ControlConfig::new(cores.collect())
     }
@@ -433,6 +437,28 @@ fn start_taps(
     }
     let wake = Arc::clone(wake);
     let started = taps::start(clock, Arc::clone(&gauges.taps), move || wake.notify_one());
+    started.map(Some).map_err(ServerError::Runtime)
+}
+
+/// Starts what broadcasts, if anything may be.
+fn start_pushes(
+    config: &Config,
+    clock: Clock,
+    plane: &DataPlane,
+    wake: &Arc<Notify>,
+) -> Result<Option<PushThread>, ServerError> {
+    let Some(pushes) = &config.pushes else { return Ok(None) };
+    for address in &pushes.allowed.origins {
+        let origin = address.origin();
+        tracing::info!(origin, "participants may be broadcast there");
+        if address.is_exposed() {
+            tracing::warn!(origin, "--push-allow is rtmp: whoever is on the way sees stream keys");
+        }
+    }
+    let (wake, cores) = (Arc::clone(wake), plane.wakers());
+    let notify = move || wake.notify_one();
+    let started =
+        push::start(clock, pushes.allowed.ca.clone(), notify, move |core| cores.wake(core));
     started.map(Some).map_err(ServerError::Runtime)
 }
 

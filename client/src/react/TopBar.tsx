@@ -36,6 +36,12 @@ export function TopBar({
             <span>{words.recorded}</span>
           </span>
         )}
+        {snapshot.isBroadcast && (
+          <span className="oc-chip oc-chip--recorded" role="status" title={words.broadcastHelp}>
+            <RecordIcon />
+            <span>{words.broadcast}</span>
+          </span>
+        )}
         {snapshot.isTapped && (
           <span
             className="oc-chip oc-chip--recorded oc-chip--tapped"

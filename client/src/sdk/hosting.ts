@@ -26,6 +26,8 @@ export interface HostingSnapshot {
   readonly isRecorded: boolean;
   /** Whether voices go to a program outside, which makes captions of them, or are about to. */
   readonly isTapped: boolean;
+  /** Whether someone in the meeting is broadcast, or is about to be. */
+  readonly isBroadcast: boolean;
   /** What people say, as that program understands it, in the order in which they began; the newest 50. */
   readonly captions: readonly Caption[];
   /** Who waits, first come first; only hosts know. */
@@ -58,6 +60,7 @@ export class Hosting {
   #waitingRoom = false;
   #isRecorded = false;
   #isTapped = false;
+  #isBroadcast = false;
   #captions: readonly Caption[] = [];
   #waiting: readonly WaitingParticipant[] = [];
   #mutes: readonly Mute[] = [];
@@ -70,6 +73,7 @@ export class Hosting {
       waitingRoom: this.#waitingRoom,
       isRecorded: this.#isRecorded,
       isTapped: this.#isTapped,
+      isBroadcast: this.#isBroadcast,
       captions: this.#captions,
       waiting: this.#waiting,
       mutes: this.#mutes,
@@ -102,6 +106,7 @@ export class Hosting {
     this.#locked = entrance?.roomLocked ?? false;
     this.#waitingRoom = entrance?.waitingRoom ?? false;
     this.#isRecorded = entrance?.recording ?? false;
+    this.#isBroadcast = entrance?.pushed ?? false;
     this.tapChanged({ tapped: entrance?.tapped ?? false });
   }
 
@@ -112,6 +117,10 @@ export class Hosting {
 
   recordingChanged({ recording }: ServerEvents['recordingChanged']): void {
     this.#isRecorded = recording;
+  }
+
+  pushChanged({ pushed }: ServerEvents['pushChanged']): void {
+    this.#isBroadcast = pushed;
   }
 
   tapChanged({ tapped }: ServerEvents['tapChanged']): void {

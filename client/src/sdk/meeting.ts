@@ -124,6 +124,8 @@ export interface MeetingEvents {
   recordingChanged: { recording: boolean; startsInMs?: number; reason?: string };
   /** Voices will go to a program outside in so many milliseconds, or go there no more. */
   tapChanged: { tapped: boolean; startsInMs?: number; reason?: string };
+  /** Someone will be broadcast in so many milliseconds, or is no more. */
+  pushChanged: { pushed: boolean; startsInMs?: number; reason?: string };
   /** One of the captions of the snapshot is new, or has changed. */
   captions: readonly Caption[];
   /** To hosts: someone new waits to be let in. */
@@ -575,6 +577,10 @@ export class Meeting {
       tapChanged: current((news) => {
         this.#hosting.tapChanged(news);
         this.#emitter.emit('tapChanged', news);
+      }),
+      pushChanged: current((news) => {
+        this.#hosting.pushChanged(news);
+        this.#emitter.emit('pushChanged', news);
       }),
       captioned: current((event) => this.#emitter.emit('captions', this.#hosting.captioned(event))),
       waiting: current((isWaiting) => this.#setStatus(isWaiting ? 'waiting' : 'joining')),

@@ -100,6 +100,7 @@ export interface Requests extends DeliveryRequests {
       waitingRoom?: boolean;
       recording?: boolean;
       tapped?: boolean;
+      pushed?: boolean;
       codecAdvice?: CodecAdvice;
     };
   };
@@ -219,6 +220,8 @@ export interface ServerEvents extends DeliveryEvents {
   recordingChanged: { recording: boolean; startsInMs?: number; reason?: string };
   /** Voices will go to a program outside so soon, or go there no more, for this reason. */
   tapChanged: { tapped: boolean; startsInMs?: number; reason?: string };
+  /** Someone will be broadcast so soon, or is no more, for this reason. */
+  pushChanged: { pushed: boolean; startsInMs?: number; reason?: string };
   /** What someone said, as that program understood it; a later one of the same utterance replaces it. */
   caption: {
     participantId: string;

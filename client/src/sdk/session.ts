@@ -43,6 +43,7 @@ export interface SessionHandlers extends ReceiverHandlers, DataHandlers {
   roomLocked(lock: ServerEvents['roomLocked']): void;
   recordingChanged(recording: ServerEvents['recordingChanged']): void;
   tapChanged(tap: ServerEvents['tapChanged']): void;
+  pushChanged(push: ServerEvents['pushChanged']): void;
   captioned(caption: ServerEvents['caption']): void;
   /** This client waits to be let in, or waits no more. */
   waiting(isWaiting: boolean): void;
@@ -386,6 +387,8 @@ export class Session {
         return this.#handlers.recordingChanged(event.data);
       case 'tapChanged':
         return this.#handlers.tapChanged(event.data);
+      case 'pushChanged':
+        return this.#handlers.pushChanged(event.data);
       case 'caption':
         return this.#handlers.captioned(event.data);
       case 'participantWaiting':

@@ -148,6 +148,21 @@ test('whether the meeting is recorded is shown, and told', async () => {
   ]);
 });
 
+test('a broadcast is shown, to who comes later as well', async () => {
+  const { meeting, channel } = await joined();
+  const changed = vi.fn();
+  meeting.on('pushChanged', changed);
+  expect(meeting.snapshot.isBroadcast).toBe(false);
+  channel.say('pushChanged', { pushed: true, startsInMs: 1_000 });
+  expect(meeting.snapshot.isBroadcast).toBe(true);
+  channel.say('pushChanged', { pushed: false, reason: 'failed' });
+  expect(meeting.snapshot.isBroadcast).toBe(false);
+  expect(changed).toHaveBeenLastCalledWith({ pushed: false, reason: 'failed' });
+  const late = makeMeeting({ pushed: true });
+  await late.join();
+  expect(late.snapshot.isBroadcast).toBe(true);
+});
+
 test('voices for a program outside are shown, and what it understands', async () => {
   const { meeting, channel } = await joined();
   const [changed, captioned] = [vi.fn(), vi.fn()];

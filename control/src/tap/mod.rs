@@ -199,7 +199,7 @@ impl Control {
     }
 
     /// Whether a room's voices, or some of them, are encrypted end to end.
-    fn is_encrypted(&self, id: RoomId) -> bool {
+    pub(crate) fn is_encrypted(&self, id: RoomId) -> bool {
         let Some(room) = self.rooms.get(&id) else { return false };
         let is_encrypted = |producer: &ProducerId| {
             let producer = self.producers.get(producer);
@@ -209,13 +209,13 @@ impl Control {
     }
 
     /// What those in a room send.
-    fn producers_in(&self, id: RoomId) -> Vec<ProducerId> {
+    pub(crate) fn producers_in(&self, id: RoomId) -> Vec<ProducerId> {
         let Some(room) = self.rooms.get(&id) else { return Vec::new() };
         let peers = room.members.iter().filter_map(|session| self.peers.get(session));
         peers.flat_map(|peer| peer.producers.iter().copied()).collect()
     }
 
-    fn tell_members(&mut self, id: RoomId, news: Notification) {
+    pub(crate) fn tell_members(&mut self, id: RoomId, news: Notification) {
         let Some(room) = self.rooms.get(&id) else { return };
         for session in room.members.iter().copied().collect::<Vec<SessionId>>() {
             self.notify(session, news.clone());

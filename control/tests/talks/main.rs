@@ -15,6 +15,7 @@ mod mls_is_delivered_in_order;
 mod peers_come_and_go;
 mod plain_transports_are_for_administrators;
 mod producers_come_and_go;
+mod pushes_are_announced;
 mod quality_and_speakers_are_told;
 mod random_talks_leave_nothing_behind;
 mod recordings_are_announced;

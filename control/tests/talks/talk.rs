@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use opencall_control::admin::{AdminRequest, AdminResponse, RoomSummary};
 use opencall_control::api::*;
 use opencall_control::dtls::{DtlsConfig, DtlsContext, DtlsEndpoint, DtlsOutput, PeerFingerprints};
+use opencall_control::push::message::PushEvent;
 use opencall_control::rtp_parameters::{Kind, RtpCapabilities, RtpParameters};
 use opencall_control::tap::message::TapEvent;
 use opencall_control::{Control, ControlConfig, CoreAddresses, PlacementPolicy, ortc};
@@ -69,10 +70,10 @@ pub struct Talk {
     replacing: bool,
 }
 
-/// The books of a core; those of the sink, or of what taps, are the last.
+/// The books of a core; those of the sink, or of what taps or broadcasts, are the last.
 fn books_of(books: &mut [Books], core: CoreId) -> &mut Books {
     let index = match core {
-        SINK | TAPS => books.len() - 1,
+        SINK | TAPS | PUSHES => books.len() - 1,
         CoreId(index) => index.into(),
     };
     books.get_mut(index).expect("such a core")
@@ -110,7 +111,8 @@ impl Talk {
 
     pub fn with(config: ControlConfig) -> Self {
         let origin = Instant::now();
-        let cores = config.cores.len() + usize::from(config.recordings.or(config.taps).is_some());
+        let cores = config.cores.len()
+            + usize::from(config.recordings.or(config.taps).or(config.pushes).is_some());
         let books = (0..cores).map(|_| Books::default()).collect();
         Talk {
             control: Control::new(config, origin).expect("a good configuration"),
@@ -246,6 +248,12 @@ impl Talk {
 
     pub fn event(&mut self, core: u8, event: Event) {
         self.control.handle_event(self.now, CoreId(core), event);
+        self.drain();
+    }
+
+    /// The thread that broadcasts says something.
+    pub fn push_event(&mut self, event: PushEvent) {
+        self.control.handle_push_event(self.now, event);
         self.drain();
     }
 
@@ -579,6 +587,9 @@ pub fn text_of(notification: &Notification) -> String {
         Notification::RecordingChanged { recording, reason, .. } => {
             format!("RecordingChanged {recording} {}", reason.unwrap_or("-"))
         }
+        Notification::PushChanged { push, reason, .. } => {
+            format!("PushChanged {push} {}", reason.unwrap_or("-"))
+        }
         Notification::TapChanged { tap, reason, .. } => {
             format!("TapChanged {tap} {}", reason.unwrap_or("-"))
         }
@@ -591,17 +602,18 @@ pub fn text_of(notification: &Notification) -> String {
         Notification::Mls(news) => mls_text(news),
         Notification::Waiting => "Waiting".to_owned(),
         Notification::Admitted { by } => format!("Admitted{}", done_by(by.as_deref())),
-        Notification::DownlinkBandwidth(bandwidth) => {
-            let (desired, effective) =
-                (bandwidth.desired_bitrate, bandwidth.effective_desired_bitrate);
-            format!("DownlinkBandwidth {desired} {effective} {}", bandwidth.available_bitrate)
-        }
+        Notification::DownlinkBandwidth(bandwidth) => bandwidth_text(bandwidth),
     }
 }
 
 fn score_text(score: &[EncodingScore]) -> String {
     let scores: Vec<u8> = score.iter().map(|score| score.score).collect();
     format!("ProducerScore {scores:?}")
+}
+
+fn bandwidth_text(bandwidth: &DownlinkBandwidth) -> String {
+    let (desired, effective) = (bandwidth.desired_bitrate, bandwidth.effective_desired_bitrate);
+    format!("DownlinkBandwidth {desired} {effective} {}", bandwidth.available_bitrate)
 }
 
 fn caption_text(caption: &Caption) -> String {

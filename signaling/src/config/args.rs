@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use opencall_control::PARTICIPANTS_PER_CORE;
 
 use super::auth::{AdminArguments, AuthArguments};
+use super::push::PushArguments;
 use super::recordings::RecordingArguments;
 use super::taps::TapArguments;
 use super::webhooks::WebhookArguments;
@@ -41,6 +42,9 @@ pub struct Arguments {
     /// Recordings.
     #[command(flatten)]
     pub recordings: RecordingArguments,
+    /// Pushes.
+    #[command(flatten)]
+    pub pushes: PushArguments,
     /// Taps.
     #[command(flatten)]
     pub taps: TapArguments,

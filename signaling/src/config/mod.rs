@@ -5,6 +5,7 @@
 mod args;
 pub mod auth;
 mod ice_tcp;
+mod push;
 mod recordings;
 mod taps;
 mod web;
@@ -26,6 +27,7 @@ use opencall_io::BackendChoice;
 use opencall_wire::srtp::Profile;
 
 pub use self::ice_tcp::IceTcpOnHttp;
+pub use self::push::PushesConfig;
 pub use self::recordings::RecordingsConfig;
 pub use self::taps::TapsConfig;
 pub use self::web::WebConfig;
@@ -97,6 +99,8 @@ pub struct Config {
     pub recordings: Option<RecordingsConfig>,
     /// Where voices may go, if anywhere.
     pub taps: Option<TapsConfig>,
+    /// Where to somebody may be broadcast, if anywhere.
+    pub pushes: Option<PushesConfig>,
     /// How long SIGTERM lets those inside go on; zero stops at once.
     pub drain_timeout: Duration,
 }
@@ -148,7 +152,8 @@ impl Config {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, ConfigError> {
-        let Arguments { media, web, auth, admin, webhooks, recordings, taps, limits } = arguments;
+        let Arguments { media, web, auth, admin, webhooks, recordings, taps, pushes, limits } =
+            arguments;
         let workers = workers(media.workers)?;
         let (first_port, ports) = ports(&media, workers)?;
         let dev_hosts = auth.dev_hosts;
@@ -194,6 +199,7 @@ impl Config {
             web,
             recordings: recordings.read()?,
             taps: taps.read()?,
+            pushes: pushes.read()?,
             drain_timeout: drain_timeout(limits.drain_timeout)?,
             limits: limits_of(&limits)?,
         })
@@ -576,6 +582,11 @@ mod tests {
             ),
             ("--recording-dir /dev/null/here", "that this user may write to"),
             ("--recording-dir /tmp --recording-limit 0", "leave --recording-dir out"),
+            ("--push-allow https://live.example.org", "it must begin with rtmps://"),
+            ("--push-allow rtmp://live.example.org/app", "host and port alone"),
+            ("--push-allow srt://live.example.org", "names its port"),
+            ("--push-allow rtmp://a.example --push-limit 0", "leave --push-allow out"),
+            ("--push-allow rtmp://a.example --push-ca /nowhere", "cannot be read"),
             ("--tap-allow captions.example.org", "it must begin with wss://"),
             ("--tap-allow wss://captions.example.org/room", "host and port alone"),
             ("--tap-allow wss://a.example --tap-limit 0", "leave --tap-allow out"),

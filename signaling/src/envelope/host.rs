@@ -50,13 +50,15 @@ fn mute_target(fields: &mut Fields<'_>) -> Result<MuteTarget, RequestError> {
 
 /// The room as whoever enters it is told.
 pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
-    let Entrance { can, locked, waiting_room, recording, tapped, has_mls, advice } = entrance;
+    let Entrance { can, locked, waiting_room, recording, tapped, pushed, has_mls, advice } =
+        entrance;
     let members = [
         ("can", json!(can)),
         ("roomLocked", json!(locked)),
         ("waitingRoom", json!(waiting_room)),
         ("recording", json!(recording)),
         ("tapped", json!(tapped)),
+        ("pushed", json!(pushed)),
     ];
     let advice = advice.as_deref().map(|advice| ("codecAdvice", json!(advice)));
     let e2ee = has_mls.then(|| ("e2ee", json!("mls")));
@@ -68,8 +70,8 @@ pub(super) fn entrance(entrance: &Entrance) -> Map<String, Value> {
         .collect()
 }
 
-/// Name and data of what is told of mutes, locks, recordings, taps, waiting rooms and codecs;
-/// `None` for all else.
+/// Name and data of what is told of mutes, locks, recordings, taps, pushes, waiting rooms and
+/// codecs; `None` for all else.
 pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static str, Value)> {
     let (name, mut data, by) = match notification {
         Notification::ProducerMuted { producer_id, muted, by } => {
@@ -85,6 +87,10 @@ pub(super) fn news(notification: &Notification, who: &str) -> Option<(&'static s
         Notification::TapChanged { tap, starts_in_ms, reason } => {
             let data = json!({"tapped": tap});
             ("tapChanged", with_beginning_or_end(data, *starts_in_ms, *reason), None)
+        }
+        Notification::PushChanged { push, starts_in_ms, reason } => {
+            let data = json!({"pushed": push});
+            ("pushChanged", with_beginning_or_end(data, *starts_in_ms, *reason), None)
         }
         Notification::Caption(caption) => ("caption", caption_data(caption, who), None),
         Notification::PeerWaiting { peer_id, display_name } => {

@@ -386,6 +386,7 @@ pub(crate) mod samples {
                 waiting_room,
                 recording,
                 tapped: true,
+                pushed: false,
                 has_mls: false,
                 advice: None,
             })

@@ -403,6 +403,7 @@ impl Envelope for OpenCall {
             | Notification::RoomLocked { .. }
             | Notification::RecordingChanged { .. }
             | Notification::TapChanged { .. }
+            | Notification::PushChanged { .. }
             | Notification::Caption(_)
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }

@@ -488,6 +488,7 @@ impl Protoo {
             | Notification::RoomLocked { .. }
             | Notification::RecordingChanged { .. }
             | Notification::TapChanged { .. }
+            | Notification::PushChanged { .. }
             | Notification::Caption(_)
             | Notification::PeerWaiting { .. }
             | Notification::PeerWaitingEnded { .. }

@@ -24,6 +24,7 @@ use opencall_wire::time::Time;
 use super::Hub;
 use crate::gauges::CoreState;
 use crate::ice_tcp::{Doors, Gates};
+use crate::push::PushThread;
 use crate::taps::TapThread;
 
 /// The data cores at start, and what it takes to have more.
@@ -34,6 +35,8 @@ pub struct Cores {
     pub recorder: Option<SinkThread>,
     /// Hands voices on, if they may go anywhere: one more.
     pub taps: Option<TapThread>,
+    /// Broadcasts, if anything may be: one more.
+    pub pushes: Option<PushThread>,
     /// Where further ones may be.
     pub sites: Sites,
 }

@@ -105,9 +105,10 @@ impl Subject {
             Notification::DownlinkBandwidth(_) => Some(Subject::Bandwidth),
             // Each is about other slots.
             Notification::Stage(_)
-            // Who was recorded or tapped for a moment is to know.
+            // Who was recorded, tapped or broadcast for a moment is to know.
             | Notification::RecordingChanged { .. }
             | Notification::TapChanged { .. }
+            | Notification::PushChanged { .. }
             | Notification::ConsumerClosed { .. }
             | Notification::ProducerClosed { .. }
             | Notification::DataConsumerClosed { .. }

@@ -18,6 +18,7 @@ mod link;
 pub mod mail_queue;
 mod mailbox;
 mod meters;
+mod pushes;
 mod taps;
 
 use std::collections::HashMap;
@@ -38,7 +39,7 @@ use opencall_control::dispatch::{Dispatch, Vacancy};
 use opencall_control::{Control, Work};
 use opencall_dataplane::fanout::links::Mesh;
 use opencall_dataplane::histogram::Histogram;
-use opencall_dataplane::message::{Command, CoreId, Event, SINK, TAPS};
+use opencall_dataplane::message::{Command, CoreId, Event, PUSHES, SINK, TAPS};
 use opencall_dataplane::threads::{Clock, DataPlane, Loss, StartError, WATCH_INTERVAL};
 use opencall_recorder::message::{RecordEvent, SinkCommand};
 use opencall_recorder::sink::{STOP_TIMEOUT as SINK_STOP_TIMEOUT, SinkThread};
@@ -47,6 +48,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::envelope::Closing;
 use crate::gauges::{Gauges, Watched};
+use crate::push::PushThread;
 use crate::taps::TapThread;
 use crate::webhooks::Webhooks;
 pub use link::{Administered, HubGone, HubLink, Managed, Presence};
@@ -123,6 +125,8 @@ pub struct Hub {
     recorder: Option<SinkThread>,
     /// Hands voices on, if they may go anywhere: another one.
     taps: Option<TapThread>,
+    /// Broadcasts, if anything may be: another one.
+    pushes: Option<PushThread>,
     calls: mpsc::UnboundedReceiver<Call>,
     waiting: FairQueue<Group, Call>,
     clients: HashMap<SessionId, Client>,
@@ -157,7 +161,7 @@ impl Hub {
     pub fn new(
         clock: Clock,
         control: Control,
-        Cores { plane, recorder, taps, sites }: Cores,
+        Cores { plane, recorder, taps, pushes, sites }: Cores,
         wake: Arc<Notify>,
         gauges: Arc<Gauges>,
         rate: (u32, u32),
@@ -170,7 +174,11 @@ impl Hub {
         let meters = Meters::new(plane.cores.iter().map(|core| (core.id, core.port)));
         gauges.set_cores(meters.views());
         let ids = plane.cores.iter().map(|core| core.id);
-        let far_ends = [recorder.is_some().then_some(SINK), taps.is_some().then_some(TAPS)];
+        let far_ends = [
+            recorder.is_some().then_some(SINK),
+            taps.is_some().then_some(TAPS),
+            pushes.is_some().then_some(PUSHES),
+        ];
         let dispatch = Dispatch::new(ids.chain(far_ends.into_iter().flatten()), Mesh::default());
         let hub = Hub {
             clock,
@@ -179,6 +187,7 @@ impl Hub {
             crew: Crew::new(sites),
             recorder,
             taps,
+            pushes,
             plane,
             calls,
             waiting: FairQueue::default(),
@@ -236,6 +245,7 @@ impl Hub {
         }
         let more = self.take_events(now);
         self.take_record_events(now);
+        self.take_push_events(now);
         let more = self.take_tap_events(now) || more;
         self.serve_calls(now);
         if self.control.next_timeout() <= now {
@@ -437,6 +447,7 @@ impl Hub {
     fn send_commands(&mut self) {
         self.command_recorder();
         self.command_taps();
+        self.command_pushes();
         self.dispatch.take(&mut self.control);
         let recorder = self.recorder.as_ref();
         self.dispatch.send(SINK, |command| {
@@ -445,6 +456,7 @@ impl Hub {
             Ok(())
         });
         self.link_taps();
+        self.link_pushes();
         for core in &mut self.plane.cores {
             if self.dispatch.send(core.id, |command| core.send(command)) {
                 core.wake();
@@ -523,6 +535,7 @@ impl Hub {
                 lateness: self.lateness.clone(),
                 recordings: self.control.recording_totals(),
                 taps: self.control.tap_totals(),
+                pushes: self.control.push_totals(),
             });
         }
         if now.since(self.load_measured_at) >= LOAD_INTERVAL {
@@ -562,6 +575,9 @@ impl Hub {
         if let Some(taps) = &mut self.taps {
             taps.stop();
         }
+        if let Some(pushes) = &mut self.pushes {
+            pushes.stop();
+        }
         let gauges = Arc::clone(&self.gauges);
         let drained = async {
             while gauges.connections.load(Ordering::Relaxed) > 0 {
@@ -574,6 +590,7 @@ impl Hub {
         self.stop_cores().await;
         self.await_recorder().await;
         self.await_taps().await;
+        self.await_pushes().await;
     }
 
     /// Waits until what was recorded is on the disk.

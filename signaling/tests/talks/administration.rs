@@ -17,7 +17,7 @@ const TOKEN_KEY: &str = "--auth-key=key=a secret for tests of 32 bytes or";
 const PRODUCE: &str = "{\"kind\": \"audio\", \"rtpParameters\": {\"codecs\": []}}";
 
 /// Every route, with a body that would do.
-const ROUTES: [(&str, &str, &str); 23] = [
+const ROUTES: [(&str, &str, &str); 26] = [
     ("GET", "/v1/rooms", ""),
     ("GET", "/v1/rooms/room", ""),
     ("POST", "/v1/rooms/room/lock", ""),
@@ -26,6 +26,9 @@ const ROUTES: [(&str, &str, &str); 23] = [
     ("GET", "/v1/rooms/room/recording", ""),
     ("POST", "/v1/rooms/room/recording", ""),
     ("DELETE", "/v1/rooms/room/recording", ""),
+    ("GET", "/v1/rooms/room/push", ""),
+    ("POST", "/v1/rooms/room/push", "{\"url\": \"rtmp://a/b/c\", \"participant\": \"ann\"}"),
+    ("DELETE", "/v1/rooms/room/push", ""),
     ("GET", "/v1/rooms/room/participants/ann", ""),
     ("POST", "/v1/rooms/room/participants/ann/mute", "{\"source\": \"camera\"}"),
     ("DELETE", "/v1/rooms/room/participants/ann", ""),

@@ -18,6 +18,7 @@ mod mls;
 mod opencall;
 mod protoo;
 mod proxies;
+mod pushes;
 mod recordings;
 mod resume;
 mod server;

@@ -132,6 +132,18 @@ impl Server {
         self.logged("ready: http");
     }
 
+    /// The processes that it has started, and what each does.
+    pub fn children(&self) -> Vec<(u32, char)> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let lists = tasks.flatten().map(|task| task.path().join("children"));
+        let lists: String = lists.filter_map(|list| std::fs::read_to_string(list).ok()).collect();
+        let state = |id: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            Some((id, stat.rsplit_once(") ")?.1.chars().next()?))
+        };
+        lists.split_whitespace().filter_map(|id| state(id.parse().ok()?)).collect()
+    }
+
     /// Waits until it has logged a line with these words, and returns it.
     pub fn logged(&self, words: &str) -> String {
         loop {

@@ -78,6 +78,8 @@ export const de: Words = {
 
   top: {
     recorded: 'Wird aufgezeichnet',
+    broadcast: 'Auf Sendung',
+    broadcastHelp: 'Jemand in dieser Besprechung wird nach außen übertragen.',
     tapped: 'Wird mitgeschrieben',
     tappedHelp:
       'Was hier gesagt wird, geht an ein Programm außerhalb, das Untertitel daraus macht.',

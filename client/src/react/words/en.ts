@@ -61,6 +61,8 @@ export const en = {
 
   top: {
     recorded: 'Recording',
+    broadcast: 'On air',
+    broadcastHelp: 'Someone in this meeting is broadcast to people outside it.',
     tapped: 'Transcribed',
     tappedHelp: 'What is said here goes to a program outside, which makes captions of it.',
     status: {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod pushes;
 mod taps;
 mod workers;
 
@@ -44,6 +45,7 @@ use crate::auth::admin::AdminKeys;
 use crate::auth::presented::bearer;
 use crate::drain::{Drain, Draining, MAX_DEADLINE};
 use crate::hub::HubLink;
+use crate::push;
 use crate::taps::Allowed;
 
 /// The largest request: a few short texts.
@@ -69,12 +71,19 @@ pub struct Admin {
     drain: Drain,
     asking: Semaphore,
     taps: Allowed,
+    pushes: push::Allowed,
 }
 
 impl Admin {
     /// With these keys, over this hub; voices may go only where that is allowed.
-    pub fn new(keys: AdminKeys, hub: HubLink, drain: Drain, taps: Allowed) -> Self {
-        Admin { keys, hub, drain, asking: Semaphore::new(MAX_QUESTIONS), taps }
+    pub fn new(
+        keys: AdminKeys,
+        hub: HubLink,
+        drain: Drain,
+        taps: Allowed,
+        pushes: push::Allowed,
+    ) -> Self {
+        Admin { keys, hub, drain, asking: Semaphore::new(MAX_QUESTIONS), taps, pushes }
     }
 
     /// How the server drains, if it does.
@@ -106,6 +115,7 @@ pub(super) fn routes(door: &Arc<Door>) -> Router<Arc<Door>> {
             "/v1/rooms/{room}/recording",
             get(recording).post(start_recording).delete(stop_recording),
         )
+        .route("/v1/rooms/{room}/push", get(pushes::see).post(pushes::start).delete(pushes::stop))
         .route("/v1/rooms/{room}/tap", get(taps::see).post(taps::start).delete(taps::stop))
         .route("/v1/rooms/{room}/participants/{id}", get(participant).delete(remove))
         .route("/v1/rooms/{room}/participants/{id}/mute", post(mute))
@@ -199,6 +209,7 @@ pub(super) async fn ask(door: &Door, request: AdminRequest) -> Outcome {
         AdminResponse::Muted(producers) => Ok(json!({"producers": producers})),
         AdminResponse::Recording(recording) => Ok(json!(recording)),
         AdminResponse::Tap(tap) => Ok(json!(tap)),
+        AdminResponse::Push(push) => Ok(json!(push)),
         AdminResponse::Announced(told) => Ok(json!({"participants": told})),
     }
 }

@@ -18,6 +18,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use opencall_control::RecordingTotals;
 use opencall_control::dtls::DtlsDrop;
+use opencall_control::push::PushTotals;
+use opencall_control::push::message::PushEnding;
 use opencall_control::tap::{CaptionDrop, TapTotals};
 use opencall_dataplane::drop_reason::DropReason;
 
@@ -49,6 +51,7 @@ fn write(door: &Door) -> String {
     write_control(&mut text, door);
     write_recordings(&mut text, &front.gauges.watched().recordings);
     write_taps(&mut text, &front.gauges.watched().taps, &front.gauges.taps);
+    write_pushes(&mut text, &front.gauges.watched().pushes);
     write_door(&mut text, door);
     write_webhooks(&mut text, door);
     process::write(&mut text);
@@ -245,6 +248,20 @@ fn write_taps(text: &mut Text, totals: &TapTotals, gauges: &TapGauges) {
     for (reason, value) in CaptionDrop::ALL.iter().zip(totals.dropped) {
         refused.sample(&[("reason", &reason.label())], value);
     }
+}
+
+fn write_pushes(text: &mut Text, totals: &PushTotals) {
+    text.gauge("opencall_pushes", "Rooms of which somebody is broadcast.")
+        .sample(&[], totals.active);
+    let help = "Pushes that have ended.";
+    let mut ended = text.counter("opencall_pushes_ended_total", help);
+    for (ending, value) in PushEnding::ALL.iter().zip(totals.ended) {
+        ended.sample(&[("ending", &ending.label())], value);
+    }
+    let help = "Bytes that pushes that have ended have sent.";
+    text.counter("opencall_pushed_bytes_total", help).sample(&[], totals.bytes);
+    let help = "Frames that pushes that have ended have not sent.";
+    text.counter("opencall_push_frames_dropped_total", help).sample(&[], totals.frames_dropped);
 }
 
 fn write_door(text: &mut Text, door: &Door) {

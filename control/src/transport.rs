@@ -81,6 +81,11 @@ impl DtlsState {
 }
 
 impl Transport {
+    /// Whether the client answers on it.
+    fn has_consent(&self) -> bool {
+        matches!(self.ice_state, Some(IceState::Connected | IceState::Completed))
+    }
+
     /// The client's DTLS role, once it has said how to connect.
     pub fn peer_role(&self) -> Option<DtlsRole> {
         self.peer_role
@@ -454,19 +459,29 @@ impl Control {
     /// whose consent lapses now or later.
     pub(crate) fn await_clients_of(&mut self, core: CoreId) {
         let until = self.now + CONSENT_TIMEOUT + TRANSPORT_LOST_GRACE;
-        let has_consent = |state| matches!(state, IceState::Connected | IceState::Completed);
         let on_core = self.transports.iter().filter(|(_, transport)| transport.core == core);
-        for (&id, _) in
-            on_core.filter(|(_, transport)| transport.ice_state.is_some_and(has_consent))
-        {
+        for (&id, _) in on_core.filter(|(_, transport)| transport.has_consent()) {
             self.timers.set(Timer::Grace(id), until);
         }
     }
 
-    /// Consent has not come back.
+    /// Consent has not come back. Whoever lives on by a newer transport in its place has left this
+    /// one behind: a client on a dead path cannot say so.
     pub(crate) fn grace_is_over(&mut self, id: TransportId) {
         let Some(transport) = self.transports.get(&id) else { return };
-        self.close_with(transport.session, CloseReason::TransportLost);
+        let (session, direction) = (transport.session, transport.direction);
+        let Some(peer) = self.peers.get(&session) else { return };
+        let mut newer = peer.transports.iter().skip_while(|&&of| of != id).skip(1);
+        let is_replaced = newer.any(|other| {
+            self.transports
+                .get(other)
+                .is_some_and(|other| other.direction == direction && other.has_consent())
+        });
+        if !is_replaced {
+            return self.close_with(session, CloseReason::TransportLost);
+        }
+        self.remove_transport(id);
+        self.review_quality(session);
     }
 
     pub(crate) fn restart_ice(

@@ -222,6 +222,27 @@ fn lost_consent_is_told_and_forgiven_for_a_while() {
 }
 
 #[test]
+fn a_transport_that_was_replaced_goes_alone() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", OnRequest);
+    let (_, old) = talk.newest_transport();
+    ice(&mut talk, old, IceState::Connected);
+    talk.transport(anna.session, Direction::Recv);
+    let (_, new) = talk.newest_transport();
+    ice(&mut talk, old, IceState::Disconnected);
+    ice(&mut talk, new, IceState::Connected);
+    assert_eq!(talk.control.counts().transports, 3);
+    talk.pass(TRANSPORT_LOST_GRACE);
+    assert!(talk.closed.is_empty(), "she is there by the new one");
+    assert_eq!(talk.control.counts().transports, 2);
+
+    ice(&mut talk, new, IceState::Disconnected);
+    talk.pass(TRANSPORT_LOST_GRACE);
+    assert_eq!(talk.closed[&anna.session], CloseReason::TransportLost);
+    talk.assert_nothing_is_left();
+}
+
+#[test]
 fn consent_that_does_not_come_back_ends_the_session() {
     let mut talk = Talk::new();
     let anna = talk.enter("anna", OnRequest);

@@ -18,6 +18,11 @@ use super::{
 /// many restarts of each; it bounds what one hostile participant makes us keep to about 100 KB.
 pub const MAX_SSRCS: usize = 256;
 
+/// SSRCs whose state was given up and whose SRTCP index is known still: nobody replays their
+/// reports. A browser may give each stream that it receives a sender of reports of its own, some
+/// thousands in a day of people who come and go; each takes 16 bytes.
+const MAX_DEPARTED: usize = 4096;
+
 /// SSRCs there is room for from the start: an ordinary publisher's, before the table grows.
 const INITIAL_SSRCS: usize = 14;
 
@@ -49,6 +54,9 @@ pub struct OpenContext {
     opened: u64,
     /// How many of `streams` are retired.
     retired: usize,
+    /// The next SRTCP index of each SSRC whose state was given up for another's. Not in the
+    /// checkpoint: after a core's death the oldest reports might be played again, once.
+    departed: HashMap<u32, u32, foldhash::fast::RandomState>,
     /// Second attempts left of [`SPARE_GUESSES`].
     guesses: u8,
     /// Where the highest indexes are written down for a core that comes after this one.
@@ -75,6 +83,11 @@ impl Stream {
             retired: false,
             slot,
         }
+    }
+
+    /// Whether no RTP came of it: a receiver of ours, or none of our producers.
+    fn only_reports(&self) -> bool {
+        self.rtp.highest().is_none()
     }
 }
 
@@ -120,6 +133,7 @@ impl OpenContext {
             streams: HashMap::with_capacity_and_hasher(INITIAL_SSRCS, Default::default()),
             opened: 0,
             retired: 0,
+            departed: HashMap::default(),
             guesses: SPARE_GUESSES,
             checkpoint: None,
         }
@@ -234,7 +248,11 @@ impl OpenContext {
         if stream.is_none() && !has_room {
             return Err(OpenError::TooManySsrcs);
         }
-        if stream.as_ref().is_some_and(|stream| !stream.rtcp.is_fresh(index.into())) {
+        let is_fresh = match &stream {
+            Some(stream) => stream.rtcp.is_fresh(index.into()),
+            None => self.departed.get(&ssrc).is_none_or(|&next| index >= next),
+        };
+        if !is_fresh {
             return Err(OpenError::Replay);
         }
         let len = self
@@ -258,7 +276,8 @@ impl OpenContext {
 
     /// Says that nothing is expected of `ssrc` any more, as when its producer closed. Its state
     /// stays, so that packets under way are not taken for new ones and the SSRC may come back,
-    /// but once the table is full a new SSRC replaces the retired one that was silent for longest.
+    /// but once the table is full a new SSRC replaces the retired one that was silent for longest,
+    /// or, if there is none, the one that was silent for longest of those that only ever reported.
     pub fn retire(&mut self, ssrc: u32) {
         let Some(stream) = self.streams.get_mut(&ssrc) else { return };
         self.retired += usize::from(!stream.retired);
@@ -311,7 +330,14 @@ impl OpenContext {
 
     /// Whether a new SSRC can have state.
     fn has_room(&self) -> bool {
-        self.streams.len() < MAX_SSRCS || self.retired > 0
+        self.streams.len() < MAX_SSRCS || self.retired > 0 || self.can_evict_reporter()
+    }
+
+    /// Whether there is one that sends reports and nothing else, and room for its index. Looked for
+    /// among all, but only when the table is full and the SSRC unknown.
+    #[cold]
+    fn can_evict_reporter(&self) -> bool {
+        self.departed.len() < MAX_DEPARTED && self.streams.values().any(Stream::only_reports)
     }
 
     /// The state of `ssrc`, made if there is none. The caller has asked
@@ -320,25 +346,41 @@ impl OpenContext {
         let mut slot = self.streams.len() as u16;
         if self.streams.len() >= MAX_SSRCS
             && !self.streams.contains_key(&ssrc)
-            && let Some(evicted) = self.evict_retired()
+            && let Some(evicted) = self.evict()
         {
             slot = evicted;
         }
-        let checkpoint = &self.checkpoint;
-        self.streams.entry(ssrc).or_insert_with(|| {
+        let Self { checkpoint, departed, streams, .. } = self;
+        streams.entry(ssrc).or_insert_with(|| {
             if let Some(checkpoint) = checkpoint {
                 checkpoint.begin_ssrc(slot, ssrc);
             }
-            Stream::new(slot)
+            let mut stream = Stream::new(slot);
+            if let Some(next) = departed.remove(&ssrc) {
+                stream.rtcp = RtcpWindow::all_seen_up_to(u64::from(next) - 1);
+            }
+            stream
         })
     }
 
-    /// Forgets the retired SSRC that was silent for longest; the place that it had.
-    fn evict_retired(&mut self) -> Option<u16> {
-        let retired = self.streams.iter().filter(|(_, stream)| stream.retired);
-        let oldest = retired.min_by_key(|(_, stream)| stream.last_opened).map(|(&ssrc, _)| ssrc);
-        let evicted = self.streams.remove(&oldest?)?;
-        self.retired -= 1;
+    /// Gives up the state of the retired SSRC that was silent for longest, or of such a one that
+    /// only ever reported; the place that it had.
+    fn evict(&mut self) -> Option<u16> {
+        let is_wanted = |stream: &Stream| match self.retired {
+            0 => stream.only_reports(),
+            _ => stream.retired,
+        };
+        let candidates = self.streams.iter().filter(|(_, stream)| is_wanted(stream));
+        let oldest = candidates.min_by_key(|(_, stream)| stream.last_opened).map(|(&ssrc, _)| ssrc);
+        let ssrc = oldest?;
+        let evicted = self.streams.remove(&ssrc)?;
+        self.retired -= usize::from(evicted.retired);
+        let next = evicted.rtcp.next().try_into().ok().filter(|&next| next > 0);
+        if let Some(next) = next
+            && self.departed.len() < MAX_DEPARTED
+        {
+            self.departed.insert(ssrc, next);
+        }
         Some(evicted.slot)
     }
 }
@@ -687,8 +729,46 @@ mod tests {
         assert!(pair.open.checkpoints().all(|c| c.ssrc != 8));
         assert_eq!(pair.open_rtcp(&newer), Ok(28));
         assert!(pair.open.checkpoints().all(|c| c.ssrc != 7));
-        assert_eq!(pair.open(&newest), Err(OpenError::TooManySsrcs));
+        assert_eq!(pair.open(&newest), Ok(1), "in place of what only reported");
+        assert!(pair.open.checkpoints().all(|c| c.ssrc != 1001));
+        let none_left = pair.rtp(1003, 1);
+        assert_eq!(pair.open(&none_left), Err(OpenError::TooManySsrcs));
         assert_eq!(pair.open.ssrcs(), MAX_SSRCS);
+    }
+
+    #[test]
+    fn whoever_only_reports_makes_room_and_is_not_replayed() {
+        let mut pair = Pair::new(Profile::AeadAes128Gcm);
+        let voice = pair.rtp(0, 1);
+        assert_eq!(pair.open(&voice), Ok(1));
+        let mut reports = Vec::new();
+        for ssrc in 1..=2 * MAX_SSRCS as u32 {
+            reports.push(pair.rtcp(ssrc));
+            assert_eq!(pair.open_rtcp(reports.last().unwrap()), Ok(28), "{ssrc}");
+        }
+        assert_eq!(pair.open.ssrcs(), MAX_SSRCS);
+        assert!(reports.iter().all(|report| pair.open_rtcp(report) == Err(OpenError::Replay)));
+        let camera = pair.rtp(5_000, 1);
+        assert_eq!(pair.open(&camera), Ok(1), "pictures have room as well");
+        assert_eq!(pair.open(&voice), Err(OpenError::Replay), "what sends stays");
+        // The first is forgotten but for its index, with which it goes on.
+        let [again, newer] = [pair.rtcp(1), pair.rtcp(1)];
+        assert_eq!(pair.open_rtcp(&newer), Ok(28));
+        assert_eq!(pair.open_rtcp(&again), Ok(28), "late by one, and never seen");
+        assert_eq!(pair.open_rtcp(&reports[0]), Err(OpenError::Replay));
+    }
+
+    #[test]
+    fn what_is_remembered_of_those_who_reported_is_bounded() {
+        let mut pair = Pair::new(Profile::AeadAes128Gcm);
+        let all = (MAX_SSRCS + MAX_DEPARTED) as u32;
+        for ssrc in 0..all {
+            let report = pair.rtcp(ssrc);
+            assert_eq!(pair.open_rtcp(&report), Ok(28), "{ssrc}");
+        }
+        let report = pair.rtcp(all);
+        assert_eq!(pair.open_rtcp(&report), Err(OpenError::TooManySsrcs));
+        assert_eq!((pair.open.ssrcs(), pair.open.departed.len()), (MAX_SSRCS, MAX_DEPARTED));
     }
 
     #[test]

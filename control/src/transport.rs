@@ -480,7 +480,11 @@ impl Control {
         if !is_replaced {
             return self.close_with(session, CloseReason::TransportLost);
         }
+        let stranded = self.consumers_of(session, id);
+        stranded.into_iter().for_each(|consumer| self.close_consumer(consumer));
         self.remove_transport(id);
+        // What was received on it comes on the newer one, where the server is to offer it.
+        self.offer_existing(session);
         self.review_quality(session);
     }
 

@@ -243,6 +243,25 @@ fn a_transport_that_was_replaced_goes_alone() {
 }
 
 #[test]
+fn what_was_received_on_a_replaced_transport_comes_on_the_newer() {
+    let mut talk = Talk::new();
+    let anna = talk.enter("anna", Automatic);
+    let (_, old) = talk.newest_transport();
+    ice(&mut talk, old, IceState::Connected);
+    let bert = talk.enter("bert", Automatic);
+    talk.produce(&bert, Kind::Audio, audio("0"));
+    talk.transport(anna.session, Direction::Recv);
+    let (_, new) = talk.newest_transport();
+    ice(&mut talk, new, IceState::Connected);
+    ice(&mut talk, old, IceState::Disconnected);
+    talk.news(anna.session);
+    talk.pass(TRANSPORT_LOST_GRACE);
+    assert!(talk.closed.is_empty());
+    let told = talk.news_texts(anna.session);
+    assert_eq!(told, ["ConsumerClosed", "NewConsumer bert Audio", "Good"]);
+}
+
+#[test]
 fn consent_that_does_not_come_back_ends_the_session() {
     let mut talk = Talk::new();
     let anna = talk.enter("anna", OnRequest);

@@ -25,6 +25,10 @@ const PROGRAM: &str = "ffmpeg";
 /// Bytes that are read of one line.
 const MAX_LINE: u64 = 4_096;
 
+/// Pixels of a picture that is decoded at most: 4096 × 4096. Its sender says how large it is, and
+/// some bytes may claim hundreds of megabytes.
+const MAX_PIXELS: u32 = 1 << 24;
+
 /// How pictures are sent that the other side takes as they are not: in one size, whatever theirs.
 const PICTURE: &str = "scale=1280:720:force_original_aspect_ratio=decrease,\
                        pad=1280:720:-1:-1,setsar=1,fps=30";
@@ -35,7 +39,7 @@ pub fn arguments(address: &Address, picture: Option<Codec>, ca: Option<&Path>) -
     let mut say = |words: &str| all.extend(words.split_whitespace().map(OsString::from));
     say("-hide_banner -nostdin -nostats -loglevel error -progress pipe:1 -stats_period 0.5");
     say("-protocol_whitelist pipe -probesize 1000000 -analyzeduration 1000000");
-    say("-f matroska -i pipe:0 -map 0:a");
+    say(&format!("-threads 2 -max_pixels {MAX_PIXELS} -f matroska -i pipe:0 -map 0:a"));
     match picture {
         None => {}
         Some(Codec::H264) if address.is_srt() => say("-map 0:v -c:v copy"),

@@ -32,8 +32,13 @@ const MAX_HOLD_MS: u64 = 2_000;
 const SILENT_MS: u64 = 500;
 const MAX_SILENT_MS: u64 = 1_700;
 
-/// Bytes of frames that wait: two of the largest.
+/// Bytes of frames that wait: two of the largest; each counts for its place besides.
 const MAX_HELD_BYTES: usize = 8 << 20;
+const PLACE_BYTES: usize = 128;
+
+/// How far a picture's time may be ahead of ours, milliseconds: as far as a sender's clock is
+/// believed. Those of a picture each fraction of a millisecond would run away.
+const MAX_AHEAD_MS: u64 = 2_000;
 
 /// A packet of Opus in two channels that is silent for 20 ms (RFC 6716 section 3.1).
 const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
@@ -195,7 +200,7 @@ impl Feed {
         for frame in came {
             match frame.codec {
                 Codec::Opus => self.take_sound(now_ms, frame),
-                _ => self.take_picture(frame),
+                _ => self.take_picture(now_ms, frame),
             }
         }
         let settled = self.sound.as_ref().map_or(now_ms, |track| track.settled_ms(now));
@@ -228,7 +233,7 @@ impl Feed {
         self.whole_ms = self.whole_ms.max(frame.at_ms + length);
     }
 
-    fn take_picture(&mut self, frame: TrackFrame) {
+    fn take_picture(&mut self, now_ms: u64, frame: TrackFrame) {
         let TrackFrame { frame, codec, at_ms } = frame;
         if self.stream.is_some_and(|stream| stream.picture != Some(codec)) && !self.is_outdated {
             if !frame.key {
@@ -238,6 +243,11 @@ impl Feed {
             self.forget_pictures();
         }
         let at_ms = at_ms.max(self.last_picture_ms + 1);
+        if at_ms > now_ms + MAX_AHEAD_MS {
+            self.is_broken = true;
+            self.dropped += 1;
+            return;
+        }
         self.last_picture_ms = at_ms;
         let (key, private, size) = (frame.key, frame.private, frame.size);
         self.hold(at_ms, Held { codec, key, private, size, data: frame.data });
@@ -245,11 +255,11 @@ impl Feed {
 
     fn forget_pictures(&mut self) {
         self.held.retain(|_, held| held.codec == Codec::Opus);
-        self.held_bytes = self.held.values().map(|held| held.data.len()).sum();
+        self.held_bytes = self.held.values().map(Held::cost).sum();
     }
 
     fn hold(&mut self, at_ms: u64, held: Held) {
-        self.held_bytes += held.data.len();
+        self.held_bytes += held.cost();
         self.arrivals += 1;
         self.held.insert((at_ms, self.arrivals), held);
     }
@@ -312,7 +322,7 @@ impl Feed {
         let (head, _) = matroska::header(&FileHeader { title, unix_ms: 0, tags, tracks });
         self.stream = Some(Stream { picture: codec, start_ms });
         self.held = self.held.split_off(&(start_ms, 0));
-        self.held_bytes = self.held.values().map(|held| held.data.len()).sum();
+        self.held_bytes = self.held.values().map(Held::cost).sum();
         Some((codec, head))
     }
 
@@ -335,7 +345,7 @@ impl Feed {
                 break;
             }
             let Some((_, held)) = self.held.pop_first() else { break };
-            self.held_bytes -= held.data.len();
+            self.held_bytes -= held.cost();
             if !self.passes(&held, stream, room) {
                 self.dropped += 1;
                 continue;
@@ -372,6 +382,11 @@ impl Held {
     fn sound(data: Vec<u8>) -> Self {
         Held { codec: Codec::Opus, key: true, private: None, size: None, data }
     }
+
+    /// What it takes of [`MAX_HELD_BYTES`].
+    fn cost(&self) -> usize {
+        self.data.len() + PLACE_BYTES
+    }
 }
 
 /// How long a packet of Opus lasts, milliseconds (RFC 6716 section 3.1).
@@ -389,4 +404,31 @@ fn opus_ms(packet: &[u8]) -> u64 {
     };
     // 120 ms at most, whatever a packet says.
     (frame_us * frames / 1_000).min(120)
+}
+
+#[cfg(test)]
+mod tests {
+    use opencall_recorder::depacketize::Frame;
+
+    use super::*;
+
+    fn picture(at_ms: u64, key: bool) -> TrackFrame {
+        let frame = Frame { key, private: None, size: Some((640, 360)), data: vec![0] };
+        TrackFrame { frame, codec: Codec::Vp8, at_ms }
+    }
+
+    #[test]
+    fn more_pictures_than_milliseconds_do_not_run_away() {
+        let mut feed = Feed::new(Time::ZERO);
+        feed.take_picture(0, picture(0, true));
+        for _ in 0..20_000 {
+            feed.take_picture(0, picture(0, false));
+        }
+        assert_eq!(feed.held.len() as u64, MAX_AHEAD_MS);
+        assert_eq!(feed.dropped, 20_001 - MAX_AHEAD_MS);
+        assert_eq!(feed.held_bytes, feed.held.len() * (1 + PLACE_BYTES));
+        // Time goes on, and with the next key frame the picture does.
+        feed.take_picture(5_000, picture(5_000, true));
+        assert_eq!(feed.held.len() as u64, MAX_AHEAD_MS + 1);
+    }
 }

@@ -32,6 +32,10 @@ const STUCK: Duration = Duration::from_secs(10);
 /// How long one may take to send what is left.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// A stream that begins anew does so no sooner after its last beginning: whose codec changes with
+/// each picture is not to have a program for each.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
+
 /// Bytes that wait for the program at most: ten seconds of 3 Mbit/s.
 const MAX_QUEUED: usize = 4 << 20;
 
@@ -60,6 +64,8 @@ pub struct Stream {
     state: State,
     /// Programs that end.
     leaving: Vec<(Child, Time)>,
+    /// None is started before.
+    begins_from: Time,
     pause: Duration,
     /// Since when nobody has taken anything.
     silent_since: Time,
@@ -78,6 +84,7 @@ impl Stream {
             feed: Feed::new(now),
             state: State::Waiting,
             leaving: Vec::new(),
+            begins_from: now,
             pause: FIRST_PAUSE,
             silent_since: now,
             progress: PushProgress::default(),
@@ -132,6 +139,10 @@ impl Stream {
     }
 
     fn begin(&mut self, now: Time, ca: Option<&Path>) -> Option<PushEnding> {
+        // Servers of broadcasts refuse a second one with the same key.
+        if now < self.begins_from || !self.leaving.is_empty() {
+            return None;
+        }
         let (picture, head) = self.feed.begin(now)?;
         match Child::start(&self.address, picture, ca) {
             Ok(child) => {
@@ -148,7 +159,8 @@ impl Stream {
     /// Ends the program, and has another one begin with what waits.
     fn renew(&mut self, now: Time) {
         if let State::Sending(sending) = std::mem::replace(&mut self.state, State::Waiting) {
-            self.bytes_before += sending.sent.0;
+            self.bytes_before += sending.child.sent();
+            self.begins_from = sending.began + LEAST_LIFE;
             self.dismiss(now, sending.child);
         }
         self.progress.connected = false;

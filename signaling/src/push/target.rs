@@ -13,6 +13,10 @@ const SRT_OPTIONS: [&str; 4] = ["streamid", "passphrase", "pbkeylen", "latency"]
 /// The longest error that is shown, characters.
 const MAX_ERROR: usize = 200;
 
+/// The longest address, bytes: ffmpeg cuts what it says of a longer one, so that the rest could not
+/// be told from other words.
+const MAX_ADDRESS: usize = 800;
+
 /// What stands for a stream key.
 const HIDDEN: &str = "…";
 
@@ -50,6 +54,9 @@ pub struct Address {
 impl Address {
     /// Reads it; the error is one line, without the stream key.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_ADDRESS {
+            return Err(format!("{MAX_ADDRESS} bytes are the most"));
+        }
         let uri: Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
         let usual = match uri.scheme_str() {
             Some("rtmp") => Some(1_935),
@@ -65,7 +72,13 @@ impl Address {
         if authority.as_str().contains('@') {
             return Err("it must not carry a user or a password".to_owned());
         }
-        let Some(port) = authority.port_u16().or(usual) else {
+        // What is no port to us may be one to who reads it next.
+        let (host, port) = (authority.host(), authority.port_u16());
+        let said = &authority.as_str()[host.len()..];
+        if said != port.map_or_else(String::new, |port| format!(":{port}")) {
+            return Err("its port must be a number from 0 to 65535".to_owned());
+        }
+        let Some(port) = port.or(usual) else {
             return Err("an SRT address names its port".to_owned());
         };
         let address = Address { text: text.to_owned(), uri, port };
@@ -133,7 +146,7 @@ impl Address {
     /// Without stream key and options.
     pub fn shown(&self) -> String {
         let (scheme, authority) = (self.scheme(), self.authority());
-        let path = self.uri.path().trim_start_matches('/');
+        let path = self.uri.path().trim_matches('/');
         match path.split_once('/') {
             _ if self.is_srt() => format!("srt://{authority}"),
             Some((application, _)) => format!("{scheme}://{authority}/{application}/{HIDDEN}"),
@@ -190,6 +203,12 @@ mod tests {
             ("rtmp://live.example", "rtmp://a.live.example/app/key", false),
             ("rtmp://live.example", "rtmp://live.example@evil.example/app/key", false),
             ("rtmp://live.example", "rtmp://evil.example/live.example/key", false),
+            ("rtmp://live.example", "rtmp://live.example:22x/app/key", false),
+            ("rtmp://live.example", "rtmp://live.example:4294967318/app/key", false),
+            ("rtmp://live.example", "rtmp://live.example:+1935/app/key", false),
+            ("rtmp://live.example", "rtmp://live.example:/app/key", false),
+            ("rtmp://[::1]", "rtmp://[::1]/app/key", true),
+            ("rtmp://[::1]", "rtmp://[::1]x:1935/app/key", false),
             ("rtmps://live.example", "rtmps://live.example:443/app/key?x=1", true),
             ("srt://live.example:9000", "srt://live.example:9000?streamid=a&latency=1", true),
             ("srt://live.example:9000", "srt://live.example:9000?mode=listener", false),
@@ -215,6 +234,7 @@ mod tests {
         let table = [
             ("rtmp://a.example/live/s3cret?token=t0k", "rtmp://a.example/live/…"),
             ("rtmp://a.example/s3cret", "rtmp://a.example/…"),
+            ("rtmp://a.example/s3cret/", "rtmp://a.example/…"),
             ("srt://a.example:9000?streamid=s3cret&passphrase=t0k%21", "srt://a.example:9000"),
         ];
         for (text, shown) in table {

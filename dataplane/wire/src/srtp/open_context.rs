@@ -193,7 +193,7 @@ impl OpenContext {
         if self.is_clear() {
             return Ok(Opened { len: packet.len(), index: sequence.into() });
         }
-        if !self.streams.contains_key(&ssrc) && !self.has_room() {
+        if !self.streams.contains_key(&ssrc) && !self.has_room(ssrc) {
             return Err(OpenError::TooManySsrcs);
         }
         let (first, second) = packet_index::of_first(sequence);
@@ -243,11 +243,10 @@ impl OpenContext {
         let ssrc = u32::from_be_bytes(ssrc);
         let word = self.transform.rtcp_index_word(packet).ok_or(OpenError::TooShort)?;
         let index = word & MAX_RTCP_INDEX;
-        let has_room = self.has_room();
-        let stream = self.streams.get_mut(&ssrc);
-        if stream.is_none() && !has_room {
+        if !self.streams.contains_key(&ssrc) && !self.has_room(ssrc) {
             return Err(OpenError::TooManySsrcs);
         }
+        let stream = self.streams.get_mut(&ssrc);
         let is_fresh = match &stream {
             Some(stream) => stream.rtcp.is_fresh(index.into()),
             None => self.departed.get(&ssrc).is_none_or(|&next| index >= next),
@@ -302,7 +301,7 @@ impl OpenContext {
     /// seen. Without this a stream past its second 65 536 packets could not be opened again, for
     /// the rollover counter does not travel. A checkpoint beyond [`MAX_SSRCS`] is left out.
     pub fn restore(&mut self, checkpoint: StreamCheckpoint) {
-        if !self.streams.contains_key(&checkpoint.ssrc) && !self.has_room() {
+        if !self.streams.contains_key(&checkpoint.ssrc) && !self.has_room(checkpoint.ssrc) {
             return;
         }
         let stream = self.insert(checkpoint.ssrc);
@@ -328,36 +327,41 @@ impl OpenContext {
         }
     }
 
-    /// Whether a new SSRC can have state.
-    fn has_room(&self) -> bool {
-        self.streams.len() < MAX_SSRCS || self.retired > 0 || self.can_evict_reporter()
+    /// Whether an SSRC without state can have one.
+    fn has_room(&self, ssrc: u32) -> bool {
+        self.streams.len() < MAX_SSRCS || self.retired > 0 || self.can_evict_reporter(ssrc)
     }
 
-    /// Whether there is one that sends reports and nothing else, and room for its index. Looked for
-    /// among all, but only when the table is full and the SSRC unknown.
+    /// Whether there is one that sends reports and nothing else, and room for its index, which one
+    /// that comes back leaves. Looked for among all, but only when the table is full.
     #[cold]
-    fn can_evict_reporter(&self) -> bool {
-        self.departed.len() < MAX_DEPARTED && self.streams.values().any(Stream::only_reports)
+    fn can_evict_reporter(&self, ssrc: u32) -> bool {
+        let is_kept = self.departed.len() < MAX_DEPARTED || self.departed.contains_key(&ssrc);
+        is_kept && self.streams.values().any(Stream::only_reports)
     }
 
     /// The state of `ssrc`, made if there is none. The caller has asked
     /// [`has_room`](Self::has_room).
     fn insert(&mut self, ssrc: u32) -> &mut Stream {
         let mut slot = self.streams.len() as u16;
+        let departed = self.departed.remove(&ssrc);
         if self.streams.len() >= MAX_SSRCS
             && !self.streams.contains_key(&ssrc)
             && let Some(evicted) = self.evict()
         {
             slot = evicted;
         }
-        let Self { checkpoint, departed, streams, .. } = self;
+        let Self { checkpoint, streams, .. } = self;
         streams.entry(ssrc).or_insert_with(|| {
             if let Some(checkpoint) = checkpoint {
                 checkpoint.begin_ssrc(slot, ssrc);
             }
             let mut stream = Stream::new(slot);
-            if let Some(next) = departed.remove(&ssrc) {
+            if let Some(next) = departed {
                 stream.rtcp = RtcpWindow::all_seen_up_to(u64::from(next) - 1);
+                if let Some(checkpoint) = checkpoint {
+                    checkpoint.note_rtcp(slot, next.into());
+                }
             }
             stream
         })
@@ -768,6 +772,9 @@ mod tests {
         }
         let report = pair.rtcp(all);
         assert_eq!(pair.open_rtcp(&report), Err(OpenError::TooManySsrcs));
+        assert_eq!((pair.open.ssrcs(), pair.open.departed.len()), (MAX_SSRCS, MAX_DEPARTED));
+        let first = pair.rtcp(0);
+        assert_eq!(pair.open_rtcp(&first), Ok(28), "who comes back leaves its place to another");
         assert_eq!((pair.open.ssrcs(), pair.open.departed.len()), (MAX_SSRCS, MAX_DEPARTED));
     }
 

@@ -62,12 +62,13 @@ def ask(method, path, body=None):
     return json.loads(said) if said else None
 
 
-def camera(room):
+def camera(room, first_ssrc):
     """Someone who flashes and beeps in a room."""
+    ssrcs = first_ssrc, first_ssrc + 1
     base = f"/rooms/{room}/broadcasters"
     ask("POST", base, {"id": "camera", "displayName": "Camera"})
     ports = []
-    for kind, codec, ssrc in (("video", H264, 2222), ("audio", OPUS, 1111)):
+    for kind, codec, ssrc in zip(("video", "audio"), (H264, OPUS), ssrcs):
         wanted = {"type": "plain", "comedia": True, "rtcpMux": False}
         transport = ask("POST", f"{base}/camera/transports", wanted)
         parameters = {"codecs": [codec], "encodings": [{"ssrc": ssrc}]}
@@ -80,12 +81,15 @@ def camera(room):
     h264 = "-c:v libx264 -profile:v baseline -tune zerolatency -preset ultrafast -g 50 -b:v 800k"
     opus = "-c:a libopus -frame_duration 20"
     video, audio = (f"rtp://127.0.0.1:{port}?rtcpport={port}" for port in ports)
+
+    def rtp(number, ssrc):
+        return ["-f", "rtp", "-ssrc", str(ssrc), "-payload_type", str(number)]
+
     return subprocess.Popen(
         FFMPEG + ["-re", "-f", "lavfi", "-i", flash, "-f", "lavfi", "-i", beep]
-        + ["-map", "0:v", *h264.split(), "-f", "rtp", "-ssrc", "2222", "-payload_type", "101"]
-        + [video + "&pkt_size=1200"]
-        + ["-map", "1:a", *opus.split(), "-f", "rtp", "-ssrc", "1111", "-payload_type", "100"]
-        + [audio]
+        + ["-map", "0:v", *h264.split(), *rtp(101, ssrcs[0]), video + "&pkt_size=1200"]
+        + ["-map", "1:a", *opus.split(), *rtp(100, ssrcs[1]), audio],
+        stdout=subprocess.DEVNULL,
     )
 
 
@@ -182,7 +186,8 @@ def main():
         ))
         try:
             time.sleep(2)
-            programs += [camera(name) for name in urls]
+            for index, name in enumerate(urls):
+                programs.append(camera(name, 1000 + 10 * index))
             time.sleep(1)
             for name, url in urls.items():
                 wanted = {"url": url, "participant": "camera", "noticeSeconds": 0}
@@ -197,7 +202,10 @@ def main():
             for program in reversed(programs):
                 program.send_signal(signal.SIGINT)
             for program in programs:
-                program.wait()
+                try:
+                    program.wait(10)
+                except subprocess.TimeoutExpired:
+                    program.kill()
         recorded = [name for name in os.listdir(folder) if name.endswith("-nginx.flv")]
         if len(recorded) != 1:
             sys.exit(f"nginx has recorded {recorded}: {open(folder + '/error.log').read()}")

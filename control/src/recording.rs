@@ -150,6 +150,15 @@ impl RecordingTotals {
     }
 }
 
+/// Refuses a notice that is longer than one may be.
+pub(crate) fn check_notice(notice: Duration) -> Result<(), RequestError> {
+    if notice > MAX_NOTICE {
+        let reason = format!("noticeSeconds is {} at most", MAX_NOTICE.as_secs());
+        return Err(malformed(reason));
+    }
+    Ok(())
+}
+
 impl Control {
     /// Where the sink is; `None` without one.
     pub(crate) fn sink(&self) -> Option<CoreId> {
@@ -207,10 +216,7 @@ impl Control {
     }
 
     fn announce_recording(&mut self, id: RoomId, notice: Duration) -> Result<(), RequestError> {
-        if notice > MAX_NOTICE {
-            let reason = format!("noticeSeconds is {} at most", MAX_NOTICE.as_secs());
-            return Err(malformed(reason));
-        }
+        check_notice(notice)?;
         let limit = self.config.recordings.unwrap_or(0);
         let recordings = self.rooms.values().filter_map(|room| room.recording.as_ref());
         let count = recordings.filter(|recording| recording.phase != Phase::Ended).count();

@@ -39,6 +39,7 @@ pub mod resume;
 pub mod sdp;
 pub mod server;
 pub mod service_manager;
+pub mod side_thread;
 pub mod signals;
 pub mod supervisor;
 pub mod taps;

@@ -38,6 +38,19 @@ const show = (devices: Partial<MeetingSnapshot['devices']>, isChatOpen = false) 
 
 const heard = () => document.querySelector('[data-own-news] span');
 
+/** A meeting that was joined, and its view. */
+async function shownMeeting(): Promise<Meeting> {
+  const meeting = new Meeting({
+    ...{ url: 'ws://unused', meetingId: 'm', displayName: 'Me', makeDevice },
+    openChannel: async () => new FakeChannel(),
+  });
+  await meeting.join();
+  await act(async () =>
+    root.render(<MeetingView meeting={meeting} title="t" onLeave={() => {}} />),
+  );
+  return meeting;
+}
+
 test('one’s own devices and what others write are told to those who do not see them', async () => {
   chat = [];
   said('before');
@@ -72,14 +85,7 @@ test('one’s own devices and what others write are told to those who do not see
 test('whoever has left sees it where the view stays, opens no device by a key, and can come again', async () => {
   const { mediaDevices, tracks } = fakeDevices();
   vi.stubGlobal('navigator', { ...navigator, mediaDevices });
-  const meeting = new Meeting({
-    ...{ url: 'ws://unused', meetingId: 'm', displayName: 'Me', makeDevice },
-    openChannel: async () => new FakeChannel(),
-  });
-  await meeting.join();
-  await act(async () =>
-    root.render(<MeetingView meeting={meeting} title="t" onLeave={() => {}} />),
-  );
+  const meeting = await shownMeeting();
   await act(async () => meeting.leave());
   expect(document.querySelector('[data-state="left"]')?.textContent).toContain('You left');
   expect(document.querySelector('.oc-controls')).toBeNull();
@@ -103,14 +109,7 @@ test('a device that is starting keeps the focus of whoever has pressed its butto
     return (mediaDevices as MediaDevices).getUserMedia(constraints);
   };
   vi.stubGlobal('navigator', { ...navigator, mediaDevices: { ...mediaDevices, getUserMedia } });
-  const meeting = new Meeting({
-    ...{ url: 'ws://unused', meetingId: 'm', displayName: 'Me', makeDevice },
-    openChannel: async () => new FakeChannel(),
-  });
-  await meeting.join();
-  await act(async () =>
-    root.render(<MeetingView meeting={meeting} title="t" onLeave={() => {}} />),
-  );
+  const meeting = await shownMeeting();
   const button = () =>
     document.querySelector<HTMLButtonElement>('[data-control="microphone"]') as HTMLButtonElement;
   button().focus();

@@ -27,8 +27,9 @@ use self::message::{PushCommand, PushEnding, PushEvent, PushId, PushProgress, Pu
 use crate::admin::AdminResponse;
 use crate::api::{Notification, RequestError, Source};
 use crate::control::{Control, Timer};
-use crate::limits::{conflict, malformed, not_found, too_many};
-use crate::recording::MAX_NOTICE;
+use crate::limits::{conflict, not_found, too_many};
+use crate::producer::Producer;
+use crate::recording::check_notice;
 use crate::room::RoomId;
 
 /// What an administrator wants with a room's push.
@@ -72,8 +73,6 @@ pub(crate) struct Push {
     progress: PushProgress,
     voice: Option<ProducerId>,
     picture: Option<ProducerId>,
-    /// Producers that are encrypted end to end, and so not pushed.
-    encrypted: u64,
 }
 
 impl Push {
@@ -87,14 +86,20 @@ impl Push {
         self.phase == Phase::Pushed && *self.participant == *participant
     }
 
+    /// Whether it has a place for a source.
+    fn wants(&self, source: Source) -> bool {
+        match source {
+            Source::Microphone => true,
+            Source::Camera => !self.screen,
+            Source::ScreenShare => self.screen,
+            Source::ScreenShareAudio => false,
+        }
+    }
+
     /// Where the producer of a source has its place.
     fn place(&mut self, source: Source) -> Option<&mut Option<ProducerId>> {
-        match source {
-            Source::Microphone => Some(&mut self.voice),
-            Source::Camera if !self.screen => Some(&mut self.picture),
-            Source::ScreenShare if self.screen => Some(&mut self.picture),
-            _ => None,
-        }
+        let of_sound = source == Source::Microphone;
+        self.wants(source).then_some(if of_sound { &mut self.voice } else { &mut self.picture })
     }
 }
 
@@ -195,9 +200,20 @@ impl Control {
             ending,
             voice: push.voice.is_some(),
             picture: push.picture.is_some(),
-            tracks_encrypted: push.encrypted,
+            tracks_encrypted: self.encrypted_of_push(id, push),
             progress: push.progress.clone(),
         }
+    }
+
+    /// What its participant sends that would be pushed, were it not encrypted end to end.
+    fn encrypted_of_push(&self, id: RoomId, push: &Push) -> u64 {
+        let producers = self.producers_in(id).into_iter().filter_map(|id| self.producers.get(&id));
+        let is_left_out = |producer: &&Producer| {
+            let peer = self.peers.get(&producer.session);
+            let is_its = peer.is_some_and(|peer| push.is_of(&peer.name));
+            is_its && producer.is_encrypted() && push.wants(producer.source())
+        };
+        producers.filter(is_left_out).count() as u64
     }
 
     fn announce_push(
@@ -208,10 +224,7 @@ impl Control {
         screen: bool,
         notice: Duration,
     ) -> Result<(), RequestError> {
-        if notice > MAX_NOTICE {
-            let reason = format!("noticeSeconds is {} at most", MAX_NOTICE.as_secs());
-            return Err(malformed(reason));
-        }
+        check_notice(notice)?;
         if self.is_encrypted(id) {
             return Err(conflict(
                 "the room is encrypted end to end: the server has nothing to broadcast",
@@ -244,7 +257,6 @@ impl Control {
             progress: PushProgress::default(),
             voice: None,
             picture: None,
-            encrypted: 0,
         });
         let starts_in_ms = Some(notice.as_millis() as u32);
         let news = Notification::PushChanged { push: true, starts_in_ms, reason: None };
@@ -270,15 +282,8 @@ impl Control {
         let push = self.rooms.get_mut(&peer.room).and_then(|room| room.push.as_mut());
         let Some(push) = push.filter(|push| push.is_of(&peer.name)) else { return };
         let push_id = push.id;
-        let is_encrypted = producer.is_encrypted();
-        let encrypted = push.encrypted + u64::from(is_encrypted);
-        let Some(place) = push.place(producer.source()).filter(|place| place.is_none()) else {
-            return;
-        };
-        if is_encrypted {
-            push.encrypted = encrypted;
-            return;
-        }
+        let place = push.place(producer.source()).filter(|place| place.is_none());
+        let Some(place) = place.filter(|_| !producer.is_encrypted()) else { return };
         *place = Some(id);
         let config = TrackConfig {
             producer: id,

@@ -29,8 +29,8 @@ use self::message::{TapCommand, TapEvent, TapId, TapProgress, TapTarget, VoiceCo
 use crate::admin::AdminResponse;
 use crate::api::{Notification, RequestError, SessionId, Source};
 use crate::control::{Control, Timer};
-use crate::limits::{conflict, malformed, not_found, too_many};
-use crate::recording::MAX_NOTICE;
+use crate::limits::{conflict, not_found, too_many};
+use crate::recording::check_notice;
 use crate::room::RoomId;
 
 /// What an administrator wants with a room's tap.
@@ -166,10 +166,7 @@ impl Control {
         target: TapTarget,
         notice: Duration,
     ) -> Result<(), RequestError> {
-        if notice > MAX_NOTICE {
-            let reason = format!("noticeSeconds is {} at most", MAX_NOTICE.as_secs());
-            return Err(malformed(reason));
-        }
+        check_notice(notice)?;
         if self.is_encrypted(id) {
             return Err(conflict(
                 "the room is encrypted end to end: the server has no voices to hand on",

@@ -203,3 +203,25 @@ fn a_push_that_fails_ends_and_says_why_until_the_next() {
     talk.control.pushes_lost(now);
     assert_eq!(push(&mut talk, PushAction::Ask), Err(404));
 }
+
+#[test]
+fn what_is_encrypted_end_to_end_is_counted_once_however_often_it_is_looked_at() {
+    let mut talk = with_pushes(1);
+    let [anna, bert] = ["anna", "bert"].map(|name| talk.enter(name, Automatic));
+    begin(&mut talk);
+    for client in [&anna, &bert] {
+        let mut request = produce(&client.send.id, Kind::Audio, audio("0"));
+        if let Request::Produce { app_data, .. } = &mut request {
+            *app_data = json_object(json!({"e2ee": {"v": 1}}));
+        }
+        talk.ok(client.session, request);
+    }
+    for mid in ["1", "2", "3"] {
+        let camera = talk.produce(&anna, Kind::Video, simulcast(mid));
+        assert_eq!(told(&mut talk), ["add anna camera 3"]);
+        talk.ok(anna.session, Request::CloseProducer { producer_id: camera });
+        assert_eq!(told(&mut talk), ["remove"]);
+    }
+    let report = push(&mut talk, PushAction::Ask).unwrap();
+    assert_eq!((report.tracks_encrypted, report.voice), (1, false), "hers, and not Bert's");
+}

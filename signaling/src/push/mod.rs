@@ -20,8 +20,7 @@ mod target;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use opencall_control::push::message::{
@@ -31,12 +30,13 @@ use opencall_dataplane::fanout::links::{Links, PipeMessage, PipeSlot};
 use opencall_dataplane::message::{Command, CoreId, ProducerId};
 use opencall_dataplane::threads::Clock;
 use opencall_wire::time::Time;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use self::child::Child;
 use self::stream::Stream;
 pub use self::target::{Address, Allowed};
+use crate::side_thread::SideThread;
 
 /// How often the rings are looked at while something is pushed: the time of half a frame. A ring
 /// holds 1,024 packets.
@@ -55,11 +55,7 @@ const TELL: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Control's end of the thread that broadcasts.
-pub struct PushThread {
-    commands: Option<UnboundedSender<PushesCommand>>,
-    events: Receiver<PushEvent>,
-    thread: Option<JoinHandle<()>>,
-}
+pub type PushThread = SideThread<PushesCommand, PushEvent>;
 
 /// Starts it, to trust the certificates in `ca`, or the system's. `notify` is called when there are
 /// events; `wake` wakes a data core that was asked something.
@@ -73,33 +69,9 @@ pub fn start(
     wake: impl Fn(CoreId) + Send + 'static,
 ) -> std::io::Result<PushThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (commands, taken) = unbounded_channel();
-    let (told, events) = channel();
-    let work = move || runtime.block_on(Pushes::new(clock, ca, told).run(taken, notify, wake));
-    let thread = std::thread::Builder::new().name("push".into()).spawn(work)?;
-    Ok(PushThread { commands: Some(commands), events, thread: Some(thread) })
-}
-
-impl PushThread {
-    /// Hands a command over. Returns whether the thread lives.
-    pub fn send(&self, command: PushesCommand) -> bool {
-        self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok())
-    }
-
-    /// The next event.
-    pub fn poll_event(&self) -> Option<PushEvent> {
-        self.events.try_recv().ok()
-    }
-
-    /// Whether the thread runs.
-    pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-
-    /// Tells it to end.
-    pub fn stop(&mut self) {
-        self.commands = None;
-    }
+    SideThread::start("push", move |taken, told| {
+        runtime.block_on(Pushes::new(clock, ca, told).run(taken, notify, wake));
+    })
 }
 
 struct Pushes {

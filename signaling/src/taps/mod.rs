@@ -22,8 +22,7 @@ mod voice;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use opencall_control::tap::message::{
@@ -33,7 +32,7 @@ use opencall_dataplane::fanout::links::{Links, PipeMessage, PipeSlot};
 use opencall_dataplane::message::{Command, ProducerId};
 use opencall_dataplane::threads::Clock;
 use opencall_wire::time::Time;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -42,6 +41,7 @@ use self::line::{Frame, Line};
 use self::processor::Processor;
 use self::voice::Voice;
 use crate::outgoing::url::HttpUrl;
+use crate::side_thread::SideThread;
 
 /// How often the rings are looked at while something is tapped: half of a frame. A ring holds 1,024
 /// packets, so that a core may send 100,000 of them a second.
@@ -96,11 +96,7 @@ impl Teller {
 }
 
 /// Control's end of the thread that taps.
-pub struct TapThread {
-    commands: Option<UnboundedSender<TapsCommand>>,
-    events: Receiver<TapEvent>,
-    thread: Option<JoinHandle<()>>,
-}
+pub type TapThread = SideThread<TapsCommand, TapEvent>;
 
 /// Starts it. `notify` is called when there are events.
 ///
@@ -112,38 +108,12 @@ pub fn start(
     notify: impl Fn() + Send + Sync + 'static,
 ) -> std::io::Result<TapThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (commands, taken) = unbounded_channel();
-    let (told, events) = channel();
-    let teller = Arc::new(Teller { events: told, notify: Box::new(notify) });
-    let work = move || {
+    SideThread::start("tap", move |taken, told| {
+        let teller = Arc::new(Teller { events: told, notify: Box::new(notify) });
         runtime.block_on(Taps::new(clock, teller, gauges).run(taken));
         // A name that is being looked up is of no use to anyone.
         runtime.shutdown_background();
-    };
-    let thread = std::thread::Builder::new().name("tap".into()).spawn(work)?;
-    Ok(TapThread { commands: Some(commands), events, thread: Some(thread) })
-}
-
-impl TapThread {
-    /// Hands a command over. Returns whether the thread lives.
-    pub fn send(&self, command: TapsCommand) -> bool {
-        self.commands.as_ref().is_some_and(|commands| commands.send(command).is_ok())
-    }
-
-    /// The next event.
-    pub fn poll_event(&self) -> Option<TapEvent> {
-        self.events.try_recv().ok()
-    }
-
-    /// Whether the thread runs.
-    pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-
-    /// Tells it to end.
-    pub fn stop(&mut self) {
-        self.commands = None;
-    }
+    })
 }
 
 /// One tap.

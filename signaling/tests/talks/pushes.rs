@@ -236,6 +236,16 @@ fn assert_is_whole(file: &str, height: u64) {
     assert!(*sounds > 100 && *pictures > 50, "over two seconds of each: {found:?}");
 }
 
+/// A camera of this codec comes out as a picture of so many lines, with its sound.
+async fn assert_is_broadcast(place: &Place, codec: &str, height: u64) {
+    let _camera = camera(&place.server, codec).await;
+    let sink = place.sink("out");
+    place.start().await;
+    place.sent(5).await;
+    sink.end();
+    assert_is_whole(&place.file("out"), height);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_is_broadcast_by_rtmp_once_everyone_was_told() {
     let place = Place::new("push-rtmp", "rtmp");
@@ -272,34 +282,19 @@ async fn a_participant_is_broadcast_by_rtmp_once_everyone_was_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_h264_is_encoded_anew() {
     let place = Place::new("push-vp8", "rtmp");
-    let _camera = camera(&place.server, "VP8").await;
-    let sink = place.sink("out");
-    place.start().await;
-    place.sent(5).await;
-    sink.end();
-    assert_is_whole(&place.file("out"), 720);
+    assert_is_broadcast(&place, "VP8", 720).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_is_broadcast_by_srt() {
     let place = Place::new("push-srt", "srt");
-    let _camera = camera(&place.server, "H264").await;
-    let sink = place.sink("out");
-    place.start().await;
-    place.sent(5).await;
-    sink.end();
-    assert_is_whole(&place.file("out"), 180);
+    assert_is_broadcast(&place, "H264", 180).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_is_broadcast_by_rtmps_to_who_is_trusted_alone() {
     let place = Place::behind_tls("push-rtmps", true).await;
-    let _camera = camera(&place.server, "H264").await;
-    let sink = place.sink("out");
-    place.start().await;
-    place.sent(5).await;
-    sink.end();
-    assert_is_whole(&place.file("out"), 180);
+    assert_is_broadcast(&place, "H264", 180).await;
 
     let place = Place::behind_tls("push-rtmps-stranger", false).await;
     let _camera = camera(&place.server, "H264").await;
